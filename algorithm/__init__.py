@@ -1,0 +1,128 @@
+"""What learns: agents by name, and the one place that chooses the backend.
+
+Importing this package imports neither PyTorch nor TensorFlow; `create_agent` imports what it was asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, algorithm_defaults, resolve
+
+__all__ = ["create_agent", "register_algorithm", "use_pytorch"]
+
+_REGISTRY: dict[str, str | type] = {
+    "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
+    "td3": "algorithm.basis_alg.td3_torch:TD3",
+    "sac": "algorithm.basis_alg.sac_torch:SAC",
+    "rrd": "algorithm.rrd_torch:RRD",
+    "ircr": "algorithm.ircr_torch:ircr",
+}
+
+
+def create_agent(args: Any):
+    """Build the agent that `args` names.
+
+    Args:
+        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for rrd and
+            ircr, default sac); every other setting of `utils.config.Config` that is missing or None gets that
+            algorithm's default; attributes that are no settings of it are not read. `device` wins over `cuda`
+            (a bool), `use_pytorch` over the variable USE_PYTORCH.
+    Returns:
+        an agent with `step`, `train`, `train_q`, `train_pi`, `normalizer_update`, `target_update`,
+        `save_model`, `load_model`.
+    Raises:
+        ValueError: names the setting, what it got and what it wants.
+    """
+    if not use_pytorch(args):
+        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, sac.py, "
+                          "algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
+    config = _fill(args)
+    if config.alg not in DECOMPOSITIONS:
+        return _load(config.alg)(_view(config.alg, config, args))
+    basis = _load(config.basis_alg)(_view(config.basis_alg, config, args))
+    return _load(config.alg)(config, basis)
+
+
+def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
+    """Class decorator: `create_agent` with `alg` (or the `basis_alg` of a decomposition) `name` builds the class.
+
+    The class is called with one object that has the attributes of `args` and, for what is missing there, of the
+    filled-in `Config`.
+
+    Args:
+        name: the name; registering it again replaces the class.
+        defaults: settings that the algorithm reads beyond the common ones, with their defaults; by default SAC's.
+    """
+    if name in DECOMPOSITIONS:
+        raise ConfigError(f"name: got {name!r}, wants a name other than {', '.join(DECOMPOSITIONS)}")
+
+    def register(cls: type) -> type:
+        _REGISTRY[name] = cls
+        ALGORITHMS[name] = defaults or ALGORITHMS["sac"]
+        return cls
+    return register
+
+
+def use_pytorch(args: Any = None) -> bool:
+    """Which backend: `args.use_pytorch`, else the variable USE_PYTORCH, else PyTorch."""
+    value = getattr(args, "use_pytorch", None)
+    value = os.environ.get("USE_PYTORCH", "") if value is None else value
+    words = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if str(value).lower() not in words:
+        raise ConfigError(f"USE_PYTORCH: got {value!r}, wants 1, true, yes (PyTorch) or 0, false, no (TensorFlow)")
+    return words[str(value).lower()]
+
+
+def _fill(args: Any) -> Config:
+    given = {name: getattr(args, name, None) for name in FIELDS}
+    if given["alg"] is None:
+        raise ConfigError(f"alg: missing, wants one of {', '.join(_REGISTRY)}")
+    given = {name: value for name, value in given.items() if value is not None}
+    reads = algorithm_defaults(given)
+    given = {name: value for name, value in given.items() if FIELDS[name].default is not None or name in reads}
+    if "device" not in given and getattr(args, "cuda", None) is not None:
+        given["device"] = "cuda" if args.cuda else "cpu"
+    config = resolve(given)
+    config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
+    return config
+
+
+def _dims(args: Any, name: str) -> tuple[int]:
+    value = getattr(args, name, None)
+    if value is None:
+        raise ConfigError(f"{name}: missing, wants the width of a vector, such as 27 or (27,)")
+    try:
+        dims = tuple(int(size) for size in (value if hasattr(value, "__len__") else [value]))
+    except (TypeError, ValueError):
+        dims = ()
+    if len(dims) != 1 or dims[0] < 1:
+        raise ConfigError(f"{name}: got {value!r}, wants the width of a vector, such as 27 or (27,)")
+    return dims
+
+
+def _load(name: str) -> Callable:
+    entry = _REGISTRY[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        entry = getattr(importlib.import_module(module), attribute)
+    return entry
+
+
+def _view(name: str, config: Config, args: Any) -> Any:
+    """Built-in agents get the typed settings; a user's agent sees its own attributes as well."""
+    return config if isinstance(_REGISTRY[name], str) else _Filled(args, config)
+
+
+class _Filled:
+    """The attributes of `args`, and those of `config` where `args` has none."""
+
+    def __init__(self, args: Any, config: Config):
+        self._args, self._config = args, config
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._args, name, None)
+        return value if value is not None and name not in ("obs_dims", "acts_dims") else getattr(self._config, name)

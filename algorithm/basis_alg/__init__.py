@@ -1,0 +1,1 @@
+"""The agents that a decomposition can stand on."""

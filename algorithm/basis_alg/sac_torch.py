@@ -1,0 +1,133 @@
+"""SAC with a learned temperature (Haarnoja et al., 2018, arXiv 1812.05905)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import Spec
+from utils.config import Config
+from utils.torch_utils import RandomNormal, TFAdam, dense, frozen
+
+
+class MLPStochasticPolicy(nn.Module):
+    """A Gaussian before a tanh: O-256-256-2A, ReLU; mean, and log std clipped to [-20, 2]."""
+
+    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.pi_dense1 = dense(obs_dim, 256, generator)
+        self.pi_dense2 = dense(256, 256, generator)
+        self.pi = dense(256, 2 * act_dim, generator)
+
+    def forward(self, obs: Tensor) -> RandomNormal:
+        """(..., O) -> a Gaussian over (..., A), before the tanh."""
+        h = F.relu(self.pi_dense1(obs))
+        mean, logstd = self.pi(F.relu(self.pi_dense2(h))).chunk(2, dim=-1)
+        return RandomNormal(mean, logstd.clamp(-20.0, 2.0))
+
+    def act(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """a = tanh(x), x = mean + std noise; log pi(a) = log p(x) - sum log(1 - a^2 + 1e-6).
+
+        (..., O), (..., A) -> actions (..., A), log-likelihoods (..., 1).
+        """
+        pi = self(obs)
+        x = pi.sample(noise)
+        acts = torch.tanh(x)
+        return acts, pi.log_p(x) - torch.log(1 - acts.square() + 1e-6).sum(-1, keepdim=True)
+
+
+class MLPQValueSAC(nn.Module):
+    """SAC's and TD3's critic: [s, a]-256-256-1, ReLU."""
+
+    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.q_dense1 = dense(obs_dim + act_dim, 256, generator)
+        self.q_dense2 = dense(256, 256, generator)
+        self.q = dense(256, 1, generator)
+
+    def forward(self, obs: Tensor, acts: Tensor) -> Tensor:
+        """(..., O), (..., A) -> (..., 1)."""
+        h = F.relu(self.q_dense1(torch.cat([obs, acts], dim=-1)))
+        return self.q(F.relu(self.q_dense2(h)))
+
+
+class Temperature(nn.Module):
+    """alpha = exp(log_alpha), the weight of the entropy."""
+
+    def __init__(self, alpha_init: float):
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init)))
+
+    def forward(self) -> Tensor:
+        """() -> alpha, a 0-d tensor without gradient."""
+        return self.log_alpha.detach().exp()
+
+
+class SAC(Agent):
+    """A stochastic policy climbs the lesser of two critics plus alpha times its entropy."""
+
+    train_info = ("Pi_loss", "Q_loss")
+    step_info = ("Q_average", "Pi_step_std")
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        init = self.weights_generator
+        self.policy = MLPStochasticPolicy(self.obs_dim, self.act_dim, init)
+        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(self.obs_dim, self.act_dim, init) for i in (1, 2)})
+        self.alpha = Temperature(config.alpha_init)
+        main = nn.ModuleDict({"alpha": self.alpha, "policy": self.policy, **self.critics})
+        self.critics_target = copy.deepcopy(self.critics)
+        self.nets.update({"main": main, "target": self.critics_target})
+        self.nets.to(self.device)
+        self.opt = TFAdam([dict(name="policy", params=self.policy.parameters(), lr=config.pi_lr),
+                           dict(name="critic", params=self.critics.parameters(), lr=config.q_lr)])
+        if config.alpha_lr > 0:
+            self.opt.add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
+
+    def noise_spec(self) -> Spec:
+        return {"pi_noise": ("B", self.act_dim), "pi_next_noise": ("B", self.act_dim)}
+
+    def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""
+        with torch.no_grad():
+            acts, log_p = self.policy.act(batch["obs_next"], self.noise(batch, "pi_next_noise"))    # (B, A), (B, 1)
+            q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0) - self.alpha() * log_p
+            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
+        q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
+        loss = (q - y).square().mean(dim=(1, 2)).sum()
+        return loss, {"Q_loss": loss}
+
+    def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """mean(alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi; and -log alpha (mean log pi - A) for the temperature.
+
+        The target entropy is -A: alpha falls while the policy is more random than that.
+        """
+        acts, log_p = self.policy.act(batch["obs"], self.noise(batch, "pi_noise"))
+        with frozen(self.critics.parameters()):
+            q = twin(self.critics, batch["obs"], acts).amin(0)                                      # (B, 1)
+        loss = (self.alpha() * log_p - q).mean()
+        if self.config.alpha_lr == 0:
+            return loss, {"Pi_loss": loss}
+        alpha_loss = -self.alpha.log_alpha * (log_p.detach().mean() - self.act_dim)
+        return loss + alpha_loss, {"Pi_loss": loss}
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        pi = self.policy(obs)
+        return torch.tanh(pi.sample(self.randn(len(obs))) if explore else pi.mean)
+
+    def evaluate_step(self, obs: Tensor) -> Info:
+        """Q_average = min_i Q_i(s, a) - alpha log pi(a|s) at the greedy a."""
+        pi = self.policy(obs)
+        acts, log_p = self.policy.act(obs, torch.zeros_like(pi.mean))
+        q = twin(self.critics, obs, acts).amin(0) - self.alpha() * log_p
+        return {"Q_average": q[:, 0], "Pi_step_std": pi.std}
+
+
+def twin(critics: nn.ModuleDict, obs: Tensor, acts: Tensor) -> Tensor:
+    """(B, O), (B, A) -> (2, B, 1): the value by each critic."""
+    return torch.stack([critic(obs, acts) for critic in critics.values()])

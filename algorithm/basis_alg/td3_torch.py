@@ -1,0 +1,71 @@
+"""TD3 (Fujimoto et al., 2018, arXiv 1802.09477)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.ddpg_torch import MLPPolicy
+from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
+from algorithm.batch import Spec
+from utils.config import Config
+from utils.torch_utils import TFAdam, frozen
+
+
+class TD3(Agent):
+    """DDPG with two critics, smoothed targets, and a policy that learns less often."""
+
+    train_info = ("Pi_loss", "Q_loss")
+    step_info = ("Q_average",)
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        init = self.weights_generator
+        self.pi_delay_freq = config.pi_delay_freq
+        self.policy = MLPPolicy(self.obs_dim, self.act_dim, (256, 256), init)
+        self.critics = nn.ModuleDict({f"value_{i}": MLPQValueSAC(self.obs_dim, self.act_dim, init) for i in (1, 2)})
+        main = nn.ModuleDict({"policy": self.policy, **self.critics})
+        self.policy_target, self.critics_target = copy.deepcopy(self.policy), copy.deepcopy(self.critics)
+        target = nn.ModuleDict({"policy": self.policy_target, **self.critics_target})
+        self.nets.update({"main": main, "target": target})
+        self.nets.to(self.device)
+        self.opt = TFAdam([dict(name="policy", params=self.policy.parameters(), lr=config.pi_lr),
+                           dict(name="critic", params=self.critics.parameters(), lr=config.q_lr)])
+
+    def noise_spec(self) -> Spec:
+        return {"target_noise": ("B", self.act_dim)}
+
+    def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """y = r + gamma (1 - done) min_i Q'_i(s', clip(pi'(s') + noise, -1, 1)); sum_i mean (Q_i - y)^2."""
+        with torch.no_grad():
+            acts = (self.policy_target(batch["obs_next"]) + self.smoothing_noise(batch)).clamp(-1, 1)
+            q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0)                     # (B, 1)
+            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next
+        q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
+        loss = (q - y).square().mean(dim=(1, 2)).sum()
+        return loss, {"Q_loss": loss}
+
+    def smoothing_noise(self, batch: dict[str, Tensor]) -> Tensor:
+        """The batch's `target_noise` as it is, or clip(pi_t_std * normal, +-pi_t_clip), (B, A)."""
+        if "target_noise" in batch:
+            return batch["target_noise"]
+        noise = self.config.pi_t_std * self.randn(len(batch["obs"]))
+        return noise.clamp(-self.config.pi_t_clip, self.config.pi_t_clip)
+
+    def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """-mean Q_1(s, pi(s))."""
+        with frozen(self.critics.parameters()):
+            loss = -self.critics["value_1"](batch["obs"], self.policy(batch["obs"])).mean()
+        return loss, {"Pi_loss": loss}
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        action = self.policy(obs)
+        if explore:
+            action = (action + self.config.std_act * self.randn(len(obs))).clamp(-1, 1)
+        return action
+
+    def evaluate_step(self, obs: Tensor) -> Info:
+        return {"Q_average": self.critics["value_1"](obs, self.policy(obs))[:, 0]}

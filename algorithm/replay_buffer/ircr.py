@@ -1,0 +1,65 @@
+"""Replay for IRCR: each step is paid its episode's return, scaled to [0, 1]; half a batch is from the best episodes."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithm.replay_buffer.transition import TransitionReplay
+from utils.config import Config
+
+BEST = 10           # how many of the best episodes ever are kept; the original's
+
+
+class IRCRReplay(TransitionReplay):
+    """The ring of recent episodes, and the ten best ever, which stay when they have left the ring."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
+        self._gather_best()
+
+    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
+        """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
+        super().store_episode(episode)
+        slot = (self.first_slot + self.episodes - 1) % self.capacity
+        value = float(self.returns[slot])
+        # Of equal returns the older one leaves first, as in the original.
+        if len(self.best) < BEST or value >= self.best[0][0]:
+            rows = (self.starts[slot] + torch.arange(int(self.lengths[slot]), device=self.device)) % self.capacity
+            push = heapq.heappush if len(self.best) < BEST else heapq.heapreplace
+            push(self.best, (value, self.steps_stored, self.rows[rows]))
+            self._gather_best()
+        self._update_range()
+
+    def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
+        """Half of the batch uniform over the recent steps, the rest uniform over the steps of the ten best.
+
+        `rews` (B, 1) is (R - min R) / (max R - min R) of the step's episode, over both sets; 0 while all are equal.
+        """
+        size = self._size(batch_size)
+        recent = self._draw_rows(size // 2)
+        best = torch.randint(len(self.best_rows), (size - size // 2,), generator=self.generator, device=self.device)
+        fields = self._fields(torch.cat([self.rows[recent], self.best_rows[best]]))
+        returns = torch.cat([self.returns[self.episode_of[recent].long()], self.best_returns[best]])
+        spread = self.highest - self.lowest
+        scaled = (returns - self.lowest) / spread if spread > 0 else torch.zeros_like(returns)
+        return fields | {"rews": scaled.float()[:, None]}
+
+    def _gather_best(self) -> None:
+        """The steps of the ten best in one tensor, and the return of each step's episode."""
+        rows = [rows for _, _, rows in self.best]
+        lengths = torch.tensor([len(r) for r in rows], device=self.device, dtype=torch.long)
+        values = torch.tensor([value for value, _, _ in self.best], device=self.device, dtype=torch.float64)
+        self.best_rows = torch.cat(rows) if rows else self.rows[:0]
+        self.best_returns = values.repeat_interleave(lengths)
+
+    def _update_range(self) -> None:
+        slots = (self.first_slot + torch.arange(self.episodes, device=self.device)) % self.capacity
+        held = self.returns[slots]
+        self.lowest = min(float(held.min()), self.best[0][0])
+        self.highest = max(float(held.max()), max(value for value, _, _ in self.best))

@@ -1,0 +1,60 @@
+"""Replay for RRD: transitions, and K random steps from each of a few episodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from algorithm.replay_buffer.transition import TransitionReplay
+from utils.config import Config
+
+
+class SubsequenceReplay(TransitionReplay):
+    """Adds N = rrd_batch_size // rrd_sample_size sub-sequences of K = rrd_sample_size steps to a batch."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.sample_size = config.rrd_sample_size
+        self.sequences = config.rrd_batch_size // config.rrd_sample_size
+
+    def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
+        """Transitions as `TransitionReplay.sample` draws them, and sub-sequences.
+
+        Episodes are drawn in proportion to their length; K steps of one without replacement, with replacement
+        only when K > T. `rrd_obs`, `rrd_obs_next` (N, K, O), `rrd_acts` (N, K, A); `rrd_rews` (N, 1) is the mean
+        reward R/T of the episode; `rrd_var_coef` (N, 1) is c of RRD-L(RD): 1 - K/T, 1 when K > T, 0 when T = 1.
+        """
+        size = self._size(batch_size)
+        rows = self._draw_rows(size)
+        slots = self.episode_of[self._draw_rows(self.sequences)].long()                             # (N,)
+        starts, lengths = self.starts[slots], self.lengths[slots]
+        steps = self._draw_steps(lengths)                                                           # (N, K)
+        sequence_rows = (starts[:, None] + steps) % self.capacity
+        drawn = self.rows.index_select(0, torch.cat([rows, sequence_rows.reshape(-1)]))             # one gather
+        sequences = self._fields(drawn[size:].view(self.sequences, self.sample_size, -1))
+        return self._fields(drawn[:size]) | {
+            "rrd_obs": sequences["obs"], "rrd_obs_next": sequences["obs_next"], "rrd_acts": sequences["acts"],
+            "rrd_rews": (self.returns[slots] / lengths).float()[:, None],
+            "rrd_var_coef": variance_coefficient(self.sample_size, lengths)[:, None],
+        }
+
+    def _draw_steps(self, lengths: Tensor) -> Tensor:
+        """(N,) lengths T -> (N, K) steps in [0, T): without replacement, or with it where K > T.
+
+        The K largest of T random keys are K distinct steps, each set of them equally likely.
+        """
+        longest = max(int(lengths.max()), self.sample_size)
+        keys = torch.rand(len(lengths), longest, generator=self.generator, device=self.device)
+        outside = torch.arange(longest, device=self.device) >= lengths[:, None]
+        without = keys.masked_fill(outside, -1.0).topk(self.sample_size, dim=1).indices
+        if int(lengths.min()) >= self.sample_size:
+            return without
+        fractions = torch.rand(len(lengths), self.sample_size, dtype=torch.float64, generator=self.generator,
+                               device=self.device)
+        return torch.where(lengths[:, None] >= self.sample_size, without, (fractions * lengths[:, None]).long())
+
+
+def variance_coefficient(sample_size: int, lengths: Tensor) -> Tensor:
+    """c of RRD-L(RD) by episode length T: 1 - K/T when K <= T and T > 1, 1 when K > T, 0 when T = 1."""
+    c = torch.where(lengths >= sample_size, 1 - sample_size / lengths.float(), torch.ones_like(lengths).float())
+    return torch.where(lengths == 1, torch.zeros_like(c), c)

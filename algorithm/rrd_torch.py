@@ -1,0 +1,88 @@
+"""Randomized Return Decomposition (Ren et al., 2022, arXiv 2111.13485), over any basis.
+
+A network learns a reward for every step such that its mean over K random steps of an episode matches the
+episode's mean reward; the basis learns from that reward.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import Batch, Spec
+from utils.config import Config
+from utils.torch_utils import dense
+
+
+class MLPRewardNet(nn.Module):
+    """A reward for one step: [s, a, s - s']-256-256-1, ReLU."""
+
+    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.r_dense1 = dense(2 * obs_dim + act_dim, 256, generator)
+        self.r_dense2 = dense(256, 256, generator)
+        self.r = dense(256, 1, generator)
+
+    def forward(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """(..., O), (..., A), (..., O) -> (..., 1), for any leading dimensions."""
+        h = F.relu(self.r_dense1(torch.cat([obs, acts, obs - obs_next], dim=-1)))
+        return self.r(F.relu(self.r_dense2(h)))
+
+
+class RRD(Agent):
+    """A basis agent whose batches carry the learned reward, and the reward network's own loss."""
+
+    def __init__(self, config: Config, basis: Agent):
+        self.basis, self.config, self.device = basis, config, basis.device
+        self.obs_dim, self.act_dim = basis.obs_dim, basis.act_dim
+        self.nets, self.opt, self.updates = basis.nets, basis.opt, 0
+        self.pi_delay_freq, self.step_info = basis.pi_delay_freq, basis.step_info
+        self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
+        self.reward = MLPRewardNet(self.obs_dim, self.act_dim, basis.weights_generator).to(self.device)
+        self.nets["rrd"] = self.reward
+        self.opt.add_param_group(dict(name="reward", params=self.reward.parameters(), lr=config.r_lr))
+        self.noise_spec, self.pi_spec, self.pi_loss = basis.noise_spec, basis.pi_spec, basis.pi_loss
+        self.act, self.evaluate_step, self.target_pairs = basis.act, basis.evaluate_step, basis.target_pairs
+
+    def q_spec(self) -> Spec:
+        obs, column = ("N", "K", self.obs_dim), ("N", 1)
+        basis = {name: shape for name, shape in self.basis.q_spec().items() if name != "rews"}
+        own = {"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": ("N", "K", self.act_dim), "rrd_rews": column}
+        return basis | own | ({"rrd_var_coef": column} if self.config.rrd_bias_correction else {})
+
+    def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """The basis' critic loss on the relabelled batch, and the reward network's loss on the sub-sequences."""
+        with torch.no_grad():
+            rews = self.reward(batch["obs"], batch["acts"], batch["obs_next"])                      # (B, 1)
+        q_loss, q_info = self.basis.q_loss(batch | {"rews": rews})
+        r_loss, r_info = self.reward_loss(batch)
+        return q_loss + r_loss, q_info | r_info
+
+    def reward_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """R_loss = mean_N (mean_K r^ - R/T)^2, and with bias correction R_loss - R_var.
+
+        R_var = mean_N(c s^2 / K), s^2 the (K - 1)-normalised variance of the K predictions and c the batch's
+        `rrd_var_coef`: what R_loss has in excess, on average over the draws, of the loss of the whole episode.
+        """
+        pred = self.reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])              # (N, K, 1)
+        loss = (pred.mean(1) - batch["rrd_rews"]).square().mean()
+        if not self.config.rrd_bias_correction:
+            return loss, {"R_loss": loss}
+        var = (batch["rrd_var_coef"] * pred.var(1, unbiased=True) / pred.shape[1]).mean()
+        return loss - var, {"R_loss": loss, "R_var": var}
+
+    @torch.no_grad()
+    def predict_reward(self, obs: Batch, acts: Batch, obs_next: Batch) -> Tensor:
+        """The learned reward of raw steps: (..., O), (..., A), (..., O) -> (..., 1), for any leading dimensions.
+
+        Raises:
+            ValueError: a last dimension is wrong, or the leading ones differ.
+        """
+        obs, acts, obs_next = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (obs, acts, obs_next))
+        for name, value, width in (("obs", obs, self.obs_dim), ("acts", acts, self.act_dim),
+                                   ("obs_next", obs_next, self.obs_dim)):
+            if value.shape != (*obs.shape[:-1], width):
+                raise ValueError(f"{name}: got shape {tuple(value.shape)}, wants {(*obs.shape[:-1], width)}")
+        return self.reward(self.normalize(obs), acts, self.normalize(obs_next))

@@ -1,0 +1,107 @@
+"""What is acted upon: Gymnasium environments with actions in [-1, 1] and rewards per episode or per step."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import warnings
+from dataclasses import dataclass, field
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.wrappers import FlattenObservation
+
+from envs.wrappers import EpisodicReward, ScaleAction, TrueReward
+from utils.config import Config, ConfigError
+
+__all__ = ["EnvName", "make_env", "resolve_env"]
+
+MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
+          "Pusher", "Reacher", "Swimmer", "Walker2d")
+
+
+@dataclass(frozen=True)
+class EnvName:
+    """The registered id and arguments that a name stands for."""
+
+    id: str
+    kwargs: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.id + "".join(f", {name}={value}" for name, value in self.kwargs.items())
+
+
+def resolve_env(name: str) -> EnvName:
+    """MuJoCo's -v2 and -v3 ids left Gymnasium; -v4 is the same task on today's bindings.
+
+    Ant is the exception in width: -v2 and -v3 observed contact forces (111 numbers), which -v4 leaves out (27)
+    unless asked.
+    """
+    match = re.fullmatch(r"(\w+)-v[23]", name)
+    if match is None or match[1] not in MUJOCO:
+        return EnvName(name)
+    return EnvName(f"{match[1]}-v4", {"use_contact_forces": True} if match[1] == "Ant" else {})
+
+
+def make_env(config: Config) -> gym.Env:
+    """The environment of a run.
+
+    Observations are flat float32 vectors. The time limit is `test_timesteps` instead of Gymnasium's: at it,
+    `truncated` is True and `terminated` is not. With `ep_rews` the reward is 0 until the episode ends, then the
+    sum of the episode's rewards. `info["true_reward"]` holds the step's own reward, for evaluation only.
+
+    Raises:
+        ConfigError: there is no such environment, it cannot be built here, or its spaces do not fit.
+    """
+    _quiet_mujoco()
+    env = _build(resolve_env(config.env), config)
+    _check_spaces(config.env, env)
+    if env.observation_space.shape is None or len(env.observation_space.shape) != 1:
+        env = FlattenObservation(env)
+    env = TrueReward(ScaleAction(env))
+    return EpisodicReward(env) if config.env_type == "ep_rews" else env
+
+
+def _quiet_mujoco() -> None:
+    """Send MuJoCo's warnings to the log "envs.mujoco": by itself it writes MUJOCO_LOG.TXT where one stands."""
+    try:
+        import mujoco
+    except ImportError:
+        return
+    mujoco.set_mju_user_warning(_log_mujoco)
+
+
+def _log_mujoco(message: str) -> None:
+    about_model_file = "deprecated" in message          # Gymnasium's own XML; nothing that a user could mend
+    logging.getLogger("envs.mujoco").log(logging.DEBUG if about_model_file else logging.WARNING, message.strip())
+
+
+def _build(name: EnvName, config: Config) -> gym.Env:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
+            return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs)
+    except gym.error.UnregisteredEnv:
+        near = difflib.get_close_matches(config.env, list(gym.registry), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        atari = "; Atari games are not there yet" if re.fullmatch(r"[A-Za-z]+", config.env) else ""
+        raise ConfigError(f"env: got {config.env!r}{atari}{hint or ', wants a registered Gymnasium id'}") from None
+    except (ImportError, gym.error.Error) as error:
+        raise ConfigError(f"env: {config.env!r} cannot be made here: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check_spaces(name: str, env: gym.Env) -> None:
+    observations, actions = env.observation_space, env.action_space
+    if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
+        raise ConfigError(f"env: {name!r} observes {observations}, wants a Box of numbers")
+    if not isinstance(actions, Box) or len(actions.shape) != 1:
+        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box with one dimension "
+                          "(discrete actions come with DQN, which is not there yet)")
+    if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):
+        raise ConfigError(f"env: {name!r} acts in {actions}, wants finite bounds that are symmetric about 0")

@@ -1,0 +1,41 @@
+"""Actions in [-1, 1]; the true reward kept in `info`; the episode's return paid at its end."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+
+
+class ScaleAction(gym.ActionWrapper):
+    """Actions in [-1, 1]; the environment gets action * action_space.high."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.high = env.action_space.high
+        self.action_space = Box(-1.0, 1.0, env.action_space.shape, np.float32)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        return np.asarray(action, self.high.dtype) * self.high
+
+
+class TrueReward(gym.Wrapper):
+    """`info["true_reward"]` is the step's own reward, whatever the agent is told."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, float(reward), terminated, truncated, {**info, "true_reward": float(reward)}
+
+
+class EpisodicReward(gym.Wrapper):
+    """The reward is 0 until the episode ends, then the sum of the episode's rewards."""
+
+    def reset(self, **kwargs):
+        self.episode_return = 0.0
+        return self.env.reset(**kwargs)
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.episode_return += reward
+        paid = self.episode_return if terminated or truncated else 0.0
+        return obs, paid, terminated, truncated, info

@@ -1,0 +1,6 @@
+"""How experience is gathered and learning scheduled."""
+
+from learner.evaluator import Evaluator
+from learner.learner import Learner
+
+__all__ = ["Evaluator", "Learner"]

@@ -1,0 +1,34 @@
+"""Greedy episodes in an environment of their own."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+
+from utils.config import Config
+from utils.seeding import stream_seed
+
+
+class Evaluator:
+    """Runs `test_rollouts` greedy episodes; neither the agent's nor the training environment's state is touched."""
+
+    def __init__(self, config: Config, env: gym.Env, agent):
+        self.rollouts, self.env, self.agent = config.test_rollouts, env, agent
+        self.env.reset(seed=stream_seed(config.seed, "test env"))
+
+    def evaluate(self, logger) -> None:
+        """Log each episode's length (`Steps`) and true return (`Rewards`), and the agent's `step_info` by step."""
+        for _ in range(self.rollouts):
+            steps, rewards = self._episode(logger)
+            logger.add({"Steps": steps, "Rewards": rewards})
+
+    def _episode(self, logger) -> tuple[int, float]:
+        obs, _ = self.env.reset()
+        steps, rewards, over = 0, 0.0, False
+        while not over:
+            action, info = self.agent.step(np.asarray(obs, np.float32), test_info=True)
+            logger.add(info)
+            obs, _, terminated, truncated, env_info = self.env.step(action)
+            steps, rewards = steps + 1, rewards + env_info["true_reward"]
+            over = terminated or truncated
+        return steps, rewards

@@ -1,0 +1,78 @@
+"""The loop of the original: some environment steps, then as many updates; a cycle of those, then an evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import gymnasium as gym
+import numpy as np
+
+from learner.evaluator import Evaluator
+from utils.config import Config
+from utils.seeding import stream_seed
+
+
+class Learner:
+    """Gathers whole episodes into replay and trains the agent from it."""
+
+    def __init__(self, config: Config, env: gym.Env, agent, buffer, evaluator: Evaluator, run):
+        """`run` is the record of the run (`utils.run.Run`)."""
+        self.config, self.env, self.agent, self.buffer = config, env, agent, buffer
+        self.evaluator, self.run = evaluator, run
+        self.steps = self.episodes = 0
+        self.open_episode: list[dict[str, np.ndarray]] = []
+        self.obs = self._reset(seed=stream_seed(config.seed, "env"))
+
+    def learn(self) -> None:
+        """Train for `total_timesteps` environment steps, with an evaluation and a record after each cycle."""
+        cycle_length = self.config.iterations * self.config.timesteps
+        while self.steps < self.config.total_timesteps:
+            cycle = self.steps // cycle_length
+            start = time.perf_counter()
+            self._cycle(min(self.config.total_timesteps, self.steps + cycle_length))
+            trained = time.perf_counter()
+            self.evaluator.evaluate(self.run.logger)
+            self.run.logger.add({"TimeCost(sec)/train": trained - start,
+                                 "TimeCost(sec)/test": time.perf_counter() - trained})
+            self.run.record(self.agent, cycle, self.steps, self.episodes)
+
+    def _cycle(self, until: int) -> None:
+        while self.steps < until:
+            count = min(self.config.timesteps, until - self.steps)
+            for _ in range(count):
+                self._step()
+            if self.buffer.steps_stored >= max(self.config.warmup, 1):
+                # The last iteration may be cut short by total_timesteps, and its updates with it.
+                self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
+            self.run.progress(self.steps)
+
+    def _step(self) -> None:
+        action = self.agent.step(self.obs, explore=True)
+        obs_next, reward, terminated, truncated, _ = self.env.step(action)
+        obs_next = np.asarray(obs_next, np.float32)
+        # At a time limit the episode is over, but the value of its last state is not 0: done stays 0.
+        self.open_episode.append({"obs": self.obs, "acts": action, "rews": np.float32([reward]),
+                                  "done": np.float32([terminated]), "obs_next": obs_next})
+        self.steps += 1
+        self.obs = obs_next
+        if terminated or truncated:
+            self._close_episode()
+
+    def _close_episode(self) -> None:
+        episode = {name: np.stack([step[name] for step in self.open_episode]) for name in self.open_episode[0]}
+        self.buffer.store_episode(episode)
+        self.episodes += 1
+        self.open_episode = []
+        self.obs = self._reset()
+
+    def _reset(self, seed: int | None = None) -> np.ndarray:
+        obs, _ = self.env.reset(seed=seed)
+        return np.asarray(obs, np.float32)
+
+    def _train(self, updates: int) -> None:
+        self.agent.normalizer_update(self.buffer.sample())
+        for _ in range(updates):
+            self.run.logger.add(self.agent.update(self.buffer.sample))
+            if self.agent.updates % self.config.train_target == 0:
+                self.agent.target_update()

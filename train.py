@@ -1,0 +1,65 @@
+"""Train an agent on the return of whole episodes; `python train.py --help`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for a wrong setting, 130 for Ctrl-C."""
+    if stranger := foreign_package():
+        print(f"train.py: {stranger}", file=sys.stderr)
+        return 2
+    from utils.cli import parse_args
+    from utils.config import ConfigError
+    try:
+        config = parse_args(sys.argv[1:] if argv is None else argv)
+        return train(config)
+    except ConfigError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def train(config) -> int:
+    """Build the parts and run the learner."""
+    from algorithm import create_agent, use_pytorch
+    use_pytorch()                                       # complain about the switch before anything is built
+    from algorithm.replay_buffer import create_buffer
+    from envs import make_env, resolve_env
+    from learner import Evaluator, Learner
+    from utils.run import Run
+    from utils.torch_utils import resolve_device
+
+    config.device = str(resolve_device(config.device))
+    env, test_env = make_env(config), make_env(config)
+    config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
+    agent, buffer = create_agent(config), create_buffer(config)
+    facts = {"env_id": str(resolve_env(config.env)), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
+    with Run(config, agent, facts) as run:
+        run.logger.say(f"env {facts['env_id']}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
+                       f"device {config.device}; {config.total_timesteps} steps; record in {run.directory}")
+        Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), run).learn()
+        run.logger.say(f"done; record in {run.directory}")
+    return 0
+
+
+def foreign_package() -> str | None:
+    """One line if `algorithm`, `envs`, `learner` or `utils` would be somebody else's; found without importing."""
+    for name, member in dict(utils="config.py", algorithm="rrd_torch.py", envs="wrappers.py", learner="evaluator.py").items():
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            return f"the package `{name}` is not found; run train.py in its repository, or `pip install -e .` there"
+        places = list(spec.submodule_search_locations or [])
+        if not any((Path(place) / member).is_file() for place in places):
+            return (f"the package `{name}` at {places[0] if places else spec.origin} is not this project's and comes first "
+                    "on sys.path; rename it, or run train.py from another directory without PYTHONPATH")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

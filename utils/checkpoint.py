@@ -1,0 +1,72 @@
+"""One model, one safetensors file: tensors by name, a header that says whose they are, and a checksum.
+
+No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+FORMAT = "return-decomposition/1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or not one of this agent's."""
+
+
+def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[str, str]) -> None:
+    """Write tensors and identity to `path`, by a temporary file beside it: whole or not at all."""
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    data = save(state, metadata={"format": FORMAT, "sha256": _digest(state), **identity})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_checkpoint(path: str | Path, identity: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors in `path`, on the CPU.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, or its identity differs.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, safetensors.SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"not a checkpoint ({error})"
+        raise CheckpointError(f"{path}: {reason}") from None
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: got format {metadata.get('format')!r}, wants {FORMAT!r}")
+    for name, wants in identity.items():
+        if metadata.get(name) != wants:
+            raise CheckpointError(f"{path}: {name}: got {metadata.get(name)!r}, wants {wants!r}")
+    if metadata.get("sha256") != _digest(state):
+        raise CheckpointError(f"{path}: damaged, its checksum does not match")
+    return state
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

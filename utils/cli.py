@@ -1,0 +1,89 @@
+"""The command line of train.py, made from the settings: one flag a field, `--a_b` and `--a-b` alike."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, coerce, did_you_mean, field_type
+from utils.config import read_json, resolve
+
+EXAMPLES = """
+examples:
+  python train.py --tag='RRD Ant-v2' --alg=rrd --basis_alg=sac --env=Ant-v2
+  python train.py --alg=rrd --basis_alg=td3 --env=HalfCheetah-v4 --total_timesteps=100000 --seed=1
+  python train.py --config outputs/RUN/config.json        repeats a run
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parse_args(argv: Sequence[str]) -> Config:
+    """The settings that the command line asks for.
+
+    Raises:
+        ConfigError: a flag, a JSON key or a value is wrong; nothing was built yet.
+        SystemExit: `--help` was asked for.
+    """
+    given, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        raise ConfigError(f"{flag}: unknown flag" + did_you_mean(flag, [f"--{name}" for name in [*FIELDS, "config"]])
+                          if flag.startswith("-") else f"{flag!r}: expected a --flag before it")
+    flags = vars(given)
+    from_file = read_json(flags.pop("config")) if "config" in flags else {}
+    config = resolve(from_file | {name: coerce(name, text) for name, text in flags.items()})
+    _check_run(config)
+    return config
+
+
+def _check_run(config: Config) -> None:
+    """What only a run needs, not an agent by itself."""
+    if config.total_timesteps is None:
+        config.total_timesteps = config.epochs * config.cycles * config.iterations * config.timesteps
+    if config.buffer_size < config.test_timesteps:
+        raise ConfigError(f"buffer_size: got {config.buffer_size}, wants at least test_timesteps "
+                          f"({config.test_timesteps}): an episode must fit")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
+                     description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
+    parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
+    groups: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        section = field.metadata["section"]
+        group = groups.setdefault(section, None) or parser.add_argument_group(section)
+        groups[section] = group
+        flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+        is_bool = field_type(name) is bool
+        group.add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name, field),
+                           **(dict(nargs="?", const="True") if is_bool else {}))
+    return parser
+
+
+def _help(field) -> str:
+    text = field.metadata["help"].replace("%", "%%")
+    return text if field.default in (None, "") else f"{text} (default: {field.default})"
+
+
+def _metavar(name: str, field) -> str:
+    choices = field.metadata["choices"]
+    if name in ("alg", "basis_alg"):
+        choices = [*ALGORITHMS, *(DECOMPOSITIONS if name == "alg" else ())]
+    return "|".join(choices) if choices else {int: "N", float: "X", bool: "True|False", str: "TEXT"}[field_type(name)]
+
+
+def _algorithm_table() -> str:
+    lines = ["\ndefaults by algorithm:"]
+    for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items():
+        text = ", ".join(f"{name}={value}" for name, value in defaults.items())
+        lines += textwrap.wrap(f"{alg}: {text}", 100, initial_indent="  ", subsequent_indent="        ")
+    lines.append("  On Humanoid, ircr over sac takes alpha_lr=0, alpha_init=0.1.")
+    return "\n".join(lines)

@@ -1,0 +1,285 @@
+"""The settings of a run: one typed dataclass, its defaults by algorithm, and their checks.
+
+Nothing here imports torch, so that `train.py --help` and every complaint about a setting are instant.
+Precedence: defaults < `--config file.json` < flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A setting is wrong. The message is one line: the field, what it got, what it wants."""
+
+
+def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):
+    """A dataclass field that knows its help text and its range: low <= value <= high, or value > above."""
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, section=section)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def of_env(default, help, **limits):
+    return setting(default, help, section="environment and evaluation", **limits)
+
+
+def of_learning(default, help, **limits):
+    return setting(default, help, section="learning", **limits)
+
+
+def of_algorithm(help, **limits):
+    """A setting whose default depends on the algorithm (see ALGORITHMS); None where it is not read."""
+    return setting(None, help, section="algorithm (defaults depend on --alg and --basis_alg)", **limits)
+
+
+@dataclass
+class Config:
+    """Every setting, by the original's names. None: not read by the chosen algorithm."""
+
+    tag: str = setting("", "name of the run, the first part of its directory")
+    alg: str = setting("rrd", "algorithm; see --help's last lines")
+    basis_alg: str | None = setting(None, "basis of rrd and ircr (default: sac)")
+    seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
+    device: str = setting("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)")
+    total_timesteps: int | None = setting(
+        None, "environment steps of the run (default: epochs * cycles * iterations * timesteps)", low=1)
+    epochs: int = setting(3, "epochs; not read with --total_timesteps", low=1)
+    cycles: int = setting(100, "cycles per epoch", low=1)
+    iterations: int = setting(100, "iterations per cycle", low=1)
+    timesteps: int = setting(100, "environment steps per iteration", low=1)
+
+    env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
+    env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
+                           choices=("ep_rews", "normal"))
+    test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
+    test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
+    save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
+
+    buffer_size: int = of_learning(1_000_000, "environment steps kept in replay", low=1)
+    batch_size: int = of_learning(256, "transitions per update", low=1)
+    warmup: int = of_learning(10_000, "stored environment steps before the first update", low=0)
+    gamma: float = of_learning(0.99, "discount factor", low=0, high=1)
+
+    train_batches: int | None = of_algorithm("updates per iteration", low=1)
+    train_target: int | None = of_algorithm("updates per target update", low=1)
+    pi_lr: float | None = of_algorithm("learning rate of the policy", above=0)
+    q_lr: float | None = of_algorithm("learning rate of the critics", above=0)
+    polyak: float | None = of_algorithm("share of the old target kept by a target update", low=0, high=1)
+    obs_normalization: bool | None = of_algorithm("normalise observations by their running mean and std")
+    std_act: float | None = of_algorithm("std of the exploration noise", low=0)
+    q_reg: float | None = of_algorithm("L2 weight of the critic", low=0)
+    pi_t_std: float | None = of_algorithm("std of the target policy's smoothing noise", low=0)
+    pi_t_clip: float | None = of_algorithm("clip of the target policy's smoothing noise", low=0)
+    pi_delay_freq: int | None = of_algorithm("critic updates per policy update", low=1)
+    alpha_lr: float | None = of_algorithm("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
+    alpha_init: float | None = of_algorithm("initial temperature", above=0)
+    r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
+    rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1)
+    rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1)
+    rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
+
+    # Not flags: known once the environment is, or given to create_agent.
+    obs_dims: tuple[int, ...] | None = None
+    acts_dims: tuple[int, ...] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the chosen algorithm reads; `resolve` on them gives this object again."""
+        values = {name: getattr(self, name) for name in FIELDS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config) if f.metadata}
+
+_ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
+
+# Basis algorithms: the settings that each one reads beyond the common ones, with its defaults.
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ddpg": _ACTOR_CRITIC | dict(pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1, q_reg=1e-2),
+    "td3": _ACTOR_CRITIC | dict(std_act=0.1, pi_t_std=0.2, pi_t_clip=0.5, pi_delay_freq=2),
+    "sac": _ACTOR_CRITIC | dict(train_target=1, alpha_lr=3e-4, alpha_init=1.0),
+}
+# Decompositions: the same, on top of the basis.
+DECOMPOSITIONS: dict[str, dict[str, Any]] = {
+    "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
+    "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
+}
+
+
+def resolve(given: dict[str, Any]) -> Config:
+    """Check the given settings, fill in the algorithm's defaults, and check what only makes sense together.
+
+    Args:
+        given: settings by name, as parsed from JSON or flags. None counts as not given.
+    Raises:
+        ConfigError: an unknown name (with the nearest known one), a wrong type or range, a setting that
+            the chosen algorithm does not read, or a combination that cannot work.
+    """
+    values = {name: coerce(name, value) for name, value in given.items() if value is not None}
+    defaults = algorithm_defaults(values)
+    for name in values:
+        if FIELDS[name].default is None and name not in ("total_timesteps", *defaults):
+            raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
+    config = Config(**(defaults | values))
+    _check_together(config)
+    return config
+
+
+def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of the algorithm that `values` chooses, by the original's rules."""
+    alg = values.get("alg", Config.alg)
+    if alg not in DECOMPOSITIONS:
+        return _known("alg", alg, [*ALGORITHMS, *DECOMPOSITIONS])
+    basis = values.get("basis_alg", "sac")
+    defaults = {"basis_alg": basis} | _known("basis_alg", basis, list(ALGORITHMS)) | DECOMPOSITIONS[alg]
+    # IRCR is steadier on Humanoid with a fixed temperature; so the original.
+    if alg == "ircr" and basis == "sac" and re.match(r"Humanoid-v\d", values.get("env", Config.env)):
+        defaults |= dict(alpha_lr=0.0, alpha_init=0.1)
+    return defaults
+
+
+def _known(field: str, name: str, allowed: list[str]) -> dict[str, Any]:
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if name == "dqn":
+        raise ConfigError(f"{field}: 'dqn' and the Atari games are not there yet; there are {_names(allowed)}")
+    raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}")
+
+
+def _check_together(config: Config) -> None:
+    if config.rrd_bias_correction and config.rrd_sample_size < 2:
+        raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
+                          "(the variance of one step is not defined)")
+    if config.rrd_sample_size and config.rrd_batch_size < config.rrd_sample_size:
+        raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, wants at least "
+                          f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+    if config.alg == "ircr" and config.batch_size < 2:
+        raise ConfigError("batch_size: got 1, wants at least 2 for ircr (half recent, half best episodes)")
+
+
+def coerce(name: str, value: Any) -> Any:
+    """The value in the field's type and range, from a Python value, a JSON value or a flag's text."""
+    field = FIELDS.get(name)
+    if field is None:
+        raise ConfigError(f"{name}: unknown setting{did_you_mean(name, FIELDS)}")
+    kind = field_type(name)
+    try:
+        value = _PARSERS[kind](value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{name}: got {value!r}, wants {_WANTS[kind]}") from None
+    if not _within(value, field.metadata):
+        raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, field.metadata)}")
+    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ConfigError(f"device: got {value!r}, wants cpu, cuda, cuda:N or auto")
+    return value
+
+
+def field_type(name: str) -> type:
+    """int for `int` and for `int | None`, and so on."""
+    hint = _HINTS[name]
+    return next((kind for kind in get_args(hint) if kind is not type(None)), hint)
+
+
+def _parse_int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+        return int(value)
+    number = float(value)                       # 1e6 is a fine number of steps
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _parse_float(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
+def _parse_bool(value: Any) -> bool:
+    if type(value).__name__ in ("bool", "bool_"):       # bool_: NumPy's
+        return bool(value)
+    words = {"true": True, "yes": True, "t": True, "y": True, "1": True,
+             "false": False, "no": False, "f": False, "n": False, "0": False}
+    return words[value.lower()] if isinstance(value, str) and value.lower() in words else _refuse()
+
+
+def _parse_str(value: Any) -> str:
+    return value if isinstance(value, str) else _refuse()
+
+
+def _refuse():
+    raise TypeError
+
+
+_PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str}
+_WANTS = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
+_HINTS = get_type_hints(Config)
+
+
+def _within(value: Any, limits) -> bool:
+    return ((limits["low"] is None or value >= limits["low"])
+            and (limits["high"] is None or value <= limits["high"])
+            and (limits["above"] is None or value > limits["above"])
+            and (limits["choices"] is None or value in limits["choices"]))
+
+
+def _range(kind: type, limits) -> str:
+    if limits["choices"]:
+        return "one of " + _names(limits["choices"])
+    parts = [f"at least {limits['low']}" if limits["low"] is not None else "",
+             f"above {limits['above']}" if limits["above"] is not None else "",
+             f"at most {limits['high']}" if limits["high"] is not None else ""]
+    return f"{_WANTS[kind]} " + " and ".join(part for part in parts if part)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The settings in a JSON file: one flat object of names and values."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        settings = json.loads(text, object_pairs_hook=_no_duplicates)
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"config: {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"config: {str(path)!r} holds a {type(settings).__name__}, wants an object of settings")
+    for name, value in settings.items():
+        if value is not None:
+            coerce(name, value)                 # complain now, while it is known which file is meant
+    return settings
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name}: stands {names.count(name)} times in the config file")
+    return dict(pairs)
+
+
+def did_you_mean(name: str, known) -> str:
+    """`; did you mean X?` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _names(names) -> str:
+    return ", ".join(names)
+
+
+def _readers(name: str) -> str:
+    readers = [alg for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items() if name in defaults]
+    return _names(readers or DECOMPOSITIONS)
+
+
+def _algorithm_name(values: dict[str, Any]) -> str:
+    alg = values.get("alg", Config.alg)
+    return f"{alg} over {values.get('basis_alg', 'sac')}" if alg in DECOMPOSITIONS else alg

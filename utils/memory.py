@@ -1,0 +1,41 @@
+"""How much memory there is, so that a run that cannot fit says so before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Free memory of a device: of the GPU, or of the machine and this process' control group; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [_meminfo_available(), _cgroup_available()]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def human_bytes(count: float) -> str:
+    """1234567 -> '1.2 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _meminfo_available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _cgroup_available() -> int | None:
+    """Version 2's limit of a container; 'max' and a missing file mean none."""
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return limit - int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return None

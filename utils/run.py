@@ -1,0 +1,137 @@
+"""The record of a run: one directory with all that it was and did."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from utils.config import Config, ConfigError
+from utils.logger import Logger
+
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")
+
+
+class Run:
+    """Directory `outputs/<tag>-<alg>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
+
+    A context manager: it closes its files and restores the terminal.
+    """
+
+    def __init__(self, config: Config, agent, facts: dict[str, Any], root: str | Path = "outputs"):
+        """facts: what else to keep in run.json, such as the resolved environment."""
+        self.config = config
+        self.directory = _make_directory(Path(root), config)
+        (self.directory / "checkpoints").mkdir()
+        _write_json(self.directory / "config.json", config.settings())
+        _write_json(self.directory / "run.json", facts | describe_system())
+        names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
+                 *agent.train_info, *agent.step_info, "Steps", "Rewards"]
+        self.logger = Logger(self.directory, names, config.total_timesteps)
+        self.returns: list[tuple[int, float]] = []
+        self.best = -np.inf
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.logger.close()
+
+    def progress(self, steps: int) -> None:
+        self.logger.progress(steps)
+
+    def record(self, agent, cycle: int, steps: int, episodes: int) -> None:
+        """Write a finished cycle: metrics, evaluation returns, checkpoints."""
+        self.logger.add({"Epoch": cycle // self.config.cycles, "Cycle": cycle % self.config.cycles,
+                         "Episodes": episodes, "Timesteps": steps})
+        means = self.logger.flush(steps)
+        agent.save_model(self.directory / "checkpoints" / "last.safetensors")
+        if self.config.test_rollouts:
+            self._keep_returns(agent, steps, means["Rewards"])
+
+    def _keep_returns(self, agent, steps: int, rewards: float) -> None:
+        self.returns.append((steps, rewards))
+        if rewards > self.best:
+            self.best = rewards
+            agent.save_model(self.directory / "checkpoints" / "best.safetensors")
+        if self.config.save_rews:
+            folder = self.directory / "rews"
+            folder.mkdir(exist_ok=True)
+            np.savez(folder / f"{_file_name(self.config.env)}.npz", info=np.array(self.returns, dtype=np.float64))
+
+
+def describe_system() -> dict[str, Any]:
+    """Command, versions, machine, code: what a result may depend on."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "backend": "pytorch",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_clean": _git("status", "--porcelain") == "",
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _make_directory(root: Path, config: Config) -> Path:
+    parts = [part for part in (config.tag, config.alg, config.env) if part]
+    name = _file_name("-".join(parts)) + time.strftime("_%Y%m%d-%H%M%S")
+    try:
+        for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
+            try:
+                (root / (name + suffix)).mkdir(parents=True)
+                return root / (name + suffix)
+            except FileExistsError:                    # another run of the same second
+                if not root.is_dir():
+                    raise
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot create {str(root / name)!r}: {error.strerror}") from None
+    raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
+
+
+def _file_name(text: str) -> str:
+    """A name that no shell or file system trips over."""
+    return re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")[:150]
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*command: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
