@@ -38,7 +38,8 @@ class MLPStochasticPolicy(nn.Module):
         pi = self(obs)
         x = pi.sample(noise)
         acts = torch.tanh(x)
-        return acts, pi.log_p(x) - torch.log(1 - acts.square() + 1e-6).sum(-1, keepdim=True)
+        one_minus_square = (1 - acts) * (1 + acts)          # 1 - a^2, with less cancellation near |a| = 1
+        return acts, pi.log_p(x) - torch.log(one_minus_square + 1e-6).sum(-1, keepdim=True)
 
 
 class MLPQValueSAC(nn.Module):

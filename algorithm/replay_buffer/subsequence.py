@@ -35,7 +35,7 @@ class SubsequenceReplay(TransitionReplay):
         return self._fields(drawn[:size]) | {
             "rrd_obs": sequences["obs"], "rrd_obs_next": sequences["obs_next"], "rrd_acts": sequences["acts"],
             "rrd_rews": (self.returns[slots] / lengths).float()[:, None],
-            "rrd_var_coef": variance_coefficient(self.sample_size, lengths)[:, None],
+            "rrd_var_coef": variance_coefficient(self.sample_size, lengths).float()[:, None],
         }
 
     def _draw_steps(self, lengths: Tensor) -> Tensor:
@@ -55,6 +55,6 @@ class SubsequenceReplay(TransitionReplay):
 
 
 def variance_coefficient(sample_size: int, lengths: Tensor) -> Tensor:
-    """c of RRD-L(RD) by episode length T: 1 - K/T when K <= T and T > 1, 1 when K > T, 0 when T = 1."""
-    c = torch.where(lengths >= sample_size, 1 - sample_size / lengths.float(), torch.ones_like(lengths).float())
-    return torch.where(lengths == 1, torch.zeros_like(c), c)
+    """c of RRD-L(RD) by episode length T: 1 - K/T when K <= T and T > 1, 1 when K > T, 0 when T = 1; float64."""
+    c = torch.where(lengths >= sample_size, 1 - sample_size / lengths.double(), 1.0)
+    return torch.where(lengths == 1, 0.0, c)

@@ -1,0 +1,32 @@
+# make train   set up .venv and run the main job, about ten minutes on two cores
+# make test    set up .venv and run the tests
+# make lint    style checks
+# make bench   speed of sampling, acting and updating on this machine
+
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/.ready
+
+.PHONY: train test lint bench clean
+
+train: $(READY)
+	@cat configs/quickstart.txt
+	$(BIN)/python train.py --config configs/quickstart.json
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+$(READY): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"make: {sys.executable} is Python {sys.version.split()[0]}, wants 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(READY)
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,29 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="return-decomposition",
+    version="0.1.0",
+    description="Randomized Return Decomposition: reinforcement learning from the return of whole episodes",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    # The import names are short and common; train.py refuses to run on somebody else's `utils`.
+    packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
+                                    for part in ("", ".*")]),
+    py_modules=["train"],
+    install_requires=[
+        "torch>=2.10",
+        "numpy>=2.0",
+        "gymnasium[mujoco]>=1.1",
+        "mujoco>=3.2",
+        "safetensors>=0.5",
+        "tensorboardX>=2.6.2.2",
+        "rich>=13.7",
+    ],
+    extras_require={
+        "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
+        "plot": ["matplotlib>=3.9"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.9", "ruff>=0.8"],
+    },
+)

@@ -1,0 +1,12 @@
+import os
+
+import pytest
+import tiny_envs  # noqa: F401 (registers them)
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path, monkeypatch):
+    """Every test runs in an empty directory of its own, with no switch set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("USE_PYTORCH", raising=False)
+    os.environ.setdefault("MUJOCO_GL", "disabled")

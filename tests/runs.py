@@ -1,0 +1,45 @@
+"""Runs of train.py inside the test's process, and what they left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+
+import train
+
+SMALL = ["--device=cpu", "--test_timesteps=10", "--timesteps=20", "--iterations=2", "--total_timesteps=120",
+         "--warmup=40", "--buffer_size=200", "--batch_size=8", "--train_batches=5", "--test_rollouts=2"]
+SMALL_RRD = ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4", *SMALL]
+
+
+class Finished:
+    """A run's directory, read back."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.config = json.loads((directory / "config.json").read_text())
+        self.facts = json.loads((directory / "run.json").read_text())
+        with open(directory / "metrics.csv", newline="") as file:
+            self.rows = list(csv.DictReader(file))
+
+    def untimed(self) -> list[dict[str, str]]:
+        return [{name: value for name, value in row.items() if not name.startswith("TimeCost")} for row in self.rows]
+
+    def tensors(self, name: str = "last") -> dict:
+        return safetensors.torch.load_file(self.directory / "checkpoints" / f"{name}.safetensors")
+
+    def returns(self, env: str) -> np.ndarray:
+        with np.load(self.directory / "rews" / f"{env}.npz") as file:
+            return file["info"]
+
+
+def run(*argv: str) -> Finished:
+    """Run train.py in the current directory, which must hold no other new run; it must succeed."""
+    before = set(Path("outputs").glob("*"))
+    assert train.main(list(argv)) == 0
+    (directory,) = set(Path("outputs").glob("*")) - before
+    return Finished(directory)

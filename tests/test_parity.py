@@ -1,0 +1,182 @@
+"""Every figure of every reference case: what the original computed, this computes.
+
+Tolerances are those at which a plain PyTorch program reproduced the original. Losses near 0 are differences of
+terms of order 1, so the relative tolerance has an absolute one of the same size (first step) or less beside it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from reference_cases import NAMES, Case, tf_gradients, thin
+
+# `sac_std_limits` saturates tanh on purpose, where the two libraries' float32 tanh differ.
+SATURATED = "sac_std_limits"
+VARIABLES = 6e-4        # absolute: Adam turns the sign of a near-zero gradient into a step of size lr
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def played(request):
+    return play(request.param)
+
+
+class Played:
+    """A case run from start to end."""
+
+    def __init__(self, case: Case):
+        self.case, self.agent = case, case.agent()
+        self.normalizer = self.agent.tf_variables()
+        self.infos: list[tuple[int, str, float]] = []
+        self.gradients: dict[str, np.ndarray] = {}
+        for step, calls in enumerate(case.calls):
+            for call in calls:
+                self.call(step, call)
+            if step == 0:
+                self.after_1 = self.agent.tf_variables()
+        self.after_last = self.agent.tf_variables()
+
+    def call(self, step: int, name: str) -> None:
+        if name == "target_update":
+            return self.agent.target_update()
+        info = getattr(self.agent, name)(self.case.batch(step))
+        self.infos += [(step, metric, float(value)) for metric, value in info.items()]
+        for variable, gradient in tf_gradients(self.agent).items():
+            self.gradients.setdefault(variable, gradient)
+
+
+@cache
+def play(name: str) -> Played:
+    return Played(Case(name))
+
+
+def test_there_are_all_eleven_cases():
+    assert len(NAMES) == 11
+
+
+def test_losses_of_every_step(played):
+    for step, metric, value in played.infos:
+        rtol, atol = (5e-7, 5e-7) if step == 0 else (5e-5, 5e-6)
+        if played.case.name == SATURATED:
+            rtol = 5e-3
+        np.testing.assert_allclose(value, played.case.metric(metric, step), rtol, atol, err_msg=f"{metric}, step {step}")
+
+
+def test_every_reported_metric_was_compared(played):
+    expected = {key.removeprefix("info/") for key in played.case.data.files if key.startswith("info/")}
+    assert {metric for _, metric, _ in played.infos} == expected == set(played.agent.train_info)
+
+
+def test_gradients_of_the_first_call(played):
+    tolerance = 1e-2 if played.case.name == SATURATED else 2e-6
+    stored = {key.removeprefix("grad_1/sample/") for key in played.case.data.files if key.startswith("grad_1/sample/")}
+    assert stored == set(played.gradients)
+    for network in {name.rpartition("/net/")[0] or name for name in stored}:
+        names = [name for name in stored if name.startswith(network)]
+        ours = np.concatenate([thin(played.gradients[name]) for name in names])
+        theirs = np.concatenate([played.case.sample("grad_1", name) for name in names])
+        assert np.linalg.norm(ours - theirs) <= tolerance * np.linalg.norm(theirs), network
+        for name in names:                                      # all elements, not only the stored ones
+            norm = np.linalg.norm(played.gradients[name].astype(np.float64))
+            np.testing.assert_allclose(norm, played.case.norms("grad_1", name)[1], tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_variables_and_targets_after_the_first_and_the_last_step(played, when):
+    case, last = played.case, len(played.case.calls)
+    stage, variables = ("after_1", played.after_1) if when == "first" else (f"after_{last}", played.after_last)
+    tolerance = 1e-3 if case.name == SATURATED else VARIABLES
+    stored = [key.removeprefix(f"{stage}/sample/") for key in case.data.files if key.startswith(f"{stage}/sample/")]
+    assert set(stored) == set(case.shapes)
+    for name in stored:
+        np.testing.assert_allclose(thin(variables[name]), case.sample(stage, name), 0, tolerance, err_msg=name)
+        total, norm = case.norms(stage, name)                   # all elements, not only the stored ones
+        ours = variables[name].astype(np.float64)
+        assert abs(ours.sum() - total) <= tolerance * ours.size
+        assert abs(np.linalg.norm(ours) - norm) <= tolerance * np.sqrt(ours.size)
+
+
+def test_variables_have_the_originals_names_and_layouts(played):
+    shapes = {name: list(value.shape) for name, value in played.after_last.items() if not name.startswith("normalizer")}
+    assert shapes == {name: shape for name, shape in played.case.shapes.items() if not name.startswith("normalizer")}
+
+
+def test_greedy_actions_and_their_values(played):
+    data, tolerance = played.case.data, 5e-3 if played.case.name == SATURATED else 5e-5
+    for i, obs in enumerate(data["step/obs"]):
+        action, info = played.agent.step(obs, explore=False, test_info=True)
+        np.testing.assert_allclose(action, data["step/action"][i], tolerance, tolerance)
+        np.testing.assert_allclose(info["Q_average"], data["step/Q_average"][i], tolerance, tolerance)
+        if "step/Pi_step_std" in data:
+            np.testing.assert_allclose(info["Pi_step_std"], data["step/Pi_step_std"][i], tolerance, tolerance)
+        assert set(info) == {key.removeprefix("step/") for key in data.files
+                             if key.startswith("step/")} - {"obs", "action"} == set(played.agent.step_info)
+
+
+def test_several_observations_at_once_give_the_same_actions(played):
+    data = played.case.data
+    action, info = played.agent.step(data["step/obs"], test_info=True)
+    np.testing.assert_allclose(action, data["step/action"], 0, 5e-3)
+    assert info["Q_average"].shape == (8,)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("rrd")])
+def test_redistributed_rewards(name):
+    case, agent = play(name).case, play(name).agent
+    last = case.batch(len(case.calls) - 1)
+    pred = agent.predict_reward(last["obs"], last["acts"], last["obs_next"])
+    rrd_pred = agent.predict_reward(last["rrd_obs"], last["rrd_acts"], last["rrd_obs_next"])
+    np.testing.assert_allclose(pred, case.data["reward/pred"], 5e-5, 5e-5)
+    np.testing.assert_allclose(rrd_pred, case.data["reward/rrd_pred"], 5e-5, 5e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if Case(name).normalizer_batches()])
+def test_normalizer_state(name):
+    played = play(name)
+    for part in ("sum", "sum_sqr", "cnt", "mean", "std"):
+        ours = played.normalizer[f"normalizer/normalizer_variables/{part}"]
+        np.testing.assert_allclose(ours, played.case.data[f"normalizer/{part}"], 2e-6, 2e-6, err_msg=part)
+
+
+def test_variables_survive_a_round_trip(played):
+    agent = played.case.agent()
+    agent.load_tf_variables(played.after_last)
+    for name, value in agent.tf_variables().items():
+        np.testing.assert_array_equal(value, played.after_last[name])
+
+
+def test_loading_a_subset_changes_only_that():
+    case = Case("rrd_sac")
+    agent, before = case.agent(), case.agent().tf_variables()
+    agent.load_tf_variables({"rrd/net/r/bias": np.float32([3.0])})
+    after = agent.tf_variables()
+    assert {name for name in after if not np.array_equal(after[name], before[name])} == {"rrd/net/r/bias"}
+
+
+@pytest.mark.parametrize(("variables", "complaint"), [
+    ({"main/nobody": np.zeros(3)}, "main/nobody.*unknown"),
+    ({"rrd/net/r/bias": np.zeros(2)}, r"rrd/net/r/bias.*\(2,\).*\(1,\)"),
+    ({"rrd/net/r/kernel": np.zeros((1, 256))}, r"\(1, 256\).*\(256, 1\)"),
+    ({"rrd/net/r/bias": np.array(["x"])}, "dtype"),
+])
+def test_wrong_variables_are_refused_and_change_nothing(variables, complaint):
+    agent = Case("rrd_sac").agent()
+    before = agent.tf_variables()
+    with pytest.raises(ValueError, match=complaint):
+        agent.load_tf_variables({"main/alpha/log_alpha": np.float32(9), **variables})
+    for name, value in agent.tf_variables().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_on_cuda(name):
+    case = Case(name)
+    agent = case.agent(cuda=True)
+    for step, calls in enumerate(case.calls):
+        for call in calls:
+            info = agent.target_update() if call == "target_update" else getattr(agent, call)(case.batch(step))
+            for metric, value in (info or {}).items():
+                np.testing.assert_allclose(value.cpu(), case.metric(metric, step), 5e-3, 1e-3, err_msg=metric)
