@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+MARK = "return-decomposition"       # utils/__init__.py bears it
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for a wrong setting, 130 for Ctrl-C."""
@@ -27,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(config) -> int:
     """Build the parts and run the learner."""
-    from algorithm import create_agent, use_pytorch
-    use_pytorch()                                       # complain about the switch before anything is built
+    from algorithm import check_backend, create_agent
+    check_backend()                                     # before anything is built
     from algorithm.replay_buffer import create_buffer
     from envs import make_env, resolve_env
     from learner import Evaluator, Learner
@@ -49,15 +51,16 @@ def train(config) -> int:
 
 
 def foreign_package() -> str | None:
-    """One line if `algorithm`, `envs`, `learner` or `utils` would be somebody else's; found without importing."""
-    for name, member in dict(utils="config.py", algorithm="rrd_torch.py", envs="wrappers.py", learner="evaluator.py").items():
+    """One line if `algorithm`, `envs`, `learner` or `utils` would be somebody else's; found without importing them."""
+    for name in ("utils", "algorithm", "envs", "learner"):
         spec = importlib.util.find_spec(name)
         if spec is None:
             return f"the package `{name}` is not found; run train.py in its repository, or `pip install -e .` there"
-        places = list(spec.submodule_search_locations or [])
-        if not any((Path(place) / member).is_file() for place in places):
-            return (f"the package `{name}` at {places[0] if places else spec.origin} is not this project's and comes first "
-                    "on sys.path; rename it, or run train.py from another directory without PYTHONPATH")
+        place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin))
+        mark = place.parent / "utils" / "__init__.py"           # ours stand side by side, and utils bears the mark
+        if not mark.is_file() or MARK not in mark.read_text(encoding="utf-8", errors="replace"):
+            return (f"the package `{name}` at {place} is not this project's and comes first on sys.path; "
+                    "rename it, or run train.py from another directory, without PYTHONPATH")
     return None
 
 

@@ -6,13 +6,14 @@ Importing this package imports neither PyTorch nor TensorFlow; `create_agent` im
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from collections.abc import Callable
 from typing import Any
 
-from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, algorithm_defaults, resolve
+from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, algorithm_defaults, coerce, resolve
 
-__all__ = ["create_agent", "register_algorithm", "use_pytorch"]
+__all__ = ["check_backend", "create_agent", "register_algorithm", "use_pytorch"]
 
 _REGISTRY: dict[str, str | type] = {
     "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
@@ -37,9 +38,7 @@ def create_agent(args: Any):
     Raises:
         ValueError: names the setting, what it got and what it wants.
     """
-    if not use_pytorch(args):
-        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, sac.py, "
-                          "algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
+    check_backend(args)
     config = _fill(args)
     if config.alg not in DECOMPOSITIONS:
         return _load(config.alg)(_view(config.alg, config, args))
@@ -67,6 +66,13 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
     return register
 
 
+def check_backend(args: Any = None) -> None:
+    """Complain if the chosen backend is not there."""
+    if not use_pytorch(args):
+        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, sac.py, "
+                          "algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
+
+
 def use_pytorch(args: Any = None) -> bool:
     """Which backend: `args.use_pytorch`, else the variable USE_PYTORCH, else PyTorch."""
     value = getattr(args, "use_pytorch", None)
@@ -77,16 +83,22 @@ def use_pytorch(args: Any = None) -> bool:
     return words[str(value).lower()]
 
 
+# What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
+_READ = [name for name, field in FIELDS.items()
+         if field.metadata["section"].startswith(("learning", "algorithm")) or name in ("alg", "basis_alg", "seed", "device")]
+
+
 def _fill(args: Any) -> Config:
-    given = {name: getattr(args, name, None) for name in FIELDS}
+    given = {name: getattr(args, name, None) for name in _READ}
     if given["alg"] is None:
         raise ConfigError(f"alg: missing, wants one of {', '.join(_REGISTRY)}")
-    given = {name: value for name, value in given.items() if value is not None}
-    reads = algorithm_defaults(given)
-    given = {name: value for name, value in given.items() if FIELDS[name].default is not None or name in reads}
-    if "device" not in given and getattr(args, "cuda", None) is not None:
+    if given["device"] is None and getattr(args, "cuda", None) is not None:
         given["device"] = "cuda" if args.cuda else "cpu"
-    config = resolve(given)
+    if isinstance(getattr(args, "env", None), str):
+        given["env"] = args.env                         # a default of IRCR depends on it
+    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
+    reads = algorithm_defaults(chosen)
+    config = resolve({name: value for name, value in given.items() if FIELDS[name].default is not None or name in reads})
     config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
     return config
 
@@ -96,10 +108,10 @@ def _dims(args: Any, name: str) -> tuple[int]:
     if value is None:
         raise ConfigError(f"{name}: missing, wants the width of a vector, such as 27 or (27,)")
     try:
-        dims = tuple(int(size) for size in (value if hasattr(value, "__len__") else [value]))
-    except (TypeError, ValueError):
+        dims = tuple(operator.index(size) for size in (value if hasattr(value, "__len__") else [value]))
+    except TypeError:
         dims = ()
-    if len(dims) != 1 or dims[0] < 1:
+    if isinstance(value, bool) or len(dims) != 1 or dims[0] < 1:
         raise ConfigError(f"{name}: got {value!r}, wants the width of a vector, such as 27 or (27,)")
     return dims
 
@@ -124,5 +136,7 @@ class _Filled:
         self._args, self._config = args, config
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):                       # copying and pickling look for these before __init__
+            raise AttributeError(name)
         value = getattr(self._args, name, None)
         return value if value is not None and name not in ("obs_dims", "acts_dims") else getattr(self._config, name)

@@ -35,15 +35,21 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    except (TypeError, ValueError, RuntimeError):
-        got = getattr(value, "dtype", type(value).__name__)
-        raise ValueError(f"batch[{name!r}]: got dtype {got}, wants float32") from None
-    is_flag = name == "done" and not tensor.dtype.is_complex
-    if not (tensor.dtype.is_floating_point or is_flag):
-        raise ValueError(f"batch[{name!r}]: got dtype {str(tensor.dtype).removeprefix('torch.')}, wants float32")
-    return tensor
+    """A detached tensor: PyTorch's own as it is, anything else through a NumPy copy of any layout and byte order."""
+    if isinstance(value, Tensor):
+        kind, got = _KINDS.get((value.is_floating_point(), value.is_complex()), "i"), str(value.dtype)
+    else:
+        try:
+            value = np.asarray(value)
+            kind, got = value.dtype.kind, str(value.dtype)
+        except (TypeError, ValueError):                 # rows of different lengths, tensors of another device
+            kind, got = "O", "object"
+    if kind != "f" and not (name == "done" and kind in "biu"):
+        raise ValueError(f"batch[{name!r}]: got dtype {got.removeprefix('torch.')}, wants float32")
+    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, np.float32))
+
+
+_KINDS = {(True, False): "f", (False, True): "c"}       # NumPy's letters
 
 
 def _check_shape(name: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:

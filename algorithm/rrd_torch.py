@@ -52,6 +52,13 @@ class RRD(Agent):
         own = {"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": ("N", "K", self.act_dim), "rrd_rews": column}
         return basis | own | ({"rrd_var_coef": column} if self.config.rrd_bias_correction else {})
 
+    def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+        checked = super()._check(batch, spec)
+        if self.config.rrd_bias_correction and "rrd_obs" in checked and checked["rrd_obs"].shape[1] < 2:
+            raise ValueError(f"batch['rrd_obs']: got shape {tuple(checked['rrd_obs'].shape)}, wants (N, K, {self.obs_dim}) "
+                             "with K at least 2 for rrd_bias_correction")
+        return checked
+
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """The basis' critic loss on the relabelled batch, and the reward network's loss on the sub-sequences."""
         with torch.no_grad():

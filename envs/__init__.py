@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.wrappers import FlattenObservation
 
-from envs.wrappers import EpisodicReward, ScaleAction, TrueReward
+from envs.wrappers import EpisodicReward, FlatObservation, ScaleAction, TrueReward
 from utils.config import Config, ConfigError
 
 __all__ = ["EnvName", "make_env", "resolve_env"]
@@ -58,9 +57,7 @@ def make_env(config: Config) -> gym.Env:
     _quiet_mujoco()
     env = _build(resolve_env(config.env), config)
     _check_spaces(config.env, env)
-    if env.observation_space.shape is None or len(env.observation_space.shape) != 1:
-        env = FlattenObservation(env)
-    env = TrueReward(ScaleAction(env))
+    env = TrueReward(ScaleAction(FlatObservation(env)))
     return EpisodicReward(env) if config.env_type == "ep_rews" else env
 
 
@@ -79,6 +76,8 @@ def _log_mujoco(message: str) -> None:
 
 
 def _build(name: EnvName, config: Config) -> gym.Env:
+    if config.env.count(":") > 1:
+        raise ConfigError(f"env: got {config.env!r}, wants a Gymnasium id or module:id")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
@@ -100,8 +99,8 @@ def _check_spaces(name: str, env: gym.Env) -> None:
     observations, actions = env.observation_space, env.action_space
     if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
         raise ConfigError(f"env: {name!r} observes {observations}, wants a Box of numbers")
-    if not isinstance(actions, Box) or len(actions.shape) != 1:
-        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box with one dimension "
+    if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
+        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box of floats with one dimension "
                           "(discrete actions come with DQN, which is not there yet)")
     if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):
         raise ConfigError(f"env: {name!r} acts in {actions}, wants finite bounds that are symmetric about 0")

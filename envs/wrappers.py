@@ -1,4 +1,4 @@
-"""Actions in [-1, 1]; the true reward kept in `info`; the episode's return paid at its end."""
+"""Observations as flat float32 vectors; actions in [-1, 1]; the true reward kept in `info`; the episode's return paid at its end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ import numpy as np
 from gymnasium.spaces import Box
 
 
+class FlatObservation(gym.ObservationWrapper):
+    """Observations of any shape and number type as float32 vectors."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        low, high = (np.asarray(bound, np.float32).reshape(-1)
+                     for bound in (env.observation_space.low, env.observation_space.high))
+        self.observation_space = Box(low, high, dtype=np.float32)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return np.asarray(observation, np.float32).reshape(-1)
+
+
 class ScaleAction(gym.ActionWrapper):
-    """Actions in [-1, 1]; the environment gets action * action_space.high."""
+    """Observations as flat float32 vectors; actions in [-1, 1]; the environment gets action * action_space.high."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)

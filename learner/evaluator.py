@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gymnasium as gym
-import numpy as np
 
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -26,7 +25,7 @@ class Evaluator:
         obs, _ = self.env.reset()
         steps, rewards, over = 0, 0.0, False
         while not over:
-            action, info = self.agent.step(np.asarray(obs, np.float32), test_info=True)
+            action, info = self.agent.step(obs, test_info=True)
             logger.add(info)
             obs, _, terminated, truncated, env_info = self.env.step(action)
             steps, rewards = steps + 1, rewards + env_info["true_reward"]

@@ -50,7 +50,6 @@ class Learner:
     def _step(self) -> None:
         action = self.agent.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
-        obs_next = np.asarray(obs_next, np.float32)
         # At a time limit the episode is over, but the value of its last state is not 0: done stays 0.
         self.open_episode.append({"obs": self.obs, "acts": action, "rews": np.float32([reward]),
                                   "done": np.float32([terminated]), "obs_next": obs_next})
@@ -68,7 +67,7 @@ class Learner:
 
     def _reset(self, seed: int | None = None) -> np.ndarray:
         obs, _ = self.env.reset(seed=seed)
-        return np.asarray(obs, np.float32)
+        return obs
 
     def _train(self, updates: int) -> None:
         self.agent.normalizer_update(self.buffer.sample())

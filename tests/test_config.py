@@ -137,8 +137,9 @@ def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
     ("epochs", "1e400"), ("epochs", "9" * 5000), ("epochs", [5]), ("seed", -1), ("seed", 2**63), ("warmup", -1),
     ("gamma", 1.5), ("gamma", -0.1), ("gamma", math.nan), ("gamma", True), ("gamma", "0.5x"), ("gamma", 10**400),
     ("polyak", 2), ("pi_lr", 0), ("q_lr", -1e-3), ("r_lr", {}), ("alpha_init", 0), ("alpha_lr", -1),
-    ("pi_delay_freq", 0), ("rrd_sample_size", 0), ("test_rollouts", -1), ("test_timesteps", 0), ("buffer_size", 0),
-    ("save_rews", "maybe"), ("save_rews", 2), ("save_rews", None), ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
+    ("pi_lr", math.inf), ("std_act", "inf"), ("pi_delay_freq", 0), ("rrd_sample_size", 0), ("test_rollouts", -1),
+    ("test_timesteps", 0), ("buffer_size", 0), ("save_rews", "maybe"), ("save_rews", 2), ("save_rews", None),
+    ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
     ("env_type", "norml"), ("device", "mps"), ("device", "cuda:-1"), ("device", "cpu\n"), ("device", "cuda:\u0663"),
 ])
 def test_a_wrong_value_is_named_with_what_is_wanted(name, value):

@@ -21,7 +21,6 @@ from utils.memory import human_bytes
 
 assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 REPEATABLE = {"deadline": None, "derandomize": True, "database": None}
-STRANGE = pytest.mark.xfail(strict=True, raises=TypeError, reason="BUG: TypeError of Python or torch, no field named")
 
 
 @pytest.fixture(params=["sac", "rrd", "ircr"])
@@ -257,7 +256,6 @@ def test_replay_copies_what_it_takes_and_what_it_gives(alg, kind):
     assert_steps_of({1: original}, buffer.sample(50), "obs acts done obs_next")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a stored field with a gradient makes the whole ring part of its graph")
 def test_what_is_sampled_never_carries_a_gradient(alg):
     buffer, acts = build(alg), torch.zeros(4, 2, requires_grad=True)
     buffer.store_episode(episode(0, 4) | {"acts": acts * 2})
@@ -347,7 +345,7 @@ def test_draws_follow_from_the_seed_alone(alg):
     ({"rews": np.zeros(4)}, ["rews", "(4,)", "(T, 1)"]),
     ({"obs": np.zeros((0, 3))}, ["obs", "(0, 3)", "empty"]),
     ({"obs_next": np.array([["a"] * 3] * 4)}, ["obs_next", "<U1", "float32"]),
-    ({"done": [["yes"]] * 4}, ["done", "list", "float32"]),
+    ({"done": [["yes"]] * 4}, ["done", "<U3", "float32"]),
     ({"acts": np.zeros((4, 2), int)}, ["acts", "int64", "float32"]),
 ])
 def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
@@ -359,7 +357,7 @@ def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
         buffer.sample(4)
 
 
-@pytest.mark.parametrize("size", [0, -3, pytest.param("4", marks=STRANGE), pytest.param(2.5, marks=STRANGE)])
+@pytest.mark.parametrize("size", [0, -3, "4", 2.5])
 def test_a_bad_batch_size_is_named(alg, size):
     buffer = build(alg)
     store(buffer, [4])

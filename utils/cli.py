@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, coerce, did_you_mean, field_type
-from utils.config import read_json, resolve
+from utils.config import (
+    ALGORITHMS,
+    DECOMPOSITIONS,
+    FIELDS,
+    Config,
+    ConfigError,
+    coerce,
+    did_you_mean,
+    field_type,
+    read_json,
+    resolve,
+    shown,
+)
 
 EXAMPLES = """
 examples:
@@ -20,7 +32,7 @@ examples:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
 
 
 def parse_args(argv: Sequence[str]) -> Config:
@@ -33,7 +45,7 @@ def parse_args(argv: Sequence[str]) -> Config:
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
-        raise ConfigError(f"{flag}: unknown flag" + did_you_mean(flag, [f"--{name}" for name in [*FIELDS, "config"]])
+        raise ConfigError(f"{shown(flag)}: unknown flag" + did_you_mean(flag, [f"--{name}" for name in [*FIELDS, "config"]])
                           if flag.startswith("-") else f"{flag!r}: expected a --flag before it")
     flags = vars(given)
     from_file = read_json(flags.pop("config")) if "config" in flags else {}

@@ -19,6 +19,9 @@ from typing import Any, get_args, get_type_hints
 class ConfigError(ValueError):
     """A setting is wrong. The message is one line: the field, what it got, what it wants."""
 
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):
     """A dataclass field that knows its help text and its range: low <= value <= high, or value > above."""
@@ -165,19 +168,23 @@ def _check_together(config: Config) -> None:
 
 def coerce(name: str, value: Any) -> Any:
     """The value in the field's type and range, from a Python value, a JSON value or a flag's text."""
-    field = FIELDS.get(name)
-    if field is None:
-        raise ConfigError(f"{name}: unknown setting{did_you_mean(name, FIELDS)}")
+    _check_name(name)
     kind = field_type(name)
     try:
         value = _PARSERS[kind](value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name}: got {value!r}, wants {_WANTS[kind]}") from None
-    if not _within(value, field.metadata):
-        raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, field.metadata)}")
-    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+    limits = FIELDS[name].metadata
+    if not _within(value, limits):
+        raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, limits)}")
+    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
         raise ConfigError(f"device: got {value!r}, wants cpu, cuda, cuda:N or auto")
     return value
+
+
+def _check_name(name: str) -> None:
+    if name not in FIELDS:
+        raise ConfigError(f"{shown(name)}: unknown setting{did_you_mean(name, FIELDS)}")
 
 
 def field_type(name: str) -> type:
@@ -189,7 +196,9 @@ def field_type(name: str) -> type:
 def _parse_int(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value):
+    if hasattr(value, "__index__"):
+        return value.__index__()
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value):
         return int(value)
     number = float(value)                       # 1e6 is a fine number of steps
     if number != int(number):
@@ -227,6 +236,7 @@ _HINTS = get_type_hints(Config)
 def _within(value: Any, limits) -> bool:
     return ((limits["low"] is None or value >= limits["low"])
             and (limits["high"] is None or value <= limits["high"])
+            and (not isinstance(value, int) or value < 2**63)
             and (limits["above"] is None or value > limits["above"])
             and (limits["choices"] is None or value in limits["choices"]))
 
@@ -236,24 +246,28 @@ def _range(kind: type, limits) -> str:
         return "one of " + _names(limits["choices"])
     parts = [f"at least {limits['low']}" if limits["low"] is not None else "",
              f"above {limits['above']}" if limits["above"] is not None else "",
-             f"at most {limits['high']}" if limits["high"] is not None else ""]
+             f"at most {limits['high']}" if limits["high"] is not None else "below 2**63" if kind is int else ""]
     return f"{_WANTS[kind]} " + " and ".join(part for part in parts if part)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """The settings in a JSON file: one flat object of names and values."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        settings = json.loads(text, object_pairs_hook=_no_duplicates)
-    except OSError as error:
-        raise ConfigError(f"config: cannot read {str(path)!r}: {error.strerror or error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:              # ValueError: a null character in the name
+        raise ConfigError(f"config: cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        settings = json.loads(data.decode(), object_pairs_hook=_no_duplicates)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:       # not UTF-8, not JSON, a number of thousands of digits
         raise ConfigError(f"config: {str(path)!r} is not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"config: {str(path)!r} holds a {type(settings).__name__}, wants an object of settings")
     for name, value in settings.items():
+        _check_name(name)
         if value is not None:
-            coerce(name, value)                 # complain now, while it is known which file is meant
+            coerce(name, value)                 # a wrong value is wrong even where a flag wins
     return settings
 
 
@@ -265,9 +279,14 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def shown(name: str) -> str:
+    """A name as it is, in quotes where that would mislead the eye."""
+    return name if re.fullmatch(r"[-\w]+", name) else repr(name)
+
+
 def did_you_mean(name: str, known) -> str:
     """`; did you mean X?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -23,22 +23,25 @@ class Logger:
 
     def __init__(self, directory: Path, names: list[str], total_timesteps: int):
         """names: every metric there can be, in the order of the columns."""
-        self.names, self.values = names, {name: [] for name in names}
+        self.means = {name: Mean() for name in names}
         self.file = open(directory / "metrics.csv", "w", newline="", encoding="utf-8")
         self.csv = csv.writer(self.file)
         self.csv.writerow(names)
         self.board = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.bar = Progress(TextColumn("{task.completed}/{task.total} steps"), BarColumn(), TextColumn("{task.fields[rate]}"),
                             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                             console=self.console, speed_estimate_period=300, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("steps", total=total_timesteps, rate="")
-        self.bar.start()
+        if self.console.is_terminal:
+            self.bar.start()
 
     def add(self, info: Mapping[str, float | torch.Tensor]) -> None:
         """Count one value for each name; a tensor of several elements counts as their mean."""
         for name, value in info.items():
-            self.values[name].append(value)
+            self.means[name].add(value)
 
     def progress(self, steps: int) -> None:
         """Move the progress bar."""
@@ -51,8 +54,7 @@ class Logger:
 
     def flush(self, steps: int) -> dict[str, float]:
         """Average what was collected, write it everywhere, and start anew. NaN: nothing was collected."""
-        means = {name: _mean(values) for name, values in self.values.items()}
-        self.values = {name: [] for name in self.names}
+        means = {name: mean.take() for name, mean in self.means.items()}
         self.csv.writerow(["" if math.isnan(value) else f"{value:.10g}" for value in means.values()])
         self.file.flush()
         for name, value in means.items():
@@ -73,14 +75,29 @@ class Logger:
         self.console.print(table)
 
     def close(self) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:
+            self.bar.stop()
         self.board.close()
         self.file.close()
 
 
-def _mean(values: list) -> float:
-    if not values:
-        return math.nan
-    if isinstance(values[0], torch.Tensor):
-        return float(torch.stack([value.float().mean() for value in values]).double().mean())
-    return sum(values) / len(values)
+class Mean:
+    """A running mean of floats, or of tensors without waiting for their device.
+
+    A sum rather than a list: thousands of small tensors that live for a cycle scatter over the heap, and keep
+    hundreds of megabytes between them from being given back.
+    """
+
+    def __init__(self):
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: float | torch.Tensor) -> None:
+        if isinstance(value, torch.Tensor):
+            value = value.double() if value.ndim == 0 else value.double().mean()
+        self.total, self.count = self.total + value, self.count + 1
+
+    def take(self) -> float:
+        """The mean so far, NaN of nothing; starts anew."""
+        mean = float(self.total) / self.count if self.count else math.nan
+        self.total, self.count = 0.0, 0
+        return mean

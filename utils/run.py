@@ -106,7 +106,8 @@ def _make_directory(root: Path, config: Config) -> Path:
 
 def _file_name(text: str) -> str:
     """A name that no shell or file system trips over."""
-    return re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")[:150]
+    safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
+    return safe.encode()[:150].decode(errors="ignore")          # file systems count bytes
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

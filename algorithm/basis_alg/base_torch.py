@@ -160,7 +160,7 @@ class Agent:
     def normalizer_update(self, batch: Batch) -> None:
         """Count the batch's `obs` and `obs_next`; nothing without `obs_normalization`."""
         if self.normalizer is not None:
-            spec = {name: ("B", self.obs_dim) for name in ("obs", "obs_next")}
+            spec = dict.fromkeys(("obs", "obs_next"), ("B", self.obs_dim))
             checked = check_batch(batch, spec, {}, self.device)
             self.normalizer.update(torch.cat([checked["obs"], checked["obs_next"]]))
 

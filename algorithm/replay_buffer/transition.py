@@ -99,8 +99,8 @@ class TransitionReplay:
 
     def _size(self, batch_size: int | None) -> int:
         size = self.batch_size if batch_size is None else batch_size
-        if size < 1:
-            raise ValueError(f"batch_size: got {size}, wants at least 1")
+        if not hasattr(size, "__index__") or size < 1:
+            raise ValueError(f"batch_size: got {size!r}, wants an integer of at least 1")
         if not self.steps:
             raise ValueError("buffer: got no episode yet, wants at least one before sampling")
         return size
