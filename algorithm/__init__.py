@@ -69,8 +69,8 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
 def check_backend(args: Any = None) -> None:
     """Complain if the chosen backend is not there."""
     if not use_pytorch(args):
-        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, sac.py, "
-                          "algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
+        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, "
+                          "sac.py, algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
 
 
 def use_pytorch(args: Any = None) -> bool:
@@ -84,8 +84,8 @@ def use_pytorch(args: Any = None) -> bool:
 
 
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
-_READ = [name for name, field in FIELDS.items()
-         if field.metadata["section"].startswith(("learning", "algorithm")) or name in ("alg", "basis_alg", "seed", "device")]
+_READ = ["alg", "basis_alg", "seed", "device",
+         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(("learning", "algorithm")))]
 
 
 def _fill(args: Any) -> Config:
@@ -98,7 +98,7 @@ def _fill(args: Any) -> Config:
         given["env"] = args.env                         # a default of IRCR depends on it
     chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
     reads = algorithm_defaults(chosen)
-    config = resolve({name: value for name, value in given.items() if FIELDS[name].default is not None or name in reads})
+    config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
     config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
     return config
 

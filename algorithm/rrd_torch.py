@@ -55,8 +55,8 @@ class RRD(Agent):
     def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
         checked = super()._check(batch, spec)
         if self.config.rrd_bias_correction and "rrd_obs" in checked and checked["rrd_obs"].shape[1] < 2:
-            raise ValueError(f"batch['rrd_obs']: got shape {tuple(checked['rrd_obs'].shape)}, wants (N, K, {self.obs_dim}) "
-                             "with K at least 2 for rrd_bias_correction")
+            raise ValueError(f"batch['rrd_obs']: got shape {tuple(checked['rrd_obs'].shape)}, "
+                             f"wants (N, K, {self.obs_dim}) with K at least 2 for rrd_bias_correction")
         return checked
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
@@ -87,7 +87,8 @@ class RRD(Agent):
         Raises:
             ValueError: a last dimension is wrong, or the leading ones differ.
         """
-        obs, acts, obs_next = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (obs, acts, obs_next))
+        obs, acts, obs_next = (torch.as_tensor(x, dtype=torch.float32, device=self.device)
+                               for x in (obs, acts, obs_next))
         for name, value, width in (("obs", obs, self.obs_dim), ("acts", acts, self.act_dim),
                                    ("obs_next", obs_next, self.obs_dim)):
             if value.shape != (*obs.shape[:-1], width):

@@ -35,7 +35,8 @@ def keep(run: Path) -> None:
 
 def curves() -> dict[str, np.ndarray]:
     """'ours_seed1' and so on -> rows of (environment steps, mean return of 10 greedy episodes)."""
-    return {path.stem: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2) for path in sorted(FOLDER.glob("*_seed*.csv"))}
+    paths = sorted(FOLDER.glob("*_seed*.csv"))
+    return {path.stem: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2) for path in paths}
 
 
 def print_table(data: dict[str, np.ndarray]) -> None:

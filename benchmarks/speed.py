@@ -43,9 +43,11 @@ def main() -> None:
         agent.update(buffer.sample)
         agent.target_update()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {config.device}, {args.steps} stored steps")
-    print(f"sample   {1e3 * median_seconds(buffer.sample, args.repeats):7.3f} ms   (floor: under 1)")
-    print(f"step     {1e3 * median_seconds(lambda: agent.step(obs, explore=True), args.repeats):7.3f} ms   (floor: under 0.3)")
-    print(f"update   {1 / median_seconds(update, args.repeats):7.1f} /s   (floor: 60; the original made 47)")
+    sample, step, whole = (median_seconds(call, args.repeats)
+                           for call in (buffer.sample, lambda: agent.step(obs, explore=True), update))
+    print(f"sample   {1e3 * sample:7.3f} ms   (floor: under 1)")
+    print(f"step     {1e3 * step:7.3f} ms   (floor: under 0.3)")
+    print(f"update   {1 / whole:7.1f} /s   (floor: 60; the original made 47)")
     if config.device == "cpu":
         print(f"memory   {taken / 1e6:7.0f} MB   (floor: under 300 for a million steps)")
 

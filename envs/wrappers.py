@@ -1,4 +1,4 @@
-"""Observations as flat float32 vectors; actions in [-1, 1]; the true reward kept in `info`; the episode's return paid at its end."""
+"""Flat float32 observations; actions in [-1, 1]; the true reward kept in `info`; the return paid at the end."""
 
 from __future__ import annotations
 

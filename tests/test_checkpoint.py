@@ -45,7 +45,8 @@ def test_a_checkpoint_holds_log_alpha_targets_normaliser_and_adams_moments():
     trained("rrd", "sac").save_model("model")
     names = safetensors.torch.load_file("model")
     for name in ("nets.main.alpha.log_alpha", "nets.target.q_value_1.q.weight", "nets.rrd.r.bias",
-                 "nets.normalizer.normalizer_variables.mean", "opt.main.alpha.log_alpha.exp_avg_sq", "opt.reward.t", "updates"):
+                 "nets.normalizer.normalizer_variables.mean", "opt.main.alpha.log_alpha.exp_avg_sq", "opt.reward.t",
+                 "updates"):
         assert name in names
     assert float(names["nets.main.alpha.log_alpha"]) != 0
 

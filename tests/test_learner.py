@@ -33,8 +33,8 @@ class Record:
 
 def make_learner(**settings):
     """A learner on Clock, whose observations are (episode, time) and whose reward at time t is t."""
-    given = dict(alg="sac", env="Clock10-v0", test_timesteps=10, total_timesteps=60, timesteps=20, iterations=1, warmup=40,
-                 batch_size=4, train_batches=7, test_rollouts=0, buffer_size=500, device="cpu") | settings
+    given = dict(alg="sac", env="Clock10-v0", test_timesteps=10, total_timesteps=60, timesteps=20, iterations=1,
+                 warmup=40, batch_size=4, train_batches=7, test_rollouts=0, buffer_size=500, device="cpu") | settings
     config = resolve(given)
     env, test_env = make_env(config), make_env(config)
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape

@@ -61,7 +61,8 @@ def test_losses_of_every_step(played):
         rtol, atol = (5e-7, 5e-7) if step == 0 else (5e-5, 5e-6)
         if played.case.name == SATURATED:
             rtol = 5e-3
-        np.testing.assert_allclose(value, played.case.metric(metric, step), rtol, atol, err_msg=f"{metric}, step {step}")
+        expected = played.case.metric(metric, step)
+        np.testing.assert_allclose(value, expected, rtol, atol, err_msg=f"{metric}, step {step}")
 
 
 def test_every_reported_metric_was_compared(played):

@@ -77,7 +77,8 @@ def test_returns_are_written_as_the_original_wrote_them():
     finished = run(*SMALL, "--alg=sac", "--env=Match-v0")
     info = finished.returns("Match-v0")
     assert info.dtype == np.float64
-    np.testing.assert_allclose(info, [(int(row["Timesteps"]), float(row["Rewards"])) for row in finished.rows], rtol=1e-8)
+    expected = [(int(row["Timesteps"]), float(row["Rewards"])) for row in finished.rows]
+    np.testing.assert_allclose(info, expected, rtol=1e-8)
 
 
 def test_save_rews_off_and_evaluation_off():

@@ -123,7 +123,7 @@ def test_every_draw_of_K_steps_is_equally_likely(lengths):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 60_001])
 def test_half_of_an_ircr_batch_is_uniform_over_recent_steps_the_rest_over_the_best(size):
-    buffer, lengths = build("ircr", buffer_size=6), [1, 2, 3, 1, 1, 1, 1, 1, 1, 4]
+    buffer, lengths = build("ircr", buffer_size=6), [1, 2, 1, 1, 4, 3, 1, 1, 1, 1]    # the 4 go around the end
     store(buffer, lengths, 1)
     store(buffer, [2, 4], -1, first=10)         # the ring now holds none of the best
     numbers, t = tags(buffer.sample(size)["obs"])

@@ -44,14 +44,19 @@ def parse_args(argv: Sequence[str]) -> Config:
     """
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
-        flag = unknown[0].split("=")[0]
-        raise ConfigError(f"{shown(flag)}: unknown flag" + did_you_mean(flag, [f"--{name}" for name in [*FIELDS, "config"]])
-                          if flag.startswith("-") else f"{flag!r}: expected a --flag before it")
+        raise _unknown(unknown[0].split("=")[0])
     flags = vars(given)
     from_file = read_json(flags.pop("config")) if "config" in flags else {}
     config = resolve(from_file | {name: coerce(name, text) for name, text in flags.items()})
     _check_run(config)
     return config
+
+
+def _unknown(word: str) -> ConfigError:
+    if not word.startswith("-"):
+        return ConfigError(f"{word!r}: expected a --flag before it")
+    known = [f"--{name}" for name in [*FIELDS, "config"]]
+    return ConfigError(f"{shown(word)}: unknown flag{did_you_mean(word, known)}")
 
 
 def _check_run(config: Config) -> None:

@@ -31,8 +31,9 @@ class Logger:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.bar = Progress(TextColumn("{task.completed}/{task.total} steps"), BarColumn(), TextColumn("{task.fields[rate]}"),
-                            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        self.bar = Progress(TextColumn("{task.completed}/{task.total} steps"), BarColumn(),
+                            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
+                            TextColumn("left"), TimeRemainingColumn(),
                             console=self.console, speed_estimate_period=300, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("steps", total=total_timesteps, rate="")
         if self.console.is_terminal:

@@ -16,9 +16,9 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def human_bytes(count: float) -> str:
-    """1234567 -> '1.2 MB'."""
+    """1234567 -> '1.23 MB'."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

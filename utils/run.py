@@ -124,7 +124,8 @@ def _version(package: str) -> str | None:
 def _git(*command: str) -> str | None:
     here = Path(__file__).resolve().parent
     try:
-        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10,
+                              check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

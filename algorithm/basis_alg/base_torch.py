@@ -238,7 +238,8 @@ class Agent:
     def identity(self) -> dict[str, str]:
         """What must agree between a checkpoint and the agent that loads it."""
         alg, basis = self.config.alg, self.config.basis_alg
-        return {"alg": alg, "basis_alg": basis or alg, "obs_dims": f"({self.obs_dim},)", "acts_dims": f"({self.act_dim},)"}
+        return {"alg": alg, "basis_alg": basis or alg,
+                "obs_dims": f"({self.obs_dim},)", "acts_dims": f"({self.act_dim},)"}
 
     def tf_variables(self) -> dict[str, np.ndarray]:
         """Every variable by the original's name and layout (dense kernels are [in, out]); float32 copies."""

@@ -19,9 +19,15 @@ class IRCRReplay(TransitionReplay):
     """The ring of recent episodes, and the ten best ever, which stay when they have left the ring."""
 
     def __init__(self, config: Config):
+        self.longest = config.test_timesteps
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
         self._gather_best()
+
+    @property
+    def bytes_needed(self) -> int:
+        """The ring's, and the ten best episodes': one by one, and joined for sampling."""
+        return super().bytes_needed + 2 * BEST * self.longest * 4 * (sum(self.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
@@ -61,5 +67,5 @@ class IRCRReplay(TransitionReplay):
     def _update_range(self) -> None:
         slots = (self.first_slot + torch.arange(self.episodes, device=self.device)) % self.capacity
         held = self.returns[slots]
-        self.lowest = min(float(held.min()), self.best[0][0])
-        self.highest = max(float(held.max()), max(value for value, _, _ in self.best))
+        best = [value for value, _, _ in self.best]
+        self.lowest, self.highest = min(float(held.min()), *best), max(float(held.max()), *best)

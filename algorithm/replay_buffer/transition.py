@@ -50,8 +50,9 @@ class TransitionReplay:
         available = available_bytes(self.device)
         if available is not None and self.bytes_needed > available:
             fits = int(0.9 * self.capacity * available / self.bytes_needed)
-            raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on {self.device}, "
-                              f"which has {human_bytes(available)} free; --buffer_size={fits} would fit")
+            raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
+                              f"{self.device}, which has {human_bytes(available)} free; "
+                              f"--buffer_size={fits} would fit")
 
     # Storing --------------------------------------------------------------------------------------------------
 
