@@ -13,6 +13,7 @@ from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import Evaluator, Learner
 from utils.config import resolve
+from utils.seeding import stream_seed
 
 
 class Record:
@@ -132,6 +133,12 @@ def test_evaluation_sees_the_true_reward_in_both_reward_types():
         learner = make_learner(env_type=env_type, test_rollouts=1, env="Clock7-v0")
         learner.learn()
         assert {"Steps": 7, "Rewards": 28.0} in learner.run.infos
+
+
+def test_every_stream_has_a_seed_of_its_own():
+    seeds = [stream_seed(seed, name) for seed in (0, 1) for name in ("agent", "weights", "replay", "env", "test env")]
+    assert len(set(seeds)) == len(seeds)
+    assert stream_seed(0, "env") == stream_seed(0, "env") >= 0
 
 
 def options(alg: str, basis: str | None) -> list[str]:
