@@ -1,13 +1,14 @@
 # make train   set up .venv and run the main job, about ten minutes on two cores
 # make test    set up .venv and run the tests
 # make lint    style checks
+# make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
 # make bench   speed of sampling, acting and updating on this machine
 
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: train test lint bench clean
+.PHONY: train test lint oldest bench clean
 
 train: $(READY)
 	@cat configs/quickstart.txt
@@ -19,6 +20,11 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
+	.venv-oldest/bin/python -m pytest
+
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 
@@ -29,4 +35,4 @@ $(READY): setup.py constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-oldest build *.egg-info

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="return-decomposition",
     version="0.1.0",
     description="Randomized Return Decomposition: reinforcement learning from the return of whole episodes",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
@@ -13,17 +15,17 @@ setup(
                                     for part in ("", ".*")]),
     py_modules=["train"],
     install_requires=[
-        "torch>=2.10",
-        "numpy>=2.0",
-        "gymnasium[mujoco]>=1.1",
-        "mujoco>=3.2",
-        "safetensors>=0.5",
+        "torch>=2.10.0",
+        "numpy>=2.0.0",
+        "gymnasium[mujoco]>=1.1.0",
+        "mujoco>=3.2.0",
+        "safetensors>=0.5.0",
         "tensorboardX>=2.6.2.2",
-        "rich>=13.7",
+        "rich>=13.7.0",
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "plot": ["matplotlib>=3.9"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.9", "ruff>=0.8"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77"],
     },
 )

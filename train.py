@@ -10,7 +10,7 @@ MARK = "return-decomposition"       # utils/__init__.py bears it
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for a wrong setting, 130 for Ctrl-C."""
+    """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for a wrong setting, 130 for Ctrl-C."""
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
@@ -22,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:                            # a full disk, a file that may not be written
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("train.py: interrupted", file=sys.stderr)
         return 130
@@ -34,17 +37,23 @@ def train(config) -> int:
     from algorithm.replay_buffer import create_buffer
     from envs import make_env, resolve_env
     from learner import Evaluator, Learner
-    from utils.run import Run
+    from utils.run import Run, crowded
     from utils.torch_utils import resolve_device
 
     config.device = str(resolve_device(config.device))
     env, test_env = make_env(config), make_env(config)
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
     agent, buffer = create_agent(config), create_buffer(config)
-    facts = {"env_id": str(resolve_env(config.env)), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
+    name = resolve_env(config.env)
+    facts = {"env_id": env.spec.id, "env_kwargs": name.kwargs,
+             "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
-        run.logger.say(f"env {facts['env_id']}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
+        run.logger.say(f"env {name}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
                        f"device {config.device}; {config.total_timesteps} steps; record in {run.directory}")
+        if hint := crowded():
+            run.logger.say(hint)
+        if config.warmup >= config.total_timesteps:
+            run.logger.say(f"note: nothing is learned before warmup, {config.warmup} steps")
         Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), run).learn()
         run.logger.say(f"done; record in {run.directory}")
     return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, algorithm_defaults, coerce, resolve
 
-__all__ = ["check_backend", "create_agent", "register_algorithm", "use_pytorch"]
+__all__ = ["check_backend", "create_agent", "fill_config", "register_algorithm", "use_pytorch"]
 
 _REGISTRY: dict[str, str | type] = {
     "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
@@ -39,11 +39,40 @@ def create_agent(args: Any):
         ValueError: names the setting, what it got and what it wants.
     """
     check_backend(args)
-    config = _fill(args)
+    config = fill_config(args)
     if config.alg not in DECOMPOSITIONS:
         return _load(config.alg)(_view(config.alg, config, args))
     basis = _load(config.basis_alg)(_view(config.basis_alg, config, args))
+    from algorithm.basis_alg.base_torch import Agent
+    if not isinstance(basis, Agent):
+        raise ConfigError(f"basis_alg: {config.basis_alg!r} builds a {type(basis).__name__}, "
+                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
     return _load(config.alg)(config, basis)
+
+
+# What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
+_READ = ["alg", "basis_alg", "seed", "device",
+         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(("learning", "algorithm")))]
+
+
+def fill_config(args: Any) -> Config:
+    """The checked settings that `args` stands for, with that algorithm's defaults; see `create_agent`."""
+    if isinstance(args, Mapping):
+        raise ConfigError("args: got a mapping, wants an object with attributes, such as argparse.Namespace(**args)")
+    given = {name: getattr(args, name, None) for name in (FIELDS if isinstance(args, Config) else _READ)}
+    if given["alg"] is None:
+        raise ConfigError(f"alg: missing, wants one of {', '.join(_REGISTRY)}")
+    if given["device"] is None and getattr(args, "cuda", None) is not None:
+        given["device"] = "cuda" if args.cuda else "cpu"
+    if given["device"] is not None:
+        given["device"] = str(given["device"])          # a torch.device will do
+    if isinstance(getattr(args, "env", None), str):
+        given["env"] = args.env                         # a default of IRCR depends on it
+    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
+    reads = algorithm_defaults(chosen)
+    config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
+    config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
+    return config
 
 
 def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
@@ -54,10 +83,13 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
 
     Args:
         name: the name; registering it again replaces the class.
-        defaults: settings that the algorithm reads beyond the common ones, with their defaults; by default SAC's.
+        defaults: settings of `utils.config.Config` that the algorithm reads beyond the common ones, with their
+            defaults; by default SAC's. What is no setting of it is simply an attribute of `args`.
     """
-    if name in DECOMPOSITIONS:
-        raise ConfigError(f"name: got {name!r}, wants a name other than {', '.join(DECOMPOSITIONS)}")
+    if not isinstance(name, str) or name in DECOMPOSITIONS:
+        raise ConfigError(f"name: got {name!r}, wants a name other than {', '.join(DECOMPOSITIONS)}: "
+                          "@register_algorithm(\"mine\")")
+    defaults = {setting: coerce(setting, value) for setting, value in defaults.items()}
 
     def register(cls: type) -> type:
         _REGISTRY[name] = cls
@@ -69,7 +101,7 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
 def check_backend(args: Any = None) -> None:
     """Complain if the chosen backend is not there."""
     if not use_pytorch(args):
-        raise ConfigError("USE_PYTORCH: got 0, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, "
+        raise ConfigError("USE_PYTORCH: got no, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, "
                           "sac.py, algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
 
 
@@ -83,26 +115,6 @@ def use_pytorch(args: Any = None) -> bool:
     return words[str(value).lower()]
 
 
-# What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
-_READ = ["alg", "basis_alg", "seed", "device",
-         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(("learning", "algorithm")))]
-
-
-def _fill(args: Any) -> Config:
-    given = {name: getattr(args, name, None) for name in _READ}
-    if given["alg"] is None:
-        raise ConfigError(f"alg: missing, wants one of {', '.join(_REGISTRY)}")
-    if given["device"] is None and getattr(args, "cuda", None) is not None:
-        given["device"] = "cuda" if args.cuda else "cpu"
-    if isinstance(getattr(args, "env", None), str):
-        given["env"] = args.env                         # a default of IRCR depends on it
-    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    reads = algorithm_defaults(chosen)
-    config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
-    config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
-    return config
-
-
 def _dims(args: Any, name: str) -> tuple[int]:
     value = getattr(args, name, None)
     if value is None:
@@ -111,7 +123,8 @@ def _dims(args: Any, name: str) -> tuple[int]:
         dims = tuple(operator.index(size) for size in (value if hasattr(value, "__len__") else [value]))
     except TypeError:
         dims = ()
-    if isinstance(value, bool) or len(dims) != 1 or dims[0] < 1:
+    is_bool = any(isinstance(size, bool) for size in (value if isinstance(value, (list, tuple)) else [value]))
+    if is_bool or len(dims) != 1 or not 1 <= dims[0] < 2**31:
         raise ConfigError(f"{name}: got {value!r}, wants the width of a vector, such as 27 or (27,)")
     return dims
 

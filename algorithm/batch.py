@@ -42,11 +42,14 @@ def _tensor(name: str, value: Any) -> Tensor:
         try:
             value = np.asarray(value)
             kind, got = value.dtype.kind, str(value.dtype)
-        except (TypeError, ValueError):                 # rows of different lengths, tensors of another device
+        except (TypeError, ValueError, RuntimeError):   # rows of different lengths, lists of tensors with gradients
             kind, got = "O", "object"
     if kind != "f" and not (name == "done" and kind in "biu"):
         raise ValueError(f"batch[{name!r}]: got dtype {got.removeprefix('torch.')}, wants float32")
-    return value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value, np.float32))
+    if isinstance(value, Tensor):
+        return value.detach()
+    with np.errstate(over="ignore"):                    # a float64 beyond float32 is infinite
+        return torch.from_numpy(np.array(value, np.float32))
 
 
 _KINDS = {(True, False): "f", (False, True): "c"}       # NumPy's letters

@@ -26,7 +26,7 @@ def make_batch(seed: int = 0, **changes) -> dict[str, torch.Tensor]:
         return torch.randn(shape, generator=g)
     batch = {
         "obs": randn(B, O), "obs_next": randn(B, O), "acts": randn(B, A).tanh(), "rews": randn(B, 1),
-        "done": (randn(B, 1) > 1).float(),
+        "done": (torch.arange(B) % 2).float()[:, None],
         "rrd_obs": randn(N, K, O), "rrd_obs_next": randn(N, K, O), "rrd_acts": randn(N, K, A).tanh(),
         "rrd_rews": randn(N, 1), "rrd_var_coef": torch.full((N, 1), 0.5),
         "pi_noise": randn(B, A), "pi_next_noise": randn(B, A), "target_noise": (0.2 * randn(B, A)).clamp(-0.5, 0.5),

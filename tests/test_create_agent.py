@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,8 +26,6 @@ NEEDED = {"obs_dims": (O,), "acts_dims": A, "device": "cpu"}
 
 
 class Settings:
-    """Settings as attributes of a class and as a property."""
-
     obs_dims, acts_dims = O, (A,)
 
     @property
@@ -34,19 +33,15 @@ class Settings:
         return 512
 
 
-class Replay:
-    def sample(self, batch_size):
-        return {name: value.numpy() for name, value in make_batch().items() if "noise" not in name}
+def sample(batch_size: int) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in make_batch().items() if "noise" not in name}
 
 
 @pytest.fixture(autouse=True)
 def _own_registry():
     """Algorithms registered by a test are gone after it."""
-    tables = [(table, dict(table)) for table in (algorithm._REGISTRY, ALGORITHMS)]
-    yield
-    for table, before in tables:
-        table.clear()
-        table.update(before)
+    with mock.patch.dict(algorithm._REGISTRY), mock.patch.dict(ALGORITHMS):
+        yield
 
 
 def args(**settings) -> argparse.Namespace:
@@ -66,7 +61,7 @@ def assert_same(agent, expected: dict) -> None:
 @pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("alg", [*BASES, "rrd", "ircr"])
 def test_the_documented_loop_runs_as_it_stands(alg, basis, make_args):
-    args, replay_buffer, batch_size = make_args(), Replay(), B
+    args, replay_buffer, batch_size = make_args(), types.SimpleNamespace(sample=sample), B
     args.use_pytorch = True
     args.alg, args.basis_alg = alg, basis
     args.cuda = torch.cuda.is_available()
@@ -228,6 +223,13 @@ def test_a_batch_may_hold_any_kind_of_floats(convert):
     agent.train(batch)
     twin.train({name: convert(value) for name, value in batch.items()})
     torch.testing.assert_close(twin.state_dict(), agent.state_dict())
+
+
+@pytest.mark.usefixtures("_all_warnings")
+@pytest.mark.parametrize("obs", [np.full(O, 0.5), np.broadcast_to(np.float32(0.5), O), np.full(O, 0.5)[::-1]],
+                         ids=["float64", "read-only", "reversed"])
+def test_an_observation_may_be_any_kind_of_numbers(obs):
+    np.testing.assert_array_equal(make_agent("sac").step(obs), make_agent("sac").step(torch.full((O,), 0.5)))
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int64, torch.float64])

@@ -160,6 +160,15 @@ def test_the_same_seed_gives_the_same_run_on_mujoco():
     assert run(*argv).untimed() == run(*argv).untimed()
 
 
+def test_the_same_seed_gives_the_same_run_with_several_threads():
+    torch.set_num_threads(2)
+    try:
+        argv = [*SMALL_RRD, "--env=Match-v0", "--batch_size=256", "--rrd_batch_size=256"]
+        assert run(*argv).untimed() == run(*argv).untimed()
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_training_does_not_depend_on_the_global_generators():
     first = run(*SMALL_RRD, "--env=Match-v0")
     torch.manual_seed(123)

@@ -47,6 +47,10 @@ def parse_args(argv: Sequence[str]) -> Config:
         raise _unknown(unknown[0].split("=")[0])
     flags = vars(given)
     from_file = read_json(flags.pop("config")) if "config" in flags else {}
+    if "epochs" in flags:
+        if "total_timesteps" in flags:
+            raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
+        from_file.pop("total_timesteps", None)          # every config.json has it; the flag wins
     config = resolve(from_file | {name: coerce(name, text) for name, text in flags.items()})
     _check_run(config)
     return config
@@ -55,8 +59,8 @@ def parse_args(argv: Sequence[str]) -> Config:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    known = [f"--{name}" for name in [*FIELDS, "config"]]
-    return ConfigError(f"{shown(word)}: unknown flag{did_you_mean(word, known)}")
+    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config"])
+    return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
 
 
 def _check_run(config: Config) -> None:

@@ -66,7 +66,7 @@ class Config:
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
 
     buffer_size: int = of_learning(1_000_000, "environment steps kept in replay", low=1)
-    batch_size: int = of_learning(256, "transitions per update", low=1)
+    batch_size: int = of_learning(256, "transitions per update", low=1, high=1_000_000)
     warmup: int = of_learning(10_000, "stored environment steps before the first update", low=0)
     gamma: float = of_learning(0.99, "discount factor", low=0, high=1)
 
@@ -84,7 +84,7 @@ class Config:
     alpha_lr: float | None = of_algorithm("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
     alpha_init: float | None = of_algorithm("initial temperature", above=0)
     r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
-    rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1)
+    rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
@@ -286,7 +286,7 @@ def shown(name: str) -> str:
 
 def did_you_mean(name: str, known) -> str:
     """`; did you mean X?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 

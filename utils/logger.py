@@ -53,20 +53,20 @@ class Logger:
         """A line for people."""
         self.console.print(line, markup=False)
 
-    def flush(self, steps: int) -> dict[str, float]:
-        """Average what was collected, write it everywhere, and start anew. NaN: nothing was collected."""
+    def flush(self, steps: int) -> dict[str, float | None]:
+        """Average what was collected, write it everywhere, and start anew. None: nothing was collected."""
         means = {name: mean.take() for name, mean in self.means.items()}
-        self.csv.writerow(["" if math.isnan(value) else f"{value:.10g}" for value in means.values()])
+        self.csv.writerow(["" if value is None else f"{value:.10g}" for value in means.values()])
         self.file.flush()
         for name, value in means.items():
-            if not math.isnan(value):
+            if value is not None and math.isfinite(value):
                 self.board.add_scalar(name, value, steps)
         self.board.flush()
         self._show(means)
         return means
 
-    def _show(self, means: dict[str, float]) -> None:
-        shown = {name: "" if math.isnan(value) else f"{value:.6g}" for name, value in means.items()}
+    def _show(self, means: dict[str, float | None]) -> None:
+        shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
         if not self.console.is_terminal:
             self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
             return
@@ -97,8 +97,8 @@ class Mean:
             value = value.double() if value.ndim == 0 else value.double().mean()
         self.total, self.count = self.total + value, self.count + 1
 
-    def take(self) -> float:
-        """The mean so far, NaN of nothing; starts anew."""
-        mean = float(self.total) / self.count if self.count else math.nan
+    def take(self) -> float | None:
+        """The mean so far, None of nothing; starts anew."""
+        mean = float(self.total) / self.count if self.count else None
         self.total, self.count = 0.0, 0
         return mean

@@ -70,6 +70,16 @@ class Run:
             np.savez(folder / f"{_file_name(self.config.env)}.npz", info=np.array(self.returns, dtype=np.float64))
 
 
+def crowded() -> str | None:
+    """A hint if other programs use the cores that PyTorch's threads will wait for each other on."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    if threads == 1 or load < 0.75 * cores:
+        return None
+    return (f"note: {threads} threads on {cores} cores that are busy already (load {load:.1f}); "
+            "runs side by side are many times faster with OMP_NUM_THREADS=1 each")
+
+
 def describe_system() -> dict[str, Any]:
     """Command, versions, machine, code: what a result may depend on."""
     return {
@@ -89,8 +99,8 @@ def describe_system() -> dict[str, Any]:
 
 
 def _make_directory(root: Path, config: Config) -> Path:
-    parts = [part for part in (config.tag, config.alg, config.env) if part]
-    name = _file_name("-".join(parts)) + time.strftime("_%Y%m%d-%H%M%S")
+    parts = [_file_name(part) for part in (config.tag, config.alg, config.env)]
+    name = "-".join(filter(None, parts)) + time.strftime("_%Y%m%d-%H%M%S")
     try:
         for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
             try:
@@ -107,7 +117,7 @@ def _make_directory(root: Path, config: Config) -> Path:
 def _file_name(text: str) -> str:
     """A name that no shell or file system trips over."""
     safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
-    return safe.encode()[:150].decode(errors="ignore")          # file systems count bytes
+    return safe.encode()[:100].decode(errors="ignore")          # file systems count bytes, up to 255
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

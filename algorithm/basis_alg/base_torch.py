@@ -147,6 +147,10 @@ class Agent:
     def randn(self, rows: int) -> Tensor:
         return torch.randn(rows, self.act_dim, device=self.device, generator=self.generator)
 
+    def jitter(self, acts: Tensor) -> Tensor:
+        """A deterministic policy's exploration: clip(a + std_act * normal, -1, 1), (N, A)."""
+        return (acts + self.config.std_act * self.randn(len(acts))).clamp(-1, 1)
+
     # Observations ---------------------------------------------------------------------------------------------
 
     @property
@@ -180,6 +184,7 @@ class Agent:
         Raises:
             ValueError: the observation's shape is wrong.
         """
+        obs = obs if isinstance(obs, Tensor) else np.array(obs, np.float32)         # a copy, of any layout
         obs = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
             raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants ({self.obs_dim},) or (N, {self.obs_dim})")

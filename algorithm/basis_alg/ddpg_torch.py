@@ -80,10 +80,7 @@ class DDPG(Agent):
         return loss, {"Pi_loss": loss}
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
-        action = self.policy(obs)
-        if explore:
-            action = (action + self.config.std_act * self.randn(len(obs))).clamp(-1, 1)
-        return action
+        return self.jitter(self.policy(obs)) if explore else self.policy(obs)
 
     def evaluate_step(self, obs: Tensor) -> Info:
         return {"Q_average": self.critic(obs, self.policy(obs))[:, 0]}

@@ -62,10 +62,7 @@ class TD3(Agent):
         return loss, {"Pi_loss": loss}
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
-        action = self.policy(obs)
-        if explore:
-            action = (action + self.config.std_act * self.randn(len(obs))).clamp(-1, 1)
-        return action
+        return self.jitter(self.policy(obs)) if explore else self.policy(obs)
 
     def evaluate_step(self, obs: Tensor) -> Info:
         return {"Q_average": self.critics["value_1"](obs, self.policy(obs))[:, 0]}

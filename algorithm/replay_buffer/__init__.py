@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from utils.config import Config
+from typing import Any
+
+from algorithm import fill_config
 
 
-def create_buffer(config: Config):
-    """The replay that the algorithm learns from; `obs_dims` and `acts_dims` must be set."""
+def create_buffer(args: Any):
+    """The replay that the algorithm learns from; `args` as for `algorithm.create_agent`."""
     from algorithm.replay_buffer.ircr import IRCRReplay
     from algorithm.replay_buffer.subsequence import SubsequenceReplay
     from algorithm.replay_buffer.transition import TransitionReplay
 
+    config = fill_config(args)
     return {"rrd": SubsequenceReplay, "ircr": IRCRReplay}.get(config.alg, TransitionReplay)(config)
