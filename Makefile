@@ -1,4 +1,4 @@
-# make train   set up .venv and run the main job, about ten minutes on two cores
+# make train   set up .venv and run the main job, seven to ten minutes on two cores
 # make test    set up .venv and run the tests
 # make lint    style checks
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)

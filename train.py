@@ -49,10 +49,10 @@ def train(config) -> int:
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
         run.logger.say(f"env {name}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
-                       f"device {config.device}; {config.total_timesteps} steps; record in {run.directory}")
+                       f"device {config.device}; {config.run_length} steps; record in {run.directory}")
         if hint := crowded():
             run.logger.say(hint)
-        if config.warmup >= config.total_timesteps:
+        if config.warmup >= config.run_length:
             run.logger.say(f"note: nothing is learned before warmup, {config.warmup} steps")
         Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), run).learn()
         run.logger.say(f"done; record in {run.directory}")

@@ -79,12 +79,13 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
     """Class decorator: `create_agent` with `alg` (or the `basis_alg` of a decomposition) `name` builds the class.
 
     The class is called with one object that has the attributes of `args` and, for what is missing there, of the
-    filled-in `Config`.
+    filled-in `Config`. As a basis it must be an `Agent`; a decomposition then takes its losses, its actions, its
+    targets and its normaliser, and does `train` and `update` itself.
 
     Args:
         name: the name; registering it again replaces the class.
-        defaults: settings of `utils.config.Config` that the algorithm reads beyond the common ones, with their
-            defaults; by default SAC's. What is no setting of it is simply an attribute of `args`.
+        defaults: defaults that differ from SAC's, for settings of `utils.config.Config`. Settings of your own are
+            simply attributes of `args`.
     """
     if not isinstance(name, str) or name in DECOMPOSITIONS:
         raise ConfigError(f"name: got {name!r}, wants a name other than {', '.join(DECOMPOSITIONS)}: "
@@ -93,7 +94,7 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
 
     def register(cls: type) -> type:
         _REGISTRY[name] = cls
-        ALGORITHMS[name] = defaults or ALGORITHMS["sac"]
+        ALGORITHMS[name] = ALGORITHMS["sac"] | defaults
         return cls
     return register
 

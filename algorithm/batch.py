@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Batch = Mapping[str, Any]                       # names to tensors or NumPy arrays
+Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
+Batch = Mapping[str, Array]
 Spec = dict[str, tuple[int | str, ...]]         # names to shapes; a letter is a size that must agree everywhere
 
 
@@ -28,31 +29,40 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if name not in batch:
             raise ValueError(f"batch[{name!r}]: missing, wants shape {_show(shape)}; "
                              f"the batch has {', '.join(map(str, batch)) or 'no fields'}")
-        value = _tensor(name, batch[name])
-        _check_shape(name, tuple(value.shape), shape, sizes)
-        fields[name] = value.to(device, torch.float32)
+        kinds = "fiub" if name == "done" else "f"
+        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds)
+        _check_shape(name, tuple(fields[name].shape), shape, sizes)
     return fields
 
 
-def _tensor(name: str, value: Any) -> Tensor:
-    """A detached tensor: PyTorch's own as it is, anything else through a NumPy copy of any layout and byte order."""
+def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f") -> Tensor:
+    """A float32 tensor on `device`, without history; arrays are copied, whatever their layout and byte order.
+
+    Args:
+        name: how a complaint names it.
+        kinds: NumPy's letters of the number types that are taken: f, and i, u, b where integers and flags make sense.
+    Raises:
+        ValueError: it holds other things.
+    """
     if isinstance(value, Tensor):
-        kind, got = _KINDS.get((value.is_floating_point(), value.is_complex()), "i"), str(value.dtype)
+        kind, got = _kind(value.dtype), str(value.dtype).removeprefix("torch.")
     else:
         try:
             value = np.asarray(value)
             kind, got = value.dtype.kind, str(value.dtype)
         except (TypeError, ValueError, RuntimeError):   # rows of different lengths, lists of tensors with gradients
             kind, got = "O", "object"
-    if kind != "f" and not (name == "done" and kind in "biu"):
-        raise ValueError(f"batch[{name!r}]: got dtype {got.removeprefix('torch.')}, wants float32")
+    if kind not in kinds:
+        raise ValueError(f"{name}: got dtype {got}, wants float32")
     if isinstance(value, Tensor):
-        return value.detach()
+        return value.detach().to(device, torch.float32)
     with np.errstate(over="ignore"):                    # a float64 beyond float32 is infinite
-        return torch.from_numpy(np.array(value, np.float32))
+        return torch.from_numpy(np.array(value, np.float32)).to(device)
 
 
-_KINDS = {(True, False): "f", (False, True): "c"}       # NumPy's letters
+def _kind(dtype: torch.dtype) -> str:
+    """NumPy's letter for a number type."""
+    return "f" if dtype.is_floating_point else "c" if dtype.is_complex else "i"
 
 
 def _check_shape(name: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:

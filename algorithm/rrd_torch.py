@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Batch, Spec
+from algorithm.batch import Array, Batch, Spec, to_tensor
 from utils.config import Config
 from utils.torch_utils import dense
 
@@ -35,16 +35,36 @@ class RRD(Agent):
     """A basis agent whose batches carry the learned reward, and the reward network's own loss."""
 
     def __init__(self, config: Config, basis: Agent):
-        self.basis, self.config, self.device = basis, config, basis.device
-        self.obs_dim, self.act_dim = basis.obs_dim, basis.act_dim
-        self.nets, self.opt, self.updates = basis.nets, basis.opt, 0
-        self.pi_delay_freq, self.step_info = basis.pi_delay_freq, basis.step_info
+        # The basis' own parts, shared: one tree of networks, one optimiser, one stream of noise.
+        self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
+        self.obs_dim, self.act_dim, self.nets, self.opt = basis.obs_dim, basis.act_dim, basis.nets, basis.opt
+        self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
+        self.updates, self.step_info = 0, basis.step_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         self.reward = MLPRewardNet(self.obs_dim, self.act_dim, basis.weights_generator).to(self.device)
         self.nets["rrd"] = self.reward
         self.opt.add_param_group(dict(name="reward", params=self.reward.parameters(), lr=config.r_lr))
-        self.noise_spec, self.pi_spec, self.pi_loss = basis.noise_spec, basis.pi_spec, basis.pi_loss
-        self.act, self.evaluate_step, self.target_pairs = basis.act, basis.evaluate_step, basis.target_pairs
+
+    def pi_spec(self) -> Spec:
+        return self.basis.pi_spec()
+
+    def noise_spec(self) -> Spec:
+        return self.basis.noise_spec()
+
+    def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        return self.basis.pi_loss(batch)
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        return self.basis.act(obs, explore)
+
+    def evaluate_step(self, obs: Tensor) -> Info:
+        return self.basis.evaluate_step(obs)
+
+    def target_update(self) -> None:
+        self.basis.target_update()
+
+    def normalize(self, obs: Tensor) -> Tensor:
+        return self.basis.normalize(obs)
 
     def q_spec(self) -> Spec:
         obs, column = ("N", "K", self.obs_dim), ("N", 1)
@@ -81,14 +101,14 @@ class RRD(Agent):
         return loss - var, {"R_loss": loss, "R_var": var}
 
     @torch.no_grad()
-    def predict_reward(self, obs: Batch, acts: Batch, obs_next: Batch) -> Tensor:
+    def predict_reward(self, obs: Array, acts: Array, obs_next: Array) -> Tensor:
         """The learned reward of raw steps: (..., O), (..., A), (..., O) -> (..., 1), for any leading dimensions.
 
         Raises:
-            ValueError: a last dimension is wrong, or the leading ones differ.
+            ValueError: a last dimension is wrong, the leading ones differ, or the numbers are no floats.
         """
-        obs, acts, obs_next = (torch.as_tensor(x, dtype=torch.float32, device=self.device)
-                               for x in (obs, acts, obs_next))
+        obs, acts, obs_next = (to_tensor(name, value, self.device) for name, value in
+                               (("obs", obs), ("acts", acts), ("obs_next", obs_next)))
         for name, value, width in (("obs", obs, self.obs_dim), ("acts", acts, self.act_dim),
                                    ("obs_next", obs_next, self.obs_dim)):
             if value.shape != (*obs.shape[:-1], width):

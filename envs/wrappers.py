@@ -17,7 +17,7 @@ class FlatObservation(gym.ObservationWrapper):
         self.observation_space = Box(low, high, dtype=np.float32)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        return np.asarray(observation, np.float32).reshape(-1)
+        return np.array(observation, np.float32).reshape(-1)        # a copy: some environments write into theirs
 
 
 class ScaleAction(gym.ActionWrapper):

@@ -25,12 +25,12 @@ class Learner:
         self.obs = self._reset(seed=stream_seed(config.seed, "env"))
 
     def learn(self) -> None:
-        """Train for `total_timesteps` environment steps, with an evaluation and a record after each cycle."""
+        """Train for the run's length in environment steps, with an evaluation and a record after each cycle."""
         cycle_length = self.config.iterations * self.config.timesteps
-        while self.steps < self.config.total_timesteps:
+        while self.steps < self.config.run_length:
             cycle = self.steps // cycle_length
             start = time.perf_counter()
-            self._cycle(min(self.config.total_timesteps, self.steps + cycle_length))
+            self._cycle(min(self.config.run_length, self.steps + cycle_length))
             trained = time.perf_counter()
             self.evaluator.evaluate(self.run.logger)
             self.run.logger.add({"TimeCost(sec)/train": trained - start,

@@ -131,6 +131,16 @@ def test_other_sizes_are_refused():
         agent.load_model("other")
 
 
+def test_others_may_read_a_checkpoint_as_they_may_any_file(model):
+    Path("plain").touch()
+    assert model.stat().st_mode == Path("plain").stat().st_mode
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        make_agent("sac").save_model("nowhere/model")
+
+
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(model, monkeypatch):
     old = model.read_bytes()
 

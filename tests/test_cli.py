@@ -86,7 +86,7 @@ def test_the_originals_commands_are_understood(command):
     tag, alg, basis = re.search(r"--tag='(.*)' --alg=(\w+) --basis_alg=(\w+)", command).groups()
     assert (config.tag, config.alg, config.basis_alg, config.env) == (tag, alg, basis, "Ant-v2")
     assert config.rrd_bias_correction == {"rrd": "L(RD)" in tag}.get(alg)
-    assert config.total_timesteps == 3_000_000
+    assert config.run_length == 3_000_000
 
 
 @pytest.mark.parametrize("command", COMMANDS)

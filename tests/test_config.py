@@ -76,8 +76,8 @@ def test_defaults_are_the_originals(choice):
 
 def test_without_a_choice_it_is_rrd_over_sac_for_three_million_steps():
     assert resolve({}) == resolve({"alg": "rrd", "basis_alg": "sac"})
-    assert parse_args([]).total_timesteps == 3_000_000
-    assert parse_args(["--epochs=2", "--cycles=3", "--iterations=5", "--timesteps=7"]).total_timesteps == 210
+    assert parse_args([]).run_length == 3_000_000
+    assert parse_args(["--epochs=2", "--cycles=3", "--iterations=5", "--timesteps=7"]).run_length == 210
 
 
 @pytest.mark.parametrize("env", ["Humanoid-v2", "Humanoid-v4", "Humanoid-v5"])
@@ -221,7 +221,8 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
     (["--alg=ircr", "--rrd_bias_correction"], "rrd_bias_correction: not a setting of ircr over sac; it belongs to rrd"),
     (["--basis_alg=ddpg", "--alpha_lr=0"], "alpha_lr: not a setting of rrd over ddpg; it belongs to sac"),
     (["--rrd_bias_correction", "--rrd_sample_size=1"], "rrd_sample_size: got 1"),
-    (["--rrd_sample_size=512"], "rrd_batch_size: got 256"),
+    (["--rrd_sample_size=512", "--rrd_batch_size=256"], "rrd_batch_size: got 256"),
+    (["--epochs=2", "--total_timesteps=100"], "epochs: not read with --total_timesteps"),
     (["--rrd_batch_size=63"], "rrd_batch_size: got 63"),
     (["--alg=ircr", "--batch_size=1"], "batch_size: got 1"),
     (["--test_timesteps=1000001"], "buffer_size: got 1000000"),
@@ -232,6 +233,20 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
 ])
 def test_settings_that_do_not_go_together_are_refused(flags, begins):
     assert complaint(parse_args, flags).startswith(begins)
+
+
+def test_a_complaint_about_the_files_setting_names_the_file(load):
+    message = complaint(load, '{"alg": "rrd", "r_lr": 0.1}', "--alg=sac")
+    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (it stands in ")
+
+
+def test_epochs_on_the_command_line_win_over_the_files_total(load):
+    assert load('{"total_timesteps": 70, "iterations": 1}', "--epochs=2").run_length == 2 * 100 * 1 * 100
+    assert load('{"total_timesteps": 70, "iterations": 1}', "--iterations=2").run_length == 70
+
+
+def test_a_longer_sub_sequence_than_the_default_batch_makes_the_batch_one_sub_sequence():
+    assert parse_args(["--rrd_sample_size=512"]).rrd_batch_size == 512
 
 
 @pytest.mark.parametrize("flags", [["--rrd_sample_size=1"], ["--rrd_sample_size=2", "--rrd_bias_correction"],

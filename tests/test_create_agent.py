@@ -281,6 +281,13 @@ def test_a_class_of_ones_own_sees_its_own_attributes_and_the_filled_in_settings(
     assert copy.deepcopy(seen).hidden == 77
 
 
+def test_one_default_of_ones_own_leaves_the_others():
+    register_algorithm("fast_sac", pi_lr=0.5)(SAC)
+    agent = create_agent(args(alg="fast_sac"))
+    assert set(agent.train(make_batch())) == {"Pi_loss", "Q_loss"}
+    assert [group["lr"] for group in agent.opt.param_groups] == [0.5, 3e-4, 3e-4]
+
+
 @pytest.mark.parametrize("alg", ["rrd", "ircr"])
 def test_an_agent_of_ones_own_can_be_a_basis(alg):
     @register_algorithm("my_sac")

@@ -84,6 +84,25 @@ def test_transitions_join_up_within_an_episode_and_not_across_its_border():
     np.testing.assert_array_equal(held["obs"][:, 1], np.tile(np.arange(10), 6))
 
 
+def test_an_environment_that_reuses_its_array_is_stored_right():
+    learner = make_learner(env="InPlace-v0")
+    learner.learn()
+    np.testing.assert_array_equal(stored(learner)["obs"][:, 0], np.tile(np.arange(10), 6))
+    np.testing.assert_array_equal(stored(learner)["obs_next"][:, 0], np.tile(np.arange(1, 11), 6))
+
+
+def test_training_explores_and_evaluation_does_not():
+    learner, calls = make_learner(test_rollouts=1), []
+    step = learner.agent.step
+
+    def watched(obs, explore=False, test_info=False):
+        calls.append((explore, test_info))
+        return step(obs, explore, test_info)
+    learner.agent.step = watched
+    learner.learn()
+    assert calls == ([(True, False)] * 20 + [(False, True)] * 10) * 3
+
+
 def test_an_open_episode_is_not_stored():
     learner = make_learner(total_timesteps=25, timesteps=25)
     learner.learn()

@@ -1,7 +1,8 @@
 """Every figure of every reference case: what the original computed, this computes.
 
-Tolerances are those at which a plain PyTorch program reproduced the original. Losses near 0 are differences of
-terms of order 1, so the relative tolerance has an absolute one of the same size (first step) or less beside it.
+Tolerances are those at which a plain PyTorch program reproduced the original: 5e-7 for the losses of the first step,
+5e-5 for the later ones, 2e-6 for the gradients of the first call, 6e-4 absolute for variables. Beside a relative
+tolerance stands a small absolute one, for policy losses that are differences near 0 of terms of order 1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from reference_cases import NAMES, Case, tf_gradients, thin
 # `sac_std_limits` saturates tanh on purpose, where the two libraries' float32 tanh differ.
 SATURATED = "sac_std_limits"
 VARIABLES = 6e-4        # absolute: Adam turns the sign of a near-zero gradient into a step of size lr
+# One sample has |a| near 1, where float32 knows log(1 - a^2) to 1e-5 only: in float64 the loss is 4.4e-7 from the
+# original's, in float32 7.3e-7 on the same side.
+FIRST_LOSS = {("rrd_sac_bias_correction", "Pi_loss"): 8e-7}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -58,7 +62,7 @@ def test_there_are_all_eleven_cases():
 
 def test_losses_of_every_step(played):
     for step, metric, value in played.infos:
-        rtol, atol = (5e-7, 5e-7) if step == 0 else (5e-5, 5e-6)
+        rtol, atol = (FIRST_LOSS.get((played.case.name, metric), 5e-7), 5e-8) if step == 0 else (5e-5, 2e-6)
         if played.case.name == SATURATED:
             rtol = 5e-3
         expected = played.case.metric(metric, step)

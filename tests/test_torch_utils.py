@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from agents import make_agent
+from agents import O, make_agent
 
 from utils.torch_utils import Normalizer, RandomNormal, TFAdam, get_vars
 
@@ -15,6 +15,13 @@ from utils.torch_utils import Normalizer, RandomNormal, TFAdam, get_vars
 def test_normalizer_is_the_identity_before_its_first_update():
     x = torch.tensor([[-70.0, 0.0, 70.0]])
     assert torch.equal(Normalizer(3).normalize(x), x)
+
+
+def test_a_normalizer_of_which_only_mean_and_std_were_loaded_is_used():
+    agent = make_agent("sac", obs_normalization=True)
+    name = "normalizer/normalizer_variables"
+    agent.load_tf_variables({f"{name}/mean": np.full(O, 10.0), f"{name}/std": np.full(O, 2.0)})
+    torch.testing.assert_close(agent.normalize(torch.full((O,), 12.0)), torch.ones(O))
 
 
 def test_normalizer_counts_mean_and_std_over_all_batches():

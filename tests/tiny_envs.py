@@ -47,7 +47,24 @@ class Clock(gym.Env):
         return np.float32([self.episode, self.t]), float(self.t), self.t >= self.length, False, {}
 
 
+class InPlace(Clock):
+    """A clock that writes the time into the one array that it always returns."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = np.zeros(1, np.float32)
+        return self.state, {}
+
+    def step(self, action):
+        _, reward, terminated, truncated, info = super().step(action)
+        self.state += 1
+        return self.state, reward, terminated, truncated, info
+
+
 gym.register("Match-v0", Match)
 gym.register("MatchConstant-v0", Match, kwargs={"gain": 0.0, "shift": 0.6, "length": 2})
 gym.register("Clock10-v0", Clock)
+gym.register("InPlace-v0", InPlace)
 gym.register("Clock7-v0", Clock, kwargs={"length": 7})

@@ -5,9 +5,9 @@ No pickle is written or read.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import safetensors
@@ -25,17 +25,19 @@ class CheckpointError(ValueError):
 def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[str, str]) -> None:
     """Write tensors and identity to `path`, by a temporary file beside it: whole or not at all."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     data = save(state, metadata={"format": FORMAT, "sha256": _digest(state), **identity})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

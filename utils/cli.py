@@ -46,12 +46,19 @@ def parse_args(argv: Sequence[str]) -> Config:
     if unknown:
         raise _unknown(unknown[0].split("=")[0])
     flags = vars(given)
-    from_file = read_json(flags.pop("config")) if "config" in flags else {}
+    path = flags.pop("config", None)
+    from_file = read_json(path) if path is not None else {}
     if "epochs" in flags:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
-        from_file.pop("total_timesteps", None)          # every config.json has it; the flag wins
-    config = resolve(from_file | {name: coerce(name, text) for name, text in flags.items()})
+        from_file.pop("total_timesteps", None)          # the flag wins
+    given = {name: coerce(name, text) for name, text in flags.items()}
+    try:
+        config = resolve(from_file | given)
+    except ConfigError as error:
+        name = str(error).partition(":")[0]
+        hint = f" (it stands in {path})" if name in from_file and name not in given else ""
+        raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
     return config
 
@@ -65,8 +72,8 @@ def _unknown(word: str) -> ConfigError:
 
 def _check_run(config: Config) -> None:
     """What only a run needs, not an agent by itself."""
-    if config.total_timesteps is None:
-        config.total_timesteps = config.epochs * config.cycles * config.iterations * config.timesteps
+    if config.alg == "ircr" and config.batch_size < 2:
+        raise ConfigError("batch_size: got 1, wants at least 2 for ircr (half recent, half best episodes)")
     if config.buffer_size < config.test_timesteps:
         raise ConfigError(f"buffer_size: got {config.buffer_size}, wants at least test_timesteps "
                           f"({config.test_timesteps}): an episode must fit")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import re
@@ -29,17 +30,10 @@ def setting(default, help, *, low=None, high=None, above=None, choices=None, sec
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def of_env(default, help, **limits):
-    return setting(default, help, section="environment and evaluation", **limits)
-
-
-def of_learning(default, help, **limits):
-    return setting(default, help, section="learning", **limits)
-
-
-def of_algorithm(help, **limits):
-    """A setting whose default depends on the algorithm (see ALGORITHMS); None where it is not read."""
-    return setting(None, help, section="algorithm (defaults depend on --alg and --basis_alg)", **limits)
+of_env = functools.partial(setting, section="environment and evaluation")
+of_learning = functools.partial(setting, section="learning")
+# The default depends on the algorithm (see ALGORITHMS); None where it is not read.
+of_algorithm = functools.partial(setting, None, section="algorithm (defaults depend on --alg and --basis_alg)")
 
 
 @dataclass
@@ -92,6 +86,11 @@ class Config:
     obs_dims: tuple[int, ...] | None = None
     acts_dims: tuple[int, ...] | None = None
 
+    @property
+    def run_length(self) -> int:
+        """Environment steps of the whole run."""
+        return self.total_timesteps or self.epochs * self.cycles * self.iterations * self.timesteps
+
     def settings(self) -> dict[str, Any]:
         """The settings that the chosen algorithm reads; `resolve` on them gives this object again."""
         values = {name: getattr(self, name) for name in FIELDS}
@@ -141,6 +140,8 @@ def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
         return _known("alg", alg, [*ALGORITHMS, *DECOMPOSITIONS])
     basis = values.get("basis_alg", "sac")
     defaults = {"basis_alg": basis} | _known("basis_alg", basis, list(ALGORITHMS)) | DECOMPOSITIONS[alg]
+    if alg == "rrd":                                    # at least one sub-sequence, however long
+        defaults["rrd_batch_size"] = max(defaults["rrd_batch_size"], values.get("rrd_sample_size", 0))
     # IRCR is steadier on Humanoid with a fixed temperature; so the original.
     if alg == "ircr" and basis == "sac" and re.match(r"Humanoid-v\d", values.get("env", Config.env)):
         defaults |= dict(alpha_lr=0.0, alpha_init=0.1)
@@ -162,8 +163,6 @@ def _check_together(config: Config) -> None:
     if config.rrd_sample_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, wants at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
-    if config.alg == "ircr" and config.batch_size < 2:
-        raise ConfigError("batch_size: got 1, wants at least 2 for ircr (half recent, half best episodes)")
 
 
 def coerce(name: str, value: Any) -> Any:

@@ -21,7 +21,7 @@ class Logger:
     On a terminal a cycle is a table, under it a progress bar; elsewhere it is one plain line.
     """
 
-    def __init__(self, directory: Path, names: list[str], total_timesteps: int):
+    def __init__(self, directory: Path, names: list[str], run_length: int):
         """names: every metric there can be, in the order of the columns."""
         self.means = {name: Mean() for name in names}
         self.file = open(directory / "metrics.csv", "w", newline="", encoding="utf-8")
@@ -35,7 +35,7 @@ class Logger:
                             TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
                             TextColumn("left"), TimeRemainingColumn(),
                             console=self.console, speed_estimate_period=300, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("steps", total=total_timesteps, rate="")
+        self.task = self.bar.add_task("steps", total=run_length, rate="")
         if self.console.is_terminal:
             self.bar.start()
 

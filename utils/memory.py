@@ -8,7 +8,7 @@ import torch
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a device: of the GPU, or of the machine and this process' control group; None if unknown."""
+    """Free memory of a device: of the GPU, or of the machine and the container; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [_meminfo_available(), _cgroup_available()]
@@ -32,10 +32,14 @@ def _meminfo_available() -> int | None:
         return None
 
 
-def _cgroup_available() -> int | None:
-    """Version 2's limit of a container; 'max' and a missing file mean none."""
+def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's limit (control groups, version 2) leaves; 'max' and a missing file mean no limit.
+
+    Cached files count as used there, but give way when memory is wanted.
+    """
     try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        return limit - int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
+        limit, used = (int((root / f"memory.{name}").read_text()) for name in ("max", "current"))
+        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return limit - used + int(stat["active_file"]) + int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
         return None

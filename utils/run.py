@@ -34,10 +34,10 @@ class Run:
         self.directory = _make_directory(Path(root), config)
         (self.directory / "checkpoints").mkdir()
         _write_json(self.directory / "config.json", config.settings())
-        _write_json(self.directory / "run.json", facts | describe_system())
+        _write_json(self.directory / "run.json", facts | describe_system(config.device))
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
                  *agent.train_info, *agent.step_info, "Steps", "Rewards"]
-        self.logger = Logger(self.directory, names, config.total_timesteps)
+        self.logger = Logger(self.directory, names, config.run_length)
         self.returns: list[tuple[int, float]] = []
         self.best = -np.inf
 
@@ -80,7 +80,7 @@ def crowded() -> str | None:
             "runs side by side are many times faster with OMP_NUM_THREADS=1 each")
 
 
-def describe_system() -> dict[str, Any]:
+def describe_system(device: str) -> dict[str, Any]:
     """Command, versions, machine, code: what a result may depend on."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -91,7 +91,7 @@ def describe_system() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "git_commit": _git("rev-parse", "HEAD"),
         "git_clean": _git("status", "--porcelain") == "",
         "versions": {name: _version(name) for name in PACKAGES},

@@ -100,9 +100,8 @@ class Normalizer(nn.Module):
     def __init__(self, shape: int | tuple[int, ...], eps_std: float = 1e-2, norm_clip: float = 5.0):
         super().__init__()
         self.eps_std, self.norm_clip = eps_std, norm_clip
-        for name in ("sum", "sum_sqr", "mean"):
+        for name in ("sum", "sum_sqr", "mean", "std"):
             self.register_buffer(name, torch.zeros(shape))
-        self.register_buffer("std", torch.ones(shape))
         self.register_buffer("cnt", torch.zeros(1))
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -119,7 +118,7 @@ class Normalizer(nn.Module):
 
     def _scale(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         scaled = ((x - mean) / std).clamp(-self.norm_clip, self.norm_clip)
-        return torch.where(self.cnt > 0, scaled, x)
+        return torch.where(std > 0, scaled, x)              # std is 0 as long as nothing was counted
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithm.batch import Batch, Spec, check_batch
+from algorithm.batch import Batch, Spec, check_batch, to_tensor
 from utils.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -29,6 +29,7 @@ class Agent:
     train_info: tuple[str, ...] = ()        # metrics of train, train_q and train_pi
     step_info: tuple[str, ...] = ()         # metrics of step(..., test_info=True)
     pi_delay_freq = 1                       # critic updates per policy update
+    policy_batch = False                    # whether the policy learns from a batch of its own
     opt: TFAdam
 
     def __init__(self, config: Config):
@@ -113,10 +114,10 @@ class Agent:
     def update(self, sample: Callable[[], Batch]) -> Info:
         """One update of a training loop, with batches from `sample`.
 
-        It is `train(sample())`; with delayed policy updates, the critics learn from one batch and then,
-        each `pi_delay_freq`-th time, the policy from another.
+        It is `train(sample())`, but where the policy has a batch of its own (TD3): there the critics learn from
+        one and then, each `pi_delay_freq`-th time, the policy from another.
         """
-        if self.pi_delay_freq == 1:
+        if not self.policy_batch:
             return self.train(sample())
         info = self.train_q(sample())
         if self.updates % self.pi_delay_freq == 0:
@@ -146,6 +147,11 @@ class Agent:
 
     def randn(self, rows: int) -> Tensor:
         return torch.randn(rows, self.act_dim, device=self.device, generator=self.generator)
+
+    def make_optimizer(self, policy: nn.Module, critics: nn.Module) -> TFAdam:
+        """One optimiser over policy and critics, each with its own learning rate."""
+        return TFAdam([dict(name="policy", params=policy.parameters(), lr=self.config.pi_lr),
+                       dict(name="critic", params=critics.parameters(), lr=self.config.q_lr)])
 
     def jitter(self, acts: Tensor) -> Tensor:
         """A deterministic policy's exploration: clip(a + std_act * normal, -1, 1), (N, A)."""
@@ -182,10 +188,9 @@ class Agent:
             float32 action(s) in [-1, 1], (A,) or (N, A); with `test_info`, a pair of it and a dict of tensors,
             `Q_average` () or (N,) and, for SAC, `Pi_step_std` (A,) or (N, A).
         Raises:
-            ValueError: the observation's shape is wrong.
+            ValueError: the observation's shape is wrong, or it holds no numbers.
         """
-        obs = obs if isinstance(obs, Tensor) else np.array(obs, np.float32)         # a copy, of any layout
-        obs = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
+        obs = to_tensor("obs", obs, self.device, kinds="fiub")
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
             raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants ({self.obs_dim},) or (N, {self.obs_dim})")
         rows = self.normalize(obs.reshape(-1, self.obs_dim))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from utils.config import Config
-from utils.torch_utils import TFAdam, dense, frozen
+from utils.torch_utils import dense, frozen
 
 
 class MLPPolicy(nn.Module):
@@ -59,8 +59,7 @@ class DDPG(Agent):
         main = nn.ModuleDict({"policy": self.policy, "value": self.critic})
         self.nets.update({"main": main, "target": copy.deepcopy(main)})
         self.nets.to(self.device)
-        self.opt = TFAdam([dict(name="policy", params=self.policy.parameters(), lr=config.pi_lr),
-                           dict(name="critic", params=self.critic.parameters(), lr=config.q_lr)])
+        self.opt = self.make_optimizer(self.policy, self.critic)
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) Q'(s', pi'(s')); mean (Q - y)^2 + the mean over tensors of q_reg |w|^2 / 2."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Spec
 from utils.config import Config
-from utils.torch_utils import RandomNormal, TFAdam, dense, frozen
+from utils.torch_utils import RandomNormal, dense, frozen
 
 
 class MLPStochasticPolicy(nn.Module):
@@ -31,15 +31,19 @@ class MLPStochasticPolicy(nn.Module):
         return RandomNormal(mean, logstd.clamp(-20.0, 2.0))
 
     def act(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """a = tanh(x), x = mean + std noise; log pi(a) = log p(x) - sum log(1 - a^2 + 1e-6).
+        """(..., O), (..., A) -> actions (..., A), log-likelihoods (..., 1)."""
+        return squash(self(obs), noise)
 
-        (..., O), (..., A) -> actions (..., A), log-likelihoods (..., 1).
-        """
-        pi = self(obs)
-        x = pi.sample(noise)
-        acts = torch.tanh(x)
-        one_minus_square = (1 - acts) * (1 + acts)          # 1 - a^2, with less cancellation near |a| = 1
-        return acts, pi.log_p(x) - torch.log(one_minus_square + 1e-6).sum(-1, keepdim=True)
+
+def squash(pi: RandomNormal, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """a = tanh(x), x = mean + std noise; log pi(a) = log p(x) - sum log(1 - a^2 + 1e-6).
+
+    Noise (..., A) -> actions (..., A), log-likelihoods (..., 1).
+    """
+    x = pi.sample(noise)
+    acts = torch.tanh(x)
+    one_minus_square = (1 - acts) * (1 + acts)              # 1 - a^2, with less cancellation near |a| = 1
+    return acts, pi.log_p(x) - torch.log(one_minus_square + 1e-6).sum(-1, keepdim=True)
 
 
 class MLPQValueSAC(nn.Module):
@@ -85,8 +89,7 @@ class SAC(Agent):
         self.critics_target = copy.deepcopy(self.critics)
         self.nets.update({"main": main, "target": self.critics_target})
         self.nets.to(self.device)
-        self.opt = TFAdam([dict(name="policy", params=self.policy.parameters(), lr=config.pi_lr),
-                           dict(name="critic", params=self.critics.parameters(), lr=config.q_lr)])
+        self.opt = self.make_optimizer(self.policy, self.critics)
         if config.alpha_lr > 0:
             self.opt.add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
 
@@ -124,7 +127,7 @@ class SAC(Agent):
     def evaluate_step(self, obs: Tensor) -> Info:
         """Q_average = min_i Q_i(s, a) - alpha log pi(a|s) at the greedy a."""
         pi = self.policy(obs)
-        acts, log_p = self.policy.act(obs, torch.zeros_like(pi.mean))
+        acts, log_p = squash(pi, torch.zeros_like(pi.mean))
         q = twin(self.critics, obs, acts).amin(0) - self.alpha() * log_p
         return {"Q_average": q[:, 0], "Pi_step_std": pi.std}
 

@@ -12,7 +12,7 @@ from algorithm.basis_alg.ddpg_torch import MLPPolicy
 from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
 from algorithm.batch import Spec
 from utils.config import Config
-from utils.torch_utils import TFAdam, frozen
+from utils.torch_utils import frozen
 
 
 class TD3(Agent):
@@ -20,6 +20,7 @@ class TD3(Agent):
 
     train_info = ("Pi_loss", "Q_loss")
     step_info = ("Q_average",)
+    policy_batch = True
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -32,8 +33,7 @@ class TD3(Agent):
         target = nn.ModuleDict({"policy": self.policy_target, **self.critics_target})
         self.nets.update({"main": main, "target": target})
         self.nets.to(self.device)
-        self.opt = TFAdam([dict(name="policy", params=self.policy.parameters(), lr=config.pi_lr),
-                           dict(name="critic", params=self.critics.parameters(), lr=config.q_lr)])
+        self.opt = self.make_optimizer(self.policy, self.critics)
 
     def noise_spec(self) -> Spec:
         return {"target_noise": ("B", self.act_dim)}

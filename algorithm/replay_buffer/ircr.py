@@ -19,7 +19,7 @@ class IRCRReplay(TransitionReplay):
     """The ring of recent episodes, and the ten best ever, which stay when they have left the ring."""
 
     def __init__(self, config: Config):
-        self.longest = config.test_timesteps
+        self.longest = config.test_timesteps                    # bytes_needed, which super() asks for, needs it
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
         self._gather_best()
