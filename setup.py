@@ -26,6 +26,6 @@ setup(
     extras_require={
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "plot": ["matplotlib>=3.9"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77"],
+        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77"],
     },
 )
