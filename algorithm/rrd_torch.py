@@ -34,15 +34,17 @@ class MLPRewardNet(nn.Module):
 class RRD(Agent):
     """A basis agent whose batches carry the learned reward, and the reward network's own loss."""
 
-    def __init__(self, config: Config, basis: Agent):
+    def __init__(self, config: Config, basis: Agent, reward: nn.Module | None = None):
+        """`reward` maps (..., O), (..., A), (..., O) to (..., 1); an `MLPRewardNet` if None."""
         # The basis' own parts, shared: one tree of networks, one optimiser, one stream of noise.
         self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
         self.obs_dim, self.act_dim, self.nets, self.opt = basis.obs_dim, basis.act_dim, basis.nets, basis.opt
         self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
         self.updates, self.step_info = 0, basis.step_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
-        self.reward = MLPRewardNet(self.obs_dim, self.act_dim, basis.weights_generator).to(self.device)
-        self.nets["rrd"] = self.reward
+        if reward is None:
+            reward = MLPRewardNet(self.obs_dim, self.act_dim, basis.weights_generator)
+        self.reward = self.nets["rrd"] = reward.to(self.device)
         self.opt.add_param_group(dict(name="reward", params=self.reward.parameters(), lr=config.r_lr))
 
     def pi_spec(self) -> Spec:

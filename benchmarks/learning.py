@@ -1,7 +1,7 @@
 """Our learning curves beside the original's: HalfCheetah-v4, episodic rewards, RRD-SAC, 100 000 steps.
 
     for seed in 1 2; do
-        OMP_NUM_THREADS=1 python train.py --tag=benchmark --env=HalfCheetah-v4 --total_timesteps=100000 --seed=$seed &
+        OMP_NUM_THREADS=1 python train.py --config configs/rrd_sac_halfcheetah.json --seed=$seed &
     done; wait
     python benchmarks/learning.py outputs/benchmark-*      # keeps the curves, prints the table, draws the figure
 

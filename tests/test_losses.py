@@ -11,6 +11,7 @@ import torch
 from agents import BASES, IDS, PAIRS, A, B, O, make_agent, make_batch, parameters
 
 from algorithm.replay_buffer.subsequence import variance_coefficient
+from algorithm.rrd_torch import RRD
 
 
 def rrd_over_all_draws(steps: int, drawn: int, draws: list[tuple[int, ...]], bias_correction: bool = True):
@@ -64,6 +65,23 @@ def test_the_basis_learns_from_the_predicted_reward_held_constant(basis):
     assert float((ours - info["R_loss"]).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
     gradients = torch.autograd.grad(ours - info["R_loss"], list(agent.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_reward_model_of_ones_own_is_trained_and_used():
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.r = torch.nn.Linear(O + A, 1)
+
+        def forward(self, obs, acts, obs_next):
+            return self.r(torch.cat([obs, acts], dim=-1))
+    basis = make_agent("sac")
+    agent, batch = RRD(make_agent("rrd", "sac").config, basis, Linear()), make_batch()
+    before = agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
+    losses = [float(agent.train(batch)["R_loss"]) for _ in range(50)]
+    assert losses[-1] < losses[0]
+    assert not torch.equal(before, agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"]))
+    assert "rrd/net/r/kernel" in agent.tf_variables()
 
 
 @pytest.mark.parametrize(("rews", "done"), [(0.5, 0.0), (0.5, 1.0), (-2.0, 0.0), (-2.0, 1.0)])
