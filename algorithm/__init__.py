@@ -120,12 +120,12 @@ def _dims(args: Any, name: str) -> tuple[int]:
     value = getattr(args, name, None)
     if value is None:
         raise ConfigError(f"{name}: missing, wants the width of a vector, such as 27 or (27,)")
+    sizes = list(value) if hasattr(value, "__len__") else [value]
     try:
-        dims = tuple(operator.index(size) for size in (value if hasattr(value, "__len__") else [value]))
+        dims = tuple(operator.index(size) for size in sizes if not isinstance(size, bool))
     except TypeError:
         dims = ()
-    is_bool = any(isinstance(size, bool) for size in (value if isinstance(value, (list, tuple)) else [value]))
-    if is_bool or len(dims) != 1 or not 1 <= dims[0] < 2**31:
+    if len(sizes) != 1 or len(dims) != 1 or not 1 <= dims[0] < 2**31:
         raise ConfigError(f"{name}: got {value!r}, wants the width of a vector, such as 27 or (27,)")
     return dims
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import warnings
@@ -13,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from envs.wrappers import EpisodicReward, FlatObservation, ScaleAction, TrueReward
-from utils.config import Config, ConfigError
+from utils.config import Config, ConfigError, did_you_mean
 
 __all__ = ["EnvName", "make_env", "resolve_env"]
 
@@ -83,8 +82,7 @@ def _build(name: EnvName, config: Config) -> gym.Env:
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
             return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs)
     except gym.error.UnregisteredEnv:
-        near = difflib.get_close_matches(config.env, list(gym.registry), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(config.env, gym.registry)
         atari = "; Atari games are not there yet" if re.fullmatch(r"[A-Za-z]+", config.env) else ""
         raise ConfigError(f"env: got {config.env!r}{atari}{hint or ', wants a registered Gymnasium id'}") from None
     except (ImportError, gym.error.Error) as error:

@@ -21,7 +21,7 @@ class FlatObservation(gym.ObservationWrapper):
 
 
 class ScaleAction(gym.ActionWrapper):
-    """Observations as flat float32 vectors; actions in [-1, 1]; the environment gets action * action_space.high."""
+    """Actions in [-1, 1]; the environment gets action * action_space.high."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)

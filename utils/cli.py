@@ -87,12 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     groups: dict[str, Any] = {}
     for name, field in FIELDS.items():
         section = field.metadata["section"]
-        group = groups.setdefault(section, None) or parser.add_argument_group(section)
-        groups[section] = group
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
         flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         is_bool = field_type(name) is bool
-        group.add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name, field),
-                           **(dict(nargs="?", const="True") if is_bool else {}))
+        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name, field),
+                                     **(dict(nargs="?", const="True") if is_bool else {}))
     return parser
 
 

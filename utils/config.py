@@ -284,9 +284,10 @@ def shown(name: str) -> str:
 
 
 def did_you_mean(name: str, known) -> str:
-    """`; did you mean X?` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    """`; did you mean X?` for the nearest known name, whatever its case, or nothing."""
+    lowered = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f"; did you mean {lowered[near[0]]}?" if near else ""
 
 
 def _names(names) -> str:
