@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 def train(config) -> int:
     """Build the parts and run the learner."""
     from algorithm import check_backend, create_agent
-    check_backend()                                     # before anything is built
+    backend = check_backend()                           # before anything is built
     from algorithm.replay_buffer import create_buffer
     from envs import make_env, resolve_env
     from learner import Evaluator, Learner
@@ -45,11 +45,11 @@ def train(config) -> int:
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
     agent, buffer = create_agent(config), create_buffer(config)
     name = resolve_env(config.env)
-    facts = {"env_id": env.spec.id, "env_kwargs": name.kwargs,
+    facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": name.kwargs,
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
         run.logger.say(f"env {name}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
-                       f"device {config.device}; {config.run_length} steps; record in {run.directory}")
+                       f"{backend} on {config.device}; {config.run_length} steps; record in {run.directory}")
         if hint := crowded():
             run.logger.say(hint)
         if config.warmup >= config.run_length:

@@ -19,8 +19,12 @@ _REGISTRY: dict[str, str | type] = {
     "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
     "td3": "algorithm.basis_alg.td3_torch:TD3",
     "sac": "algorithm.basis_alg.sac_torch:SAC",
+    "dqn": "algorithm.basis_alg.dqn_torch:DQN",
     "rrd": "algorithm.rrd_torch:RRD",
     "ircr": "algorithm.ircr_torch:ircr",
+}
+_TENSORFLOW: dict[str, str | type] = {
+    name: entry.replace("_torch:", ":") for name, entry in _REGISTRY.items() if isinstance(entry, str)
 }
 
 
@@ -38,16 +42,17 @@ def create_agent(args: Any):
     Raises:
         ValueError: names the setting, what it got and what it wants.
     """
-    check_backend(args)
+    registry = _REGISTRY if check_backend(args) == "pytorch" else _TENSORFLOW
     config = fill_config(args)
     if config.alg not in DECOMPOSITIONS:
-        return _load(config.alg)(_view(config.alg, config, args))
-    basis = _load(config.basis_alg)(_view(config.basis_alg, config, args))
-    from algorithm.basis_alg.base_torch import Agent
-    if not isinstance(basis, Agent):
-        raise ConfigError(f"basis_alg: {config.basis_alg!r} builds a {type(basis).__name__}, "
-                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
-    return _load(config.alg)(config, basis)
+        return _load(registry, config.alg)(_view(config.alg, config, args))
+    basis = _load(registry, config.basis_alg)(_view(config.basis_alg, config, args))
+    if registry is _REGISTRY:
+        from algorithm.basis_alg.base_torch import Agent
+        if not isinstance(basis, Agent):
+            raise ConfigError(f"basis_alg: {config.basis_alg!r} builds a {type(basis).__name__}, "
+                              "wants a subclass of algorithm.basis_alg.base_torch.Agent")
+    return _load(registry, config.alg)(config, basis)
 
 
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
@@ -69,9 +74,12 @@ def fill_config(args: Any) -> Config:
     if isinstance(getattr(args, "env", None), str):
         given["env"] = args.env                         # a default of IRCR depends on it
     chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
+    if "dqn" in chosen.values() and given["optimizer"] is not None:     # whose defaults depend on it
+        chosen["optimizer"] = coerce("optimizer", given["optimizer"])
     reads = algorithm_defaults(chosen)
     config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
-    config.obs_dims, config.acts_dims = _dims(args, "obs_dims"), _dims(args, "acts_dims")
+    config.obs_dims = _dims(args, "obs_dims", images="dqn" in (config.alg, config.basis_alg))
+    config.acts_dims = _dims(args, "acts_dims")
     return config
 
 
@@ -99,39 +107,50 @@ def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
     return register
 
 
-def check_backend(args: Any = None) -> None:
-    """Complain if the chosen backend is not there."""
-    if not use_pytorch(args):
-        raise ConfigError("USE_PYTORCH: got no, but the TensorFlow backend (algorithm/basis_alg/ddpg.py, td3.py, "
-                          "sac.py, algorithm/rrd.py, ircr.py) is not there yet; unset it or use 1")
+def check_backend(args: Any = None) -> str:
+    """The chosen backend, "pytorch" or "tensorflow", once it is sure to be there.
+
+    Raises:
+        ConfigError: the choice is none of the allowed words, or TensorFlow is not installed.
+    """
+    if use_pytorch(args):
+        return "pytorch"
+    from utils.tf_checkpoint import import_tensorflow
+    import_tensorflow()
+    return "tensorflow"
 
 
 def use_pytorch(args: Any = None) -> bool:
     """Which backend: `args.use_pytorch`, else the variable USE_PYTORCH, else PyTorch."""
-    value = getattr(args, "use_pytorch", None)
-    value = os.environ.get("USE_PYTORCH", "") if value is None else value
+    field, value = "use_pytorch", getattr(args, "use_pytorch", None)
+    if value is None:
+        field, value = "USE_PYTORCH", os.environ.get("USE_PYTORCH", "")
     words = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if str(value).lower() not in words:
-        raise ConfigError(f"USE_PYTORCH: got {value!r}, wants 1, true, yes (PyTorch) or 0, false, no (TensorFlow)")
+        raise ConfigError(f"{field}: got {value!r}, wants 1, true, yes (PyTorch) or 0, false, no (TensorFlow)")
     return words[str(value).lower()]
 
 
-def _dims(args: Any, name: str) -> tuple[int]:
+def _dims(args: Any, name: str, images: bool = False) -> tuple[int, ...]:
+    """A vector's width or, where `images` can be, (height, width, channels), as a tuple."""
+    wants = "the width of a vector, such as 27 or (27,)" + ", or an image's (height, width, channels)" * images
     value = getattr(args, name, None)
     if value is None:
-        raise ConfigError(f"{name}: missing, wants the width of a vector, such as 27 or (27,)")
+        raise ConfigError(f"{name}: missing, wants {wants}")
     sizes = list(value) if hasattr(value, "__len__") else [value]
     try:
         dims = tuple(operator.index(size) for size in sizes if not isinstance(size, bool))
     except TypeError:
         dims = ()
-    if len(sizes) != 1 or len(dims) != 1 or not 1 <= dims[0] < 2**31:
-        raise ConfigError(f"{name}: got {value!r}, wants the width of a vector, such as 27 or (27,)")
+    if len(dims) != len(sizes) or len(dims) not in (1, 3 if images else 1) or not all(0 < d < 2**31 for d in dims):
+        raise ConfigError(f"{name}: got {value!r}, wants {wants}")
     return dims
 
 
-def _load(name: str) -> Callable:
-    entry = _REGISTRY[name]
+def _load(registry: dict[str, str | type], name: str) -> Callable:
+    if name not in registry:
+        raise ConfigError(f"alg: {name!r} is registered for PyTorch only; TensorFlow has {', '.join(registry)}")
+    entry = registry[name]
     if isinstance(entry, str):
         module, _, attribute = entry.partition(":")
         entry = getattr(importlib.import_module(module), attribute)

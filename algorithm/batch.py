@@ -14,12 +14,38 @@ Batch = Mapping[str, Array]
 Spec = dict[str, tuple[int | str, ...]]         # names to shapes; a letter is a size that must agree everywhere
 
 
+class Indices(tuple):
+    """The shape of a field that holds integers in [0, count) rather than floats."""
+
+    count: int
+
+    def __new__(cls, shape: tuple[int | str, ...], count: int) -> Indices:
+        self = super().__new__(cls, shape)
+        self.count = count
+        return self
+
+
+def transition_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...]) -> Spec:
+    """The fields of a batch of transitions; `acts` is the shape of their actions."""
+    obs, column = ("B", *obs_dims), ("B", 1)
+    return {"obs": obs, "obs_next": obs, "acts": acts, "rews": column, "done": column}
+
+
+def sequence_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], bias_correction: bool) -> Spec:
+    """The fields of RRD's sub-sequences; `acts` is the shape of a batch's actions, (B, ...)."""
+    obs, column = ("N", "K", *obs_dims), ("N", 1)
+    shape = ("N", "K", *acts[1:])
+    sequences = Indices(shape, acts.count) if isinstance(acts, Indices) else shape
+    spec = {"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": sequences, "rrd_rews": column}
+    return spec | ({"rrd_var_coef": column} if bias_correction else {})
+
+
 def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.device) -> dict[str, Tensor]:
-    """The named fields as float32 tensors on `device`; whatever else the batch holds is left out.
+    """The named fields as float32 tensors on `device` (indices: int64); what else the batch holds is left out.
 
     Raises:
         ValueError: a field is missing, or has the wrong shape or dtype. Floating-point arrays of any width are
-            taken; only `done` may be boolean or integer.
+            taken, for indices integers; only `done` may be any of those, or boolean.
     """
     if not isinstance(batch, Mapping):
         raise ValueError(f"batch: got {type(batch).__name__}, wants a mapping with {', '.join(required)}")
@@ -29,14 +55,19 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if name not in batch:
             raise ValueError(f"batch[{name!r}]: missing, wants shape {_show(shape)}; "
                              f"the batch has {', '.join(map(str, batch)) or 'no fields'}")
-        kinds = "fiub" if name == "done" else "f"
-        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds)
+        indices = isinstance(shape, Indices)
+        kinds = "iu" if indices else "fiub" if name == "done" else "f"
+        dtype = torch.int64 if indices else torch.float32
+        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds, dtype)
         _check_shape(name, tuple(fields[name].shape), shape, sizes)
+        if indices and not fields[name].is_cuda:        # on a GPU it would make every update wait
+            _check_range(name, fields[name], shape.count)
     return fields
 
 
-def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f") -> Tensor:
-    """A float32 tensor on `device`, without history; arrays are copied, whatever their layout and byte order.
+def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
+              dtype: torch.dtype = torch.float32) -> Tensor:
+    """A tensor on `device`, without history; arrays are copied, whatever their layout and byte order.
 
     Args:
         name: how a complaint names it.
@@ -53,16 +84,25 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f") -
         except (TypeError, ValueError, RuntimeError):   # rows of different lengths, lists of tensors with gradients
             kind, got = "O", "object"
     if kind not in kinds:
-        raise ValueError(f"{name}: got dtype {got}, wants float32")
+        raise ValueError(f"{name}: got dtype {got}, wants {str(dtype).removeprefix('torch.')}")
     if isinstance(value, Tensor):
-        return value.detach().to(device, torch.float32)
+        return value.detach().to(device, dtype)
     with np.errstate(over="ignore"):                    # a float64 beyond float32 is infinite
-        return torch.from_numpy(np.array(value, np.float32)).to(device)
+        return torch.from_numpy(np.array(value, _NUMPY[dtype])).to(device)
+
+
+_NUMPY = {torch.float32: np.float32, torch.int64: np.int64}
 
 
 def _kind(dtype: torch.dtype) -> str:
     """NumPy's letter for a number type."""
-    return "f" if dtype.is_floating_point else "c" if dtype.is_complex else "i"
+    return "f" if dtype.is_floating_point else "c" if dtype.is_complex else "b" if dtype == torch.bool else "i"
+
+
+def _check_range(name: str, indices: Tensor, count: int) -> None:
+    low, high = (int(end) for end in torch.aminmax(indices))
+    if low < 0 or high >= count:
+        raise ValueError(f"batch[{name!r}]: got {low if low < 0 else high}, wants integers from 0 to {count - 1}")
 
 
 def _check_shape(name: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:

@@ -6,14 +6,15 @@ episode's mean reward; the basis learns from that reward.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Array, Batch, Spec, to_tensor
+from algorithm.batch import Array, Batch, Indices, Spec, sequence_spec, to_tensor
 from utils.config import Config
-from utils.torch_utils import dense
+from utils.torch_utils import ConvTrunk, TFAdam, dense
 
 
 class MLPRewardNet(nn.Module):
@@ -31,21 +32,40 @@ class MLPRewardNet(nn.Module):
         return self.r(F.relu(self.r_dense2(h)))
 
 
+class ConvRewardNet(ConvTrunk):
+    """A reward for one step: DQN's convolutions on [s, s - s'], 512, A, of which the action's is taken."""
+
+    def __init__(self, obs_dims: tuple[int, int, int], acts: int, generator: torch.Generator | None = None):
+        self.pair_dims = (*obs_dims[:2], 2 * obs_dims[2])
+        super().__init__("r", self.pair_dims, generator)
+        self.r_dense_act = dense(self.features, 512, generator)
+        self.r_act = dense(512, acts, generator)
+
+    def forward(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """(..., H, W, C), one-hot (..., A), (..., H, W, C) -> (..., 1), for any leading dimensions."""
+        pairs = torch.cat([obs, obs - obs_next], dim=-1).reshape(-1, *self.pair_dims)
+        rewards = self.r_act(F.relu(self.r_dense_act(self.trunk(pairs)))).reshape(acts.shape)
+        return (rewards * acts).sum(-1, keepdim=True)
+
+
 class RRD(Agent):
     """A basis agent whose batches carry the learned reward, and the reward network's own loss."""
 
     def __init__(self, config: Config, basis: Agent, reward: nn.Module | None = None):
-        """`reward` maps (..., O), (..., A), (..., O) to (..., 1); an `MLPRewardNet` if None."""
-        # The basis' own parts, shared: one tree of networks, one optimiser, one stream of noise.
+        """`reward` maps (..., O), (..., A), (..., O) to (..., 1); the paper's network if None."""
+        # The basis' own parts, shared: one tree of networks, one stream of noise.
         self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
-        self.obs_dim, self.act_dim, self.nets, self.opt = basis.obs_dim, basis.act_dim, basis.nets, basis.opt
+        self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape
+        self.nets, self.counters = basis.nets, basis.counters
         self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
-        self.updates, self.step_info = 0, basis.step_info
+        self.step_info = basis.step_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         if reward is None:
-            reward = MLPRewardNet(self.obs_dim, self.act_dim, basis.weights_generator)
+            images, init = len(self.obs_dims) == 3, basis.weights_generator
+            reward = (ConvRewardNet(self.obs_dims, self.act_dim, init) if images else
+                      MLPRewardNet(self.obs_dims[0], self.act_dim, init))
         self.reward = self.nets["rrd"] = reward.to(self.device)
-        self.opt.add_param_group(dict(name="reward", params=self.reward.parameters(), lr=config.r_lr))
+        self.opts = [*basis.opts, TFAdam([dict(name="reward", params=self.reward.parameters(), lr=config.r_lr)])]
 
     def pi_spec(self) -> Spec:
         return self.basis.pi_spec()
@@ -56,11 +76,8 @@ class RRD(Agent):
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         return self.basis.pi_loss(batch)
 
-    def act(self, obs: Tensor, explore: bool) -> Tensor:
-        return self.basis.act(obs, explore)
-
-    def evaluate_step(self, obs: Tensor) -> Info:
-        return self.basis.evaluate_step(obs)
+    def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
+        return self.basis.step(obs, explore, test_info)
 
     def target_update(self) -> None:
         self.basis.target_update()
@@ -69,22 +86,24 @@ class RRD(Agent):
         return self.basis.normalize(obs)
 
     def q_spec(self) -> Spec:
-        obs, column = ("N", "K", self.obs_dim), ("N", 1)
         basis = {name: shape for name, shape in self.basis.q_spec().items() if name != "rews"}
-        own = {"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": ("N", "K", self.act_dim), "rrd_rews": column}
-        return basis | own | ({"rrd_var_coef": column} if self.config.rrd_bias_correction else {})
+        return basis | sequence_spec(self.obs_dims, self.acts_shape, self.config.rrd_bias_correction)
 
     def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
         checked = super()._check(batch, spec)
         if self.config.rrd_bias_correction and "rrd_obs" in checked and checked["rrd_obs"].shape[1] < 2:
             raise ValueError(f"batch['rrd_obs']: got shape {tuple(checked['rrd_obs'].shape)}, "
-                             f"wants (N, K, {self.obs_dim}) with K at least 2 for rrd_bias_correction")
+                             "wants (N, K, ...) with K at least 2 for rrd_bias_correction")
         return checked
+
+    def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """The learned reward of normalised observations and a batch's actions, (..., 1)."""
+        return self.reward(obs, self.basis.encode_acts(acts), obs_next)
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """The basis' critic loss on the relabelled batch, and the reward network's loss on the sub-sequences."""
         with torch.no_grad():
-            rews = self.reward(batch["obs"], batch["acts"], batch["obs_next"])                      # (B, 1)
+            rews = self.predict(batch["obs"], batch["acts"], batch["obs_next"])                     # (B, 1)
         q_loss, q_info = self.basis.q_loss(batch | {"rews": rews})
         r_loss, r_info = self.reward_loss(batch)
         return q_loss + r_loss, q_info | r_info
@@ -95,7 +114,7 @@ class RRD(Agent):
         R_var = mean_N(c s^2 / K), s^2 the (K - 1)-normalised variance of the K predictions and c the batch's
         `rrd_var_coef`: what R_loss has in excess, on average over the draws, of the loss of the whole episode.
         """
-        pred = self.reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])              # (N, K, 1)
+        pred = self.predict(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])             # (N, K, 1)
         loss = (pred.mean(1) - batch["rrd_rews"]).square().mean()
         if not self.config.rrd_bias_correction:
             return loss, {"R_loss": loss}
@@ -104,15 +123,20 @@ class RRD(Agent):
 
     @torch.no_grad()
     def predict_reward(self, obs: Array, acts: Array, obs_next: Array) -> Tensor:
-        """The learned reward of raw steps: (..., O), (..., A), (..., O) -> (..., 1), for any leading dimensions.
+        """The learned reward of steps as a batch holds them: (..., O), (..., A), (..., O) -> (..., 1).
+
+        For any leading dimensions; discrete actions are indices (...).
 
         Raises:
-            ValueError: a last dimension is wrong, the leading ones differ, or the numbers are no floats.
+            ValueError: a last dimension is wrong, the leading ones differ, or the numbers are of another kind.
         """
-        obs, acts, obs_next = (to_tensor(name, value, self.device) for name, value in
-                               (("obs", obs), ("acts", acts), ("obs_next", obs_next)))
-        for name, value, width in (("obs", obs, self.obs_dim), ("acts", acts, self.act_dim),
-                                   ("obs_next", obs_next, self.obs_dim)):
-            if value.shape != (*obs.shape[:-1], width):
-                raise ValueError(f"{name}: got shape {tuple(value.shape)}, wants {(*obs.shape[:-1], width)}")
-        return self.reward(self.normalize(obs), acts, self.normalize(obs_next))
+        discrete = isinstance(self.acts_shape, Indices)
+        kind = dict(kinds="iu", dtype=torch.int64) if discrete else {}
+        obs, obs_next = (to_tensor(name, value, self.device) for name, value in (("obs", obs), ("obs_next", obs_next)))
+        acts = to_tensor("acts", acts, self.device, **kind)
+        leading = obs.shape[:max(obs.ndim - len(self.obs_dims), 0)]
+        for name, value, sizes in (("obs", obs, self.obs_dims), ("acts", acts, self.acts_shape[1:]),
+                                   ("obs_next", obs_next, self.obs_dims)):
+            if value.shape != (*leading, *sizes):
+                raise ValueError(f"{name}: got shape {tuple(value.shape)}, wants {(*leading, *sizes)}")
+        return self.predict(self.normalize(obs), acts, self.normalize(obs_next))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from algorithm import create_agent
+from algorithm import create_agent, tf_names
+from algorithm.basis_alg.base_torch import Agent
 
 FOLDER = Path(__file__).parent / "reference"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -23,7 +24,8 @@ class Case:
         meta = json.loads(str(self.data["meta"]))
         self.args, self.seed, self.shapes, self.calls = meta["args"], meta["seed"], meta["shapes"], meta["calls"]
 
-    def agent(self, **changes):
+    def agent(self, backend: str = "pytorch", **changes):
+        changes["use_pytorch"] = backend == "pytorch"
         agent = create_agent(Namespace(**self.args | {"cuda": False, **changes}))
         agent.load_tf_variables({name: self.initial(name) for name in self.shapes if not name.startswith("normalizer")})
         for batch in self.normalizer_batches():
@@ -51,7 +53,9 @@ class Case:
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         keys = [key for key in self.data.files if key.startswith(("batch/", "noise/"))]
-        return {key.split("/")[1]: self.data[key][step] for key in keys}
+        batch = {key.split("/")[1]: self.data[key][step] for key in keys}
+        return {name: value.astype(np.float32) / 255 if value.dtype == np.uint8 else value
+                for name, value in batch.items()}
 
     def metric(self, name: str, step: int) -> float:
         rows = self.data[f"info/{name}"]
@@ -69,11 +73,14 @@ def thin(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1)[::max(1, -(-array.size // 2048))]
 
 
-def tf_gradients(agent) -> dict[str, np.ndarray]:
-    """The gradients of the last call, by TensorFlow's names and in its layout."""
-    gradients = {}
-    for name, view in agent._tf_views():
-        parameter = view if view._base is None else view._base
-        if parameter.grad is not None:
-            gradients[name] = (parameter.grad if view is parameter else parameter.grad.T).numpy().copy()
-    return gradients
+def call_with_gradients(agent, call: str, batch: dict) -> tuple[dict, dict[str, np.ndarray]]:
+    """Make a call; the metrics it returned, and the gradients that it descended by TensorFlow's names and layout."""
+    if isinstance(agent, Agent):
+        info = getattr(agent, call)(batch)
+        return info, {name: tensor.grad.permute(axes).numpy().copy()
+                      for name, (tensor, axes) in tf_names.entries(agent).items() if tensor.grad is not None}
+    critic, policy = call != "train_pi", call == "train_pi" or (call == "train" and agent.pi_delay_freq == 1)
+    gradients, _ = agent.gradients(agent.feed(batch, critic, policy), critic, policy)
+    named = {name: gradient.numpy() for optimizer, values in gradients.items()
+             for name, gradient in zip(agent.optimizers[optimizer].trained, values, strict=True)}
+    return getattr(agent, call)(batch), named

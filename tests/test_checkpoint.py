@@ -125,7 +125,7 @@ def test_another_agents_checkpoint_is_refused(agent, complaint):
 
 def test_other_sizes_are_refused():
     agent, other = make_agent("sac"), make_agent("sac")
-    other.obs_dim = 4
+    other.obs_dims = (4,)
     other.save_model("other")
     with pytest.raises(CheckpointError, match=r"obs_dims: got '\(4,\)', wants '\(5,\)'"):
         agent.load_model("other")

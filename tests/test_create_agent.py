@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -250,15 +251,56 @@ def test_pytorch_is_the_default_and_the_attribute_wins_over_the_variable(variabl
     assert isinstance(create_agent(args(use_pytorch=attribute)), SAC)
 
 
-@pytest.mark.parametrize(("variable", "attribute", "message"), [
-    ("0", None, "TensorFlow backend .* not there yet"), ("False", None, "TensorFlow backend .* not there yet"),
-    ("1", False, "TensorFlow backend .* not there yet"), ("1", 0, "TensorFlow backend .* not there yet"),
-    ("maybe", None, "got 'maybe', wants"), ("1", "maybe", "got 'maybe', wants"),
+@pytest.mark.parametrize(("variable", "attribute"), [
+    ("0", None), ("False", None), ("no", None), ("1", False), ("1", 0), ("", "No"),
 ])
-def test_any_other_backend_is_refused(variable, attribute, message, monkeypatch):
+@pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
+def test_tensorflow_is_chosen_by_the_variable_or_over_it_by_the_attribute(alg, basis, variable, attribute, monkeypatch):
+    pytest.importorskip("tensorflow")
     monkeypatch.setenv("USE_PYTORCH", variable)
-    with pytest.raises(ValueError, match=f"^(USE_PYTORCH|use_pytorch): .*{message}"):
+    agent = create_agent(args(alg=alg, basis_alg=basis, use_pytorch=attribute))
+    assert not type(agent).__module__.endswith("_torch")
+
+
+@pytest.mark.parametrize(("variable", "attribute", "field"), [
+    ("maybe", None, "USE_PYTORCH"), ("2", None, "USE_PYTORCH"), ("1", "maybe", "use_pytorch"), ("0", 2, "use_pytorch"),
+])
+def test_any_other_word_is_refused_with_those_that_are_allowed(variable, attribute, field, monkeypatch):
+    monkeypatch.setenv("USE_PYTORCH", variable)
+    with pytest.raises(ValueError, match=f"^{field}: got '?(maybe|2)'?, wants 1, true, yes .* or 0, false, no"):
         create_agent(args(use_pytorch=attribute))
+
+
+def test_without_tensorflow_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)        # importing it fails, as if it were not installed
+    with pytest.raises(ValueError, match=r"^tensorflow: is not installed; pip install .*\[tensorflow\]"):
+        create_agent(args(use_pytorch=False))
+
+
+def test_an_agent_of_ones_own_has_no_tensorflow_side():
+    pytest.importorskip("tensorflow")
+    register_algorithm("my_sac")(SAC)
+    with pytest.raises(ValueError, match=r"^alg: .my_sac. is registered for PyTorch only"):
+        create_agent(args(alg="my_sac", use_pytorch=False))
+
+
+def test_the_pytorch_backend_never_imports_tensorflow():
+    pairs = [*PAIRS, ("dqn", None), ("rrd", "dqn")]
+    code = f"""if True:
+        import argparse, sys
+        from algorithm import create_agent
+        import train, envs, learner, algorithm.replay_buffer, utils.run, utils.cli, utils.tf_checkpoint
+        for alg, basis in {pairs!r}:
+            args = argparse.Namespace(alg=alg, basis_alg=basis, **{NEEDED!r})
+            agent = create_agent(args)
+            agent.step([0.0] * {O}, explore=True, test_info=True)
+            agent.save_model("model")
+            agent.load_tf_variables(agent.tf_variables(optimizer=True))
+        print([name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")])"""
+    environment = {name: value for name, value in os.environ.items() if name != "USE_PYTORCH"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_importing_the_package_imports_neither_backend():
@@ -285,7 +327,7 @@ def test_one_default_of_ones_own_leaves_the_others():
     register_algorithm("fast_sac", pi_lr=0.5)(SAC)
     agent = create_agent(args(alg="fast_sac"))
     assert set(agent.train(make_batch())) == {"Pi_loss", "Q_loss"}
-    assert [group["lr"] for group in agent.opt.param_groups] == [0.5, 3e-4, 3e-4]
+    assert [group["lr"] for group in agent.opts[0].param_groups] == [0.5, 3e-4, 3e-4]
 
 
 @pytest.mark.parametrize("alg", ["rrd", "ircr"])

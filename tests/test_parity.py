@@ -7,31 +7,30 @@ tolerance stands a small absolute one, for policy losses that are differences ne
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
-from reference_cases import NAMES, Case, tf_gradients, thin
+from reference_cases import NAMES, Case, call_with_gradients, thin
 
 # `sac_std_limits` saturates tanh on purpose, where the two libraries' float32 tanh differ.
 SATURATED = "sac_std_limits"
+# Measured against float64, the policy's gradient there is wrong by 1.0e-2 in the original, by 3.4e-3 in PyTorch and by
+# 2.3e-2 in TensorFlow 2.
+GRADIENTS = {"pytorch": 1e-2, "tensorflow": 2.5e-2}
+BACKENDS = ("pytorch", "tensorflow")
 VARIABLES = 6e-4        # absolute: Adam turns the sign of a near-zero gradient into a step of size lr
 # One sample has |a| near 1, where float32 knows log(1 - a^2) to 1e-5 only: in float64 the loss is 4.4e-7 from the
 # original's, in float32 7.3e-7 on the same side.
 FIRST_LOSS = {("rrd_sac_bias_correction", "Pi_loss"): 8e-7}
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def played(request):
-    return play(request.param)
-
-
 class Played:
     """A case run from start to end."""
 
-    def __init__(self, case: Case):
-        self.case, self.agent = case, case.agent()
+    def __init__(self, case: Case, backend: str):
+        self.case, self.backend, self.agent = case, backend, case.agent(backend)
         self.normalizer = self.agent.tf_variables()
         self.infos: list[tuple[int, str, float]] = []
         self.gradients: dict[str, np.ndarray] = {}
@@ -45,19 +44,25 @@ class Played:
     def call(self, step: int, name: str) -> None:
         if name == "target_update":
             return self.agent.target_update()
-        info = getattr(self.agent, name)(self.case.batch(step))
+        info, gradients = call_with_gradients(self.agent, name, self.case.batch(step))
         self.infos += [(step, metric, float(value)) for metric, value in info.items()]
-        for variable, gradient in tf_gradients(self.agent).items():
-            self.gradients.setdefault(variable, gradient)
+        self.gradients = gradients | self.gradients             # the first call's stay
 
 
-@cache
-def play(name: str) -> Played:
-    return Played(Case(name))
+@lru_cache(maxsize=1)                       # a convolutional one takes 200 MB
+def play(name: str, backend: str) -> Played:
+    return Played(Case(name), backend)
 
 
-def test_there_are_all_eleven_cases():
-    assert len(NAMES) == 11
+@pytest.fixture(scope="module", params=[(name, backend) for name in NAMES for backend in BACKENDS], ids="-".join)
+def played(request):
+    if request.param[1] == "tensorflow":
+        pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed")
+    return play(*request.param)
+
+
+def test_there_are_all_sixteen_cases():
+    assert len(NAMES) == 16
 
 
 def test_losses_of_every_step(played):
@@ -75,7 +80,7 @@ def test_every_reported_metric_was_compared(played):
 
 
 def test_gradients_of_the_first_call(played):
-    tolerance = 1e-2 if played.case.name == SATURATED else 2e-6
+    tolerance = GRADIENTS[played.backend] if played.case.name == SATURATED else 2e-6
     stored = {key.removeprefix("grad_1/sample/") for key in played.case.data.files if key.startswith("grad_1/sample/")}
     assert stored == set(played.gradients)
     for network in {name.rpartition("/net/")[0] or name for name in stored}:
@@ -92,7 +97,7 @@ def test_gradients_of_the_first_call(played):
 def test_variables_and_targets_after_the_first_and_the_last_step(played, when):
     case, last = played.case, len(played.case.calls)
     stage, variables = ("after_1", played.after_1) if when == "first" else (f"after_{last}", played.after_last)
-    tolerance = 1e-3 if case.name == SATURATED else VARIABLES
+    tolerance = {"pytorch": 1e-3, "tensorflow": 2e-3}[played.backend] if case.name == SATURATED else VARIABLES
     stored = [key.removeprefix(f"{stage}/sample/") for key in case.data.files if key.startswith(f"{stage}/sample/")]
     assert set(stored) == set(case.shapes)
     for name in stored:
@@ -127,26 +132,27 @@ def test_several_observations_at_once_give_the_same_actions(played):
     assert info["Q_average"].shape == (8,)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("rrd")])
-def test_redistributed_rewards(name):
-    case, agent = play(name).case, play(name).agent
-    last = case.batch(len(case.calls) - 1)
-    pred = agent.predict_reward(last["obs"], last["acts"], last["obs_next"])
-    rrd_pred = agent.predict_reward(last["rrd_obs"], last["rrd_acts"], last["rrd_obs_next"])
-    np.testing.assert_allclose(pred, case.data["reward/pred"], 5e-5, 5e-5)
-    np.testing.assert_allclose(rrd_pred, case.data["reward/rrd_pred"], 5e-5, 5e-5)
+def test_redistributed_rewards(played):
+    case, agent = played.case, played.agent
+    assert ("reward/pred" in case.data) == case.name.startswith("rrd") == hasattr(agent, "predict_reward")
+    if case.name.startswith("rrd"):
+        last = case.batch(len(case.calls) - 1)
+        pred = agent.predict_reward(last["obs"], last["acts"], last["obs_next"])
+        rrd_pred = agent.predict_reward(last["rrd_obs"], last["rrd_acts"], last["rrd_obs_next"])
+        np.testing.assert_allclose(pred, case.data["reward/pred"], 5e-5, 5e-5)
+        np.testing.assert_allclose(rrd_pred, case.data["reward/rrd_pred"], 5e-5, 5e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if Case(name).normalizer_batches()])
-def test_normalizer_state(name):
-    played = play(name)
-    for part in ("sum", "sum_sqr", "cnt", "mean", "std"):
+def test_normalizer_state(played):
+    normalizes = bool(played.case.normalizer_batches())
+    assert normalizes == any(name.startswith("normalizer") for name in played.normalizer)
+    for part in ("sum", "sum_sqr", "cnt", "mean", "std") if normalizes else ():
         ours = played.normalizer[f"normalizer/normalizer_variables/{part}"]
         np.testing.assert_allclose(ours, played.case.data[f"normalizer/{part}"], 2e-6, 2e-6, err_msg=part)
 
 
 def test_variables_survive_a_round_trip(played):
-    agent = played.case.agent()
+    agent = played.case.agent(played.backend)
     agent.load_tf_variables(played.after_last)
     for name, value in agent.tf_variables().items():
         np.testing.assert_array_equal(value, played.after_last[name])

@@ -77,9 +77,18 @@ class Config:
     pi_delay_freq: int | None = of_algorithm("critic updates per policy update", low=1)
     alpha_lr: float | None = of_algorithm("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
     alpha_init: float | None = of_algorithm("initial temperature", above=0)
+    optimizer: str | None = of_algorithm("optimiser of the Q-network", choices=("adam", "rmsprop"))
+    Adam_eps: float | None = of_algorithm("epsilon of the Q-network's Adam", above=0)
+    RMSProp_decay: float | None = of_algorithm("decay of the Q-network's RMSProp", low=0, high=1)
+    RMSProp_eps: float | None = of_algorithm("epsilon of the Q-network's RMSProp", above=0)
+    double: bool | None = of_algorithm("double Q-learning: the online network chooses the target's action")
+    dueling: bool | None = of_algorithm("dueling heads on the convolutions: state value and advantages")
+    eps_l: float | None = of_algorithm("share of random actions at the start", low=0, high=1)
+    eps_r: float | None = of_algorithm("share of random actions at the end", low=0, high=1)
+    eps_decay: int | None = of_algorithm("environment steps from eps_l to eps_r", low=1)
     r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
     rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
-    rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1)
+    rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
     # Not flags: known once the environment is, or given to create_agent.
@@ -106,11 +115,23 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "ddpg": _ACTOR_CRITIC | dict(pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1, q_reg=1e-2),
     "td3": _ACTOR_CRITIC | dict(std_act=0.1, pi_t_std=0.2, pi_t_clip=0.5, pi_delay_freq=2),
     "sac": _ACTOR_CRITIC | dict(train_target=1, alpha_lr=3e-4, alpha_init=1.0),
+    "dqn": dict(batch_size=32, train_batches=25, train_target=8000, obs_normalization=False, double=False,
+                dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
+}
+# What DQN reads beyond that, by its optimiser.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
+    "rmsprop": dict(q_lr=2.5e-4, RMSProp_decay=0.95, RMSProp_eps=1e-2),
 }
 # Decompositions: the same, on top of the basis.
 DECOMPOSITIONS: dict[str, dict[str, Any]] = {
     "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
     "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
+}
+# Over DQN they are other ones.
+OVER_DQN: dict[str, dict[str, Any]] = {
+    "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
+    "ircr": {},
 }
 
 
@@ -137,9 +158,10 @@ def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the algorithm that `values` chooses, by the original's rules."""
     alg = values.get("alg", Config.alg)
     if alg not in DECOMPOSITIONS:
-        return _known("alg", alg, [*ALGORITHMS, *DECOMPOSITIONS])
+        return _basis_defaults("alg", alg, values, [*ALGORITHMS, *DECOMPOSITIONS])
     basis = values.get("basis_alg", "sac")
-    defaults = {"basis_alg": basis} | _known("basis_alg", basis, list(ALGORITHMS)) | DECOMPOSITIONS[alg]
+    defaults = {"basis_alg": basis} | _basis_defaults("basis_alg", basis, values, list(ALGORITHMS))
+    defaults |= (OVER_DQN if basis == "dqn" else DECOMPOSITIONS)[alg]
     if alg == "rrd":                                    # at least one sub-sequence, however long
         defaults["rrd_batch_size"] = max(defaults["rrd_batch_size"], values.get("rrd_sample_size", 0))
     # IRCR is steadier on Humanoid with a fixed temperature; so the original.
@@ -148,12 +170,12 @@ def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def _known(field: str, name: str, allowed: list[str]) -> dict[str, Any]:
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
-    if name == "dqn":
-        raise ConfigError(f"{field}: 'dqn' and the Atari games are not there yet; there are {_names(allowed)}")
-    raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}")
+def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list[str]) -> dict[str, Any]:
+    if name not in ALGORITHMS:
+        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}")
+    defaults = ALGORITHMS[name]
+    optimizer = values.get("optimizer", defaults.get("optimizer"))
+    return defaults | OPTIMIZERS[optimizer] if "optimizer" in defaults else defaults
 
 
 def _check_together(config: Config) -> None:
@@ -295,7 +317,8 @@ def _names(names) -> str:
 
 
 def _readers(name: str) -> str:
-    readers = [alg for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items() if name in defaults]
+    by_optimizer = {f"dqn with --optimizer={optimizer}": defaults for optimizer, defaults in OPTIMIZERS.items()}
+    readers = [alg for alg, defaults in (ALGORITHMS | DECOMPOSITIONS | by_optimizer).items() if name in defaults]
     return _names(readers or DECOMPOSITIONS)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,8 +40,8 @@ class Logger:
         if self.console.is_terminal:
             self.bar.start()
 
-    def add(self, info: Mapping[str, float | torch.Tensor]) -> None:
-        """Count one value for each name; a tensor of several elements counts as their mean."""
+    def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
+        """Count one value for each name; an array of several elements counts as their mean."""
         for name, value in info.items():
             self.means[name].add(value)
 
@@ -92,9 +93,11 @@ class Mean:
     def __init__(self):
         self.total, self.count = 0.0, 0
 
-    def add(self, value: float | torch.Tensor) -> None:
+    def add(self, value: float | np.ndarray | torch.Tensor) -> None:
         if isinstance(value, torch.Tensor):
             value = value.double() if value.ndim == 0 else value.double().mean()
+        elif isinstance(value, np.ndarray):
+            value = value.mean(dtype=np.float64)
         self.total, self.count = self.total + value, self.count + 1
 
     def take(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -19,7 +20,7 @@ import torch
 from utils.config import Config, ConfigError
 from utils.logger import Logger
 
-PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")
+PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")
 
 
 class Run:
@@ -34,7 +35,7 @@ class Run:
         self.directory = _make_directory(Path(root), config)
         (self.directory / "checkpoints").mkdir()
         _write_json(self.directory / "config.json", config.settings())
-        _write_json(self.directory / "run.json", facts | describe_system(config.device))
+        _write_json(self.directory / "run.json", describe_system(config.device) | facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
                  *agent.train_info, *agent.step_info, "Steps", "Rewards"]
         self.logger = Logger(self.directory, names, config.run_length)
@@ -55,7 +56,7 @@ class Run:
         self.logger.add({"Epoch": cycle // self.config.cycles, "Cycle": cycle % self.config.cycles,
                          "Episodes": episodes, "Timesteps": steps})
         means = self.logger.flush(steps)
-        agent.save_model(self.directory / "checkpoints" / "last.safetensors")
+        self._save(agent, "last")
         if self.config.test_rollouts:
             self._keep_returns(agent, steps, means["Rewards"])
 
@@ -63,11 +64,14 @@ class Run:
         self.returns.append((steps, rewards))
         if rewards > self.best:
             self.best = rewards
-            agent.save_model(self.directory / "checkpoints" / "best.safetensors")
+            self._save(agent, "best")
         if self.config.save_rews:
             folder = self.directory / "rews"
             folder.mkdir(exist_ok=True)
             np.savez(folder / f"{_file_name(self.config.env)}.npz", info=np.array(self.returns, dtype=np.float64))
+
+    def _save(self, agent, name: str) -> None:
+        agent.save_model(self.directory / "checkpoints" / f"{name}{agent.checkpoint_suffix}")
 
 
 def crowded() -> str | None:
@@ -85,7 +89,6 @@ def describe_system(device: str) -> dict[str, Any]:
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "backend": "pytorch",
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -125,10 +128,10 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    for name in (package, f"{package}-cpu"):            # TensorFlow's build without CUDA
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
 
 
 def _git(*command: str) -> str | None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.config import ConfigError
@@ -29,6 +30,51 @@ def dense(fan_in: int, fan_out: int, generator: torch.Generator | None = None) -
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME: n -> ceil(n / stride), the odd pixel of padding after the image.
+
+    PyTorch's own `padding="same"` knows no stride.
+    """
+
+    def __init__(self, channels: int, filters: int, kernel: int, stride: int, generator: torch.Generator | None = None):
+        super().__init__(channels, filters, kernel, stride)
+        nn.init.xavier_uniform_(self.weight, generator=generator)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, filters, ceil(H / stride), ceil(W / stride))."""
+        (top, bottom), (left, right) = (self._padding(size) for size in x.shape[-2:])
+        if (top, left) == (bottom, right):
+            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left))
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride)
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
+
+
+class ConvTrunk(nn.Module):
+    """DQN's convolutions: 32 8x8/4, 64 4x4/2, 64 3x3/1, ReLU; flattened by row, column, channel, as TensorFlow does."""
+
+    def __init__(self, prefix: str, obs_dims: tuple[int, int, int], generator: torch.Generator | None = None):
+        """The layers are called `<prefix>_conv1` and so on."""
+        super().__init__()
+        height, width, channels = obs_dims
+        self.features = 64 * -(-height // 8) * -(-width // 8)
+        self.convs = [SameConv2d(channels, 32, 8, 4, generator), SameConv2d(32, 64, 4, 2, generator),
+                      SameConv2d(64, 64, 3, 1, generator)]
+        for i, conv in enumerate(self.convs, 1):
+            self.add_module(f"{prefix}_conv{i}", conv)
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, features)."""
+        x = images.permute(0, 3, 1, 2)
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def get_vars(module: nn.Module, prefix: str = "") -> list[nn.Parameter]:
@@ -140,8 +186,10 @@ class TFAdam(torch.optim.Adam):
     its t stands still.
     """
 
+    tf_slots = {"Adam": "exp_avg", "Adam_1": "exp_avg_sq"}      # TensorFlow 1's names for what it keeps  # noqa: RUF012
+
     def __init__(self, groups: list[dict]):
-        """groups: dicts with `params`, `lr` and a `name`."""
+        """groups: dicts with `params`, `lr`, a `name`, and an `eps` other than 1e-8."""
         super().__init__(groups, eps=1e-8, fused=True)
 
     def add_param_group(self, group: dict) -> None:
@@ -158,3 +206,36 @@ class TFAdam(torch.optim.Adam):
                 group["t"] += 1
                 group["eps"] = group["tf_eps"] / math.sqrt(1 - group["betas"][1] ** group["t"])
         super().step()
+
+
+class TFRMSProp(torch.optim.Optimizer):
+    """RMSProp as TensorFlow 1 computes it: ms = decay ms + (1 - decay) g^2 from 1, step = lr g / sqrt(ms + eps).
+
+    PyTorch's starts ms at 0 and adds eps outside the root.
+    """
+
+    tf_slots = {"RMSProp": "square_avg"}  # noqa: RUF012
+
+    def __init__(self, groups: list[dict], decay: float, eps: float):
+        """groups: dicts with `params`, `lr` and a `name`."""
+        super().__init__(groups, dict(decay=decay, eps=eps, t=0))
+
+    def add_param_group(self, group: dict) -> None:
+        super().add_param_group(group)
+        for parameter in self.param_groups[-1]["params"]:
+            self.state[parameter] = dict(square_avg=torch.ones_like(parameter))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not trained:
+                continue
+            group["t"] += 1
+            gradients = [parameter.grad for parameter in trained]
+            squares = [self.state[parameter]["square_avg"] for parameter in trained]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(trained, gradients, roots, -group["lr"])

@@ -1,58 +1,61 @@
-"""What every agent is: networks, one optimiser, and the original's verbs over two losses.
+"""What every agent is: networks, optimisers, and the original's verbs over two losses.
 
-A subclass builds `self.nets` and `self.opt` and says what its losses are. `q_loss` and `pi_loss` are pure functions
+A subclass builds `self.nets` and `self.opts` and says what its losses are. `q_loss` and `pi_loss` are pure functions
 of parameters and a checked batch; they reach disjoint parameters, so their sum needs one backward pass, and every
 gradient of a call is taken at the parameters before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithm.batch import Batch, Spec, check_batch, to_tensor
-from utils.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from algorithm import tf_names
+from algorithm.batch import Batch, Spec, check_batch, to_tensor, transition_spec
+from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.config import Config
 from utils.seeding import stream_seed
-from utils.torch_utils import Normalizer, TFAdam, resolve_device
+from utils.torch_utils import Normalizer, TFAdam, TFRMSProp, resolve_device
 
 Info = dict[str, Tensor]
 
 
 class Agent:
-    """The base of all agents. Continuous actions in [-1, 1], vector observations."""
+    """The base of all agents; as it stands, of those with continuous actions in [-1, 1]."""
 
     train_info: tuple[str, ...] = ()        # metrics of train, train_q and train_pi
     step_info: tuple[str, ...] = ()         # metrics of step(..., test_info=True)
     pi_delay_freq = 1                       # critic updates per policy update
     policy_batch = False                    # whether the policy learns from a batch of its own
-    opt: TFAdam
+    checkpoint_suffix = ".safetensors"
+    opts: list[TFAdam | TFRMSProp]
 
     def __init__(self, config: Config):
         self.config = config
-        (self.obs_dim,), (self.act_dim,) = config.obs_dims, config.acts_dims
+        self.obs_dims, (self.act_dim,) = config.obs_dims, config.acts_dims
+        self.acts_shape = ("B", self.act_dim)
         self.device = resolve_device(config.device)
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "agent"))
         self.weights_generator = torch.Generator().manual_seed(stream_seed(config.seed, "weights"))
         self.nets = nn.ModuleDict()
         if config.obs_normalization:
-            self.nets["normalizer"] = nn.ModuleDict({"normalizer_variables": Normalizer(self.obs_dim)})
-        self.updates = 0                    # calls of train or train_q so far
+            self.nets["normalizer"] = nn.ModuleDict({"normalizer_variables": Normalizer(self.obs_dims)})
+        # Calls of train or train_q so far; exploring steps so far (which only DQN counts).
+        self.counters = {"updates": 0, "steps": 0}
 
     # What a subclass says -------------------------------------------------------------------------------------
 
     def q_spec(self) -> Spec:
         """The fields that the critics' update needs, with their shapes."""
-        obs, column = ("B", self.obs_dim), ("B", 1)
-        return {"obs": obs, "obs_next": obs, "acts": ("B", self.act_dim), "rews": column, "done": column}
+        return transition_spec(self.obs_dims, self.acts_shape)
 
     def pi_spec(self) -> Spec:
         """The fields that the policy's update needs, with their shapes."""
-        return {"obs": ("B", self.obs_dim)}
+        return {"obs": ("B", *self.obs_dims)}
 
     def noise_spec(self) -> Spec:
         """The noise that a batch may carry; what is missing is drawn."""
@@ -74,12 +77,21 @@ class Agent:
         """`step_info` of the greedy action: (N, O) normalised observations -> Q_average (N,), ..."""
         raise NotImplementedError
 
+    def encode_acts(self, acts: Tensor) -> Tensor:
+        """A batch's actions as a network takes them, (..., A)."""
+        return acts
+
     def target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(network, its target) for each network that has one."""
         target = self.nets["target"]
         return [(self.nets["main"][name], target[name]) for name in target]
 
     # Training -------------------------------------------------------------------------------------------------
+
+    @property
+    def updates(self) -> int:
+        """Calls of `train` or `train_q` so far."""
+        return self.counters["updates"]
 
     def train(self, batch: Batch) -> Info:
         """One update of everything from one batch, all gradients at the parameters before it.
@@ -95,7 +107,7 @@ class Agent:
         """
         checked = self._check(batch, self.q_spec() | self.pi_spec())
         loss, info = self.q_loss(checked)
-        self.updates += 1
+        self.counters["updates"] += 1
         if self.updates % self.pi_delay_freq == 0:
             pi_loss, pi_info = self.pi_loss(checked)
             loss, info = loss + pi_loss, pi_info | info
@@ -104,7 +116,7 @@ class Agent:
     def train_q(self, batch: Batch) -> Info:
         """One update of the critics (and of the reward network, in RRD)."""
         loss, info = self.q_loss(self._check(batch, self.q_spec()))
-        self.updates += 1
+        self.counters["updates"] += 1
         return self._descend(loss, info)
 
     def train_pi(self, batch: Batch) -> Info:
@@ -130,9 +142,11 @@ class Agent:
                 for name, value in checked.items()}
 
     def _descend(self, loss: Tensor, info: Info) -> Info:
-        self.opt.zero_grad(set_to_none=True)
+        for opt in self.opts:
+            opt.zero_grad(set_to_none=True)
         loss.backward()
-        self.opt.step()
+        for opt in self.opts:
+            opt.step()
         return {name: value.detach() for name, value in info.items()}
 
     @torch.no_grad()
@@ -170,7 +184,7 @@ class Agent:
     def normalizer_update(self, batch: Batch) -> None:
         """Count the batch's `obs` and `obs_next`; nothing without `obs_normalization`."""
         if self.normalizer is not None:
-            spec = dict.fromkeys(("obs", "obs_next"), ("B", self.obs_dim))
+            spec = dict.fromkeys(("obs", "obs_next"), ("B", *self.obs_dims))
             checked = check_batch(batch, spec, {}, self.device)
             self.normalizer.update(torch.cat([checked["obs"], checked["obs_next"]]))
 
@@ -190,28 +204,38 @@ class Agent:
         Raises:
             ValueError: the observation's shape is wrong, or it holds no numbers.
         """
+        rows, single = self.rows(obs)
+        rows = self.normalize(rows)
+        acts = self.act(rows, explore).cpu().numpy()
+        action = acts[0] if single else acts
+        return (action, self.step_metrics(rows, single)) if test_info else action
+
+    def rows(self, obs: np.ndarray) -> tuple[Tensor, bool]:
+        """(O,) or (N, O) -> (N, O), and whether it was a single observation."""
         obs = to_tensor("obs", obs, self.device, kinds="fiub")
-        if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
-            raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants ({self.obs_dim},) or (N, {self.obs_dim})")
-        rows = self.normalize(obs.reshape(-1, self.obs_dim))
-        action = self.act(rows, explore).reshape(*obs.shape[:-1], self.act_dim).cpu().numpy()
-        if not test_info:
-            return action
-        info = self.evaluate_step(rows)
-        return action, {name: value[0] if obs.ndim == 1 else value for name, value in info.items()}
+        single = obs.ndim == len(self.obs_dims)
+        rows = obs[None] if single else obs
+        if rows.ndim != len(self.obs_dims) + 1 or tuple(rows.shape[1:]) != self.obs_dims:
+            sizes = ", ".join(map(str, self.obs_dims))
+            raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants ({sizes}{',' * (len(self.obs_dims) == 1)}) "
+                             f"or (N, {sizes})")
+        return rows, single
+
+    def step_metrics(self, rows: Tensor, single: bool) -> Info:
+        """`step_info` of rows (N, O), or of the single one that they hold."""
+        return {name: value[0] if single else value for name, value in self.evaluate_step(rows).items()}
 
     # Saving and TensorFlow's names ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights, targets, log alpha, normaliser, optimiser and counters: a flat dict of tensors, not copies."""
+        """Weights, targets, log alpha, normaliser, optimisers and counters: a flat dict of tensors, not copies."""
         state = {f"nets.{name}": tensor for name, tensor in self.nets.state_dict().items()}
         names = {parameter: name for name, parameter in self.nets.named_parameters()}
-        for group in self.opt.param_groups:
+        for opt, group in self.groups():
             state[f"opt.{group['name']}.t"] = torch.tensor(group["t"])
             for parameter in group["params"]:
-                slots = self.opt.state[parameter]
-                state |= {f"opt.{names[parameter]}.{slot}": slots[slot] for slot in ("exp_avg", "exp_avg_sq", "step")}
-        return state | {"updates": torch.tensor(self.updates)}
+                state |= {f"opt.{names[parameter]}.{slot}": value for slot, value in opt.state[parameter].items()}
+        return state | {name: torch.tensor(count) for name, count in self.counters.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -221,12 +245,16 @@ class Agent:
             ValueError: a name is missing or unknown, or a shape differs; nothing was changed.
         """
         own = self.state_dict()
-        _check_same(state, own, "state")
+        check_same(state, own, "state")
         for name, tensor in own.items():
             tensor.copy_(state[name])
-        for group in self.opt.param_groups:
+        for _, group in self.groups():
             group["t"] = int(state[f"opt.{group['name']}.t"])
-        self.updates = int(state["updates"])
+        self.counters.update({name: int(state[name]) for name in self.counters})
+
+    def groups(self) -> list[tuple[TFAdam | TFRMSProp, dict]]:
+        """(optimiser, one of its groups of parameters)."""
+        return [(opt, group) for opt in self.opts for group in opt.param_groups]
 
     def save_model(self, path: str | Path) -> None:
         """Write `state_dict` to one safetensors file, whole or not at all."""
@@ -249,47 +277,20 @@ class Agent:
         """What must agree between a checkpoint and the agent that loads it."""
         alg, basis = self.config.alg, self.config.basis_alg
         return {"alg": alg, "basis_alg": basis or alg,
-                "obs_dims": f"({self.obs_dim},)", "acts_dims": f"({self.act_dim},)"}
+                "obs_dims": str(self.obs_dims), "acts_dims": f"({self.act_dim},)"}
 
-    def tf_variables(self) -> dict[str, np.ndarray]:
-        """Every variable by the original's name and layout (dense kernels are [in, out]); float32 copies."""
-        return {name: view.detach().cpu().numpy().copy() for name, view in self._tf_views()}
+    def tf_variables(self, optimizer: bool = False) -> dict[str, np.ndarray]:
+        """Every variable by the original's name and layout; float32 copies. See `algorithm.tf_names`.
 
-    @torch.no_grad()
+        Args:
+            optimizer: with what the optimisers keep, which makes it all that the original's `save_model` wrote.
+        """
+        return tf_names.variables(self, optimizer)
+
     def load_tf_variables(self, variables: dict[str, np.ndarray]) -> None:
-        """Take over variables by the original's names, all or some of them.
+        """Take over variables by the original's names, all or some of them, the optimisers' among them.
 
         Raises:
             ValueError: an unknown name, or a wrong shape or dtype; nothing was changed.
         """
-        views = dict(self._tf_views())
-        arrays = {name: np.asarray(value) for name, value in variables.items()}
-        _check_same(arrays, {name: views[name] for name in views if name in arrays}, "variables", known=views)
-        for name, array in arrays.items():
-            views[name].copy_(torch.as_tensor(array.astype(np.float32)))
-
-    def _tf_views(self) -> Iterator[tuple[str, Tensor]]:
-        """(TensorFlow's name, a view in TensorFlow's layout) of each variable; the tree of modules bears its names."""
-        for path, module in self.nets.named_modules():
-            scope = path.replace(".", "/")
-            if isinstance(module, nn.Linear):
-                parent, _, layer = scope.rpartition("/")
-                yield f"{parent}/net/{layer}/kernel", module.weight.T
-                yield f"{parent}/net/{layer}/bias", module.bias
-            else:
-                for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-                    yield f"{scope}/{name}", tensor
-
-
-def _check_same(given: dict, wanted: dict, what: str, known: dict | None = None) -> None:
-    known = wanted if known is None else known
-    for name in given:
-        if name not in known:
-            raise ValueError(f"{what}[{name!r}]: unknown; this agent has {', '.join(known)}")
-    for name, tensor in wanted.items():
-        if name not in given:
-            raise ValueError(f"{what}[{name!r}]: missing")
-        if tuple(given[name].shape) != tuple(tensor.shape):
-            raise ValueError(f"{what}[{name!r}]: got shape {tuple(given[name].shape)}, wants {tuple(tensor.shape)}")
-        if isinstance(given[name], np.ndarray) and given[name].dtype.kind not in "fiu":
-            raise ValueError(f"{what}[{name!r}]: got dtype {given[name].dtype}, wants float32")
+        tf_names.load(self, variables)

@@ -53,13 +53,13 @@ class DDPG(Agent):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        init = self.weights_generator
-        self.policy = MLPPolicy(self.obs_dim, self.act_dim, generator=init)
-        self.critic = MLPQValue(self.obs_dim, self.act_dim, generator=init)
+        (obs_dim,), init = self.obs_dims, self.weights_generator
+        self.policy = MLPPolicy(obs_dim, self.act_dim, generator=init)
+        self.critic = MLPQValue(obs_dim, self.act_dim, generator=init)
         main = nn.ModuleDict({"policy": self.policy, "value": self.critic})
         self.nets.update({"main": main, "target": copy.deepcopy(main)})
         self.nets.to(self.device)
-        self.opt = self.make_optimizer(self.policy, self.critic)
+        self.opts = [self.make_optimizer(self.policy, self.critic)]
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) Q'(s', pi'(s')); mean (Q - y)^2 + the mean over tensors of q_reg |w|^2 / 2."""

@@ -81,17 +81,17 @@ class SAC(Agent):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        init = self.weights_generator
-        self.policy = MLPStochasticPolicy(self.obs_dim, self.act_dim, init)
-        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(self.obs_dim, self.act_dim, init) for i in (1, 2)})
+        (obs_dim,), init = self.obs_dims, self.weights_generator
+        self.policy = MLPStochasticPolicy(obs_dim, self.act_dim, init)
+        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init) for i in (1, 2)})
         self.alpha = Temperature(config.alpha_init)
         main = nn.ModuleDict({"alpha": self.alpha, "policy": self.policy, **self.critics})
         self.critics_target = copy.deepcopy(self.critics)
         self.nets.update({"main": main, "target": self.critics_target})
         self.nets.to(self.device)
-        self.opt = self.make_optimizer(self.policy, self.critics)
+        self.opts = [self.make_optimizer(self.policy, self.critics)]
         if config.alpha_lr > 0:
-            self.opt.add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
+            self.opts[0].add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
 
     def noise_spec(self) -> Spec:
         return {"pi_noise": ("B", self.act_dim), "pi_next_noise": ("B", self.act_dim)}

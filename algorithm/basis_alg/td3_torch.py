@@ -24,16 +24,16 @@ class TD3(Agent):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        init = self.weights_generator
+        (obs_dim,), init = self.obs_dims, self.weights_generator
         self.pi_delay_freq = config.pi_delay_freq
-        self.policy = MLPPolicy(self.obs_dim, self.act_dim, (256, 256), init)
-        self.critics = nn.ModuleDict({f"value_{i}": MLPQValueSAC(self.obs_dim, self.act_dim, init) for i in (1, 2)})
+        self.policy = MLPPolicy(obs_dim, self.act_dim, (256, 256), init)
+        self.critics = nn.ModuleDict({f"value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init) for i in (1, 2)})
         main = nn.ModuleDict({"policy": self.policy, **self.critics})
         self.policy_target, self.critics_target = copy.deepcopy(self.policy), copy.deepcopy(self.critics)
         target = nn.ModuleDict({"policy": self.policy_target, **self.critics_target})
         self.nets.update({"main": main, "target": target})
         self.nets.to(self.device)
-        self.opt = self.make_optimizer(self.policy, self.critics)
+        self.opts = [self.make_optimizer(self.policy, self.critics)]
 
     def noise_spec(self) -> Spec:
         return {"target_noise": ("B", self.act_dim)}

@@ -1,0 +1,142 @@
+"""DQN (Mnih et al., 2015), with double (van Hasselt et al., 2016, arXiv 1509.06461) and dueling (1511.06581)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import Indices, Spec
+from utils.config import Config
+from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp, dense
+
+
+class MLPQNetwork(nn.Module):
+    """The value of each action: O-256-256-A, ReLU."""
+
+    def __init__(self, obs_dim: int, acts: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.q_dense1 = dense(obs_dim, 256, generator)
+        self.q_dense2 = dense(256, 256, generator)
+        self.q = dense(256, acts, generator)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, O) -> (B, A)."""
+        return self.q(F.relu(self.q_dense2(F.relu(self.q_dense1(obs)))))
+
+
+class ConvQNetwork(ConvTrunk):
+    """The value of each action: three convolutions, 512, A; dueling adds 512-1 and subtracts the mean advantage."""
+
+    def __init__(self, obs_dims: tuple[int, int, int], acts: int, dueling: bool = False,
+                 generator: torch.Generator | None = None):
+        super().__init__("q", obs_dims, generator)
+        self.dueling = dueling
+        self.q_dense_act = dense(self.features, 512, generator)
+        self.q_act = dense(512, acts, generator)
+        if dueling:
+            self.q_dense_base = dense(self.features, 512, generator)
+            self.q_base = dense(512, 1, generator)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, A)."""
+        features = self.trunk(obs)
+        q = self.q_act(F.relu(self.q_dense_act(features)))
+        if self.dueling:
+            q = self.q_base(F.relu(self.q_dense_base(features))) + q - q.mean(1, keepdim=True)
+        return q
+
+
+class DQN(Agent):
+    """Q-learning over discrete actions; a share epsilon of the exploring steps is random."""
+
+    train_info = ("Q_loss",)
+    step_info = ("Q_average",)
+    pi_delay_freq = math.inf                # there is no policy to update
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        init = self.weights_generator
+        self.acts_shape = Indices(("B",), self.act_dim)
+        if len(self.obs_dims) == 1:
+            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init)
+        else:
+            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init)
+        self.value_target = copy.deepcopy(self.value)
+        self.nets.update({"main": nn.ModuleDict({"value": self.value}),
+                          "target": nn.ModuleDict({"value": self.value_target})})
+        self.nets.to(self.device)
+        self.opts = [self._make_optimizer()]
+
+    def _make_optimizer(self) -> TFAdam | TFRMSProp:
+        config = self.config
+        group = dict(name="critic", params=self.value.parameters(), lr=config.q_lr)
+        if config.optimizer == "adam":
+            return TFAdam([group | dict(eps=config.Adam_eps)])
+        return TFRMSProp([group], config.RMSProp_decay, config.RMSProp_eps)
+
+    def pi_spec(self) -> Spec:
+        return {}
+
+    def encode_acts(self, acts: Tensor) -> Tensor:
+        """(...) indices -> one-hot (..., A)."""
+        return F.one_hot(acts, self.act_dim).float()
+
+    def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """y = r + gamma (1 - done) max_a Q'(s', a), or Q'(s', argmax_a Q(s', a)); mean Huber(Q(s, a) - y), delta 1."""
+        with torch.no_grad():
+            q_next = self.value_target(batch["obs_next"])                                           # (B, A)
+            choice = self.value(batch["obs_next"]) if self.config.double else q_next
+            q_next = q_next.gather(1, choice.argmax(1, keepdim=True))
+            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
+        loss = F.huber_loss(self.value(batch["obs"]).gather(1, batch["acts"][:, None]), y)
+        return loss, {"Q_loss": loss}
+
+    @torch.no_grad()
+    def target_update(self) -> None:
+        """target <- main."""
+        torch._foreach_copy_(list(self.value_target.parameters()), list(self.value.parameters()))
+
+    @property
+    def epsilon(self) -> float:
+        """The share of random actions: from eps_l to eps_r over eps_decay exploring steps."""
+        config = self.config
+        share = min(self.counters["steps"] / config.eps_decay, 1)
+        return config.eps_l + (config.eps_r - config.eps_l) * share
+
+    @torch.inference_mode()
+    def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
+        """Choose an action's index, an int, or int64 (N,) for several observations.
+
+        Raw observations are divided by 255, as replay does with them: pixels come as they are. The first `warmup`
+        exploring steps are random, and later a share epsilon.
+        """
+        rows, single = self.rows(obs)
+        random = torch.zeros(len(rows), dtype=torch.bool)
+        if explore:
+            random, choices = self._explore(len(rows))
+        if random.all() and not test_info:
+            acts = choices
+        else:
+            greedy = self.value(self.normalize(rows / 255)).argmax(1).cpu()
+            acts = torch.where(random, choices, greedy) if explore else greedy
+        action = int(acts[0]) if single else acts.numpy()
+        return (action, self.step_metrics(rows, single)) if test_info else action
+
+    def _explore(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Which of the actions are random, (N,), and what they are then, (N,); on the CPU."""
+        chances = torch.rand(rows, device=self.device, generator=self.generator).cpu()
+        choices = torch.randint(self.act_dim, (rows,), device=self.device, generator=self.generator).cpu()
+        warming = self.counters["steps"] < self.config.warmup
+        random = torch.ones(rows, dtype=torch.bool) if warming else chances <= self.epsilon
+        self.counters["steps"] += rows
+        return random, choices
+
+    def evaluate_step(self, obs: Tensor) -> Info:
+        """Q_average = max_a Q(s, a), of raw observations."""
+        return {"Q_average": self.value(self.normalize(obs / 255)).amax(1)}

@@ -1,0 +1,160 @@
+"""The original's names and layouts for what a PyTorch agent holds, so that both programs can exchange it.
+
+The tree of modules bears the original's scopes. Dense kernels are [in, out] there, convolutions [height, width, in,
+out]. Adam keeps `<variable>/Adam` and `<variable>/Adam_1` (m and v), and for each optimiser `beta1_power` and
+`beta2_power`, b^(t + 1) after t steps, numbered in the order of creation; RMSProp keeps `<variable>/RMSProp` (the mean
+square) and `<variable>/RMSProp_1` (a momentum, always 0 in the original).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.checkpoint import check_same
+
+# The original creates its optimisers in this order; the power of the second one is `beta1_power_1`.
+ORDER = ("policy", "alpha", "critic", "reward")
+LAYOUT = {nn.Linear: (1, 0), nn.Conv2d: (2, 3, 1, 0)}           # TensorFlow's axes of a kernel in PyTorch's
+
+
+def variables(agent, optimizer: bool = False) -> dict[str, np.ndarray]:
+    """Float32 copies by the original's names; with `optimizer`, what the optimisers keep as well."""
+    found = {name: view.detach().cpu().numpy().copy() for name, view in _views(agent).items()}
+    if not optimizer:
+        return found
+    found |= {name: view.cpu().numpy().copy() for name, view in _slots(agent).items()}
+    for suffix, group in _adam_groups(agent).items():
+        for beta, name in zip(group["betas"], ("beta1_power", "beta2_power"), strict=True):
+            found[name + suffix] = power(beta, group["t"])
+    return found
+
+
+@torch.no_grad()
+def load(agent, given: dict[str, np.ndarray]) -> None:
+    """Take over variables by the original's names, all or some of them.
+
+    Raises:
+        ValueError: an unknown name, a wrong shape or dtype, or powers that no number of steps gives; nothing was
+            changed.
+    """
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    known = variables(agent, optimizer=True)
+    check_same(arrays, {name: known[name] for name in known if name in arrays}, "variables", known)
+    counts = {suffix: _count(arrays, suffix, group) for suffix, group in _adam_groups(agent).items()}
+    views = _views(agent) | _slots(agent)
+    for name, array in arrays.items():
+        if name in views:                               # the powers are no tensors here
+            views[name].copy_(torch.as_tensor(array.astype(np.float32)))
+    for suffix, group in _adam_groups(agent).items():
+        if counts[suffix] is not None:
+            _set_count(agent, group, counts[suffix])
+
+
+def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
+    """Weights, targets, log alpha and normaliser, each with TensorFlow's order of its axes."""
+    found = {}
+    for path, module in agent.nets.named_modules():
+        scope = path.replace(".", "/")
+        axes = next((axes for kind, axes in LAYOUT.items() if isinstance(module, kind)), None)
+        if axes is not None:
+            parent, _, layer = scope.rpartition("/")
+            found[f"{parent}/net/{layer}/kernel"] = module.weight, axes
+            found[f"{parent}/net/{layer}/bias"] = module.bias, (0,)
+        else:
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            found |= {f"{scope}/{name}": (tensor, tuple(range(tensor.ndim))) for name, tensor in own}
+    return found
+
+
+def _views(agent) -> dict[str, Tensor]:
+    """The same as views in TensorFlow's layout."""
+    return {name: tensor.permute(axes) for name, (tensor, axes) in entries(agent).items()}
+
+
+def _slots(agent) -> dict[str, Tensor]:
+    """Views in TensorFlow's layout of what the optimisers keep for each parameter."""
+    found = {}
+    names = {tensor: (name, axes) for name, (tensor, axes) in entries(agent).items()}
+    for opt, group in agent.groups():
+        for parameter in group["params"]:
+            name, axes = names[parameter]
+            for tf_slot, slot in opt.tf_slots.items():
+                found[f"{name}/{tf_slot}"] = opt.state[parameter][slot].permute(axes)
+            if "RMSProp" in opt.tf_slots:
+                found[f"{name}/RMSProp_1"] = torch.zeros_like(parameter).permute(axes)
+    return found
+
+
+def _adam_groups(agent) -> dict[str, dict]:
+    """The suffix of its powers -> each group of parameters that Adam trains."""
+    groups = [group for opt, group in agent.groups() if "Adam" in opt.tf_slots]
+    groups.sort(key=lambda group: (*ORDER, group["name"]).index(group["name"]))
+    return {f"_{i}" if i else "": group for i, group in enumerate(groups)}
+
+
+# Step counts --------------------------------------------------------------------------------------------------------
+
+@functools.cache
+def _powers(beta: float) -> np.ndarray:
+    """b^(t + 1) for t = 0, 1, ... as the original multiplies it up in float32, down to the least normal number."""
+    count = int(np.log(np.finfo(np.float32).tiny) / np.log(beta)) + 10
+    powers = np.multiply.accumulate(np.full(count, beta, np.float32))
+    return powers[powers >= np.finfo(np.float32).tiny]
+
+
+def power(beta: float, count: int) -> np.ndarray:
+    """What `beta1_power` or `beta2_power` is after `count` steps; 0 once it has left float32's range."""
+    powers = _powers(beta)
+    return np.array(powers[count] if count < len(powers) else 0, np.float32)
+
+
+def count_of(beta: float, value: float) -> int:
+    """The number of steps after which the power is `value`; of 0, the first of them.
+
+    Raises:
+        ValueError: it is no power of beta.
+    """
+    powers = _powers(beta)
+    if 0 <= value < powers[-1] * 0.9999:
+        return len(powers)
+    nearest = int(np.abs(np.log(powers) - np.log(value)).argmin()) if value > 0 else 0
+    if not abs(value / powers[nearest] - 1) < 1e-4:                     # NaN is no power either
+        raise ValueError(f"got {value}, wants a power of {beta}")
+    return nearest
+
+
+def _count(arrays: dict[str, np.ndarray], suffix: str, group: dict) -> int | None:
+    """The steps that the powers of one optimiser tell; None if they are not given.
+
+    0.999^t stays above 0 for 87 000 steps, which is long after the bias correction has become 1 to float32; of more
+    steps than that the number is lost, in the original too.
+    """
+    names = [f"beta1_power{suffix}", f"beta2_power{suffix}"]
+    if not any(name in arrays for name in names):
+        return None
+    counts = []
+    for name, beta in zip(names, group["betas"], strict=True):
+        if name not in arrays:
+            raise ValueError(f"variables[{name!r}]: missing, though the other power is there")
+        try:
+            counts.append(count_of(beta, float(arrays[name])))
+        except ValueError as error:
+            raise ValueError(f"variables[{name!r}]: {error}") from None
+    first, second = counts
+    if min(first, second) != first or (first < len(_powers(group["betas"][0])) and first != second):
+        raise ValueError(f"variables[{names[0]!r}]: tells {first} steps, and {names[1]} {second}")
+    return second
+
+
+def _set_count(agent, group: dict, count: int) -> None:
+    group["t"] = count
+    for opt, other in agent.groups():
+        if other is group:
+            for parameter in group["params"]:
+                opt.state[parameter]["step"].fill_(count)
+    if group["name"] == "critic":
+        agent.counters["updates"] = count

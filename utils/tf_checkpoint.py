@@ -1,0 +1,312 @@
+"""Checkpoints of the original TensorFlow 1 program: read, written, brought over to PyTorch, and back.
+
+    python -m utils.tf_checkpoint model.ckpt --alg rrd --basis_alg sac --out DIR
+    python -m utils.tf_checkpoint model.safetensors --alg rrd --basis_alg sac --out DIR --to-tf
+
+The first writes DIR/model.safetensors, which the PyTorch agent's `load_model` takes; the second DIR/model.ckpt, which
+the TensorFlow reference's takes, and the original's. TensorFlow reads and writes its own format (extra `tensorflow`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import errno
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from utils.config import ALGORITHMS, DECOMPOSITIONS, ConfigError, did_you_mean
+
+Arrays = dict[str, np.ndarray]
+PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
+
+
+def import_tensorflow():
+    """TensorFlow, started, without its greetings on standard error.
+
+    Raises:
+        ConfigError: it is not installed, or cannot be imported here.
+    """
+    if "tensorflow" in sys.modules and sys.modules["tensorflow"] is not None:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with _no_standard_error():                      # some of its messages obey no setting (its issue 100442)
+            import tensorflow
+            tensorflow.constant(0) + 0
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorflow"
+        why = "is not installed" if absent else f"cannot be imported here ({error})"
+        raise ConfigError(f"tensorflow: {why}; pip install 'return-decomposition[tensorflow]' brings it, in a clone "
+                          "pip install -e '.[tensorflow]'") from None
+    return tensorflow
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Silence what native code writes to standard error, which Python's `sys.stderr` does not see."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+def read_checkpoint(path: str | Path) -> Arrays:
+    """Every variable of a name-based checkpoint, which TensorFlow 1's `tf.train.Saver` wrote.
+
+    Args:
+        path: its prefix, such as DIR/model.ckpt; the path of one of its files will do.
+    Raises:
+        CheckpointError: it is not there, damaged, or of another kind.
+    """
+    from utils.checkpoint import CheckpointError
+    tensorflow = import_tensorflow()
+    prefix = _prefix(str(path))
+    try:
+        reader = tensorflow.train.load_checkpoint(prefix)
+        names = sorted(reader.get_variable_to_shape_map())
+        if "_CHECKPOINTABLE_OBJECT_GRAPH" in names:
+            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the original's "
+                                  "names, which tf.train.Saver wrote")
+        return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except (tensorflow.errors.OpError, RuntimeError, ValueError, SystemError, MemoryError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({_one_line(error)})") from None
+
+
+def _prefix(path: str) -> str:
+    from utils.checkpoint import CheckpointError
+    prefix = next((path.removesuffix(part) for part in PARTS if path.endswith(part)), path)
+    if os.path.isdir(prefix):
+        found = sorted(file.name.removesuffix(".index") for file in Path(prefix).glob("*.index"))
+        hint = f", such as {os.path.join(prefix, found[0])}" if found else f"; {prefix} holds no checkpoint"
+        raise CheckpointError(f"{path}: a directory, wants the prefix of a checkpoint's files{hint}")
+    for part in PARTS[:2]:
+        if not os.path.isfile(prefix + part):
+            what = "is a single file, not a checkpoint's prefix" if os.path.isfile(prefix) else "no such checkpoint"
+            raise CheckpointError(f"{path}: {what}; {prefix + part} is not there")
+    return prefix
+
+
+def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name as a checkpoint with the prefix `path`; the original's `load_model` reads it too."""
+    tensorflow = import_tensorflow()
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    names = list(arrays)
+    try:
+        tensorflow.raw_ops.SaveV2(prefix=str(temporary), tensor_names=names, shape_and_slices=[""] * len(names),
+                                  tensors=[tensorflow.constant(arrays[name]) for name in names])
+        for part in reversed(PARTS[:2]):                # the index last: without it there is no checkpoint
+            os.replace(f"{temporary}{part}", f"{path}{part}")
+    except tensorflow.errors.OpError as error:
+        raise OSError(errno.EIO, _one_line(error), str(path)) from None
+    finally:
+        for part in PARTS:
+            Path(f"{temporary}{part}").unlink(missing_ok=True)
+
+
+def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Assign arrays to the TensorFlow variables of the same names.
+
+    Raises:
+        ValueError: names what is missing, unknown, misshapen or no number; nothing was changed.
+    """
+    from utils.checkpoint import check_same
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    check_same(arrays, own, "variables")
+    for name, variable in own.items():
+        variable.assign(arrays[name].astype(np.float32))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(getattr(error, "message", None) or error).split())[:300]
+
+
+# Coming over --------------------------------------------------------------------------------------------------------
+
+def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
+    """The PyTorch agent that goes on where the original stopped, Adam's moments and step counts included.
+
+    Args:
+        arrays: what the original's `save_model` wrote, by name; sizes, normaliser and optimisers are told from it.
+    Raises:
+        ValueError: it is another algorithm's, or something is missing, unknown or misshapen.
+    """
+    from algorithm import create_agent
+    from utils.checkpoint import check_same
+    settings = infer_settings(arrays, alg, basis_alg)
+    agent = create_agent(Namespace(use_pytorch=True, device="cpu", **settings))
+    check_same(arrays, agent.tf_variables(optimizer=True), "checkpoint")
+    agent.load_tf_variables(arrays)
+    return agent
+
+
+def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str, Any]:
+    """The settings of the agent whose variables these are, as far as they show: sizes, networks, optimisers.
+
+    Raises:
+        ValueError: they are another algorithm's, or the sizes cannot be told.
+    """
+    basis = (basis_alg or "sac") if alg in DECOMPOSITIONS else alg
+    held, rewards = held_algorithm(arrays), any(name.startswith("rrd/") for name in arrays)
+    if held is None:
+        raise ValueError("checkpoint: holds the networks of none of sac, td3, ddpg, dqn; its variables are "
+                         f"{', '.join(list(arrays)[:5]) or 'none'}, ...")
+    if held != basis or rewards != (alg == "rrd"):
+        wants = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr over it)"
+        got = f"{alg} over {basis}" if alg in DECOMPOSITIONS else alg
+        raise ValueError(f"checkpoint: holds {held}{' with' if rewards else ' without'} a reward network, "
+                         f"which {got} is not; wants {wants}")
+    settings = {"alg": alg, "obs_normalization": any(name.startswith("normalizer/") for name in arrays)}
+    try:
+        return settings | ({"basis_alg": basis} if alg != basis else {}) | _SIZES[basis](arrays)
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"checkpoint: cannot tell the sizes of {basis} without {error}") from None
+
+
+def held_algorithm(arrays: Arrays) -> str | None:
+    """The basis whose networks a checkpoint holds."""
+    marks = {"sac": "main/q_value_1/", "td3": "main/value_1/", "ddpg": "main/policy/", "dqn": "main/value/"}
+    return next((basis for basis, scope in marks.items() if any(name.startswith(scope) for name in arrays)), None)
+
+
+def _policy_sizes(arrays: Arrays, heads: int) -> dict[str, Any]:
+    """Sizes from the policy's first and last kernel, which gives `heads` numbers an action."""
+    return {"obs_dims": arrays["main/policy/net/pi_dense1/kernel"].shape[:1],
+            "acts_dims": arrays["main/policy/net/pi/kernel"].shape[1] // heads}
+
+
+def _sac_sizes(arrays: Arrays) -> dict[str, Any]:
+    learned = "main/alpha/log_alpha/Adam" in arrays
+    return _policy_sizes(arrays, 2) | ({} if learned else {"alpha_lr": 0})
+
+
+def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
+    rms = any(name.endswith("/RMSProp") for name in arrays)
+    settings = {"optimizer": "rmsprop" if rms else "adam", "dueling": "main/value/net/q_base/kernel" in arrays}
+    if "main/value/net/q_dense1/kernel" in arrays:
+        return settings | {"obs_dims": arrays["main/value/net/q_dense1/kernel"].shape[:1],
+                           "acts_dims": arrays["main/value/net/q/kernel"].shape[1]}
+    # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
+    return settings | {"obs_dims": (84, 84, arrays["main/value/net/q_conv1/kernel"].shape[2]),
+                       "acts_dims": arrays["main/value/net/q_act/kernel"].shape[1]}
+
+
+_SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
+          "ddpg": lambda arrays: _policy_sizes(arrays, 1), "dqn": _dqn_sizes}
+
+
+# The command --------------------------------------------------------------------------------------------------------
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for anything wrong with what was given."""
+    try:
+        args = _parse(argv)
+        target = _target(args)
+        (_from_pytorch if args.to_tf else _from_tensorflow)(args, target)
+    except (ConfigError, ValueError) as error:          # CheckpointError is one
+        print(f"tf_checkpoint: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"tf_checkpoint: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tf_checkpoint: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    parser = _Parser(prog="python -m utils.tf_checkpoint", allow_abbrev=False, epilog=__doc__.partition("\n\n")[2],
+                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                     description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
+    parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
+                                           "PyTorch checkpoint")
+    parser.add_argument("--alg", default="rrd", help=f"{', '.join([*ALGORITHMS, *DECOMPOSITIONS])} (default: rrd)")
+    parser.add_argument("--basis_alg", "--basis-alg", help="basis of rrd and ircr (default: sac)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
+    parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
+    args = parser.parse_args(argv)
+    for field, value, known in (("alg", args.alg, [*ALGORITHMS, *DECOMPOSITIONS]),
+                                ("basis_alg", args.basis_alg, list(ALGORITHMS))):
+        if value is not None and value not in known:
+            raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, wants one of {', '.join(known)}")
+    if args.basis_alg is not None and args.alg not in (*DECOMPOSITIONS, args.basis_alg):
+        raise ConfigError(f"basis_alg: got {args.basis_alg!r}, but {args.alg} has no basis")
+    return args
+
+
+def _target(args: Namespace) -> Path:
+    """Where to write: nothing may be there yet."""
+    target = Path(args.out) / ("model.ckpt" if args.to_tf else "model.safetensors")
+    for path in [target, *(Path(f"{target}{part}") for part in PARTS)]:
+        if os.path.lexists(path):
+            raise ConfigError(f"out: {path} is there already; wants another directory")
+    if os.path.lexists(args.out) and not os.path.isdir(args.out):
+        raise ConfigError(f"out: {args.out!r} is not a directory")
+    return target
+
+
+def _from_tensorflow(args: Namespace, target: Path) -> None:
+    arrays = read_checkpoint(args.checkpoint)
+    agent = to_pytorch(arrays, args.alg, args.basis_alg)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    agent.save_model(target)
+    _report(arrays)
+    settings = ", ".join(f"{name}={value!r}" for name, value in
+                         infer_settings(arrays, args.alg, args.basis_alg).items())
+    print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}\n"
+          f"agent = create_agent(argparse.Namespace({settings}))\nagent.load_model({str(target)!r})")
+
+
+def _from_pytorch(args: Namespace, target: Path) -> None:
+    from algorithm import create_agent
+    from utils.checkpoint import read_checkpoint as read_pytorch
+    from utils.checkpoint import read_identity
+    import_tensorflow()                                 # before anything else is done
+    identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if args.alg in DECOMPOSITIONS else args.alg)}
+    names = set(read_pytorch(args.checkpoint, identity))
+    dims = {name: ast.literal_eval(read_identity(args.checkpoint)[name]) for name in ("obs_dims", "acts_dims")}
+    settings = {"obs_normalization": any(name.startswith("nets.normalizer.") for name in names),
+                "dueling": "nets.main.value.q_base.weight" in names,
+                "optimizer": "rmsprop" if any(name.endswith(".square_avg") for name in names) else "adam",
+                "alpha_lr": None if "opt.alpha.t" in names else 0}
+    agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
+    agent.load_model(args.checkpoint)
+    arrays = agent.tf_variables(optimizer=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(target, arrays)
+    _report(arrays)
+    print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}")
+
+
+def _report(arrays: Arrays) -> None:
+    width = max(map(len, arrays))
+    for name, array in sorted(arrays.items()):
+        print(f"{name:{width}}  {'x'.join(map(str, array.shape)) or 'scalar'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
