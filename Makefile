@@ -1,18 +1,22 @@
 # make train   set up .venv and run the main job, seven to ten minutes on two cores
 # make test    set up .venv and run the tests
 # make lint    style checks
+# make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
-# make bench   speed of sampling, acting and updating on this machine
+# make bench   speed of sampling, acting and updating on this machine, and of both backends
 
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: train test lint oldest bench clean
+.PHONY: train test parity lint oldest bench clean
 
 train: $(READY)
 	@cat configs/quickstart.txt
 	$(BIN)/python train.py --config configs/quickstart.json
+
+parity: $(READY)
+	$(BIN)/python tests/parity.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -27,6 +31,7 @@ oldest:
 
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/backends.py
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"make: {sys.executable} is Python {sys.version.split()[0]}, wants 3.11 or newer: make PYTHON=python3.12")'

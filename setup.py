@@ -24,8 +24,10 @@ setup(
         "rich>=13.7.0",
     ],
     extras_require={
+        "tensorflow": ["tensorflow>=2.18.0"],             # the reference backend, and TensorFlow 1 checkpoints
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "plot": ["matplotlib>=3.9"],
-        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77"],
+        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77",
+                 "tensorflow-cpu>=2.18.0"],
     },
 )

@@ -40,6 +40,8 @@ def train(config) -> int:
     from utils.run import Run, crowded
     from utils.torch_utils import resolve_device
 
+    if backend == "tensorflow":
+        config.device = reference_device(config.device)
     config.device = str(resolve_device(config.device))
     env, test_env = make_env(config), make_env(config)
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
@@ -57,6 +59,15 @@ def train(config) -> int:
         Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), run).learn()
         run.logger.say(f"done; record in {run.directory}")
     return 0
+
+
+def reference_device(name: str) -> str:
+    """The TensorFlow reference trains on the CPU."""
+    from utils.config import ConfigError
+    if name not in ("auto", "cpu"):
+        raise ConfigError(f"device: got {name!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the CPU; "
+                          "wants cpu or auto")
+    return "cpu"
 
 
 def foreign_package() -> str | None:

@@ -7,6 +7,7 @@ import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import setuptools
 
@@ -54,8 +55,55 @@ def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkey
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(setuptools, "setup", given.update)
     runpy.run_path("setup.py")
-    floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"])
+    tensorflow = [entry for entry in given["extras_require"]["test"] if entry.startswith("tensorflow-cpu")]
+    assert given["extras_require"]["tensorflow"] == [entry.replace("-cpu", "") for entry in tensorflow]
+    floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + tensorflow)
     oldest, pins = (dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE))
                     for name in ("constraints-oldest.txt", "constraints.txt"))
     assert floors == oldest
     assert set(floors) <= set(pins)
+
+
+# The migration guide ------------------------------------------------------------------------------------------------
+
+GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n# (PyTorch|TensorFlow 2|TensorFlow 1\.12)\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_every_block_of_the_guide_says_whose_it_is():
+    assert len(BLOCKS) == GUIDE.count("```python") >= 19
+
+
+def test_both_sides_of_the_guide_run_and_compute_the_same(monkeypatch):
+    pytest.importorskip("tensorflow")
+    sides: dict[str, dict] = {"PyTorch": {}, "TensorFlow 2": {}}
+    compared = set()
+    for backend, code in BLOCKS:
+        if backend in sides:
+            exec(compile(code, f"migration.md ({backend})", "exec"), sides[backend])
+        if backend == "TensorFlow 2":
+            ours, theirs = sides.values()
+            for name in {"action", "mean", "loss", "info", "weight"} & set(theirs):
+                compared.add(name)
+                both = [side[name] if isinstance(side[name], dict) else {name: side[name]} for side in (ours, theirs)]
+                assert both[0].keys() == both[1].keys()
+                for key in both[0]:
+                    np.testing.assert_allclose(both[0][key], both[1][key], 1e-4, 1e-6, err_msg=f"{name} {key}")
+    assert compared == {"action", "mean", "loss", "info", "weight"}
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ {4}(?:USE_PYTORCH=0 )?python train\.py (.*)$", GUIDE, re.MULTILINE))
+def test_commands_in_the_guide_are_understood(command):
+    parse_args(shlex.split(command))
+
+
+def test_every_file_that_the_guide_names_is_there():
+    ours = [cell for row in re.findall(r"^\| `\w.*\|$", GUIDE.partition("## How to switch")[0], re.MULTILINE)
+            for cell in row.strip("|").split("|")[1:]]
+    named = [name for cell in ours for name in re.findall(r"`([\w/{},.]+(?:\.py|/))`", cell)]
+    assert len(named) >= 15
+    for name in named:
+        stem, brace, rest = name.partition("{")
+        names, _, tail = rest.partition("}")
+        for path in [stem + part + tail for part in names.split(",")] if brace else [name]:
+            assert path.startswith("outputs/") or (ROOT / path).exists(), path

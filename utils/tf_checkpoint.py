@@ -29,7 +29,7 @@ PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one check
 
 
 def import_tensorflow():
-    """TensorFlow, started, without its greetings on standard error.
+    """TensorFlow, without its greetings on standard error.
 
     Raises:
         ConfigError: it is not installed, or cannot be imported here.
@@ -38,9 +38,8 @@ def import_tensorflow():
         return sys.modules["tensorflow"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _no_standard_error():                      # some of its messages obey no setting (its issue 100442)
+        with no_standard_error():                       # some of its messages obey no setting (its issue 100442)
             import tensorflow
-            tensorflow.constant(0) + 0
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorflow"
         why = "is not installed" if absent else f"cannot be imported here ({error})"
@@ -50,7 +49,7 @@ def import_tensorflow():
 
 
 @contextlib.contextmanager
-def _no_standard_error() -> Iterator[None]:
+def no_standard_error() -> Iterator[None]:
     """Silence what native code writes to standard error, which Python's `sys.stderr` does not see."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -111,8 +110,9 @@ def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     names = list(arrays)
     try:
-        tensorflow.raw_ops.SaveV2(prefix=str(temporary), tensor_names=names, shape_and_slices=[""] * len(names),
-                                  tensors=[tensorflow.constant(arrays[name]) for name in names])
+        with no_standard_error():                       # the first operation starts TensorFlow, which greets again
+            tensorflow.raw_ops.SaveV2(prefix=str(temporary), tensor_names=names, shape_and_slices=[""] * len(names),
+                                      tensors=[tensorflow.constant(arrays[name]) for name in names])
         for part in reversed(PARTS[:2]):                # the index last: without it there is no checkpoint
             os.replace(f"{temporary}{part}", f"{path}{part}")
     except tensorflow.errors.OpError as error:

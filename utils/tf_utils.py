@@ -5,6 +5,7 @@ Everything is a plain variable under the original's name, so that a checkpoint o
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterable
@@ -14,8 +15,19 @@ import tensorflow as tf
 import torch
 
 from utils.seeding import stream_seed
+from utils.tf_checkpoint import no_standard_error
 
 Variables = dict[str, tf.Variable]
+
+
+def start(device: str) -> None:
+    """Start TensorFlow quietly: for `cpu` without GPUs, else taking their memory as it is needed."""
+    with contextlib.suppress(RuntimeError), no_standard_error():        # RuntimeError: it has started already
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        for gpu in tf.config.get_visible_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.constant(0) + 0
 
 
 class Random:

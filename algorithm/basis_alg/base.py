@@ -16,7 +16,7 @@ from algorithm.batch import Batch, Spec, check_batch, to_tensor, transition_spec
 from utils.checkpoint import CheckpointError
 from utils.config import Config
 from utils.tf_checkpoint import load_variables, read_checkpoint, write_checkpoint
-from utils.tf_utils import Adam, Network, Normalizer, Random, RMSProp, Variables
+from utils.tf_utils import Adam, Network, Normalizer, Random, RMSProp, Variables, start
 
 Fields = dict[str, tf.Tensor]
 Losses = dict[str, tf.Tensor]           # what each optimiser, by name, minimises
@@ -36,6 +36,7 @@ class Base:
     checkpoint_suffix = ".ckpt"
 
     def __init__(self, config: Config):
+        start(config.device)
         self.config = config
         self.obs_dims, (self.act_dim,) = config.obs_dims, config.acts_dims
         self.acts_shape = ("B", self.act_dim)
