@@ -54,6 +54,19 @@ def load(agent, given: dict[str, np.ndarray]) -> None:
             _set_count(agent, group, counts[suffix])
 
 
+def places(agent) -> dict[str, str]:
+    """The original's name -> where its value stands in `agent.state_dict()`."""
+    own = {tensor: name for name, tensor in [*agent.nets.named_parameters(), *agent.nets.named_buffers()]}
+    found = {name: f"nets.{own[tensor]}" for name, (tensor, _) in entries(agent).items()}
+    for opt, group in agent.groups():
+        for name, (tensor, _) in entries(agent).items():
+            if tensor in set(group["params"]):
+                found |= {f"{name}/{tf_slot}": f"opt.{own[tensor]}.{slot}" for tf_slot, slot in opt.tf_slots.items()}
+    for suffix, group in _adam_groups(agent).items():
+        found |= {f"{name}{suffix}": f"opt.{group['name']}.t" for name in ("beta1_power", "beta2_power")}
+    return found
+
+
 def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
     """Weights, targets, log alpha and normaliser, each with TensorFlow's order of its axes."""
     found = {}

@@ -274,7 +274,7 @@ def _from_tensorflow(args: Namespace, target: Path) -> None:
     agent = to_pytorch(arrays, args.alg, args.basis_alg)
     target.parent.mkdir(parents=True, exist_ok=True)
     agent.save_model(target)
-    _report(arrays)
+    _report(arrays, agent)
     settings = ", ".join(f"{name}={value!r}" for name, value in
                          infer_settings(arrays, args.alg, args.basis_alg).items())
     print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}\n"
@@ -298,14 +298,17 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     arrays = agent.tf_variables(optimizer=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(target, arrays)
-    _report(arrays)
+    _report(arrays, agent)
     print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}")
 
 
-def _report(arrays: Arrays) -> None:
-    width = max(map(len, arrays))
+def _report(arrays: Arrays, agent) -> None:
+    """One line a variable: its TensorFlow name and shape, and where it stands in PyTorch's checkpoint."""
+    from algorithm.tf_names import places
+    width, place = max(map(len, arrays)), places(agent)
     for name, array in sorted(arrays.items()):
-        print(f"{name:{width}}  {'x'.join(map(str, array.shape)) or 'scalar'}")
+        shape = "x".join(map(str, array.shape)) or "scalar"
+        print(f"{name:{width}}  {shape:>12}  {place.get(name, '- (a momentum, always 0)')}")
 
 
 if __name__ == "__main__":
