@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from reference_cases import NAMES, Case, call_with_gradients, thin
 
 from algorithm import create_agent
+from utils.tf_checkpoint import import_tensorflow
 
 BACKENDS = ("pytorch", "tensorflow")
 
@@ -310,6 +311,8 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def main() -> None:
+    torch.set_num_threads(1)                    # small matrices, and nothing waits for a busy core
+    import_tensorflow().get_logger().setLevel("ERROR")          # it warns of functions compiled for many agents
     console = Console(width=max(120, Console().width))
     for make in (original_table, side_by_side_table, runs_table):
         console.print(make(), "")
