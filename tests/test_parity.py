@@ -201,4 +201,5 @@ def test_a_seeded_run_gives_the_same_returns_by_both_as_long_as_chaos_allows(alg
     ours, theirs = (evaluation_returns(backend, *run_flags(alg, basis, "Hopper-v4", 3)) for backend in BACKENDS)
     assert len(ours) == 3
     assert len(set(ours)) == 3                                  # the policy does change in between
-    assert agree_for(ours, theirs, 1e-4) == 3
+    assert agree_for(ours, theirs, 1e-5) >= 2                   # before the first update, and after 100
+    assert agree_for(ours, theirs, 1e-2) == 3                   # after 200
