@@ -35,8 +35,9 @@ def train(config) -> int:
     from algorithm import check_backend, create_agent
     backend = check_backend()                           # before anything is built
     from algorithm.replay_buffer import create_buffer
-    from envs import make_env, resolve_env
+    from envs import is_image, make_env, resolve_env
     from learner import Evaluator, Learner
+    from utils.memory import human_bytes
     from utils.run import Run, crowded
     from utils.torch_utils import resolve_device
 
@@ -44,13 +45,17 @@ def train(config) -> int:
         config.device = reference_device(config.device)
     config.device = str(resolve_device(config.device))
     env, test_env = make_env(config), make_env(config)
-    config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
+    config.obs_dims = env.observation_space.shape
+    config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
+    config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
     name = resolve_env(config.env)
     facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": name.kwargs,
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
-        run.logger.say(f"env {name}: {config.obs_dims[0]} observations, {config.acts_dims[0]} actions; "
+        sizes = "x".join(map(str, config.obs_dims))
+        run.logger.say(f"env {name}: {sizes} observations, {config.acts_dims[0]} actions; "
+                       f"replay of {config.buffer_size} steps, up to {human_bytes(buffer.bytes_needed)}; "
                        f"{backend} on {config.device}; {config.run_length} steps; record in {run.directory}")
         if hint := crowded():
             run.logger.say(hint)

@@ -80,6 +80,8 @@ def fill_config(args: Any) -> Config:
     config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
     config.obs_dims = _dims(args, "obs_dims", images="dqn" in (config.alg, config.basis_alg))
     config.acts_dims = _dims(args, "acts_dims")
+    if getattr(args, "obs_scale", None) is not None:
+        config.obs_scale = _obs_scale(args.obs_scale)
     return config
 
 
@@ -145,6 +147,16 @@ def _dims(args: Any, name: str, images: bool = False) -> tuple[int, ...]:
     if len(dims) != len(sizes) or len(dims) not in (1, 3 if images else 1) or not all(0 < d < 2**31 for d in dims):
         raise ConfigError(f"{name}: got {value!r}, wants {wants}")
     return dims
+
+
+def _obs_scale(value: Any) -> float:
+    try:
+        scale = float(value)
+    except (TypeError, ValueError):
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise ConfigError(f"obs_scale: got {value!r}, wants a finite number above 0")
+    return scale
 
 
 def _load(registry: dict[str, str | type], name: str) -> Callable:

@@ -17,6 +17,7 @@ Spec = dict[str, tuple[int | str, ...]]         # names to shapes; a letter is a
 class Indices(tuple):
     """The shape of a field that holds integers in [0, count) rather than floats."""
 
+    kinds, dtype = "iu", torch.int64
     count: int
 
     def __new__(cls, shape: tuple[int | str, ...], count: int) -> Indices:
@@ -25,15 +26,32 @@ class Indices(tuple):
         return self
 
 
-def transition_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...]) -> Spec:
-    """The fields of a batch of transitions; `acts` is the shape of their actions."""
-    obs, column = ("B", *obs_dims), ("B", 1)
+class Bytes(tuple):
+    """The shape of a field of uint8, which stays so."""
+
+    kinds, dtype = "u", torch.uint8
+
+
+class Pixels(tuple):
+    """The shape of a field of floats in [0, 1], or of uint8, which are divided by 255."""
+
+    kinds, dtype = "fu", torch.float32
+
+
+def observations(*shape: int | str) -> tuple[int | str, ...]:
+    """The shape of observations: images if they end in three numbers, else vectors."""
+    return Pixels(shape) if len(shape) > 2 and all(isinstance(size, int) for size in shape[-3:]) else shape
+
+
+def transition_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], letter: str = "B") -> Spec:
+    """The fields of `letter` many transitions; `acts` is the shape of their actions."""
+    obs, column = observations(letter, *obs_dims), (letter, 1)
     return {"obs": obs, "obs_next": obs, "acts": acts, "rews": column, "done": column}
 
 
 def sequence_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], bias_correction: bool) -> Spec:
     """The fields of RRD's sub-sequences; `acts` is the shape of a batch's actions, (B, ...)."""
-    obs, column = ("N", "K", *obs_dims), ("N", 1)
+    obs, column = observations("N", "K", *obs_dims), ("N", 1)
     shape = ("N", "K", *acts[1:])
     sequences = Indices(shape, acts.count) if isinstance(acts, Indices) else shape
     spec = {"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": sequences, "rrd_rews": column}
@@ -55,12 +73,10 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if name not in batch:
             raise ValueError(f"batch[{name!r}]: missing, wants shape {_show(shape)}; "
                              f"the batch has {', '.join(map(str, batch)) or 'no fields'}")
-        indices = isinstance(shape, Indices)
-        kinds = "iu" if indices else "fiub" if name == "done" else "f"
-        dtype = torch.int64 if indices else torch.float32
-        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds, dtype)
+        kinds = getattr(shape, "kinds", "fiub" if name == "done" else "f")
+        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds, getattr(shape, "dtype", torch.float32))
         _check_shape(name, tuple(fields[name].shape), shape, sizes)
-        if indices and not fields[name].is_cuda:        # on a GPU it would make every update wait
+        if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
             _check_range(name, fields[name], shape.count)
     return fields
 
@@ -72,6 +88,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
     Args:
         name: how a complaint names it.
         kinds: NumPy's letters of the number types that are taken: f, and i, u, b where integers and flags make sense.
+            "fu" means pixels: of unsigned types it takes uint8 alone, and divides them by 255.
     Raises:
         ValueError: it holds other things.
     """
@@ -85,18 +102,24 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
             kind, got = "O", "object"
     if kind not in kinds:
         raise ValueError(f"{name}: got dtype {got}, wants {str(dtype).removeprefix('torch.')}")
+    if kinds == "fu" and kind == "u":
+        if got != "uint8":
+            raise ValueError(f"{name}: got dtype {got}, wants float32 or uint8")
+        return to_tensor(name, value, device, "u", torch.uint8).to(dtype) / 255
     if isinstance(value, Tensor):
         return value.detach().to(device, dtype)
     with np.errstate(over="ignore"):                    # a float64 beyond float32 is infinite
         return torch.from_numpy(np.array(value, _NUMPY[dtype])).to(device)
 
 
-_NUMPY = {torch.float32: np.float32, torch.int64: np.int64}
+_NUMPY = {torch.float32: np.float32, torch.int64: np.int64, torch.uint8: np.uint8}
 
 
 def _kind(dtype: torch.dtype) -> str:
     """NumPy's letter for a number type."""
-    return "f" if dtype.is_floating_point else "c" if dtype.is_complex else "b" if dtype == torch.bool else "i"
+    if dtype.is_floating_point or dtype.is_complex:
+        return "f" if dtype.is_floating_point else "c"
+    return "b" if dtype == torch.bool else "i" if dtype.is_signed else "u"
 
 
 def _check_range(name: str, indices: Tensor, count: int) -> None:

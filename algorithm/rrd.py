@@ -45,7 +45,8 @@ class RRD(Base):
     def __init__(self, config: Config, basis: Base):
         self.basis, self.config, self.random, self.normalizer = basis, config, basis.random, basis.normalizer
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape
-        self.pi_delay_freq, self.policy_batch, self.step_info = basis.pi_delay_freq, basis.policy_batch, basis.step_info
+        self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
+        self.step_info, self.explore_info = basis.step_info, basis.explore_info
         self.q_noise, self.pi_noise, self.updates = basis.q_noise, basis.pi_noise, 0
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         if len(self.obs_dims) == 1:
@@ -60,6 +61,9 @@ class RRD(Base):
 
     def target_update(self) -> None:
         self.basis.target_update()
+
+    def explore_metrics(self) -> dict[str, float]:
+        return self.basis.explore_metrics()
 
     def draw_noise(self, name: str, rows: int) -> np.ndarray:
         return self.basis.draw_noise(name, rows)

@@ -58,7 +58,7 @@ class RRD(Agent):
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape
         self.nets, self.counters = basis.nets, basis.counters
         self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
-        self.step_info = basis.step_info
+        self.step_info, self.explore_info = basis.step_info, basis.explore_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         if reward is None:
             images, init = len(self.obs_dims) == 3, basis.weights_generator
@@ -81,6 +81,9 @@ class RRD(Agent):
 
     def target_update(self) -> None:
         self.basis.target_update()
+
+    def explore_metrics(self) -> dict[str, float]:
+        return self.basis.explore_metrics()
 
     def normalize(self, obs: Tensor) -> Tensor:
         return self.basis.normalize(obs)

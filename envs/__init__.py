@@ -1,4 +1,6 @@
-"""What is acted upon: Gymnasium environments with actions in [-1, 1] and rewards per episode or per step."""
+"""What is acted upon: Gymnasium environments and Atari games, with actions in [-1, 1] or indices, and rewards per
+episode or per step.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,19 @@ from dataclasses import dataclass, field
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 
-from envs.wrappers import EpisodicReward, FlatObservation, ScaleAction, TrueReward
-from utils.config import Config, ConfigError, did_you_mean
+from envs.atari import game_id, make_atari
+from envs.wrappers import ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
+from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
 
-__all__ = ["EnvName", "make_env", "resolve_env"]
+__all__ = ["EnvName", "is_image", "make_env", "resolve_env"]
 
 MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
           "Pusher", "Reacher", "Swimmer", "Walker2d")
+
+
+WANTS_DQN = "wants --alg=dqn, or --basis_alg=dqn with rrd or ircr"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ def resolve_env(name: str) -> EnvName:
     Ant is the exception in width: -v2 and -v3 observed contact forces (111 numbers), which -v4 leaves out (27)
     unless asked.
     """
+    if is_atari(name):
+        return EnvName(game_id(name))
     match = re.fullmatch(r"(\w+)-v[23]", name)
     if match is None or match[1] not in MUJOCO:
         return EnvName(name)
@@ -46,18 +54,31 @@ def resolve_env(name: str) -> EnvName:
 def make_env(config: Config) -> gym.Env:
     """The environment of a run.
 
-    Observations are flat float32 vectors. The time limit is `test_timesteps` instead of Gymnasium's: at it,
-    `truncated` is True and `terminated` is not. With `ep_rews` the reward is 0 until the episode ends, then the
-    sum of the episode's rewards. `info["true_reward"]` holds the step's own reward, for evaluation only.
+    Observations are flat float32 vectors, or images as uint8 (H, W, C). The time limit is `test_timesteps` instead of
+    Gymnasium's: at it, `truncated` is True and `terminated` is not. With `ep_rews` the reward is 0 until the episode
+    ends, then the sum of the episode's rewards. `info["true_reward"]` holds the step's own reward, for evaluation only.
 
     Raises:
-        ConfigError: there is no such environment, it cannot be built here, or its spaces do not fit.
+        ConfigError: there is no such environment, it cannot be built here, or its spaces do not fit the algorithm.
     """
     _quiet_mujoco()
-    env = _build(resolve_env(config.env), config)
-    _check_spaces(config.env, env)
-    env = TrueReward(ScaleAction(FlatObservation(env)))
-    return EpisodicReward(env) if config.env_type == "ep_rews" else env
+    if is_atari(config.env) and not config.discrete:
+        raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {WANTS_DQN}")
+    env = make_atari(config) if is_atari(config.env) else _build(resolve_env(config.env), config)
+    _check_spaces(config, env)
+    if not is_image(env.observation_space):
+        env = FlatObservation(env)
+    if not config.discrete:
+        env = ScaleAction(env)
+    env = TrueReward(env)
+    if config.env_type == "ep_rews":
+        return EpisodicReward(env)
+    return ClipReward(env, config.rews_scale) if config.rews_scale else env
+
+
+def is_image(space: gym.Space) -> bool:
+    """Whether observations are pictures, uint8 (H, W, C)."""
+    return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
 
 
 def _quiet_mujoco() -> None:
@@ -82,9 +103,8 @@ def _build(name: EnvName, config: Config) -> gym.Env:
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
             return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs)
     except gym.error.UnregisteredEnv:
-        hint = did_you_mean(config.env, gym.registry)
-        atari = "; Atari games are not there yet" if re.fullmatch(r"[A-Za-z]+", config.env) else ""
-        raise ConfigError(f"env: got {config.env!r}{atari}{hint or ', wants a registered Gymnasium id'}") from None
+        hint = did_you_mean(config.env, [*gym.registry, *GAMES])
+        raise ConfigError(f"env: got {config.env!r}{hint or ', wants a registered Gymnasium id'}") from None
     except (ImportError, gym.error.Error) as error:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {_one_line(error)}") from None
 
@@ -93,12 +113,20 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _check_spaces(name: str, env: gym.Env) -> None:
-    observations, actions = env.observation_space, env.action_space
+def _check_spaces(config: Config, env: gym.Env) -> None:
+    name, observations, actions = config.env, env.observation_space, env.action_space
     if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
         raise ConfigError(f"env: {name!r} observes {observations}, wants a Box of numbers")
+    if isinstance(actions, Discrete) and not config.discrete:
+        raise ConfigError(f"env: {name!r} acts in {actions}, {WANTS_DQN}")
+    if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):
+        raise ConfigError(f"env: {name!r} acts in {actions}, wants Discrete actions, from 0, for dqn")
+    if config.discrete:
+        return
+    if is_image(observations):
+        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, wants discrete actions and dqn "
+                          "for them")
     if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
-        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box of floats with one dimension "
-                          "(discrete actions come with DQN, which is not there yet)")
+        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box of floats with one dimension")
     if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):
         raise ConfigError(f"env: {name!r} acts in {actions}, wants finite bounds that are symmetric about 0")

@@ -1,4 +1,4 @@
-"""Flat float32 observations; actions in [-1, 1]; the true reward kept in `info`; the return paid at the end."""
+"""Flat observations; actions in [-1, 1]; the true reward kept in `info`; rewards clipped, or paid at the end."""
 
 from __future__ import annotations
 
@@ -38,6 +38,17 @@ class TrueReward(gym.Wrapper):
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
         return obs, float(reward), terminated, truncated, {**info, "true_reward": float(reward)}
+
+
+class ClipReward(gym.RewardWrapper):
+    """Rewards in [-scale, scale]; the true one stays in `info`."""
+
+    def __init__(self, env: gym.Env, scale: float):
+        super().__init__(env)
+        self.scale = scale
+
+    def reward(self, reward: float) -> float:
+        return max(-self.scale, min(self.scale, reward))
 
 
 class EpisodicReward(gym.Wrapper):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium as gym
+import numpy as np
 
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -14,6 +15,8 @@ class Evaluator:
     def __init__(self, config: Config, env: gym.Env, agent):
         self.rollouts, self.env, self.agent = config.test_rollouts, env, agent
         self.env.reset(seed=stream_seed(config.seed, "test env"))
+        self.random_share = config.test_eps or 0.0
+        self.random = np.random.default_rng(stream_seed(config.seed, "test actions"))
 
     def evaluate(self, logger) -> None:
         """Log each episode's length (`Steps`) and true return (`Rewards`), and the agent's `step_info` by step."""
@@ -27,6 +30,8 @@ class Evaluator:
         while not over:
             action, info = self.agent.step(obs, test_info=True)
             logger.add(info)
+            if self.random_share and self.random.random() <= self.random_share:     # the custom on Atari
+                action = self.random.integers(self.env.action_space.n)
             obs, _, terminated, truncated, env_info = self.env.step(action)
             steps, rewards = steps + 1, rewards + env_info["true_reward"]
             over = terminated or truncated

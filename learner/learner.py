@@ -6,8 +6,8 @@ import math
 import time
 
 import gymnasium as gym
-import numpy as np
 
+from algorithm.replay_buffer.episode import OpenEpisode
 from learner.evaluator import Evaluator
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -21,8 +21,7 @@ class Learner:
         self.config, self.env, self.agent, self.buffer = config, env, agent, buffer
         self.evaluator, self.run = evaluator, run
         self.steps = self.episodes = 0
-        self.open_episode: list[dict[str, np.ndarray]] = []
-        self.obs = self._reset(seed=stream_seed(config.seed, "env"))
+        self._reset(seed=stream_seed(config.seed, "env"))
 
     def learn(self) -> None:
         """Train for the run's length in environment steps, with an evaluation and a record after each cycle."""
@@ -42,6 +41,7 @@ class Learner:
             count = min(self.config.timesteps, until - self.steps)
             for _ in range(count):
                 self._step()
+            self.run.logger.add(self.agent.explore_metrics())
             if self.buffer.steps_stored >= max(self.config.warmup, 1):
                 # The last iteration may be cut short by total_timesteps, and its updates with it.
                 self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
@@ -50,24 +50,20 @@ class Learner:
     def _step(self) -> None:
         action = self.agent.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
-        # At a time limit the episode is over, but the value of its last state is not 0: done stays 0.
-        self.open_episode.append({"obs": self.obs, "acts": action, "rews": np.float32([reward]),
-                                  "done": np.float32([terminated]), "obs_next": obs_next})
+        self.open_episode.add(action, reward, terminated, obs_next)
         self.steps += 1
         self.obs = obs_next
         if terminated or truncated:
             self._close_episode()
 
     def _close_episode(self) -> None:
-        episode = {name: np.stack([step[name] for step in self.open_episode]) for name in self.open_episode[0]}
-        self.buffer.store_episode(episode)
+        self.buffer.store_episode(self.open_episode.columns())
         self.episodes += 1
-        self.open_episode = []
-        self.obs = self._reset()
+        self._reset()
 
-    def _reset(self, seed: int | None = None) -> np.ndarray:
-        obs, _ = self.env.reset(seed=seed)
-        return obs
+    def _reset(self, seed: int | None = None) -> None:
+        self.obs, _ = self.env.reset(seed=seed)
+        self.open_episode = OpenEpisode(self.obs)
 
     def _train(self, updates: int) -> None:
         self.agent.normalizer_update(self.buffer.sample())

@@ -101,8 +101,23 @@ def test_the_originals_commands_run(command, capsys):
 
 
 @pytest.mark.parametrize("command", ATARI)
-def test_the_originals_atari_commands_say_that_they_are_not_there_yet(command, capsys, no_env):
-    assert "the Atari games are not there yet" in refusal(flags(command), capsys)
+def test_the_originals_atari_commands_are_understood(command):
+    config = parse_args(flags(command))
+    assert (config.basis_alg, config.run_length, config.batch_size) == ("dqn", 10_000_000, 32)
+    assert (config.test_timesteps, config.warmup, config.buffer_size) == (27_000, 30_000, 1_000_000)
+    assert (config.sticky, config.noop, config.frames, config.test_eps) == (False, 30, 4, 0.001)
+    assert config.rews_scale is None
+    assert (config.rrd_batch_size, config.rrd_sample_size) == {"rrd": (32, 32)}.get(config.alg, (None, None))
+
+
+@pytest.mark.parametrize("command", ATARI)
+def test_the_originals_atari_commands_run(command, capsys):
+    pytest.importorskip("ale_py")
+    pytest.importorskip("cv2")
+    assert train.main(flags(command) + SHORT) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "env ALE/Assault-v5: 84x84x4 observations, 7 actions; replay of 100 steps, up to " in out
 
 
 # Flags ----------------------------------------------------------------------------------------------------------
@@ -187,8 +202,9 @@ def test_tensorflow_that_is_not_installed_is_refused_before_any_environment_is_b
 
 @pytest.mark.parametrize(("name", "holds"), [
     ("NoSuch-v1", "registered"), ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("", "''"), ("a:b:c", "a:b:c"),
-    ("nosuchmodule:Foo-v0", "nosuchmodule"), ("Pusher-v4", "mujoco<3"), ("CartPole-v1", "discrete"),
-    ("Assault", "Atari"), ("Blackjack-v1", "observes"),
+    ("nosuchmodule:Foo-v0", "nosuchmodule"), ("Pusher-v4", "mujoco<3"), ("CartPole-v1", "wants --alg=dqn"),
+    ("Asault", "did you mean Assault?"), ("ALE/Asault-v5", "did you mean ALE/Assault-v5?"),
+    ("Blackjack-v1", "observes"),
 ])
 def test_a_wrong_environment_is_refused(name, holds, capsys):
     message = refusal([*SHORT, f"--env={name}"], capsys)

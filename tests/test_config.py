@@ -229,7 +229,9 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
     (["--alg=scc"], "alg: got 'scc'; did you mean sac?"),
     (["--basis_alg=sacc"], "basis_alg: got 'sacc'; did you mean sac?"),
     (["--basis_alg=rrd"], "basis_alg: got 'rrd'"),
-    (["--alg=dqn"], "alg: 'dqn' and the Atari games are not there yet"),
+    (["--sticky"], "sticky: not a setting of rrd over sac; it belongs to the Atari games"),
+    (["--env=Pong", "--rews_scale=1"], "rews_scale: not a setting of rrd over dqn; it belongs to the Atari games with"),
+    (["--alg=dqn", "--RMSProp_eps=1"], "RMSProp_eps: not a setting of dqn; it belongs to dqn with --optimizer=rmsprop"),
 ])
 def test_settings_that_do_not_go_together_are_refused(flags, begins):
     assert complaint(parse_args, flags).startswith(begins)

@@ -95,7 +95,8 @@ def test_the_resolved_name_tells_its_arguments():
 @pytest.mark.parametrize(("name", "says"), [
     ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("Pendulum-v7", "did you mean Pendulum-v1?"),
     ("ant-v2", "did you mean Ant-v"), ("AntX-v2", "did you mean Ant-v"), ("zzz-v0", "wants a registered Gymnasium id"),
-    ("Assault", "Atari games"), ("Pusher-v4", "cannot be made here"), ("Pusher-v2", "cannot be made here"),
+    ("Assault", "wants --alg=dqn"), ("Asault", "did you mean Assault?"),
+    ("Pusher-v4", "cannot be made here"), ("Pusher-v2", "cannot be made here"),
     ("", "cannot be made here"), ("a\nb-v0", "cannot be made here"), ("a:b:c", "'a:b:c'"),
     ("nosuchmodule:Foo-v0", "No module named 'nosuchmodule'"),
 ])

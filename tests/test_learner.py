@@ -46,7 +46,7 @@ def make_learner(**settings):
 def stored(learner) -> dict[str, np.ndarray]:
     """What replay holds, in order."""
     buffer = learner.buffer
-    return {name: value.numpy() for name, value in buffer._fields(buffer.rows[:len(buffer)]).items()}
+    return {name: value.numpy() for name, value in buffer.storage.fields(buffer.storage.rows[:len(buffer)]).items()}
 
 
 @pytest.mark.parametrize(("env", "limit", "terminated", "done"), [

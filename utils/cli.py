@@ -72,9 +72,6 @@ def _unknown(word: str) -> ConfigError:
 
 def _check_run(config: Config) -> None:
     """What only a run needs, not an agent by itself."""
-    if "dqn" in (config.alg, config.basis_alg):
-        field = "alg" if config.alg == "dqn" else "basis_alg"
-        raise ConfigError(f"{field}: 'dqn' and the Atari games are not there yet; `create_agent` alone builds it")
     if config.alg == "ircr" and config.batch_size < 2:
         raise ConfigError("batch_size: got 1, wants at least 2 for ircr (half recent, half best episodes)")
     if config.buffer_size < config.test_timesteps:

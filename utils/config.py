@@ -31,6 +31,7 @@ def setting(default, help, *, low=None, high=None, above=None, choices=None, sec
 
 
 of_env = functools.partial(setting, section="environment and evaluation")
+of_atari = functools.partial(setting, None, section="Atari")
 of_learning = functools.partial(setting, section="learning")
 # The default depends on the algorithm (see ALGORITHMS); None where it is not read.
 of_algorithm = functools.partial(setting, None, section="algorithm (defaults depend on --alg and --basis_alg)")
@@ -58,6 +59,11 @@ class Config:
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
+    sticky: bool | None = of_atari("repeat the last action with probability 0.25")
+    noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0)
+    frames: int | None = of_atari("frames that are stacked to one observation", low=1, high=100)
+    test_eps: float | None = of_atari("share of random actions in evaluation", low=0, high=1)
+    rews_scale: float | None = of_atari("clip of the reward of a step, for --env_type=normal", above=0)
 
     buffer_size: int = of_learning(1_000_000, "environment steps kept in replay", low=1)
     batch_size: int = of_learning(256, "transitions per update", low=1, high=1_000_000)
@@ -94,6 +100,12 @@ class Config:
     # Not flags: known once the environment is, or given to create_agent.
     obs_dims: tuple[int, ...] | None = None
     acts_dims: tuple[int, ...] | None = None
+    obs_scale: float = 255.0            # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are indices."""
+        return "dqn" in (self.alg, self.basis_alg)
 
     @property
     def run_length(self) -> int:
@@ -135,6 +147,29 @@ OVER_DQN: dict[str, dict[str, Any]] = {
 }
 
 
+# Settings that only the Atari games read, and their defaults of common ones; the original's.
+ATARI: dict[str, Any] = dict(sticky=False, noop=30, frames=4, test_eps=0.001, epochs=10, cycles=20, iterations=500,
+                             test_rollouts=5, test_timesteps=27000, warmup=30000)
+REWS_SCALE = 1.0
+
+
+GAMES = (
+    "Adventure", "AirRaid", "Alien", "Amidar", "Assault", "Asterix", "Asteroids", "Atlantis", "BankHeist",
+    "BattleZone", "BeamRider", "Berzerk", "Bowling", "Boxing", "Breakout", "Carnival", "Centipede",
+    "ChopperCommand", "CrazyClimber", "Defender", "DemonAttack", "DoubleDunk", "ElevatorAction", "Enduro",
+    "FishingDerby", "Freeway", "Frostbite", "Gopher", "Gravitar", "Hero", "IceHockey", "Jamesbond",
+    "JourneyEscape", "Kangaroo", "Krull", "KungFuMaster", "MontezumaRevenge", "MsPacman", "NameThisGame",
+    "Phoenix", "Pitfall", "Pong", "Pooyan", "PrivateEye", "Qbert", "Riverraid", "RoadRunner", "Robotank",
+    "Seaquest", "Skiing", "Solaris", "SpaceInvaders", "StarGunner", "Tennis", "TimePilot", "Tutankham", "UpNDown",
+    "Venture", "VideoPinball", "WizardOfWor", "YarsRevenge", "Zaxxon",
+)
+
+
+def is_atari(env: str) -> bool:
+    """Whether an environment's name is a game's: `Assault`, as the original called it, or `ALE/Assault-v5`."""
+    return env.startswith("ALE/") or env in GAMES
+
+
 def resolve(given: dict[str, Any]) -> Config:
     """Check the given settings, fill in the algorithm's defaults, and check what only makes sense together.
 
@@ -145,7 +180,7 @@ def resolve(given: dict[str, Any]) -> Config:
             the chosen algorithm does not read, or a combination that cannot work.
     """
     values = {name: coerce(name, value) for name, value in given.items() if value is not None}
-    defaults = algorithm_defaults(values)
+    defaults = environment_defaults(values) | algorithm_defaults(values)
     for name in values:
         if FIELDS[name].default is None and name not in ("total_timesteps", *defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
@@ -154,12 +189,19 @@ def resolve(given: dict[str, Any]) -> Config:
     return config
 
 
+def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of the kind of environment that `values` chooses."""
+    if not is_atari(values.get("env", Config.env)):
+        return {}
+    return ATARI | (dict(rews_scale=REWS_SCALE) if values.get("env_type") == "normal" else {})
+
+
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the algorithm that `values` chooses, by the original's rules."""
     alg = values.get("alg", Config.alg)
     if alg not in DECOMPOSITIONS:
         return _basis_defaults("alg", alg, values, [*ALGORITHMS, *DECOMPOSITIONS])
-    basis = values.get("basis_alg", "sac")
+    basis = _basis(values)
     defaults = {"basis_alg": basis} | _basis_defaults("basis_alg", basis, values, list(ALGORITHMS))
     defaults |= (OVER_DQN if basis == "dqn" else DECOMPOSITIONS)[alg]
     if alg == "rrd":                                    # at least one sub-sequence, however long
@@ -168,6 +210,10 @@ def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     if alg == "ircr" and basis == "sac" and re.match(r"Humanoid-v\d", values.get("env", Config.env)):
         defaults |= dict(alpha_lr=0.0, alpha_init=0.1)
     return defaults
+
+
+def _basis(values: dict[str, Any]) -> str:
+    return values.get("basis_alg", "dqn" if is_atari(values.get("env", Config.env)) else "sac")
 
 
 def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list[str]) -> dict[str, Any]:
@@ -317,6 +363,10 @@ def _names(names) -> str:
 
 
 def _readers(name: str) -> str:
+    if name == "rews_scale":
+        return "the Atari games with --env_type=normal"
+    if name in ATARI:
+        return "the Atari games"
     by_optimizer = {f"dqn with --optimizer={optimizer}": defaults for optimizer, defaults in OPTIMIZERS.items()}
     readers = [alg for alg, defaults in (ALGORITHMS | DECOMPOSITIONS | by_optimizer).items() if name in defaults]
     return _names(readers or DECOMPOSITIONS)
@@ -324,4 +374,4 @@ def _readers(name: str) -> str:
 
 def _algorithm_name(values: dict[str, Any]) -> str:
     alg = values.get("alg", Config.alg)
-    return f"{alg} over {values.get('basis_alg', 'sac')}" if alg in DECOMPOSITIONS else alg
+    return f"{alg} over {_basis(values)}" if alg in DECOMPOSITIONS else alg

@@ -37,7 +37,7 @@ class Run:
         _write_json(self.directory / "config.json", config.settings())
         _write_json(self.directory / "run.json", describe_system(config.device) | facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
-                 *agent.train_info, *agent.step_info, "Steps", "Rewards"]
+                 *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards"]
         self.logger = Logger(self.directory, names, config.run_length)
         self.returns: list[tuple[int, float]] = []
         self.best = -np.inf

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from algorithm.batch import Batch, Spec, check_batch, to_tensor, transition_spec
+from algorithm.batch import Batch, Spec, check_batch, observations, to_tensor, transition_spec
 from utils.checkpoint import CheckpointError
 from utils.config import Config
 from utils.tf_checkpoint import load_variables, read_checkpoint, write_checkpoint
@@ -33,6 +33,7 @@ class Base:
     policy_batch = False
     q_noise: tuple[str, ...] = ()           # the noise that the critics' loss and the policy's loss draw
     pi_noise: tuple[str, ...] = ()
+    explore_info: tuple[str, ...] = ()
     checkpoint_suffix = ".ckpt"
 
     def __init__(self, config: Config):
@@ -151,7 +152,7 @@ class Base:
     def normalizer_update(self, batch: Batch) -> None:
         """Count the batch's `obs` and `obs_next`; nothing without `obs_normalization`."""
         if self.normalizer is not None:
-            fields = check_batch(batch, dict.fromkeys(("obs", "obs_next"), ("B", *self.obs_dims)), {}, CPU)
+            fields = check_batch(batch, dict.fromkeys(("obs", "obs_next"), observations("B", *self.obs_dims)), {}, CPU)
             self.normalizer.update(tf.constant(np.concatenate([value.numpy() for value in fields.values()])))
 
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
@@ -176,6 +177,10 @@ class Base:
     @tf.function(reduce_retracing=True)
     def _act(self, obs: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, Info]:
         return self.act(self.normalize(obs), noise)
+
+    def explore_metrics(self) -> dict[str, float]:
+        """How it explores at the moment: the metrics of `explore_info`."""
+        return {}
 
     # Variables ------------------------------------------------------------------------------------------------
 

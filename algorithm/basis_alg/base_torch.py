@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithm import tf_names
-from algorithm.batch import Batch, Spec, check_batch, to_tensor, transition_spec
+from algorithm.batch import Batch, Spec, check_batch, observations, to_tensor, transition_spec
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -31,6 +31,7 @@ class Agent:
     step_info: tuple[str, ...] = ()         # metrics of step(..., test_info=True)
     pi_delay_freq = 1                       # critic updates per policy update
     policy_batch = False                    # whether the policy learns from a batch of its own
+    explore_info: tuple[str, ...] = ()      # metrics of explore_metrics
     checkpoint_suffix = ".safetensors"
     opts: list[TFAdam | TFRMSProp]
 
@@ -184,7 +185,7 @@ class Agent:
     def normalizer_update(self, batch: Batch) -> None:
         """Count the batch's `obs` and `obs_next`; nothing without `obs_normalization`."""
         if self.normalizer is not None:
-            spec = dict.fromkeys(("obs", "obs_next"), ("B", *self.obs_dims))
+            spec = dict.fromkeys(("obs", "obs_next"), observations("B", *self.obs_dims))
             checked = check_batch(batch, spec, {}, self.device)
             self.normalizer.update(torch.cat([checked["obs"], checked["obs_next"]]))
 
@@ -224,6 +225,10 @@ class Agent:
     def step_metrics(self, rows: Tensor, single: bool) -> Info:
         """`step_info` of rows (N, O), or of the single one that they hold."""
         return {name: value[0] if single else value for name, value in self.evaluate_step(rows).items()}
+
+    def explore_metrics(self) -> dict[str, float]:
+        """How it explores at the moment: the metrics of `explore_info`."""
+        return {}
 
     # Saving and TensorFlow's names ----------------------------------------------------------------------------
 

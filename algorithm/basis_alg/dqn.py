@@ -47,6 +47,7 @@ class ConvQNetwork(Network):
 class DQN(Base):
     train_info = ("Q_loss",)
     step_info = ("Q_average",)
+    explore_info = ("Epsilon",)
     pi_delay_freq = math.inf                    # there is no policy to update
 
     def __init__(self, config: Config):
@@ -97,10 +98,13 @@ class DQN(Base):
         config = self.config
         return config.eps_l + (config.eps_r - config.eps_l) * min(self.steps / config.eps_decay, 1)
 
+    def explore_metrics(self) -> dict[str, float]:
+        return {"Epsilon": self.epsilon}
+
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
-        """An action's index; raw observations are divided by 255, as the original does with vectors too."""
+        """An action's index; raw observations are divided by `obs_scale`, the original's 255 if unset."""
         rows, single = self.rows(obs)
-        acts, info = self._act(tf.constant(rows / np.float32(255)), tf.zeros(0))
+        acts, info = self._act(tf.constant(rows / np.float32(self.config.obs_scale)), tf.zeros(0))
         acts = self.explore(acts.numpy()) if explore else acts.numpy()
         action = int(acts[0]) if single else acts
         return (action, self.unbatched(info, single)) if test_info else action

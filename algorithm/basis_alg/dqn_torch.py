@@ -57,6 +57,7 @@ class DQN(Agent):
 
     train_info = ("Q_loss",)
     step_info = ("Q_average",)
+    explore_info = ("Epsilon",)
     pi_delay_freq = math.inf                # there is no policy to update
 
     def __init__(self, config: Config):
@@ -109,12 +110,16 @@ class DQN(Agent):
         share = min(self.counters["steps"] / config.eps_decay, 1)
         return config.eps_l + (config.eps_r - config.eps_l) * share
 
+    def explore_metrics(self) -> dict[str, float]:
+        return {"Epsilon": self.epsilon}
+
     @torch.inference_mode()
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         """Choose an action's index, an int, or int64 (N,) for several observations.
 
-        Raw observations are divided by 255, as replay does with them: pixels come as they are. The first `warmup`
-        exploring steps are random, and later a share epsilon.
+        Raw observations are divided by `obs_scale`, 255 unless the settings say otherwise: pixels come as they are,
+        while a batch holds floats in [0, 1], or uint8. The first `warmup` exploring steps are random, and later a
+        share epsilon.
         """
         rows, single = self.rows(obs)
         random = torch.zeros(len(rows), dtype=torch.bool)
@@ -123,7 +128,7 @@ class DQN(Agent):
         if random.all() and not test_info:
             acts = choices
         else:
-            greedy = self.value(self.normalize(rows / 255)).argmax(1).cpu()
+            greedy = self.value(self.normalize(rows / self.config.obs_scale)).argmax(1).cpu()
             acts = torch.where(random, choices, greedy) if explore else greedy
         action = int(acts[0]) if single else acts.numpy()
         return (action, self.step_metrics(rows, single)) if test_info else action
@@ -139,4 +144,4 @@ class DQN(Agent):
 
     def evaluate_step(self, obs: Tensor) -> Info:
         """Q_average = max_a Q(s, a), of raw observations."""
-        return {"Q_average": self.value(self.normalize(obs / 255)).amax(1)}
+        return {"Q_average": self.value(self.normalize(obs / self.config.obs_scale)).amax(1)}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.config import Config
 
@@ -16,42 +17,54 @@ BEST = 10           # how many of the best episodes ever are kept; the original'
 
 
 class IRCRReplay(TransitionReplay):
-    """The ring of recent episodes, and the ten best ever, which stay when they have left the ring."""
+    """The ring of recent episodes, and the ten best ever, which stay when they have left the ring.
+
+    Of images there are only the recent episodes, as in the original: ten episodes of Atari are gigabytes.
+    """
 
     def __init__(self, config: Config):
-        self.longest = config.test_timesteps                    # bytes_needed, which super() asks for, needs it
+        # bytes_needed, which super() asks for, needs these.
+        self.keeps, self.longest = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
-        self._gather_best()
 
     @property
     def bytes_needed(self) -> int:
         """The ring's, and the ten best episodes': one by one, and joined for sampling."""
-        return super().bytes_needed + 2 * BEST * self.longest * 4 * (sum(self.widths.values()) + 1)
+        if not self.keeps:
+            return super().bytes_needed
+        return super().bytes_needed + 2 * self.keeps * self.longest * 4 * (sum(self.storage.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
         super().store_episode(episode)
-        slot = (self.first_slot + self.episodes - 1) % self.capacity
-        value = float(self.returns[slot])
-        # Of equal returns the older one leaves first, as in the original.
-        if len(self.best) < BEST or value >= self.best[0][0]:
-            rows = (self.starts[slot] + torch.arange(int(self.lengths[slot]), device=self.device)) % self.capacity
-            push = heapq.heappush if len(self.best) < BEST else heapq.heapreplace
-            push(self.best, (value, self.steps_stored, self.rows[rows]))
-            self._gather_best()
+        if self.keeps:
+            self._keep_if_best((self.first_slot + self.episodes - 1) % self.capacity)
         self._update_range()
 
-    def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
+    def _keep_if_best(self, slot: int) -> None:
+        value = float(self.returns[slot])
+        # Of equal returns the older one leaves first, as in the original.
+        if len(self.best) < self.keeps or value >= self.best[0][0]:
+            rows = (self.starts[slot] + torch.arange(int(self.lengths[slot]), device=self.device)) % self.capacity
+            push = heapq.heappush if len(self.best) < self.keeps else heapq.heapreplace
+            push(self.best, (value, self.steps_stored, self.storage.rows[rows]))
+            self._gather_best()
+
+    def sample(self, batch_size: int | None = None) -> Fields:
         """Half of the batch uniform over the recent steps, the rest uniform over the steps of the ten best.
 
         `rews` (B, 1) is (R - min R) / (max R - min R) of the step's episode, over both sets; 0 while all are equal.
         """
         size = self._size(batch_size)
-        recent = self._draw_rows(size // 2)
-        best = torch.randint(len(self.best_rows), (size - size // 2,), generator=self.generator, device=self.device)
-        fields = self._fields(torch.cat([self.rows[recent], self.best_rows[best]]))
-        returns = torch.cat([self.returns[self.episode_of[recent].long()], self.best_returns[best]])
+        recent = self._draw_rows(size // 2 if self.keeps else size)
+        returns = self.returns[self.episode_of[recent].long()]
+        if self.keeps:
+            best = torch.randint(len(self.best_rows), (size - size // 2,), generator=self.generator, device=self.device)
+            fields = self.storage.fields(torch.cat([self.storage.rows[recent], self.best_rows[best]]))
+            returns = torch.cat([returns, self.best_returns[best]])
+        else:
+            fields = self.storage.read(recent)
         spread = self.highest - self.lowest
         scaled = (returns - self.lowest) / spread if spread > 0 else torch.zeros_like(returns)
         return fields | {"rews": scaled.float()[:, None]}
@@ -61,11 +74,11 @@ class IRCRReplay(TransitionReplay):
         rows = [rows for _, _, rows in self.best]
         lengths = torch.tensor([len(r) for r in rows], device=self.device, dtype=torch.long)
         values = torch.tensor([value for value, _, _ in self.best], device=self.device, dtype=torch.float64)
-        self.best_rows = torch.cat(rows) if rows else self.rows[:0]
+        self.best_rows = torch.cat(rows)
         self.best_returns = values.repeat_interleave(lengths)
 
     def _update_range(self) -> None:
         slots = (self.first_slot + torch.arange(self.episodes, device=self.device)) % self.capacity
         held = self.returns[slots]
-        best = [value for value, _, _ in self.best]
-        self.lowest, self.highest = min(float(held.min()), *best), max(float(held.max()), *best)
+        values = [float(held.min()), float(held.max()), *(value for value, _, _ in self.best)]
+        self.lowest, self.highest = min(values), max(values)

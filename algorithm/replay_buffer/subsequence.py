@@ -30,10 +30,11 @@ class SubsequenceReplay(TransitionReplay):
         starts, lengths = self.starts[slots], self.lengths[slots]
         steps = self._draw_steps(lengths)                                                           # (N, K)
         sequence_rows = (starts[:, None] + steps) % self.capacity
-        drawn = self.rows.index_select(0, torch.cat([rows, sequence_rows.reshape(-1)]))             # one gather
-        sequences = self._fields(drawn[size:].view(self.sequences, self.sample_size, -1))
-        return self._fields(drawn[:size]) | {
-            "rrd_obs": sequences["obs"], "rrd_obs_next": sequences["obs_next"], "rrd_acts": sequences["acts"],
+        drawn = self.storage.read(torch.cat([rows, sequence_rows.reshape(-1)]))                     # one gather
+        batch = {name: field[:size] for name, field in drawn.items()}
+        sequences = {f"rrd_{name}": drawn[name][size:].unflatten(0, (self.sequences, self.sample_size))
+                     for name in ("obs", "obs_next", "acts")}
+        return batch | sequences | {
             "rrd_rews": (self.returns[slots] / lengths).float()[:, None],
             "rrd_var_coef": variance_coefficient(self.sample_size, lengths).float()[:, None],
         }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithm.batch import check_batch
+from algorithm.replay_buffer.storage import Fields, create_storage
 from utils.config import Config, ConfigError
 from utils.memory import available_bytes, human_bytes
 from utils.seeding import stream_seed
@@ -16,20 +16,19 @@ from utils.torch_utils import resolve_device
 
 
 class TransitionReplay:
-    """A ring of steps, one row [obs, acts, rews, done, obs_next] each; whole episodes leave from the old end.
+    """A ring of steps; whole episodes leave from the old end.
 
-    A row holds all that a transition is, so that drawing a batch is one gather. The rows of an episode follow
-    each other (around the end of the ring, if need be), and the episodes follow each other by age.
+    The rows of an episode follow each other (around the end of the ring, if need be), and the episodes follow each
+    other by age. What a row holds is the storage's business.
     """
 
     def __init__(self, config: Config):
         self.capacity, self.batch_size = config.buffer_size, config.batch_size
         self.device = resolve_device(config.device)
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "replay"))
-        (obs_dim,), (act_dim,) = config.obs_dims, config.acts_dims
-        self.widths = {"obs": obs_dim, "acts": act_dim, "rews": 1, "done": 1, "obs_next": obs_dim}
+        self.storage = create_storage(config, self.device)
         self._check_memory()
-        self.rows = torch.empty(self.capacity, sum(self.widths.values()), device=self.device)
+        self.storage.allocate()
         self.episode_of = torch.empty(self.capacity, dtype=torch.int32, device=self.device)     # row -> slot below
         self.starts, self.lengths = (torch.empty(self.capacity, dtype=torch.int32, device=self.device) for _ in "ab")
         self.returns = torch.empty(self.capacity, dtype=torch.float64, device=self.device)
@@ -44,7 +43,7 @@ class TransitionReplay:
     @property
     def bytes_needed(self) -> int:
         """What the ring takes when it is full, at most (one-step episodes)."""
-        return self.capacity * (4 * sum(self.widths.values()) + 4 + 4 + 4 + 8)
+        return self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
     def _check_memory(self) -> None:
         available = available_bytes(self.device)
@@ -61,20 +60,21 @@ class TransitionReplay:
 
         Args:
             episode: `obs` (T, O), `acts` (T, A), `rews` (T, 1), `done` (T, 1), `obs_next` (T, O). `done` is 1 only
-                where the task itself ended, not at a time limit.
+                where the task itself ended, not at a time limit. Discrete `acts` are indices (T,); for images see
+                `FrameStorage.check`.
         Raises:
             ValueError: a field is missing or misshapen, or the episode is longer than the buffer.
         """
-        fields = check_batch(episode, {name: ("T", width) for name, width in self.widths.items()}, {}, self.device)
-        length = len(fields["obs"])
+        fields = self.storage.check(episode)
+        length = len(fields["rews"])
         if length > self.capacity:
             raise ValueError(f"episode: got {length} steps, wants at most buffer_size ({self.capacity})")
-        while self.steps + length > self.capacity:
+        while self.steps + length > self.capacity or not self.storage.fits(length):
             self._forget_oldest()
         slot = (self.first_slot + self.episodes) % self.capacity
         start = (self.first_row + self.steps) % self.capacity
         rows = (start + torch.arange(length, device=self.device)) % self.capacity
-        self.rows[rows] = torch.cat(list(fields.values()), dim=1)
+        self.storage.write(rows, fields)
         self.episode_of[rows] = slot
         self.starts[slot], self.lengths[slot] = start, length
         self.returns[slot] = fields["rews"].double().sum()
@@ -83,12 +83,13 @@ class TransitionReplay:
 
     def _forget_oldest(self) -> None:
         length = int(self.lengths[self.first_slot])
+        self.storage.forget(length)
         self.first_row, self.steps = (self.first_row + length) % self.capacity, self.steps - length
         self.first_slot, self.episodes = (self.first_slot + 1) % self.capacity, self.episodes - 1
 
     # Sampling -------------------------------------------------------------------------------------------------
 
-    def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
+    def sample(self, batch_size: int | None = None) -> Fields:
         """A batch of transitions, uniform over the steps held: `obs` (B, O), ..., `rews` and `done` (B, 1).
 
         Args:
@@ -96,7 +97,7 @@ class TransitionReplay:
         Raises:
             ValueError: the buffer is empty or the size is not positive.
         """
-        return self._fields(self.rows.index_select(0, self._draw_rows(self._size(batch_size))))
+        return self.storage.read(self._draw_rows(self._size(batch_size)))
 
     def _size(self, batch_size: int | None) -> int:
         size = self.batch_size if batch_size is None else batch_size
@@ -110,7 +111,3 @@ class TransitionReplay:
         """Rows of steps drawn uniformly; their episodes are therefore drawn in proportion to length."""
         age = torch.randint(self.steps, (size,), generator=self.generator, device=self.device)
         return (age + self.first_row) % self.capacity
-
-    def _fields(self, rows: Tensor) -> dict[str, Tensor]:
-        """(..., W) -> the named columns, views."""
-        return dict(zip(self.widths, rows.split(list(self.widths.values()), dim=-1), strict=True))

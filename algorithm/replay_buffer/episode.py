@@ -1,0 +1,31 @@
+"""An episode while it is played: each observation once, of images each frame once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class OpenEpisode:
+    """Collects the steps of an episode until it is over, and gives what `store_episode` takes."""
+
+    def __init__(self, obs: np.ndarray):
+        """obs: the first observation, a vector (O,) or a stack of frames (H, W, C)."""
+        self.images = obs.ndim == 3
+        self.seen = [obs[..., i].copy() for i in range(obs.shape[-1])] if self.images else [obs]
+        self.steps: list[tuple] = []
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def add(self, action: np.ndarray | int, reward: float, done: bool, obs_next: np.ndarray) -> None:
+        """One step. At a time limit the episode is over, but the value of its last state is not 0: `done` is False."""
+        self.seen.append(obs_next[..., -1].copy() if self.images else obs_next)
+        self.steps.append((action, reward, done))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """`acts`, `rews`, `done`; and `frames` (T + C, H, W), or `obs` and `obs_next` (T, O)."""
+        acts, rews, done = zip(*self.steps, strict=True)
+        seen = np.stack(self.seen)
+        observations = {"frames": seen} if self.images else {"obs": seen[:-1], "obs_next": seen[1:]}
+        return observations | {"acts": np.stack(acts), "rews": np.float32(rews)[:, None],
+                               "done": np.float32(done)[:, None]}
