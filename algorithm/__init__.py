@@ -74,11 +74,12 @@ def fill_config(args: Any) -> Config:
     if isinstance(getattr(args, "env", None), str):
         given["env"] = args.env                         # a default of IRCR depends on it
     chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    if "dqn" in chosen.values() and given["optimizer"] is not None:     # whose defaults depend on it
+    basis = chosen.get("basis_alg") if chosen["alg"] in DECOMPOSITIONS else chosen["alg"]
+    if basis == "dqn" and given["optimizer"] is not None:               # whose defaults depend on it
         chosen["optimizer"] = coerce("optimizer", given["optimizer"])
     reads = algorithm_defaults(chosen)
     config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
-    config.obs_dims = _dims(args, "obs_dims", images="dqn" in (config.alg, config.basis_alg))
+    config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
     config.acts_dims = _dims(args, "acts_dims")
     if getattr(args, "obs_scale", None) is not None:
         config.obs_scale = _obs_scale(args.obs_scale)

@@ -25,6 +25,9 @@ class Indices(tuple):
         self.count = count
         return self
 
+    def __getnewargs__(self) -> tuple:                  # what copying and pickling call __new__ with
+        return tuple(self), self.count
+
 
 class Bytes(tuple):
     """The shape of a field of uint8, which stays so."""
@@ -77,8 +80,49 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds, getattr(shape, "dtype", torch.float32))
         _check_shape(name, tuple(fields[name].shape), shape, sizes)
         if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
-            _check_range(name, fields[name], shape.count)
+            check_range(f"batch[{name!r}]", fields[name], shape.count)
     return fields
+
+
+def check_sequences(fields: dict[str, Any]) -> None:
+    """The variance of RRD-L(RD) needs two steps of each sub-sequence."""
+    if "rrd_obs" in fields and fields["rrd_obs"].shape[1] < 2:
+        raise ValueError(f"batch['rrd_obs']: got shape {tuple(fields['rrd_obs'].shape)}, "
+                         "wants (N, K, ...) with K at least 2 for rrd_bias_correction")
+
+
+def check_observations(obs: Array, obs_dims: tuple[int, ...], device: torch.device) -> tuple[Tensor, bool]:
+    """(O,) or (N, O) raw observations -> (N, O), and whether it was a single one.
+
+    Raises:
+        ValueError: the shape is wrong, or it holds no numbers.
+    """
+    obs = to_tensor("obs", obs, device, kinds="fiub")
+    single = obs.ndim == len(obs_dims)
+    rows = obs[None] if single else obs
+    if rows.ndim != len(obs_dims) + 1 or tuple(rows.shape[1:]) != obs_dims:
+        sizes = ", ".join(map(str, obs_dims))
+        raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants {_show(obs_dims)} or (N, {sizes})")
+    return rows, single
+
+
+def check_steps(steps: dict[str, Array], obs_dims: tuple[int, ...], acts: tuple[int | str, ...],
+                device: torch.device) -> dict[str, Tensor]:
+    """`obs`, `acts` and `obs_next` of steps with any leading dimensions; `acts` is the shape of a batch's, (B, ...).
+
+    Raises:
+        ValueError: a last dimension is wrong, the leading ones differ, or the numbers are of another kind.
+    """
+    discrete = isinstance(acts, Indices)
+    kinds = {"acts": dict(kinds="iu", dtype=torch.int64)} if discrete else {}
+    checked = {name: to_tensor(name, value, device, **kinds.get(name, {})) for name, value in steps.items()}
+    leading = checked["obs"].shape[:max(checked["obs"].ndim - len(obs_dims), 0)]
+    for name, sizes in (("obs", obs_dims), ("acts", acts[1:]), ("obs_next", obs_dims)):
+        if checked[name].shape != (*leading, *sizes):
+            raise ValueError(f"{name}: got shape {tuple(checked[name].shape)}, wants {(*leading, *sizes)}")
+    if discrete and checked["acts"].numel():
+        check_range("acts", checked["acts"], acts.count)
+    return checked
 
 
 def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
@@ -122,10 +166,11 @@ def _kind(dtype: torch.dtype) -> str:
     return "b" if dtype == torch.bool else "i" if dtype.is_signed else "u"
 
 
-def _check_range(name: str, indices: Tensor, count: int) -> None:
+def check_range(name: str, indices: Tensor, count: int) -> None:
+    """Indices must lie in [0, count); `name` is how a complaint calls them."""
     low, high = (int(end) for end in torch.aminmax(indices))
     if low < 0 or high >= count:
-        raise ValueError(f"batch[{name!r}]: got {low if low < 0 else high}, wants integers from 0 to {count - 1}")
+        raise ValueError(f"{name}: got {low if low < 0 else high}, wants integers from 0 to {count - 1}")
 
 
 def _check_shape(name: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from algorithm.basis_alg.base import Base, Fields, Info, Losses
-from algorithm.batch import Indices, Spec, sequence_spec
+from algorithm.basis_alg.base import CPU, Base, Fields, Info, Losses
+from algorithm.batch import Batch, Spec, check_sequences, check_steps, sequence_spec
 from utils.config import Config
 from utils.tf_utils import Adam, Network, Random, conv_kernels
 
@@ -81,6 +81,12 @@ class RRD(Base):
         basis = {name: shape for name, shape in self.basis.q_spec().items() if name != "rews"}
         return basis | sequence_spec(self.obs_dims, self.acts_shape, self.config.rrd_bias_correction)
 
+    def feed(self, batch: Batch, critic: bool, policy: bool) -> Fields:
+        fields = super().feed(batch, critic, policy)
+        if self.config.rrd_bias_correction:
+            check_sequences(fields)
+        return fields
+
     def critic_losses(self, batch: Fields) -> tuple[Losses, Info]:
         """The basis' loss with r^ for its rewards; R_loss = mean_N (mean_K r^ - R/T)^2, in RRD-L(RD) less R_var."""
         rews = tf.stop_gradient(self.reward(batch["obs"], batch["acts"], batch["obs_next"]))
@@ -101,6 +107,7 @@ class RRD(Base):
 
     def predict_reward(self, obs: np.ndarray, acts: np.ndarray, obs_next: np.ndarray) -> np.ndarray:
         """The learned reward of raw steps, (..., 1)."""
-        obs, obs_next = (self.normalize(tf.constant(x, tf.float32)) for x in (obs, obs_next))
-        acts = tf.constant(acts, tf.int64 if isinstance(self.acts_shape, Indices) else tf.float32)
-        return self.reward(obs, self.encode_acts(acts), obs_next).numpy()
+        steps = check_steps({"obs": obs, "acts": acts, "obs_next": obs_next}, self.obs_dims, self.acts_shape, CPU)
+        steps = {name: tf.constant(value.numpy()) for name, value in steps.items()}
+        acts = self.encode_acts(steps["acts"])
+        return self.reward(self.normalize(steps["obs"]), acts, self.normalize(steps["obs_next"])).numpy()

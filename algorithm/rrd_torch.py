@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Array, Batch, Indices, Spec, sequence_spec, to_tensor
+from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
 from utils.config import Config
 from utils.torch_utils import ConvTrunk, TFAdam, dense
 
@@ -94,9 +94,8 @@ class RRD(Agent):
 
     def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
         checked = super()._check(batch, spec)
-        if self.config.rrd_bias_correction and "rrd_obs" in checked and checked["rrd_obs"].shape[1] < 2:
-            raise ValueError(f"batch['rrd_obs']: got shape {tuple(checked['rrd_obs'].shape)}, "
-                             "wants (N, K, ...) with K at least 2 for rrd_bias_correction")
+        if self.config.rrd_bias_correction:
+            check_sequences(checked)
         return checked
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
@@ -133,13 +132,6 @@ class RRD(Agent):
         Raises:
             ValueError: a last dimension is wrong, the leading ones differ, or the numbers are of another kind.
         """
-        discrete = isinstance(self.acts_shape, Indices)
-        kind = dict(kinds="iu", dtype=torch.int64) if discrete else {}
-        obs, obs_next = (to_tensor(name, value, self.device) for name, value in (("obs", obs), ("obs_next", obs_next)))
-        acts = to_tensor("acts", acts, self.device, **kind)
-        leading = obs.shape[:max(obs.ndim - len(self.obs_dims), 0)]
-        for name, value, sizes in (("obs", obs, self.obs_dims), ("acts", acts, self.acts_shape[1:]),
-                                   ("obs_next", obs_next, self.obs_dims)):
-            if value.shape != (*leading, *sizes):
-                raise ValueError(f"{name}: got shape {tuple(value.shape)}, wants {(*leading, *sizes)}")
-        return self.predict(self.normalize(obs), acts, self.normalize(obs_next))
+        steps = {"obs": obs, "acts": acts, "obs_next": obs_next}
+        steps = check_steps(steps, self.obs_dims, self.acts_shape, self.device)
+        return self.predict(self.normalize(steps["obs"]), steps["acts"], self.normalize(steps["obs_next"]))

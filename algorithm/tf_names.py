@@ -132,10 +132,12 @@ def count_of(beta: float, value: float) -> int:
         ValueError: it is no power of beta.
     """
     powers = _powers(beta)
-    if 0 <= value < powers[-1] * 0.9999:
+    if not 0 <= value <= 1:                             # NaN is not, either
+        raise ValueError(f"got {value}, wants a power of {beta}")
+    if value < powers[-1] * 0.9999:
         return len(powers)
-    nearest = int(np.abs(np.log(powers) - np.log(value)).argmin()) if value > 0 else 0
-    if not abs(value / powers[nearest] - 1) < 1e-4:                     # NaN is no power either
+    nearest = int(np.abs(np.log(powers) - np.log(value)).argmin())
+    if abs(value / powers[nearest] - 1) >= 1e-4:
         raise ValueError(f"got {value}, wants a power of {beta}")
     return nearest
 

@@ -5,7 +5,9 @@ What the original computed is in test_parity.py; here are the equations by thems
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from argparse import Namespace
 
 import numpy as np
@@ -228,18 +230,18 @@ def test_84_becomes_21_11_and_11():
     assert sizes == [(1, 32, 21, 21), (1, 64, 11, 11), (1, 64, 11, 11)]
 
 
-def test_the_second_convolution_pads_1_before_and_2_after():
-    """A kernel of 0..15 shows which of its cells lies on which pixel: windows begin at -1, 1, ..., 17, 19."""
-    conv = SameConv2d(1, 1, 4, 2)
-    conv.weight.data = torch.arange(16.0).reshape(1, 1, 4, 4)
-    first, last = torch.zeros(1, 1, 21, 21), torch.zeros(1, 1, 21, 21)
-    first[..., 0, 0] = last[..., 20, 20] = 1
-    with torch.no_grad():
-        assert float(conv(first)[0, 0, 0, 0]) == 5              # row 1, column 1
-        assert float(conv(first).sum()) == 5                    # and in no other window
-        assert float(conv(last)[0, 0, 10, 10]) == 5
-        assert float(conv(last)[0, 0, 9, 9]) == 15              # row 3, column 3
-        assert float(conv(last).sum()) == 5 + 7 + 13 + 15
+@pytest.mark.parametrize(("size", "kernel", "stride", "before", "after"), [
+    (84, 8, 4, 2, 2), (21, 4, 2, 1, 2), (11, 3, 1, 1, 1),       # the original's games
+    (83, 8, 4, 2, 3), (6, 4, 2, 1, 1), (5, 4, 2, 1, 2), (3, 8, 4, 2, 3), (1, 8, 4, 3, 4), (9, 2, 4, 0, 1),
+])
+def test_the_odd_pixel_of_padding_comes_after_the_image(size, kernel, stride, before, after):
+    """A kernel of 0, 1, ... tells which of its cells lies on the first pixel in the first window, and so at the end."""
+    conv = SameConv2d(1, 1, kernel, stride)
+    conv.weight.data = torch.arange(1.0, kernel**2 + 1).reshape(1, 1, kernel, kernel)
+    for pixel, cell in ((0, before), (-1, kernel - 1 - after)):
+        image = torch.zeros(1, 1, size, size)
+        image[..., pixel, pixel] = 1
+        assert float(conv(image)[0, 0, pixel, pixel].detach()) == 1 + cell * (kernel + 1)
 
 
 def test_features_are_flattened_by_row_column_and_channel():
@@ -295,13 +297,15 @@ def test_building_and_using_an_agent_leaves_pytorchs_own_generator_alone(dims):
 @each_agent
 def test_step_divides_by_255_what_a_batch_holds_divided_already(alg, basis, dims):
     agent, g = make(alg, basis, obs_dims=dims), torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (4, *dims), dtype=torch.uint8, generator=g)
+    pixels = torch.randint(256, (64, *dims), dtype=torch.uint8, generator=g)
+    for layer in value_of(agent).modules():                     # without biases the scale would choose no action
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
+            torch.nn.init.normal_(layer.bias, generator=g)
     acts, info = agent.step(pixels.numpy(), test_info=True)
     with torch.no_grad():
-        q = value_of(agent)(pixels.float() / 255)
+        q, undivided = value_of(agent)(pixels.float() / 255), value_of(agent)(pixels.float())
     torch.testing.assert_close(info["Q_average"], q.amax(1))
-    assert acts.tolist() == q.argmax(1).tolist()
-    assert not torch.allclose(info["Q_average"], value_of(agent)(pixels.float()).amax(1), rtol=0.1)
+    assert acts.tolist() == q.argmax(1).tolist() != undivided.argmax(1).tolist()
 
 
 def test_the_normaliser_sees_observations_as_a_batch_holds_them():
@@ -378,6 +382,18 @@ def test_the_first_warmup_exploring_steps_are_random_whatever_epsilon():
     assert [agent.step(np.zeros(O), explore=True) for _ in range(300)] == [0] * 300
 
 
+def test_the_warmup_ends_on_time():
+    """The third step may be any action, the fourth only the greedy one, whatever the seed."""
+    acts = []
+    for seed in range(20):
+        agent = make(warmup=3, eps_l=0.0, eps_r=0.0, seed=seed)
+        favour(agent, 0)
+        acts.append([agent.step(np.zeros(O), explore=True) for _ in range(4)])
+    *_, third, fourth = zip(*acts, strict=True)
+    assert set(third) == {0, 1, 2}
+    assert set(fourth) == {0}
+
+
 def test_greedy_steps_do_not_count_and_draw_nothing():
     agent, obs = make(eps_l=1.0, warmup=5), np.zeros((3, O))
     drawn = agent.generator.get_state()
@@ -434,6 +450,26 @@ def test_epsilons_counter_is_saved_and_loaded(alg, basis):
     saved.save_model("model")
     loaded.load_model("model")
     assert getattr(loaded, "basis", loaded).epsilon == getattr(saved, "basis", saved).epsilon == pytest.approx(0.703)
+
+
+def test_a_checkpoint_from_before_exploring_steps_were_counted_still_loads():
+    """Version 0.1.0 wrote such ones, of the algorithms that do not count them."""
+    agent, before = make("sac"), parameters(make("sac", seed=1))
+    agent.load_state_dict({name: value for name, value in before.items() if name != "steps"})
+    assert_unchanged(agent, before)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda agent: pickle.loads(pickle.dumps(agent))],
+                         ids=["deepcopy", "pickle"])
+@each_agent
+def test_an_agent_can_be_copied_and_goes_on_like_its_copy(alg, basis, duplicate):
+    agent = make(alg, basis)
+    agent.train(make_batch())
+    twin = duplicate(agent)
+    for one in (agent, twin):
+        one.train(make_batch(1))
+        one.step(np.zeros((4, O)), explore=True)
+    assert_unchanged(twin, parameters(agent))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])

@@ -10,11 +10,12 @@ the TensorFlow reference's takes, and the original's. TensorFlow reads and write
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import errno
 import os
+import re
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def import_tensorflow():
     try:
         with no_standard_error():                       # some of its messages obey no setting (its issue 100442)
             import tensorflow
-    except ImportError as error:
+    except Exception as error:                          # a broken installation raises anything
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorflow"
         why = "is not installed" if absent else f"cannot be imported here ({error})"
         raise ConfigError(f"tensorflow: {why}; pip install 'return-decomposition[tensorflow]' brings it, in a clone "
@@ -75,16 +76,27 @@ def read_checkpoint(path: str | Path) -> Arrays:
     tensorflow = import_tensorflow()
     prefix = _prefix(str(path))
     try:
-        reader = tensorflow.train.load_checkpoint(prefix)
-        names = sorted(reader.get_variable_to_shape_map())
-        if "_CHECKPOINTABLE_OBJECT_GRAPH" in names:
-            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the original's "
-                                  "names, which tf.train.Saver wrote")
-        return {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except (tensorflow.errors.OpError, RuntimeError, ValueError, SystemError, MemoryError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        with _plain_name(prefix) as plain:
+            reader = tensorflow.train.load_checkpoint(plain)
+            names = sorted(reader.get_variable_to_shape_map())
+            if "_CHECKPOINTABLE_OBJECT_GRAPH" in names:
+                raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the "
+                                      "original's names, which tf.train.Saver wrote")
+            return {name: np.asarray(reader.get_tensor(name)) for name in names}
+    except CheckpointError:
+        raise
+    except Exception as error:                          # what a damaged file makes TensorFlow raise is anything
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({_one_line(error)})") from None
+
+
+@contextlib.contextmanager
+def _plain_name(prefix: str) -> Iterator[str]:
+    """The same checkpoint under a name without *, ? and [, which TensorFlow takes for a pattern."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = os.path.join(folder, "model")
+        for part in PARTS[:2]:
+            os.symlink(os.path.abspath(prefix + part), plain + part)
+        yield plain
 
 
 def _prefix(path: str) -> str:
@@ -96,7 +108,8 @@ def _prefix(path: str) -> str:
         raise CheckpointError(f"{path}: a directory, wants the prefix of a checkpoint's files{hint}")
     for part in PARTS[:2]:
         if not os.path.isfile(prefix + part):
-            what = "is a single file, not a checkpoint's prefix" if os.path.isfile(prefix) else "no such checkpoint"
+            what = "no such checkpoint" if not os.path.isfile(prefix) else \
+                "is a single file, not a checkpoint's prefix (is it PyTorch's, for --to-tf?)"
             raise CheckpointError(f"{path}: {what}; {prefix + part} is not there")
     return prefix
 
@@ -122,15 +135,15 @@ def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
             Path(f"{temporary}{part}").unlink(missing_ok=True)
 
 
-def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Assign arrays to the TensorFlow variables of the same names.
+def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray], known: Mapping | None = None) -> None:
+    """Assign arrays to the TensorFlow variables of the same names; `known` are all names, if `own` is a part.
 
     Raises:
         ValueError: names what is missing, unknown, misshapen or no number; nothing was changed.
     """
     from utils.checkpoint import check_same
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    check_same(arrays, own, "variables")
+    check_same(arrays, own, "variables", known)
     for name, variable in own.items():
         variable.assign(arrays[name].astype(np.float32))
 
@@ -183,30 +196,44 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
 
 def held_algorithm(arrays: Arrays) -> str | None:
     """The basis whose networks a checkpoint holds."""
-    marks = {"sac": "main/q_value_1/", "td3": "main/value_1/", "ddpg": "main/policy/", "dqn": "main/value/"}
-    return next((basis for basis, scope in marks.items() if any(name.startswith(scope) for name in arrays)), None)
+    marks = {"sac": "q_value_", "td3": "value_", "ddpg": "policy/", "dqn": "value/"}
+    return next((basis for basis, mark in marks.items()
+                 if any(name.startswith((f"main/{mark}", f"target/{mark}")) for name in arrays)), None)
+
+
+def _size(arrays: Arrays, name: str, axis: int) -> int:
+    """A variable's size along an axis, as most of it, its target and its optimiser's slots say.
+
+    So if one of them is damaged, it will be that one that is complained of.
+    """
+    names = [scope + slot for scope in (name, name.replace("main/", "target/", 1))
+             for slot in ("", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1")]
+    sizes = [arrays[name].shape[axis] for name in dict.fromkeys(names) if name in arrays and arrays[name].ndim > axis]
+    if not sizes:
+        raise KeyError(name)
+    return max(set(sizes), key=sizes.count)
 
 
 def _policy_sizes(arrays: Arrays, heads: int) -> dict[str, Any]:
     """Sizes from the policy's first and last kernel, which gives `heads` numbers an action."""
-    return {"obs_dims": arrays["main/policy/net/pi_dense1/kernel"].shape[:1],
-            "acts_dims": arrays["main/policy/net/pi/kernel"].shape[1] // heads}
+    return {"obs_dims": (_size(arrays, "main/policy/net/pi_dense1/kernel", 0),),
+            "acts_dims": _size(arrays, "main/policy/net/pi/kernel", 1) // heads}
 
 
 def _sac_sizes(arrays: Arrays) -> dict[str, Any]:
-    learned = "main/alpha/log_alpha/Adam" in arrays
+    learned = any(name.startswith("main/alpha/log_alpha/") for name in arrays)
     return _policy_sizes(arrays, 2) | ({} if learned else {"alpha_lr": 0})
 
 
 def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
     rms = any(name.endswith("/RMSProp") for name in arrays)
-    settings = {"optimizer": "rmsprop" if rms else "adam", "dueling": "main/value/net/q_base/kernel" in arrays}
-    if "main/value/net/q_dense1/kernel" in arrays:
-        return settings | {"obs_dims": arrays["main/value/net/q_dense1/kernel"].shape[:1],
-                           "acts_dims": arrays["main/value/net/q/kernel"].shape[1]}
+    settings = {"optimizer": "rmsprop" if rms else "adam", "dueling": any("/q_base/" in name for name in arrays)}
+    if any("/q_dense1/" in name for name in arrays):
+        return settings | {"obs_dims": (_size(arrays, "main/value/net/q_dense1/kernel", 0),),
+                           "acts_dims": _size(arrays, "main/value/net/q/kernel", 1)}
     # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
-    return settings | {"obs_dims": (84, 84, arrays["main/value/net/q_conv1/kernel"].shape[2]),
-                       "acts_dims": arrays["main/value/net/q_act/kernel"].shape[1]}
+    return settings | {"obs_dims": (84, 84, _size(arrays, "main/value/net/q_conv1/kernel", 2)),
+                       "acts_dims": _size(arrays, "main/value/net/q_act/kernel", 1)}
 
 
 _SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
@@ -222,10 +249,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = _target(args)
         (_from_pytorch if args.to_tf else _from_tensorflow)(args, target)
     except (ConfigError, ValueError) as error:          # CheckpointError is one
-        print(f"tf_checkpoint: {error}", file=sys.stderr)
+        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)      # on one line, whatever names hold
         return 2
     except OSError as error:
-        print(f"tf_checkpoint: {error}", file=sys.stderr)
+        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("tf_checkpoint: interrupted", file=sys.stderr)
@@ -249,6 +276,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
     parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
     args = parser.parse_args(argv)
+    for field in ("checkpoint", "out"):
+        if not getattr(args, field):
+            raise ConfigError(f"{field}: got '', wants a path")
     for field, value, known in (("alg", args.alg, [*ALGORITHMS, *DECOMPOSITIONS]),
                                 ("basis_alg", args.basis_alg, list(ALGORITHMS))):
         if value is not None and value not in known:
@@ -264,8 +294,9 @@ def _target(args: Namespace) -> Path:
     for path in [target, *(Path(f"{target}{part}") for part in PARTS)]:
         if os.path.lexists(path):
             raise ConfigError(f"out: {path} is there already; wants another directory")
-    if os.path.lexists(args.out) and not os.path.isdir(args.out):
-        raise ConfigError(f"out: {args.out!r} is not a directory")
+    there = next(path for path in (target.parent, *target.parent.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"out: {str(there)!r} is not a directory")
     return target
 
 
@@ -288,7 +319,8 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     import_tensorflow()                                 # before anything else is done
     identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if args.alg in DECOMPOSITIONS else args.alg)}
     names = set(read_pytorch(args.checkpoint, identity))
-    dims = {name: ast.literal_eval(read_identity(args.checkpoint)[name]) for name in ("obs_dims", "acts_dims")}
+    stored = read_identity(args.checkpoint)
+    dims = {name: _sizes(stored.get(name, ""), name) for name in ("obs_dims", "acts_dims")}
     settings = {"obs_normalization": any(name.startswith("nets.normalizer.") for name in names),
                 "dueling": "nets.main.value.q_base.weight" in names,
                 "optimizer": "rmsprop" if any(name.endswith(".square_avg") for name in names) else "adam",
@@ -300,6 +332,13 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     write_checkpoint(target, arrays)
     _report(arrays, agent)
     print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}")
+
+
+def _sizes(text: str, name: str) -> tuple[int, ...]:
+    """'(84, 84, 4)' -> (84, 84, 4)."""
+    if not re.fullmatch(r"\((\d{1,9}, ?)*(\d{1,9})?\)", text):
+        raise ValueError(f"checkpoint: {name}: got {text!r}, wants sizes such as '(27,)'")
+    return tuple(int(size) for size in re.findall(r"\d+", text))
 
 
 def _report(arrays: Arrays, agent) -> None:

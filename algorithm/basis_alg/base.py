@@ -5,6 +5,7 @@ Short and obvious before fast. A subclass builds `networks` and `optimizers` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from algorithm.batch import Batch, Spec, check_batch, observations, to_tensor, transition_spec
+from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
+from algorithm.tf_names import count_of
 from utils.checkpoint import CheckpointError
 from utils.config import Config
 from utils.tf_checkpoint import load_variables, read_checkpoint, write_checkpoint
@@ -80,16 +82,16 @@ class Base:
 
     def train(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of everything, all gradients at the parameters before it."""
-        self.updates += 1
-        return self._train(batch, critic=True, policy=self.updates % self.pi_delay_freq == 0)
+        return self._train(batch, critic=True, policy=(self.updates + 1) % self.pi_delay_freq == 0)
 
     def train_q(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of the critics (and of the reward network, in RRD)."""
-        self.updates += 1
         return self._train(batch, critic=True, policy=False)
 
     def train_pi(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of the policy (and of the temperature, in SAC)."""
+        if math.isinf(self.pi_delay_freq):
+            raise NotImplementedError("DQN has no policy to train; train or train_q is all")
         return self._train(batch, critic=False, policy=True)
 
     def update(self, sample: Callable[[], Batch]) -> dict[str, np.ndarray]:
@@ -102,7 +104,9 @@ class Base:
         return info
 
     def _train(self, batch: Batch, critic: bool, policy: bool) -> dict[str, np.ndarray]:
-        info = self._descend(self.feed(batch, critic, policy), critic, policy)
+        fields = self.feed(batch, critic, policy)               # a batch that is refused does not count
+        self.updates += critic
+        info = self._descend(fields, critic, policy)
         return {name: value.numpy() for name, value in info.items()}
 
     def feed(self, batch: Batch, critic: bool, policy: bool) -> Fields:
@@ -157,19 +161,11 @@ class Base:
 
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         """Choose an action for one raw observation (O,), or one for each of (N, O)."""
-        rows, single = self.rows(obs)
+        rows, single = check_observations(obs, self.obs_dims, CPU)
         noise = self.random.normal((len(rows), self.act_dim)) if explore else np.zeros((len(rows), self.act_dim))
-        acts, info = self._act(tf.constant(rows), tf.constant(noise, tf.float32))
+        acts, info = self._act(tf.constant(rows.numpy()), tf.constant(noise, tf.float32))
         action = acts.numpy()[0] if single else acts.numpy()
         return (action, self.unbatched(info, single)) if test_info else action
-
-    def rows(self, obs: np.ndarray) -> tuple[np.ndarray, bool]:
-        """(O,) or (N, O) -> (N, O), and whether it was one observation."""
-        obs = to_tensor("obs", obs, CPU, kinds="fiub").numpy()
-        single = obs.ndim == len(self.obs_dims)
-        if obs.shape[obs.ndim - len(self.obs_dims):] != self.obs_dims or obs.ndim - len(self.obs_dims) not in (0, 1):
-            raise ValueError(f"obs: got shape {obs.shape}, wants {self.obs_dims} or N of them")
-        return obs.reshape(-1, *self.obs_dims), single
 
     def unbatched(self, info: Info, single: bool) -> dict[str, np.ndarray]:
         return {name: value.numpy()[0] if single else value.numpy() for name, value in info.items()}
@@ -209,7 +205,8 @@ class Base:
             ValueError: an unknown name, or a wrong shape or dtype; nothing was changed.
         """
         own = self.all_variables()
-        load_variables({name: own[name] for name in variables if name in own}, variables)
+        load_variables({name: own[name] for name in variables if name in own}, variables, own)
+        self._count_updates()
 
     def save_model(self, path: str | Path) -> None:
         """Write `all_variables` as a checkpoint with the prefix `path`, as the original did."""
@@ -226,3 +223,9 @@ class Base:
             load_variables(self.all_variables(), arrays)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
+        self._count_updates()
+
+    def _count_updates(self) -> None:
+        """The critics' Adam knows how many there were; RMSProp does not."""
+        if power := self.optimizers["critic"].powers.get("beta2_power"):
+            self.updates = count_of(0.999, float(power))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithm import tf_names
-from algorithm.batch import Batch, Spec, check_batch, observations, to_tensor, transition_spec
+from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -45,8 +45,7 @@ class Agent:
         self.nets = nn.ModuleDict()
         if config.obs_normalization:
             self.nets["normalizer"] = nn.ModuleDict({"normalizer_variables": Normalizer(self.obs_dims)})
-        # Calls of train or train_q so far; exploring steps so far (which only DQN counts).
-        self.counters = {"updates": 0, "steps": 0}
+        self.counters = {"updates": 0}      # saved with the model; DQN counts its steps, too
 
     # What a subclass says -------------------------------------------------------------------------------------
 
@@ -205,22 +204,11 @@ class Agent:
         Raises:
             ValueError: the observation's shape is wrong, or it holds no numbers.
         """
-        rows, single = self.rows(obs)
+        rows, single = check_observations(obs, self.obs_dims, self.device)
         rows = self.normalize(rows)
         acts = self.act(rows, explore).cpu().numpy()
         action = acts[0] if single else acts
         return (action, self.step_metrics(rows, single)) if test_info else action
-
-    def rows(self, obs: np.ndarray) -> tuple[Tensor, bool]:
-        """(O,) or (N, O) -> (N, O), and whether it was a single observation."""
-        obs = to_tensor("obs", obs, self.device, kinds="fiub")
-        single = obs.ndim == len(self.obs_dims)
-        rows = obs[None] if single else obs
-        if rows.ndim != len(self.obs_dims) + 1 or tuple(rows.shape[1:]) != self.obs_dims:
-            sizes = ", ".join(map(str, self.obs_dims))
-            raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants ({sizes}{',' * (len(self.obs_dims) == 1)}) "
-                             f"or (N, {sizes})")
-        return rows, single
 
     def step_metrics(self, rows: Tensor, single: bool) -> Info:
         """`step_info` of rows (N, O), or of the single one that they hold."""

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from algorithm.basis_alg.base import Base, Fields, Info, Losses
-from algorithm.batch import Indices
+from algorithm.basis_alg.base import CPU, Base, Fields, Info, Losses
+from algorithm.batch import Indices, check_observations
 from utils.config import Config
 from utils.tf_utils import Adam, Network, Random, RMSProp, conv_kernels
 
@@ -103,8 +103,8 @@ class DQN(Base):
 
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         """An action's index; raw observations are divided by `obs_scale`, the original's 255 if unset."""
-        rows, single = self.rows(obs)
-        acts, info = self._act(tf.constant(rows / np.float32(self.config.obs_scale)), tf.zeros(0))
+        rows, single = check_observations(obs, self.obs_dims, CPU)
+        acts, info = self._act(tf.constant((rows / self.config.obs_scale).numpy()), tf.zeros(0))
         acts = self.explore(acts.numpy()) if explore else acts.numpy()
         action = int(acts[0]) if single else acts
         return (action, self.unbatched(info, single)) if test_info else action

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Indices, Spec
+from algorithm.batch import Indices, Spec, check_observations
 from utils.config import Config
 from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp, dense
 
@@ -64,6 +64,7 @@ class DQN(Agent):
         super().__init__(config)
         init = self.weights_generator
         self.acts_shape = Indices(("B",), self.act_dim)
+        self.counters["steps"] = 0          # exploring ones, by which epsilon falls
         if len(self.obs_dims) == 1:
             self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init)
         else:
@@ -83,6 +84,9 @@ class DQN(Agent):
 
     def pi_spec(self) -> Spec:
         return {}
+
+    def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        raise NotImplementedError("DQN has no policy to train; train or train_q is all")
 
     def encode_acts(self, acts: Tensor) -> Tensor:
         """(...) indices -> one-hot (..., A)."""
@@ -121,26 +125,23 @@ class DQN(Agent):
         while a batch holds floats in [0, 1], or uint8. The first `warmup` exploring steps are random, and later a
         share epsilon.
         """
-        rows, single = self.rows(obs)
-        random = torch.zeros(len(rows), dtype=torch.bool)
-        if explore:
-            random, choices = self._explore(len(rows))
-        if random.all() and not test_info:
-            acts = choices
-        else:
-            greedy = self.value(self.normalize(rows / self.config.obs_scale)).argmax(1).cpu()
-            acts = torch.where(random, choices, greedy) if explore else greedy
+        rows, single = check_observations(obs, self.obs_dims, self.device)
+        acts = self._explore(rows) if explore else self._greedy(rows)
         action = int(acts[0]) if single else acts.numpy()
         return (action, self.step_metrics(rows, single)) if test_info else action
 
-    def _explore(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Which of the actions are random, (N,), and what they are then, (N,); on the CPU."""
-        chances = torch.rand(rows, device=self.device, generator=self.generator).cpu()
-        choices = torch.randint(self.act_dim, (rows,), device=self.device, generator=self.generator).cpu()
-        warming = self.counters["steps"] < self.config.warmup
-        random = torch.ones(rows, dtype=torch.bool) if warming else chances <= self.epsilon
-        self.counters["steps"] += rows
-        return random, choices
+    def _greedy(self, rows: Tensor) -> Tensor:
+        """(N, O) raw observations -> the best actions (N,), on the CPU."""
+        return self.value(self.normalize(rows / self.config.obs_scale)).argmax(1).cpu()
+
+    def _explore(self, rows: Tensor) -> Tensor:
+        """Random actions for all of the first `warmup` steps, and later for a share epsilon, (N,), on the CPU."""
+        count = len(rows)
+        chances = torch.rand(count, device=self.device, generator=self.generator).cpu()
+        choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator).cpu()
+        random = (chances <= self.epsilon) | (self.counters["steps"] < self.config.warmup)
+        self.counters["steps"] += count
+        return choices if random.all() else torch.where(random, choices, self._greedy(rows))
 
     def evaluate_step(self, obs: Tensor) -> Info:
         """Q_average = max_a Q(s, a), of raw observations."""
