@@ -30,7 +30,7 @@ def test_commands_in_the_readme_are_understood(command):
 
 
 def test_every_algorithm_is_in_the_readmes_table():
-    for name in ("ddpg", "td3", "sac", "rrd", "ircr"):
+    for name in ("ddpg", "td3", "sac", "dqn", "rrd", "ircr"):
         assert f"| `{name}` |" in README
         assert name in ALGORITHMS | DECOMPOSITIONS
 
@@ -55,9 +55,10 @@ def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkey
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(setuptools, "setup", given.update)
     runpy.run_path("setup.py")
-    tensorflow = [entry for entry in given["extras_require"]["test"] if entry.startswith("tensorflow-cpu")]
-    assert given["extras_require"]["tensorflow"] == [entry.replace("-cpu", "") for entry in tensorflow]
-    floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + tensorflow)
+    extras = given["extras_require"]
+    optional = [entry for entry in extras["test"] if re.match("tensorflow-cpu|ale-py|opencv", entry)]
+    assert sorted(extras["tensorflow"] + extras["atari"]) == sorted(entry.replace("-cpu", "") for entry in optional)
+    floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + optional)
     oldest, pins = (dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE))
                     for name in ("constraints-oldest.txt", "constraints.txt"))
     assert floors == oldest
