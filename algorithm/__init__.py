@@ -74,10 +74,9 @@ def fill_config(args: Any) -> Config:
     if isinstance(getattr(args, "env", None), str):
         given["env"] = args.env                         # a default of IRCR depends on it
     chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    basis = chosen.get("basis_alg") if chosen["alg"] in DECOMPOSITIONS else chosen["alg"]
-    if basis == "dqn" and given["optimizer"] is not None:               # whose defaults depend on it
-        chosen["optimizer"] = coerce("optimizer", given["optimizer"])
     reads = algorithm_defaults(chosen)
+    if "optimizer" in reads and given["optimizer"] is not None:         # on which DQN's other defaults depend
+        reads = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
     config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
     config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
     config.acts_dims = _dims(args, "acts_dims")

@@ -114,8 +114,9 @@ def check_steps(steps: dict[str, Array], obs_dims: tuple[int, ...], acts: tuple[
         ValueError: a last dimension is wrong, the leading ones differ, or the numbers are of another kind.
     """
     discrete = isinstance(acts, Indices)
-    kinds = {"acts": dict(kinds="iu", dtype=torch.int64)} if discrete else {}
-    checked = {name: to_tensor(name, value, device, **kinds.get(name, {})) for name, value in steps.items()}
+    shapes = dict.fromkeys(("obs", "obs_next"), observations("B", *obs_dims)) | {"acts": acts}
+    checked = {name: to_tensor(name, value, device, getattr(shapes[name], "kinds", "f"),
+                               getattr(shapes[name], "dtype", torch.float32)) for name, value in steps.items()}
     leading = checked["obs"].shape[:max(checked["obs"].ndim - len(obs_dims), 0)]
     for name, sizes in (("obs", obs_dims), ("acts", acts[1:]), ("obs_next", obs_dims)):
         if checked[name].shape != (*leading, *sizes):
@@ -144,11 +145,10 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
             kind, got = value.dtype.kind, str(value.dtype)
         except (TypeError, ValueError, RuntimeError):   # rows of different lengths, lists of tensors with gradients
             kind, got = "O", "object"
-    if kind not in kinds:
-        raise ValueError(f"{name}: got dtype {got}, wants {str(dtype).removeprefix('torch.')}")
+    if kind not in kinds or (kind == "u" and kinds in ("u", "fu") and got != "uint8"):
+        wants = "float32 or uint8" if kinds == "fu" else str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name}: got dtype {got}, wants {wants}")
     if kinds == "fu" and kind == "u":
-        if got != "uint8":
-            raise ValueError(f"{name}: got dtype {got}, wants float32 or uint8")
         return to_tensor(name, value, device, "u", torch.uint8).to(dtype) / 255
     if isinstance(value, Tensor):
         return value.detach().to(device, dtype)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.atari import game_id, make_atari
-from envs.wrappers import ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
+from envs.wrappers import CheckFrames, ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
 from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
 
 __all__ = ["EnvName", "is_image", "make_env", "resolve_env"]
@@ -68,6 +68,8 @@ def make_env(config: Config) -> gym.Env:
     _check_spaces(config, env)
     if not is_image(env.observation_space):
         env = FlatObservation(env)
+    elif not is_atari(config.env):
+        env = CheckFrames(env, config.env)
     if not config.discrete:
         env = ScaleAction(env)
     env = TrueReward(env)

@@ -6,6 +6,7 @@ life, no fire at the start; greyscale by OpenCV, then the area-weighted resize.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import gymnasium as gym
@@ -32,12 +33,15 @@ def make_atari(config: Config) -> gym.Env:
         ConfigError: there is no such game, or ale-py or OpenCV is missing.
     """
     ale_py, _ = import_atari()
+    name = game_id(config.env)
     gym.register_envs(ale_py)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)         # it greets on standard error
     sticky = STICKY if config.sticky else 0.0
     try:
         # No limits of its own: `test_timesteps` is the only one.
-        game = gym.make(game_id(config.env), frameskip=FRAME_SKIP, repeat_action_probability=sticky,
+        if not re.fullmatch(r"ALE/\w+-v\d+", name):
+            raise gym.error.NameNotFound            # Gymnasium would import what stands before a colon
+        game = gym.make(name, frameskip=FRAME_SKIP, repeat_action_probability=sticky,
                         max_num_frames_per_episode=0, max_episode_steps=-1, disable_env_checker=True)
     except gym.error.Error:
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]

@@ -6,6 +6,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
+from utils.config import ConfigError
+
 
 class FlatObservation(gym.ObservationWrapper):
     """Observations of any shape and number type as float32 vectors."""
@@ -18,6 +20,31 @@ class FlatObservation(gym.ObservationWrapper):
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         return np.array(observation, np.float32).reshape(-1)        # a copy: some environments write into theirs
+
+
+class CheckFrames(gym.Wrapper):
+    """Pictures (H, W, C) must be the last C frames, the newest last: replay keeps each frame once.
+
+    Raises:
+        ConfigError: they are not; their channels may be colours.
+    """
+
+    def __init__(self, env: gym.Env, name: str):
+        super().__init__(env)
+        self.name = name
+
+    def reset(self, **kwargs):
+        self.last, info = self.env.reset(**kwargs)
+        self.last = self.last.copy()
+        return self.last, info
+
+    def step(self, action):
+        obs, *rest = self.env.step(action)
+        if not np.array_equal(obs[..., :-1], self.last[..., 1:]):
+            raise ConfigError(f"env: {self.name!r} shows pictures {obs.shape} whose channels are not its last frames, "
+                              "wants grey frames stacked along the last axis, the newest last")
+        self.last = obs.copy()                              # some environments draw into theirs
+        return self.last, *rest
 
 
 class ScaleAction(gym.ActionWrapper):

@@ -179,14 +179,14 @@ def test_a_flag_that_would_not_be_read_is_refused(flag, env, belongs, capsys):
 # Pixels ---------------------------------------------------------------------------------------------------------
 
 GOLDEN = {
-    "Assault": "?",
-    "Pong": "?",
+    "Assault": "5b206f75f3f4478c1030279a3e1260dd30d03e8fc3d15719813191428111e7bc",
+    "Pong": "187a93659e11896344ac797997d22c1b0cf6db4832d7edd47c02921de217d092",
 }
 
 
 @pytest.mark.parametrize("game", GOLDEN)
 def test_the_frames_of_a_game_are_these(game):
-    """The hash over 120 observations; made with ale-py 0.12.1 and opencv-python-headless 5.0.0.93."""
+    """The hash over the first observation and 120 more; ale-py 0.10.2 with OpenCV 4.10 gives the same as 0.12.1 with 5.0."""
     told = hashlib.sha256()
     for obs, *_ in play(make(game, noop=0), 120):
         told.update(np.ascontiguousarray(obs))
@@ -290,12 +290,12 @@ def noops(env: gym.Env, resets: int, seed: int | None = 0) -> list[int]:
 
 
 def test_the_number_of_no_ops_is_random_from_1_to_noop_and_follows_from_the_seed():
-    first, again, other = (noops(make(noop=3), 40, seed) for seed in (0, 0, 1))
+    first, again, other = (noops(make(noop=3), 25, seed) for seed in (0, 0, 1))
     assert set(first) == {1, 2, 3}
     assert first == again != other
     env = make(noop=3)
-    assert noops(env, 40) == noops(env, 40) == first
-    assert max(first.count(n) for n in (1, 2, 3)) < 25
+    assert noops(env, 25) == noops(env, 25) == first
+    assert max(first.count(n) for n in (1, 2, 3)) < 18
 
 
 def test_there_are_none_with_noop_0():

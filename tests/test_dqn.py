@@ -308,6 +308,24 @@ def test_step_divides_by_255_what_a_batch_holds_divided_already(alg, basis, dims
     assert acts.tolist() == q.argmax(1).tolist() != undivided.argmax(1).tolist()
 
 
+def test_another_obs_scale_takes_the_place_of_255():
+    """A run on vectors, whose replay holds them as they come, sets 1."""
+    agent, obs = make(obs_scale=1.0), make_batch()["obs"]
+    with torch.no_grad():
+        torch.testing.assert_close(agent.step(obs.numpy(), test_info=True)[1]["Q_average"], agent.value(obs).amax(1))
+
+
+def test_pixels_in_a_batch_may_be_bytes_which_are_divided_by_255():
+    agent, twin = (make("rrd", "dqn", obs_dims=IMAGE, obs_normalization=True) for _ in range(2))
+    pixels = {name: (100 * value.abs()).clamp(0, 255).byte() for name, value in make_batch(dims=IMAGE).items()
+              if name.endswith(("obs", "obs_next"))}
+    for one, convert in ((agent, lambda x: x.numpy()), (twin, lambda x: x.float() / 255)):
+        batch = make_batch(dims=IMAGE) | {name: convert(value) for name, value in pixels.items()}
+        one.normalizer_update(batch)
+        one.train(batch)
+    assert_unchanged(twin, parameters(agent))
+
+
 def test_the_normaliser_sees_observations_as_a_batch_holds_them():
     agent, batch = make(obs_normalization=True), make_batch()
     agent.normalizer_update(batch)
@@ -348,6 +366,13 @@ def favour(agent, action: int) -> None:
 def random_share(acts: np.ndarray) -> tuple[float, float]:
     """The shares of actions 1 and 2 where 0 is the greedy one."""
     return float((acts == 1).mean()), float((acts == 2).mean())
+
+
+@each_agent
+def test_epsilon_is_among_the_metrics_of_exploring(alg, basis):
+    agent = make(alg, basis, eps_l=0.75)
+    assert agent.explore_metrics() == {"Epsilon": 0.75}
+    assert agent.explore_info == ("Epsilon",)
 
 
 @each_agent
@@ -499,6 +524,13 @@ def test_a_checkpoint_of_other_networks_or_optimisers_is_refused(changes):
     assert_unchanged(agent, before)
 
 
+def test_a_checkpoint_of_another_scale_of_observations_is_refused():
+    """A policy that learned on vectors as they come would see the 255th part of them."""
+    make(obs_scale=1.0).save_model("model")
+    with pytest.raises(CheckpointError, match=r"^model: obs_scale: got '1.0', wants '255.0'"):
+        make().load_model("model")
+
+
 # Loops --------------------------------------------------------------------------------------------------------------
 
 @each_agent
@@ -636,6 +668,13 @@ def test_rewards_are_predicted_for_any_leading_dimensions(dims):
     torch.testing.assert_close(single, whole[0, 0])
 
 
+def test_rewards_are_predicted_of_pixels_as_a_batch_holds_them():
+    agent, batch = make("rrd", "dqn", obs_dims=IMAGE), make_batch(dims=IMAGE)
+    obs, obs_next = ((100 * batch[name].abs()).clamp(0, 255).byte() for name in ("obs", "obs_next"))
+    expected = agent.predict_reward(obs / 255, batch["acts"], obs_next / 255)
+    torch.testing.assert_close(agent.predict_reward(obs.numpy(), batch["acts"], obs_next), expected)
+
+
 @pytest.mark.parametrize(("name", "spoil"), [
     ("obs", lambda x: x[..., :-1]), ("obs_next", lambda x: x[..., :-1]), ("obs_next", lambda x: x[:-1]),
     ("obs", lambda x: x.long()), ("acts", lambda x: x[:-1]), ("acts", lambda x: x[:, None]),
@@ -687,6 +726,15 @@ def test_the_other_optimisers_settings_are_refused_on_the_command_line_and_not_r
                                    {"Adam_eps": 0.5}, {"eps_decay": 7, "double": True}], ids=str)
 def test_a_given_setting_wins_over_its_default(given):
     config = make(**given).config
+    assert {name: getattr(config, name) for name in given} == given
+
+
+@pytest.mark.parametrize("alg", ["rrd", "ircr"])
+def test_settings_of_the_optimiser_are_read_where_dqn_is_the_basis_by_default(alg):
+    """As it is for games."""
+    given = {"optimizer": "rmsprop", "RMSProp_eps": 0.5, "RMSProp_decay": 0.25}
+    config = make(alg, env="Assault", obs_dims=IMAGE, **given).config
+    assert config.basis_alg == "dqn"
     assert {name: getattr(config, name) for name in given} == given
 
 

@@ -458,6 +458,18 @@ def test_saving_leaves_a_checkpoint_and_nothing_else():
         sac().save_model("nowhere/model.ckpt")
 
 
+def test_a_failed_write_keeps_the_old_checkpoint_and_leaves_no_other_file(monkeypatch):
+    sac().save_model("model.ckpt")
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        make("sac", seed=1).save_model("model.ckpt")
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+
+
 def test_loading_a_subset_changes_only_that():
     agent = make("rrd", "sac")
     before = everything(agent)
@@ -467,6 +479,16 @@ def test_loading_a_subset_changes_only_that():
     assert {name for name in after if not np.array_equal(after[name], before[name])} == set(new)
     for name, value in new.items():
         np.testing.assert_array_equal(after[name], value)
+
+
+@pytest.mark.parametrize("power", [0.3, -1.0, np.nan, 2.0])
+def test_powers_that_no_number_of_steps_gives_are_refused_and_change_nothing(power):
+    agent, last = make("sac"), "beta2_power_2"                  # the critics'
+    wrong, before = {"main/policy/net/pi/bias": np.ones(2 * A), last: np.float32(power)}, everything(agent)
+    assert "wants a power of 0.999" in complaint(agent.load_tf_variables, wrong)
+    assert_same(everything(agent), before)
+    tf_checkpoint.write_checkpoint("model.ckpt", before | wrong)
+    assert_refused(agent, "model.ckpt", "wants a power of 0.999")
 
 
 @pytest.mark.parametrize("variables", [

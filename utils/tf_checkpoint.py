@@ -324,7 +324,7 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     settings = {"obs_normalization": any(name.startswith("nets.normalizer.") for name in names),
                 "dueling": "nets.main.value.q_base.weight" in names,
                 "optimizer": "rmsprop" if any(name.endswith(".square_avg") for name in names) else "adam",
-                "alpha_lr": None if "opt.alpha.t" in names else 0}
+                "alpha_lr": None if "opt.alpha.t" in names else 0, "obs_scale": stored.get("obs_scale")}
     agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
     agent.load_model(args.checkpoint)
     arrays = agent.tf_variables(optimizer=True)

@@ -6,7 +6,7 @@ Short and obvious before fast. A subclass builds `networks` and `optimizers` and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +204,9 @@ class Base:
         Raises:
             ValueError: an unknown name, or a wrong shape or dtype; nothing was changed.
         """
-        own = self.all_variables()
+        own, updates = self.all_variables(), self._updates_of(variables)
         load_variables({name: own[name] for name in variables if name in own}, variables, own)
-        self._count_updates()
+        self.updates = updates
 
     def save_model(self, path: str | Path) -> None:
         """Write `all_variables` as a checkpoint with the prefix `path`, as the original did."""
@@ -220,12 +220,23 @@ class Base:
         """
         arrays = read_checkpoint(path)
         try:
+            updates = self._updates_of(arrays)
             load_variables(self.all_variables(), arrays)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
-        self._count_updates()
+        self.updates = updates
 
-    def _count_updates(self) -> None:
-        """The critics' Adam knows how many there were; RMSProp does not."""
-        if power := self.optimizers["critic"].powers.get("beta2_power"):
-            self.updates = count_of(0.999, float(power))
+    def _updates_of(self, arrays: Mapping[str, np.ndarray]) -> int:
+        """How many updates the power of the critics' Adam tells; RMSProp knows of none.
+
+        Raises:
+            ValueError: it is no power.
+        """
+        power = self.optimizers["critic"].powers.get("beta2_power")
+        name = next((name for name, variable in self.all_variables().items() if variable is power), None)
+        if name not in arrays or np.shape(arrays[name]):            # another shape is refused with the others
+            return self.updates
+        try:
+            return count_of(0.999, float(arrays[name]))
+        except ValueError as error:
+            raise ValueError(f"variables[{name!r}]: {error}") from None

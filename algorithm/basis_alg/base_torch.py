@@ -269,8 +269,9 @@ class Agent:
     def identity(self) -> dict[str, str]:
         """What must agree between a checkpoint and the agent that loads it."""
         alg, basis = self.config.alg, self.config.basis_alg
+        scale = {"obs_scale": str(float(self.config.obs_scale))} if self.config.discrete else {}
         return {"alg": alg, "basis_alg": basis or alg,
-                "obs_dims": str(self.obs_dims), "acts_dims": f"({self.act_dim},)"}
+                "obs_dims": str(self.obs_dims), "acts_dims": f"({self.act_dim},)", **scale}
 
     def tf_variables(self, optimizer: bool = False) -> dict[str, np.ndarray]:
         """Every variable by the original's name and layout; float32 copies. See `algorithm.tf_names`.
