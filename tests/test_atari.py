@@ -186,7 +186,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("game", GOLDEN)
 def test_the_frames_of_a_game_are_these(game):
-    """The hash over the first observation and 120 more; ale-py 0.10.2 with OpenCV 4.10 gives the same as 0.12.1 with 5.0."""
+    """Of the first observation and 120 more; ale-py 0.10.2 with OpenCV 4.10 gives the same as 0.12.1 with 5.0."""
     told = hashlib.sha256()
     for obs, *_ in play(make(game, noop=0), 120):
         told.update(np.ascontiguousarray(obs))

@@ -74,7 +74,7 @@ def read_checkpoint(path: str | Path) -> Arrays:
     """
     from utils.checkpoint import CheckpointError
     tensorflow = import_tensorflow()
-    prefix = _prefix(str(path))
+    plain = prefix = _prefix(str(path))
     try:
         with _plain_name(prefix) as plain:
             reader = tensorflow.train.load_checkpoint(plain)
@@ -86,7 +86,8 @@ def read_checkpoint(path: str | Path) -> Arrays:
     except CheckpointError:
         raise
     except Exception as error:                          # what a damaged file makes TensorFlow raise is anything
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({_one_line(error)})") from None
+        reason = _one_line(error).replace(plain, prefix)
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from None
 
 
 @contextlib.contextmanager
@@ -325,7 +326,10 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
                 "dueling": "nets.main.value.q_base.weight" in names,
                 "optimizer": "rmsprop" if any(name.endswith(".square_avg") for name in names) else "adam",
                 "alpha_lr": None if "opt.alpha.t" in names else 0, "obs_scale": stored.get("obs_scale")}
-    agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
+    try:
+        agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
+    except (RuntimeError, MemoryError):                 # PyTorch's word for no memory; the sizes have no checksum
+        raise ValueError(f"checkpoint: got sizes {dims}, for which there is no memory") from None
     agent.load_model(args.checkpoint)
     arrays = agent.tf_variables(optimizer=True)
     target.parent.mkdir(parents=True, exist_ok=True)
