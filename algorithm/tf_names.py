@@ -3,7 +3,7 @@
 The tree of modules bears the original's scopes. Dense kernels are [in, out] there, convolutions [height, width, in,
 out]. Adam keeps `<variable>/Adam` and `<variable>/Adam_1` (m and v), and for each optimiser `beta1_power` and
 `beta2_power`, b^(t + 1) after t steps, numbered in the order of creation; RMSProp keeps `<variable>/RMSProp` (the mean
-square) and `<variable>/RMSProp_1` (a momentum, always 0 in the original).
+square) and `<variable>/RMSProp_1` (the last step, which a momentum of 0 never reads; zeros here).
 """
 
 from __future__ import annotations
@@ -117,6 +117,9 @@ def _powers(beta: float) -> np.ndarray:
     count = int(np.log(np.finfo(np.float32).tiny) / np.log(beta)) + 10
     powers = np.multiply.accumulate(np.full(count, beta, np.float32))
     return powers[powers >= np.finfo(np.float32).tiny]
+
+
+LAST_COUNT = len(_powers(0.999))        # from so many steps on, 0.999^(t + 1) is 0 in float32, and t is unknown
 
 
 def power(beta: float, count: int) -> np.ndarray:

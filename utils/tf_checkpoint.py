@@ -92,7 +92,7 @@ def read_checkpoint(path: str | Path) -> Arrays:
 
 @contextlib.contextmanager
 def _plain_name(prefix: str) -> Iterator[str]:
-    """The same checkpoint under a name without *, ? and [, which TensorFlow takes for a pattern."""
+    """The same checkpoint under a name without [ and backslashes, which TensorFlow takes for a pattern."""
     with tempfile.TemporaryDirectory() as folder:
         plain = os.path.join(folder, "model")
         for part in PARTS[:2]:
@@ -150,7 +150,8 @@ def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kno
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(getattr(error, "message", None) or error).split())[:300]
+    text = " ".join(str(getattr(error, "message", None) or error).split())
+    return re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\]", "", text)[:300]         # the names of TensorFlow's own nodes
 
 
 # Coming over --------------------------------------------------------------------------------------------------------
@@ -168,6 +169,8 @@ def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
     settings = infer_settings(arrays, alg, basis_alg)
     agent = create_agent(Namespace(use_pytorch=True, device="cpu", **settings))
     check_same(arrays, agent.tf_variables(optimizer=True), "checkpoint")
+    if wrong := [f"{name}: got dtype {array.dtype}" for name, array in arrays.items() if array.dtype != np.float32]:
+        raise ValueError(f"checkpoint: {'; '.join(wrong[:8])}; wants float32")
     agent.load_tf_variables(arrays)
     return agent
 
@@ -233,6 +236,9 @@ def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
         return settings | {"obs_dims": (_size(arrays, "main/value/net/q_dense1/kernel", 0),),
                            "acts_dims": _size(arrays, "main/value/net/q/kernel", 1)}
     # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
+    if (features := _size(arrays, "main/value/net/q_dense_act/kernel", 0)) != 7744:
+        raise ValueError(f"checkpoint: got {features} features of images, wants 7744: it does not tell height and "
+                         "width, and those of 84 x 84 are all that come over")
     return settings | {"obs_dims": (84, 84, _size(arrays, "main/value/net/q_conv1/kernel", 2)),
                        "acts_dims": _size(arrays, "main/value/net/q_act/kernel", 1)}
 
@@ -245,6 +251,8 @@ _SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for anything wrong with what was given."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")       # a path may hold what the terminal cannot show
     try:
         args = _parse(argv)
         target = _target(args)
@@ -309,7 +317,7 @@ def _from_tensorflow(args: Namespace, target: Path) -> None:
     _report(arrays, agent)
     settings = ", ".join(f"{name}={value!r}" for name, value in
                          infer_settings(arrays, args.alg, args.basis_alg).items())
-    print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}\n"
+    print(f"\n{len(arrays)} variables, {_so_far(agent)} updates so far: {target}\n"
           f"agent = create_agent(argparse.Namespace({settings}))\nagent.load_model({str(target)!r})")
 
 
@@ -318,6 +326,8 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     from utils.checkpoint import read_checkpoint as read_pytorch
     from utils.checkpoint import read_identity
     import_tensorflow()                                 # before anything else is done
+    from utils.tf_utils import start
+    start("cpu")
     identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if args.alg in DECOMPOSITIONS else args.alg)}
     names = set(read_pytorch(args.checkpoint, identity))
     stored = read_identity(args.checkpoint)
@@ -335,7 +345,18 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_checkpoint(target, arrays)
     _report(arrays, agent)
-    print(f"\n{len(arrays)} variables, {agent.updates} updates so far: {target}")
+    print(f"\n{len(arrays)} variables, {_so_far(agent)} updates so far: {target}")
+    if float(stored.get("obs_scale", 255)) != 255:
+        print(f"note: it does not keep obs_scale={stored['obs_scale']}, by which this agent divides observations; the "
+              "original divides them by 255")
+
+
+def _so_far(agent) -> str:
+    """The number of updates, as far as it is known."""
+    from algorithm.tf_names import LAST_COUNT, places
+    if "opt.critic.t" not in places(agent).values():
+        return "an unknown number of"                   # RMSProp does not count
+    return f"{'at least ' * (agent.updates >= LAST_COUNT)}{agent.updates}"
 
 
 def _sizes(text: str, name: str) -> tuple[int, ...]:
@@ -351,7 +372,7 @@ def _report(arrays: Arrays, agent) -> None:
     width, place = max(map(len, arrays)), places(agent)
     for name, array in sorted(arrays.items()):
         shape = "x".join(map(str, array.shape)) or "scalar"
-        print(f"{name:{width}}  {shape:>12}  {place.get(name, '- (a momentum, always 0)')}")
+        print(f"{name:{width}}  {shape:>12}  {place.get(name, '- (the last step, which nothing reads)')}")
 
 
 if __name__ == "__main__":

@@ -234,7 +234,8 @@ class Base:
         """
         power = self.optimizers["critic"].powers.get("beta2_power")
         name = next((name for name, variable in self.all_variables().items() if variable is power), None)
-        if name not in arrays or np.shape(arrays[name]):            # another shape is refused with the others
+        # Another shape or kind is refused with the others.
+        if name not in arrays or np.shape(arrays[name]) or np.asarray(arrays[name]).dtype.kind not in "fiu":
             return self.updates
         try:
             return count_of(0.999, float(arrays[name]))
