@@ -15,6 +15,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from runs import run
 
+import algorithm
 import train
 from envs import make_env, resolve_env
 from envs.atari import FrameStack
@@ -443,6 +444,14 @@ def _tidy():
     shutil.rmtree("outputs")
 
 
+@pytest.fixture
+def built(monkeypatch):
+    """The agents that runs build."""
+    agents, create = [], algorithm.create_agent
+    monkeypatch.setattr(algorithm, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
+    return agents
+
+
 def assert_same_run(first, second):
     assert first.untimed() == second.untimed()
     ours, theirs = first.tensors(), second.tensors()
@@ -462,7 +471,7 @@ def assert_record_of(done, alg: str):
 
 @pytest.mark.parametrize("alg", ALGS)
 @pytest.mark.usefixtures("_tidy")
-def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, capsys):
+def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, built, capsys):
     first = run(*ALGS[alg], *TINY, f"--tag={alg.upper()} Assault", "--env=Assault", "--sticky", "--test_eps=0.3")
     told = capsys.readouterr()
     assert "84x84x4 observations, 7 actions" in told.out
@@ -470,15 +479,17 @@ def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, capsys
     assert first.directory.name.startswith(f"{alg.upper()}_Assault-{alg}-Assault_")
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("ALE/Assault-v5", [84, 84, 4])
     assert_record_of(first, alg)
+    assert built[0].config.obs_scale == 255                 # pixels are divided when it acts, too
     assert_same_run(first, run("--config", str(first.directory / "config.json")))
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_a_run_on_cartpole_leaves_its_record_and_the_same_seed_the_same(alg):
+def test_a_run_on_cartpole_leaves_its_record_and_the_same_seed_the_same(alg, built):
     options = [*ALGS[alg], *TINY, "--env=CartPole-v1"]
     first, second, other = (run(*options, f"--seed={seed}") for seed in (1, 1, 2))
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("CartPole-v1", [4])
     assert_record_of(first, alg)
+    assert built[0].config.obs_scale == 1
     assert_same_run(first, second)
     assert first.untimed() != other.untimed()
 

@@ -255,3 +255,18 @@ def test_two_environments_of_one_configuration_share_no_state():
     other.reset(seed=4)
     other.step(np.ones(1, np.float32))
     np.testing.assert_array_equal(env.unwrapped.state, state)
+
+
+# The catch game of the benchmarks -------------------------------------------------------------------------------
+
+def test_who_follows_the_ball_catches_all_ten_and_is_told_so_at_the_end():
+    env = make("benchmarks.catch:Catch-v0", alg="dqn")
+    obs, _ = env.reset(seed=0)
+    paid, over = [], False
+    while not over:
+        picture = obs[6::12, 6::12, 0]                              # one pixel of each of 7 x 7 cells
+        ball = int(np.argwhere(picture == 255)[0, 1])
+        paddle = int(np.argwhere(picture[-1] == 128)[0, 0]) if 128 in picture[-1] else ball
+        obs, reward, terminated, truncated, _ = env.step(1 + np.sign(ball - paddle))
+        paid, over = [*paid, reward], terminated or truncated
+    assert (len(paid), sum(paid), paid[-1], terminated) == (60, 10, 10, True)
