@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
+from utils.tf_checkpoint import import_tensorflow
 
 ALGORITHMS = [(alg, basis) for basis in ("ddpg", "td3", "sac", "dqn") for alg in (basis, "rrd")]
 
@@ -25,11 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="rounds, of which the median counts (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a round (default: 0.5)")
+    parser.add_argument("--threads", type=int, help="threads of both (default: their own choice, all cores)")
     args = parser.parse_args()
-    import tensorflow as tf
     import torch
-
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; tensorflow {tf.__version__}")
+    tf = import_tensorflow()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+        tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(args.threads)
+    print(f"torch {torch.__version__}, tensorflow {tf.__version__}, {torch.get_num_threads()} threads each")
     print(f"{'':10} {'PyTorch /s':>12} {'TensorFlow /s':>14} {'ratio':>7}")
     for alg, basis in ALGORITHMS:
         batch = random_batch(basis == "dqn")

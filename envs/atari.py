@@ -19,6 +19,7 @@ SIDE = 84
 FRAME_SKIP = 4
 STICKY = 0.25           # the chance to repeat the last action instead, under --sticky
 NOOP = 0
+TRIES = 100             # to start an episode that outlives its no-ops
 
 
 def game_id(name: str) -> str:
@@ -44,9 +45,9 @@ def make_atari(config: Config) -> gym.Env:
         game = gym.make(name, frameskip=FRAME_SKIP, repeat_action_probability=sticky,
                         max_num_frames_per_episode=0, max_episode_steps=-1, disable_env_checker=True)
     except gym.error.Error:
+        wants = ", wants a game such as Assault or ALE/Assault-v5"
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]
-        raise ConfigError(f"env: got {config.env!r}{did_you_mean(config.env, games) or ', wants a game'}, such as "
-                          "Assault or ALE/Assault-v5") from None
+        raise ConfigError(f"env: got {config.env!r}{did_you_mean(config.env, games) or wants}") from None
     env = FrameStack(GreyFrame(game), config.frames, config.noop)
     return gym.wrappers.TimeLimit(env, config.test_timesteps)
 
@@ -90,13 +91,23 @@ class FrameStack(gym.Wrapper):
         if seed is not None:
             self.random = np.random.default_rng(seed)
         frame, info = self.env.reset(seed=seed, options=options)
-        self.stack.extend([frame] * self.stack.maxlen)
-        for _ in range(self.random.integers(1, self.noop + 1) if self.noop else 0):
+        for _ in range(TRIES):
+            self.stack.extend([frame] * self.stack.maxlen)
+            count = self.random.integers(1, self.noop + 1) if self.noop else 0
+            info, over = self._wait(count, info)
+            if not over:
+                return self._observation(), info
+            frame, info = self.env.reset(options=options)
+        raise ConfigError(f"noop: got {self.noop}, but the game ends during so many, wants fewer")
+
+    def _wait(self, steps: int, info: dict) -> tuple[dict, bool]:
+        """Do nothing for so many steps; the last `info`, and whether the game is over."""
+        for _ in range(steps):
             frame, _, terminated, truncated, info = self.env.step(NOOP)
             self.stack.append(frame)
             if terminated or truncated:
-                return self.reset(options=options)
-        return self._observation(), info
+                return info, True
+        return info, False
 
     def step(self, action: int):
         frame, reward, terminated, truncated, info = self.env.step(action)
@@ -104,4 +115,6 @@ class FrameStack(gym.Wrapper):
         return self._observation(), reward, terminated, truncated, info
 
     def _observation(self) -> np.ndarray:
-        return np.stack(self.stack, axis=-1)
+        """(H, W, frames), a view of (frames, H, W): quick to make, and what convolutions want."""
+        height, width, frames = self.observation_space.shape
+        return np.concatenate(self.stack).reshape(frames, height, width).transpose(1, 2, 0)

@@ -20,7 +20,8 @@ import torch
 from utils.config import Config, ConfigError
 from utils.logger import Logger
 
-PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")
+PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
+            "tensorboardX", "rich")
 
 
 class Run:

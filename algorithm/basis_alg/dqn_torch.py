@@ -126,13 +126,17 @@ class DQN(Agent):
         share epsilon.
         """
         rows, single = check_observations(obs, self.obs_dims, self.device)
-        acts = self._explore(rows) if explore else self._greedy(rows)
-        action = int(acts[0]) if single else acts.numpy()
-        return (action, self.step_metrics(rows, single)) if test_info else action
+        if not test_info:
+            acts = self._explore(rows) if explore else self._values(rows).argmax(1).cpu()
+            return int(acts[0]) if single else acts.numpy()
+        values = self._values(rows)                     # once for the action and for the metrics
+        acts = self._explore(rows) if explore else values.argmax(1).cpu()
+        average = values.amax(1)
+        return int(acts[0]) if single else acts.numpy(), {"Q_average": average[0] if single else average}
 
-    def _greedy(self, rows: Tensor) -> Tensor:
-        """(N, O) raw observations -> the best actions (N,), on the CPU."""
-        return self.value(self.normalize(rows / self.config.obs_scale)).argmax(1).cpu()
+    def _values(self, rows: Tensor) -> Tensor:
+        """(N, O) raw observations -> the value of each action, (N, A)."""
+        return self.value(self.normalize(rows / self.config.obs_scale))
 
     def _explore(self, rows: Tensor) -> Tensor:
         """Random actions for all of the first `warmup` steps, and later for a share epsilon, (N,), on the CPU."""
@@ -141,8 +145,4 @@ class DQN(Agent):
         choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator).cpu()
         random = (chances <= self.epsilon) | (self.counters["steps"] < self.config.warmup)
         self.counters["steps"] += count
-        return choices if random.all() else torch.where(random, choices, self._greedy(rows))
-
-    def evaluate_step(self, obs: Tensor) -> Info:
-        """Q_average = max_a Q(s, a), of raw observations."""
-        return {"Q_average": self.value(self.normalize(obs / self.config.obs_scale)).amax(1)}
+        return choices if random.all() else torch.where(random, choices, self._values(rows).argmax(1).cpu())

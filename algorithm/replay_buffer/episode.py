@@ -11,7 +11,7 @@ class OpenEpisode:
     def __init__(self, obs: np.ndarray):
         """obs: the first observation, a vector (O,) or a stack of frames (H, W, C)."""
         self.images = obs.ndim == 3
-        self.seen = [obs[..., i].copy() for i in range(obs.shape[-1])] if self.images else [obs]
+        self.seen = [obs[..., i].copy() for i in range(obs.shape[-1])] if self.images else [np.array(obs)]
         self.steps: list[tuple] = []
 
     def __len__(self) -> int:
@@ -19,7 +19,7 @@ class OpenEpisode:
 
     def add(self, action: np.ndarray | int, reward: float, done: bool, obs_next: np.ndarray) -> None:
         """One step. At a time limit the episode is over, but the value of its last state is not 0: `done` is False."""
-        self.seen.append(obs_next[..., -1].copy() if self.images else obs_next)
+        self.seen.append(obs_next[..., -1].copy() if self.images else np.array(obs_next))
         self.steps.append((action, reward, done))
 
     def columns(self) -> dict[str, np.ndarray]:

@@ -90,12 +90,12 @@ class FrameStorage:
 
     @property
     def bytes_needed(self) -> int:
-        return self.size * self.height * self.width + self.capacity * (4 + 2 + 4 + 1)
+        return self.size * self.height * self.width + self.capacity * (4 + 4 + 4 + 1)
 
     def allocate(self) -> None:
         self.frames = torch.empty(self.size, self.height * self.width, dtype=torch.uint8, device=self.device)
         self.frame_of = torch.empty(self.capacity, dtype=torch.int32, device=self.device)    # its stack's first frame
-        self.acts = torch.empty(self.capacity, dtype=torch.int16, device=self.device)
+        self.acts = torch.empty(self.capacity, dtype=torch.int32, device=self.device)
         self.rews = torch.empty(self.capacity, 1, device=self.device)
         self.done = torch.empty(self.capacity, 1, dtype=torch.bool, device=self.device)
 
@@ -113,6 +113,9 @@ class FrameStorage:
                 raise ValueError(f"episode['frames']: got {frames} frames, wants {length + self.stack}: the first "
                                  f"stack of {self.stack}, and one for each of {length} steps")
             return fields
+        if "obs" not in episode:
+            raise ValueError("episode['frames'], or stacks as 'obs' and 'obs_next': missing, wants frames "
+                             f"(T + {self.stack}, {self.height}, {self.width})")
         stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device)
         return fields | {"frames": self._unstack(stacks["obs"], stacks["obs_next"])}
 
@@ -134,7 +137,7 @@ class FrameStorage:
         self.frames[(start + torch.arange(len(frames), device=self.device)) % self.size] = frames.flatten(1)
         self.frame_of[rows] = ((start + torch.arange(len(rows), device=self.device)) % self.size).int()
         self.acts[rows], self.rews[rows], self.done[rows] = (
-            fields["acts"].short(), fields["rews"], fields["done"].bool())
+            fields["acts"].int(), fields["rews"], fields["done"].bool())
         self.held += len(frames)
 
     def forget(self, length: int) -> None:
