@@ -170,9 +170,5 @@ def _count(arrays: dict[str, np.ndarray], suffix: str, group: dict) -> int | Non
 
 def _set_count(agent, group: dict, count: int) -> None:
     group["t"] = count
-    for opt, other in agent.groups():
-        if other is group:
-            for parameter in group["params"]:
-                opt.state[parameter]["step"].fill_(count)
     if group["name"] == "critic":
         agent.counters["updates"] = count

@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-CELLS = 7               # columns, and rows: a ball falls for six steps, and the paddle is on the last row
-PIXELS = 12             # 7 x 12 = 84
+CELLS = 6               # columns, and rows: a ball falls for five steps, and the paddle is on the last row
+PIXELS = 14             # 6 x 14 = 84
 BALLS = 10
 
 

@@ -595,7 +595,8 @@ def test_bytes_needed_is_what_is_allocated(alg):
     storages = [value.untyped_storage() for value in (vars(buffer) | vars(buffer.storage)).values()
                 if isinstance(value, torch.Tensor)]
     allocated = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())     # views count once
-    assert allocated == buffer.bytes_needed < 20_000 * 7200
+    assert 0 <= allocated - buffer.bytes_needed < 100
+    assert buffer.bytes_needed < 20_000 * 7200
 
 
 def test_a_buffer_that_does_not_fit_is_refused_with_a_size_that_does(alg, monkeypatch, no_allocation):

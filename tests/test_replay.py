@@ -377,8 +377,9 @@ def test_a_million_steps_of_27_observations_and_8_actions_take_less_than_300_MB(
     storages = [value.untyped_storage() for value in (vars(buffer) | vars(buffer.storage)).values()
                 if isinstance(value, torch.Tensor)]
     allocated = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())     # views count once
-    best = 2 * 10 * 1000 * 260 if alg == "ircr" else 0              # ten episodes of test_timesteps, twice
-    assert allocated + best == buffer.bytes_needed < 300e6
+    best = 10 * 1000 * 256 if alg == "ircr" else 0      # ten episodes of test_timesteps, beside their joined copy
+    assert 0 <= allocated + best - buffer.bytes_needed < 100
+    assert buffer.bytes_needed < 300e6
 
 
 def test_a_buffer_that_does_not_fit_is_refused_with_a_size_that_does(alg, monkeypatch):

