@@ -22,6 +22,12 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        print("train.py: CUDA is out of memory; --buffer_device=cpu, or a smaller --batch_size, frees most",
+              file=sys.stderr)
+        return 1
     except OSError as error:                            # a full disk, a file that may not be written
         print(f"train.py: {error}", file=sys.stderr)
         return 1
@@ -34,6 +40,7 @@ def train(config) -> int:
     """Build the parts and run the learner."""
     from algorithm import check_backend, create_agent
     backend = check_backend()                           # before anything is built
+    from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
     from envs import is_image, make_env, resolve_env
     from learner import Evaluator, Learner
@@ -49,6 +56,7 @@ def train(config) -> int:
     config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
     config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
+    engine, why = create_engine(config, agent, buffer)
     name = resolve_env(config.env)
     facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": name.kwargs,
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
@@ -56,12 +64,13 @@ def train(config) -> int:
         sizes = "x".join(map(str, config.obs_dims))
         run.logger.say(f"env {name}: {sizes} observations, {config.acts_dims[0]} actions; "
                        f"replay of {config.buffer_size} steps, up to {human_bytes(buffer.bytes_needed)}; "
-                       f"{backend} on {config.device}; {config.run_length} steps; record in {run.directory}")
+                       f"{backend} on {config.device}; engine {engine.name} ({why}); {config.run_length} steps; "
+                       f"record in {run.directory}")
         if hint := crowded():
             run.logger.say(hint)
         if config.warmup >= config.run_length:
             run.logger.say(f"note: nothing is learned before warmup, {config.warmup} steps")
-        Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), run).learn()
+        Learner(config, env, engine, Evaluator(config, test_env, engine.actor), run).learn()
         run.logger.say(f"done; record in {run.directory}")
     return 0
 

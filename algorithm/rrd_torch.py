@@ -58,6 +58,7 @@ class RRD(Agent):
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape
         self.nets, self.counters = basis.nets, basis.counters
         self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
+        self.q_noise, self.pi_noise = basis.q_noise, basis.pi_noise
         self.step_info, self.explore_info = basis.step_info, basis.explore_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         if reward is None:
@@ -70,8 +71,8 @@ class RRD(Agent):
     def pi_spec(self) -> Spec:
         return self.basis.pi_spec()
 
-    def noise_spec(self) -> Spec:
-        return self.basis.noise_spec()
+    def draw_noise(self, rows: int) -> Tensor:
+        return self.basis.draw_noise(rows)
 
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         return self.basis.pi_loss(batch)
@@ -92,8 +93,8 @@ class RRD(Agent):
         basis = {name: shape for name, shape in self.basis.q_spec().items() if name != "rews"}
         return basis | sequence_spec(self.obs_dims, self.acts_shape, self.config.rrd_bias_correction)
 
-    def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
-        checked = super()._check(batch, spec)
+    def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+        checked = super().checked(batch, spec)
         if self.config.rrd_bias_correction:
             check_sequences(checked)
         return checked

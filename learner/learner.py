@@ -7,6 +7,7 @@ import time
 
 import gymnasium as gym
 
+from algorithm.engine import Engine
 from algorithm.replay_buffer.episode import OpenEpisode
 from learner.evaluator import Evaluator
 from utils.config import Config
@@ -16,9 +17,10 @@ from utils.seeding import stream_seed
 class Learner:
     """Gathers whole episodes into replay and trains the agent from it."""
 
-    def __init__(self, config: Config, env: gym.Env, agent, buffer, evaluator: Evaluator, run):
-        """`run` is the record of the run (`utils.run.Run`)."""
-        self.config, self.env, self.agent, self.buffer = config, env, agent, buffer
+    def __init__(self, config: Config, env: gym.Env, engine: Engine, evaluator: Evaluator, run):
+        """`engine` trains its agent from its replay; `run` is the record of the run (`utils.run.Run`)."""
+        self.config, self.env, self.engine = config, env, engine
+        self.agent, self.actor, self.buffer = engine.agent, engine.actor, engine.buffer
         self.evaluator, self.run = evaluator, run
         self.steps = self.episodes = 0
         self._reset(seed=stream_seed(config.seed, "env"))
@@ -41,14 +43,14 @@ class Learner:
             count = min(self.config.timesteps, until - self.steps)
             for _ in range(count):
                 self._step()
-            self.run.logger.add(self.agent.explore_metrics())
+            self.run.logger.add(self.actor.explore_metrics())
             if self.buffer.steps_stored >= max(self.config.warmup, 1):
                 # The last iteration may be cut short by total_timesteps, and its updates with it.
                 self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
             self.run.progress(self.steps)
 
     def _step(self) -> None:
-        action = self.agent.step(self.obs, explore=True)
+        action = self.actor.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
         self.open_episode.add(action, reward, terminated, obs_next)
         self.steps += 1
@@ -67,7 +69,4 @@ class Learner:
 
     def _train(self, updates: int) -> None:
         self.agent.normalizer_update(self.buffer.sample())
-        for _ in range(updates):
-            self.run.logger.add(self.agent.update(self.buffer.sample))
-            if self.agent.updates % self.config.train_target == 0:
-                self.agent.target_update()
+        self.run.logger.add_sums(self.engine.run(updates).items())

@@ -102,7 +102,7 @@ def test_huber_is_a_parabola_up_to_1_and_a_line_beyond_whose_slope_is_1():
     agent, errors = make(gamma=0.0), torch.tensor([0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 3.0, -3.0])[:, None]
     set_constant(agent.value.q, [0.0, 0.0, 0.0])
     acts = torch.tensor([0, 0, 1, 1, 2, 2, 0, 1])
-    loss, _ = agent.q_loss(agent._check(make_batch(rews=-errors, acts=acts), agent.q_spec()))
+    loss, _ = agent.q_loss(agent.checked(make_batch(rews=-errors, acts=acts), agent.q_spec()))
     assert float(loss.detach()) == pytest.approx(2 * (0.125 + 0.5 + 1.0 + 2.5) / 8)
     (pull,) = torch.autograd.grad(loss, [agent.value.q.bias])
     assert pull.tolist() == pytest.approx([1 / 8, -1 / 8, 0.0], abs=1e-7)       # 0.5 - 0.5 + 1; 1 - 1 - 1; 1 - 1
@@ -596,7 +596,7 @@ def test_ircr_over_dqn_is_dqn():
 def test_the_q_network_learns_from_the_predicted_reward_held_constant(dims):
     agent, twin, batch = make("rrd", "dqn", obs_dims=dims), make(obs_dims=dims), make_batch(dims=dims)
     rews = agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
-    loss, info = agent.q_loss(agent._check(batch, agent.q_spec()))
+    loss, info = agent.q_loss(agent.checked(batch, agent.q_spec()))
     gradients = torch.autograd.grad(loss - info["R_loss"], list(agent.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
     agent.train({name: value for name, value in batch.items() if name != "rews"})
@@ -648,7 +648,7 @@ def test_bias_correction_subtracts_the_variance_of_a_mean(dims):
     pred = agent.predict_reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).double().numpy()[..., 0]
     r_loss = np.mean((pred.mean(1) - batch["rrd_rews"].numpy()[:, 0]) ** 2)
     r_var = np.mean([1.0, 0.5, 0.0] * pred.var(1, ddof=1) / K)
-    loss, info = agent.reward_loss(agent._check(batch, agent.q_spec()))
+    loss, info = agent.reward_loss(agent.checked(batch, agent.q_spec()))
     assert float(info["R_loss"].detach()) == pytest.approx(r_loss, rel=1e-5)
     assert float(info["R_var"].detach()) == pytest.approx(r_var, rel=1e-5)
     assert float(loss.detach()) == pytest.approx(r_loss - r_var, rel=1e-5)

@@ -9,6 +9,7 @@ from agents import IDS, PAIRS
 from runs import SMALL, SMALL_RRD, run
 
 from algorithm import create_agent
+from algorithm.engine import Engine
 from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import Evaluator, Learner
@@ -25,6 +26,9 @@ class Record:
     def add(self, info):
         self.infos.append(dict(info))
 
+    def add_sums(self, sums):
+        self.infos.append({name: float(total) / count for name, total, count in sums})
+
     def progress(self, steps):
         self.steps = steps
 
@@ -40,7 +44,7 @@ def make_learner(**settings):
     env, test_env = make_env(config), make_env(config)
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
     agent, buffer = create_agent(config), create_buffer(config)
-    return Learner(config, env, agent, buffer, Evaluator(config, test_env, agent), Record())
+    return Learner(config, env, Engine(agent, buffer), Evaluator(config, test_env, agent), Record())
 
 
 def stored(learner) -> dict[str, np.ndarray]:

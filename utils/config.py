@@ -46,6 +46,13 @@ class Config:
     basis_alg: str | None = setting(None, "basis of rrd and ircr (default: sac)")
     seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
     device: str = setting("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)")
+    engine: str = setting("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
+                          "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto, which tells",
+                          choices=("auto", "eager", "manual", "compile", "cudagraph"))
+    precision: str = setting("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 is the "
+                             "original's numbers", choices=("fp32", "tf32", "bf16"))
+    buffer_device: str = setting("auto", "where the replay lies: cpu, cuda, cuda:1, ... or auto (where the agent is, "
+                                 "if it fits there)")
     total_timesteps: int | None = setting(
         None, "environment steps of the run (default: epochs * cycles * iterations * timesteps)", low=1)
     epochs: int = setting(3, "epochs; not read with --total_timesteps", low=1)
@@ -244,8 +251,8 @@ def coerce(name: str, value: Any) -> Any:
     limits = FIELDS[name].metadata
     if not _within(value, limits):
         raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, limits)}")
-    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
-        raise ConfigError(f"device: got {value!r}, wants cpu, cuda, cuda:N or auto")
+    if name in ("device", "buffer_device") and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise ConfigError(f"{name}: got {value!r}, wants cpu, cuda, cuda:N or auto")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,11 @@ class Logger:
         """Count one value for each name; an array of several elements counts as their mean."""
         for name, value in info.items():
             self.means[name].add(value)
+
+    def add_sums(self, sums: Iterable[tuple[str, torch.Tensor, int]]) -> None:
+        """Count many values for each name, given as (name, their sum, how many)."""
+        for name, total, count in sums:
+            self.means[name].add(total, count)
 
     def progress(self, steps: int) -> None:
         """Move the progress bar."""
@@ -93,12 +98,13 @@ class Mean:
     def __init__(self):
         self.total, self.count = 0.0, 0
 
-    def add(self, value: float | np.ndarray | torch.Tensor) -> None:
+    def add(self, value: float | np.ndarray | torch.Tensor, count: int = 1) -> None:
+        """One value, or the sum of `count` of them."""
         if isinstance(value, torch.Tensor):
             value = value.double() if value.ndim == 0 else value.double().mean()
         elif isinstance(value, np.ndarray):
             value = value.mean(dtype=np.float64)
-        self.total, self.count = self.total + value, self.count + 1
+        self.total, self.count = self.total + value, self.count + count
 
     def take(self) -> float | None:
         """The mean so far, None of nothing; starts anew."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -94,17 +93,9 @@ def get_vars(module: nn.Module, prefix: str = "") -> list[nn.Parameter]:
     return found
 
 
-@contextlib.contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """What is computed inside passes gradients through these parameters but not to them."""
-    parameters = list(parameters)
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """`module(*inputs)`, whose gradients pass through its parameters but not to them."""
+    return torch.func.functional_call(module, {name: p.detach() for name, p in module.named_parameters()}, inputs)
 
 
 class RandomNormal:
@@ -182,12 +173,34 @@ class Normalizer(nn.Module):
         self.std.copy_(variance.clamp_min(0).sqrt().clamp_min(self.eps_std))
 
 
-class TFAdam(torch.optim.Optimizer):
+class TFOptimizer(torch.optim.Optimizer):
+    """Steps group by group; a group without gradients is left alone, and its t stands still."""
+
+    def step(self) -> None:
+        for group in self.param_groups:
+            gradients = {parameter: parameter.grad for parameter in group["params"] if parameter.grad is not None}
+            if gradients:
+                self.step_group(group, gradients)
+
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Step those parameters of one group that have gradients."""
+        group["t"] += 1
+        self.descend(group, gradients, self.rate(group, group["t"]))
+
+    def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
+        """The learning rate of step t, which may stand on the device."""
+        return group["lr"]
+
+    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
+        """Step at a given rate; t is the caller's business."""
+        raise NotImplementedError
+
+
+class TFAdam(TFOptimizer):
     """Adam as TensorFlow 1 computes it: step = lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps).
 
     TensorFlow adds eps to sqrt(v) *before* the bias correction, PyTorch after it. PyTorch's fused kernel computes this
-    one when its own correction is 1, as it is after infinitely many steps, and its learning rate is `rate`. A group
-    without gradients is left alone, and its t stands still.
+    one when its own correction is 1, as it is after infinitely many steps, and its learning rate is `rate`.
     """
 
     tf_slots = {"Adam": "exp_avg", "Adam_1": "exp_avg_sq"}      # TensorFlow 1's names for what it keeps  # noqa: RUF012
@@ -201,31 +214,23 @@ class TFAdam(torch.optim.Optimizer):
         for parameter in self.param_groups[-1]["params"]:       # now rather than at the first step: a stable set
             self.state[parameter] = dict(exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
 
-    def step(self) -> None:
-        for group in self.param_groups:
-            self.step_group(group)
-
     @torch.no_grad()
-    def step_group(self, group: dict) -> None:
-        """Step the parameters of one group."""
-        trained = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if not trained:
-            return
-        group["t"] += 1
+    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
+        trained = [parameter for parameter in group["params"] if parameter in gradients]
         state = [self.state[parameter] for parameter in trained]
         forever = torch.full((), 1e9, device=trained[0].device)
-        torch._fused_adam_(trained, [parameter.grad for parameter in trained], [s["exp_avg"] for s in state],
-                           [s["exp_avg_sq"] for s in state], [], [forever] * len(trained), lr=self.rate(group),
+        torch._fused_adam_(trained, [gradients[parameter] for parameter in trained], [s["exp_avg"] for s in state],
+                           [s["exp_avg_sq"] for s in state], [], [forever] * len(trained), lr=rate,
                            beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0, eps=group["eps"],
                            amsgrad=False, maximize=False)
 
-    def rate(self, group: dict) -> float:
+    def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
         """lr sqrt(1 - b2^t) / (1 - b1^t)."""
         beta1, beta2 = group["betas"]
-        return group["lr"] * math.sqrt(1 - beta2 ** group["t"]) / (1 - beta1 ** group["t"])
+        return group["lr"] * (1 - beta2 ** t) ** 0.5 / (1 - beta1 ** t)
 
 
-class TFRMSProp(torch.optim.Optimizer):
+class TFRMSProp(TFOptimizer):
     """RMSProp as TensorFlow 1 computes it: ms = decay ms + (1 - decay) g^2 from 1, step = lr g / sqrt(ms + eps).
 
     PyTorch's starts ms at 0 and adds eps outside the root.
@@ -243,16 +248,12 @@ class TFRMSProp(torch.optim.Optimizer):
             self.state[parameter] = dict(square_avg=torch.ones_like(parameter))
 
     @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not trained:
-                continue
-            group["t"] += 1
-            gradients = [parameter.grad for parameter in trained]
-            squares = [self.state[parameter]["square_avg"] for parameter in trained]
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(trained, gradients, roots, -group["lr"])
+    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
+        trained = [parameter for parameter in group["params"] if parameter in gradients]
+        grads = [gradients[parameter] for parameter in trained]
+        squares = [self.state[parameter]["square_avg"] for parameter in trained]
+        torch._foreach_mul_(squares, group["decay"])
+        torch._foreach_addcmul_(squares, grads, grads, 1 - group["decay"])
+        roots = torch._foreach_add(squares, group["eps"])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_addcdiv_(trained, grads, roots, -rate)

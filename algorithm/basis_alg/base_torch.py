@@ -32,6 +32,8 @@ class Agent:
     pi_delay_freq = 1                       # critic updates per policy update
     policy_batch = False                    # whether the policy learns from a batch of its own
     explore_info: tuple[str, ...] = ()      # metrics of explore_metrics
+    q_noise: tuple[str, ...] = ()           # what the critics' loss draws from
+    pi_noise: tuple[str, ...] = ()          # what the policy's does
     checkpoint_suffix = ".safetensors"
     opts: list[TFAdam | TFRMSProp]
 
@@ -59,7 +61,11 @@ class Agent:
 
     def noise_spec(self) -> Spec:
         """The noise that a batch may carry; what is missing is drawn."""
-        return {}
+        return dict.fromkeys(self.q_noise + self.pi_noise, ("B", self.act_dim))
+
+    def draw_noise(self, rows: int) -> Tensor:
+        """Standard normal, (B, A)."""
+        return self.randn(rows)
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """What the critics minimise, and the metrics to report."""
@@ -105,23 +111,25 @@ class Agent:
         Raises:
             ValueError: a field is missing or has the wrong shape or dtype; nothing was changed.
         """
-        checked = self._check(batch, self.q_spec() | self.pi_spec())
-        loss, info = self.q_loss(checked)
+        policy = (self.updates + 1) % self.pi_delay_freq == 0
+        checked = self.checked(batch, self.q_spec() | self.pi_spec())
+        self.add_noise(checked, self.q_noise + self.pi_noise * policy)
         self.counters["updates"] += 1
-        if self.updates % self.pi_delay_freq == 0:
-            pi_loss, pi_info = self.pi_loss(checked)
-            loss, info = loss + pi_loss, pi_info | info
-        return self._descend(loss, info)
+        return self._descend(*self._loss(checked, policy))
 
     def train_q(self, batch: Batch) -> Info:
         """One update of the critics (and of the reward network, in RRD)."""
-        loss, info = self.q_loss(self._check(batch, self.q_spec()))
+        checked = self.checked(batch, self.q_spec())
+        self.add_noise(checked, self.q_noise)
         self.counters["updates"] += 1
-        return self._descend(loss, info)
+        return self._descend(*self._loss(checked, policy=False))
 
     def train_pi(self, batch: Batch) -> Info:
         """One update of the policy (and of the temperature, in SAC)."""
-        return self._descend(*self.pi_loss(self._check(batch, self.pi_spec())))
+        checked = self.checked(batch, self.pi_spec())
+        self.add_noise(checked, self.pi_noise)
+        with self.autocast():
+            return self._descend(*self.pi_loss(checked))
 
     def update(self, sample: Callable[[], Batch]) -> Info:
         """One update of a training loop, with batches from `sample`.
@@ -136,10 +144,42 @@ class Agent:
             info |= self.train_pi(sample())
         return info
 
-    def _check(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+    def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+        """The batch's fields of `spec` and its noise, as the losses want them.
+
+        Raises:
+            ValueError: a field is missing or has the wrong shape or dtype.
+        """
         checked = check_batch(batch, spec, self.noise_spec(), self.device)
-        return {name: self.normalize(value) if name.endswith(("obs", "obs_next")) else value
-                for name, value in checked.items()}
+        return {name: self.prepare(name, value) for name, value in checked.items()}
+
+    def prepare(self, name: str, value: Tensor) -> Tensor:
+        """A field of a batch as the losses want it: observations normalised, pixels in [0, 1]."""
+        if not name.endswith(("obs", "obs_next")):
+            return value
+        return self.normalize(value / 255 if value.dtype == torch.uint8 else value)
+
+    def add_noise(self, batch: dict[str, Tensor], names: tuple[str, ...]) -> None:
+        """Draw, in this order, what of the noise the batch does not carry."""
+        for name in names:
+            if name not in batch:
+                batch[name] = self.draw_noise(len(batch["obs"]))
+
+    def _loss(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
+        with self.autocast():
+            return self.losses(batch, policy)
+
+    def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
+        """The sum of `q_loss` and, where the policy takes part, `pi_loss`; nothing is drawn or stepped."""
+        loss, info = self.q_loss(batch)
+        if policy:
+            pi_loss, pi_info = self.pi_loss(batch)
+            loss, info = loss + pi_loss, pi_info | info
+        return loss, info
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 in the products of the losses, with `precision` bf16."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _descend(self, loss: Tensor, info: Info) -> Info:
         for opt in self.opts:
@@ -154,10 +194,6 @@ class Agent:
         """target <- polyak target + (1 - polyak) main."""
         for main, target in self.target_pairs():
             torch._foreach_lerp_(list(target.parameters()), list(main.parameters()), 1 - self.config.polyak)
-
-    def noise(self, batch: dict[str, Tensor], name: str) -> Tensor:
-        """The batch's own noise, or standard normal noise, (B, A)."""
-        return batch[name] if name in batch else self.randn(batch["obs"].shape[0])
 
     def randn(self, rows: int) -> Tensor:
         return torch.randn(rows, self.act_dim, device=self.device, generator=self.generator)

@@ -74,8 +74,7 @@ class DDPG(Agent):
 
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """-mean Q(s, pi(s))."""
-        with frozen(self.critic.parameters()):
-            loss = -self.critic(batch["obs"], self.policy(batch["obs"])).mean()
+        loss = -frozen(self.critic, batch["obs"], self.policy(batch["obs"])).mean()
         return loss, {"Pi_loss": loss}
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Spec
 from utils.config import Config
 from utils.torch_utils import RandomNormal, dense, frozen
 
@@ -78,6 +77,7 @@ class SAC(Agent):
 
     train_info = ("Pi_loss", "Q_loss")
     step_info = ("Q_average", "Pi_step_std")
+    q_noise, pi_noise = ("pi_next_noise",), ("pi_noise",)
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -93,13 +93,10 @@ class SAC(Agent):
         if config.alpha_lr > 0:
             self.opts[0].add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
 
-    def noise_spec(self) -> Spec:
-        return {"pi_noise": ("B", self.act_dim), "pi_next_noise": ("B", self.act_dim)}
-
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""
         with torch.no_grad():
-            acts, log_p = self.policy.act(batch["obs_next"], self.noise(batch, "pi_next_noise"))    # (B, A), (B, 1)
+            acts, log_p = self.policy.act(batch["obs_next"], batch["pi_next_noise"])     # (B, A), (B, 1)
             q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0) - self.alpha() * log_p
             y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
         q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
@@ -111,9 +108,8 @@ class SAC(Agent):
 
         The target entropy is -A: alpha falls while the policy is more random than that.
         """
-        acts, log_p = self.policy.act(batch["obs"], self.noise(batch, "pi_noise"))
-        with frozen(self.critics.parameters()):
-            q = twin(self.critics, batch["obs"], acts).amin(0)                                      # (B, 1)
+        acts, log_p = self.policy.act(batch["obs"], batch["pi_noise"])
+        q = torch.stack([frozen(critic, batch["obs"], acts) for critic in self.critics.values()]).amin(0)   # (B, 1)
         loss = (self.alpha() * log_p - q).mean()
         if self.config.alpha_lr == 0:
             return loss, {"Pi_loss": loss}

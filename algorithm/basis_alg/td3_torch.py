@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.ddpg_torch import MLPPolicy
 from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
-from algorithm.batch import Spec
 from utils.config import Config
 from utils.torch_utils import frozen
 
@@ -21,6 +20,7 @@ class TD3(Agent):
     train_info = ("Pi_loss", "Q_loss")
     step_info = ("Q_average",)
     policy_batch = True
+    q_noise = ("target_noise",)
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -35,30 +35,24 @@ class TD3(Agent):
         self.nets.to(self.device)
         self.opts = [self.make_optimizer(self.policy, self.critics)]
 
-    def noise_spec(self) -> Spec:
-        return {"target_noise": ("B", self.act_dim)}
-
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) min_i Q'_i(s', clip(pi'(s') + noise, -1, 1)); sum_i mean (Q_i - y)^2."""
         with torch.no_grad():
-            acts = (self.policy_target(batch["obs_next"]) + self.smoothing_noise(batch)).clamp(-1, 1)
+            acts = (self.policy_target(batch["obs_next"]) + batch["target_noise"]).clamp(-1, 1)
             q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0)                     # (B, 1)
             y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next
         q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
         loss = (q - y).square().mean(dim=(1, 2)).sum()
         return loss, {"Q_loss": loss}
 
-    def smoothing_noise(self, batch: dict[str, Tensor]) -> Tensor:
-        """The batch's `target_noise` as it is, or clip(pi_t_std * normal, +-pi_t_clip), (B, A)."""
-        if "target_noise" in batch:
-            return batch["target_noise"]
-        noise = self.config.pi_t_std * self.randn(len(batch["obs"]))
+    def draw_noise(self, rows: int) -> Tensor:
+        """clip(pi_t_std * normal, +-pi_t_clip), (B, A)."""
+        noise = self.config.pi_t_std * self.randn(rows)
         return noise.clamp(-self.config.pi_t_clip, self.config.pi_t_clip)
 
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """-mean Q_1(s, pi(s))."""
-        with frozen(self.critics.parameters()):
-            loss = -self.critics["value_1"](batch["obs"], self.policy(batch["obs"])).mean()
+        loss = -frozen(self.critics["value_1"], batch["obs"], self.policy(batch["obs"])).mean()
         return loss, {"Pi_loss": loss}
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:

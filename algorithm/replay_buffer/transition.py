@@ -27,10 +27,8 @@ class TransitionReplay:
 
     def __init__(self, config: Config):
         self.capacity, self.batch_size = config.buffer_size, config.batch_size
-        self.device = resolve_device(config.device)
+        self._choose_device(config)
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "replay"))
-        self.storage = create_storage(config, self.device)
-        self._check_memory()
         self.storage.allocate()
         self.episode_of = torch.empty(self.capacity, dtype=torch.int32, device=self.device)     # row -> slot below
         self.starts, self.lengths = (torch.empty(self.capacity, dtype=torch.int32, device=self.device) for _ in "ab")
@@ -50,13 +48,25 @@ class TransitionReplay:
         """What the ring takes when it is full, at most (one-step episodes)."""
         return self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
+    def _choose_device(self, config: Config) -> None:
+        """Where the settings say; else where the agent is, and if that is a GPU with too little memory, on the CPU."""
+        auto = config.buffer_device == "auto"
+        self.device = resolve_device(config.device if auto else config.buffer_device)
+        self.storage = create_storage(config, self.device)
+        available = available_bytes(self.device)
+        if auto and self.device.type == "cuda" and available is not None and self.bytes_needed > available:
+            self.device = torch.device("cpu")
+            self.storage = create_storage(config, self.device)
+        self._check_memory()
+
     def _check_memory(self) -> None:
         available = available_bytes(self.device)
         if available is not None and self.bytes_needed > available:
             fits = int(0.9 * self.capacity * available / self.bytes_needed)
+            elsewhere = ", or --buffer_device=cpu" if self.device.type == "cuda" else ""
             raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
                               f"{self.device}, which has {human_bytes(available)} free; "
-                              f"--buffer_size={fits} would fit")
+                              f"--buffer_size={fits} would fit{elsewhere}")
 
     # Storing --------------------------------------------------------------------------------------------------
 

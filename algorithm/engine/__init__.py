@@ -1,0 +1,63 @@
+"""How updates are computed: engines that do the same mathematics at different speeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from algorithm.engine.eager import Engine, Sums
+from utils.config import Config, ConfigError
+
+__all__ = ["Engine", "Sums", "create_engine"]
+
+
+def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
+    """The engine that `config.engine` names, for an agent and its replay; and why, a few words.
+
+    Raises:
+        ConfigError: it cannot work for this agent, here.
+    """
+    import torch
+
+    from algorithm.basis_alg.base_torch import Agent
+    if not isinstance(agent, Agent):
+        return _only_eager(config, agent, buffer)
+    if config.precision == "tf32":
+        if agent.device.type != "cuda":
+            raise ConfigError("precision: got 'tf32', which only CUDA devices have; wants fp32 or bf16 on "
+                              f"{agent.device}")
+        torch.set_float32_matmul_precision("high")
+    name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(config, agent, buffer)
+    if name == "manual" and config.precision == "bf16":
+        raise ConfigError("engine: got 'manual' with --precision=bf16, wants eager, compile or auto (what is written "
+                          "by hand is float32)")
+    return _load(name)(agent, buffer), why
+
+
+def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
+    if config.engine not in ("auto", "eager"):
+        raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} of another backend runs as it "
+                          "is; wants eager or auto")
+    return Engine(agent, buffer), "the backend's own"
+
+
+def _fastest(config: Config, agent: Any, buffer: Any) -> tuple[str, str]:
+    from algorithm.engine.programs import create_program
+    by_hand = create_program(agent) is not None and config.precision != "bf16"
+    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand or not agent.policy_batch):
+        return "cudagraph", "the agent and its replay are on one CUDA device"
+    if by_hand:
+        return "manual", "gradients by hand are the fastest on CPUs"
+    return "eager", "no gradients are written by hand for this agent or precision"
+
+
+def _load(name: str) -> type[Engine]:
+    if name == "manual":
+        from algorithm.engine.manual import ManualEngine
+        return ManualEngine
+    if name == "compile":
+        from algorithm.engine.compiled import CompiledEngine
+        return CompiledEngine
+    if name == "cudagraph":
+        from algorithm.engine.captured import CapturedEngine
+        return CapturedEngine
+    return Engine

@@ -1,0 +1,201 @@
+"""The engine of CUDA graphs: an update is captured once, draw of indices and noise included, and then replayed."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import Batch
+from algorithm.engine.eager import Engine, Sums
+from algorithm.engine.manual import ManualEngine, Pair
+from algorithm.engine.programs import create_program
+from utils.config import ConfigError
+
+WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
+
+
+class CapturedEngine(Engine):
+    """Replays one graph an update; nothing is synchronised before the metrics are read.
+
+    Updates come in kinds (with the policy's part or without, with a target update or without), each with a graph of
+    its own. What a graph reads that changes between updates stands on the device: the ring's extent, the optimisers'
+    counts.
+    """
+
+    name = "cudagraph"
+
+    def __init__(self, agent: Agent, buffer: Any):
+        super().__init__(agent, buffer)
+        if agent.device.type != "cuda" or buffer.device != agent.device:
+            raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
+                              f"{buffer.device}; wants both on one CUDA device (--device=cuda), or eager, manual, "
+                              "compile or auto")
+        by_hand = create_program(agent) is not None and agent.config.precision != "bf16"
+        if agent.policy_batch and not by_hand:
+            raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
+                              "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
+        self.inner = _Manual(agent, buffer) if by_hand else _Autograd(agent, buffer)
+        self.actor = _actor(agent)
+        self.counts = {group["name"]: torch.zeros((), dtype=torch.float64, device=agent.device)
+                       for _, group in agent.groups()}
+        self.inner.counts = self.counts
+        self.stream = torch.cuda.Stream(agent.device)
+        self.pool = torch.cuda.graph_pool_handle()
+        self.graphs: dict[tuple, torch.cuda.CUDAGraph] = {}
+        self.sums: dict[tuple, tuple[tuple[str, ...], torch.Tensor]] = {}
+        self.runs: dict[tuple, int] = {}
+        self.layout = buffer.layout
+
+    def call(self, verb: str, batch: Batch) -> Info:
+        """The same computation, not captured."""
+        return self.inner.call(verb, batch)
+
+    def run(self, updates: int) -> Sums:
+        if self.buffer.layout != self.layout:           # another computation of `sample`
+            self.graphs, self.layout = {}, self.buffer.layout
+        self._load_counts()
+        self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
+        done: dict[tuple, int] = {}
+        with torch.cuda.stream(self.stream):
+            for _ in range(updates):
+                number = self.agent.updates + 1
+                kind = (self._policy_due(number), number % self.agent.config.train_target == 0)
+                self._run(kind)
+                done[kind] = done.get(kind, 0) + 1
+                self._count(number)
+            metrics = self._take(done)
+        torch.cuda.current_stream(self.agent.device).wait_stream(self.stream)
+        self.refresh()
+        return metrics
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        if self.actor is not self.agent:
+            own, theirs = self.actor.nets.state_dict(), self.agent.nets.state_dict()
+            for name, tensor in own.items():
+                tensor.copy_(theirs[name], non_blocking=True)
+            torch.cuda.current_stream(self.agent.device).synchronize()
+
+    def _run(self, kind: tuple) -> None:
+        """One update of a kind: computed the first times, then captured, and from then on replayed."""
+        self.runs[kind] = self.runs.get(kind, 0) + 1
+        if self.runs[kind] > WARM and kind not in self.graphs:
+            graph = torch.cuda.CUDAGraph()
+            for generator in (self.agent.generator, self.buffer.generator):
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                self._compute(kind)                     # recorded, not run
+            self.graphs[kind] = graph
+        if kind in self.graphs:
+            self.graphs[kind].replay()
+        else:
+            self._compute(kind)
+
+    def _compute(self, kind: tuple) -> None:
+        policy, targets = kind
+        info = self.inner.compute(policy)
+        if targets:
+            self.agent.target_update()
+        values = torch.stack(list(info.values())).double()
+        if kind not in self.sums:
+            self.sums[kind] = tuple(info), torch.zeros_like(values)
+        self.sums[kind][1].add_(values)
+
+    def _take(self, done: dict[tuple, int]) -> Sums:
+        metrics = Sums()
+        for kind, count in done.items():
+            names, total = self.sums[kind]
+            metrics.add(dict(zip(names, total.clone(), strict=True)), count)
+            total.zero_()
+        return metrics
+
+    def _policy_due(self, number: int) -> bool:
+        return number % self.agent.pi_delay_freq == 0
+
+    def _load_counts(self) -> None:
+        for _, group in self.agent.groups():
+            self.counts[group["name"]].fill_(group["t"])
+
+    def _count(self, number: int) -> None:
+        """What the computation did on the device, for the host."""
+        for _, group in self.agent.groups():
+            group["t"] += group["name"] != "policy" or self._policy_due(number)
+        self.agent.counters["updates"] = number
+
+
+def _actor(agent: Agent) -> Agent:
+    """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
+    if len(agent.obs_dims) == 3:
+        return agent
+    from algorithm import create_agent
+    actor = create_agent(Namespace(**vars(agent.config) | {"device": "cpu"}))
+    actor.counters.update(agent.counters)
+    agent.counters = actor.counters                     # exploring steps are counted where they are made
+    if hasattr(agent, "basis"):
+        agent.basis.counters = actor.counters
+    return actor
+
+
+class _Counting:
+    """Steps the optimisers by counts that stand on the device."""
+
+    counts: dict[str, torch.Tensor]
+
+    def descend(self, opt: Any, group: dict, gradients: dict) -> None:
+        t = self.counts[group["name"]].add_(1)
+        rate = opt.rate(group, t)
+        opt.descend(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
+
+
+class _Manual(ManualEngine, _Counting):
+    """The gradients by hand; the two halves of an update on two streams."""
+
+    def __init__(self, agent: Agent, buffer: Any):
+        super().__init__(agent, buffer)
+        self.pair = Streams(agent.device)
+
+    @torch.inference_mode()
+    def compute(self, policy: bool) -> Info:
+        info: Info = {}
+        for job in self.jobs_of(0 if policy else 1):
+            info |= self.gradients(job, self.prepare(job, self.buffer.sample()))
+            for opt, group in job.groups:
+                self.descend(opt, group, self.grads)
+        return info
+
+
+class _Autograd(Engine, _Counting):
+    """Losses and gradients by autograd, for agents without a program."""
+
+    def compute(self, policy: bool) -> Info:
+        agent = self.agent
+        fields = {name: agent.prepare(name, value) for name, value in self.buffer.sample().items()}
+        agent.add_noise(fields, agent.q_noise + agent.pi_noise * policy)
+        with agent.autocast():
+            loss, info = agent.losses(fields, policy)
+        for opt, group in agent.groups():
+            gradients = torch.autograd.grad(loss, group["params"], retain_graph=True, allow_unused=True)
+            found = {p: g for p, g in zip(group["params"], gradients, strict=True) if g is not None}
+            if found:
+                self.descend(opt, group, found)
+        return {name: value.detach() for name, value in info.items()}
+
+
+class Streams(Pair):
+    """Calls two functions on two streams, which meet before and after."""
+
+    def __init__(self, device: torch.device):
+        self.side = torch.cuda.Stream(device)
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        main = torch.cuda.current_stream()
+        self.side.wait_stream(main)
+        with torch.cuda.stream(self.side):
+            other = second()
+        result = first()
+        main.wait_stream(self.side)
+        return result, other

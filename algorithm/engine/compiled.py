@@ -1,0 +1,37 @@
+"""The engine whose losses and gradients torch.compile turns into code of their own."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from algorithm.engine.eager import Engine
+
+
+class CompiledEngine(Engine):
+    """Compiles `Agent.losses`, of fixed shapes; checks, noise and optimisers stay as they are.
+
+    Where nothing can be compiled (no C++ compiler, say) it warns once and goes on without.
+    """
+
+    name = "compile"
+
+    def __init__(self, agent: Any, buffer: Any):
+        super().__init__(agent, buffer)
+        self.plain = type(agent).losses.__get__(agent)
+        agent.losses = self._compiled(torch.compile(self.plain, dynamic=False))
+
+    def _compiled(self, losses):
+        def first_time(batch, policy):
+            try:
+                result = losses(batch, policy)
+                self.agent.losses = losses
+            except Exception as error:                  # whatever a compiler's toolchain may raise
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                warnings.warn(f"engine: torch.compile does not work here, going on without: {reason}", stacklevel=2)
+                self.agent.losses, self.name = self.plain, Engine.name
+                result = self.plain(batch, policy)
+            return result
+        return first_time

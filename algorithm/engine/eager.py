@@ -1,0 +1,58 @@
+"""The plain engine: updates one after the other, as `Agent.update` computes them by autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algorithm.batch import Batch
+
+
+class Sums:
+    """Sums of metrics over many updates, kept on the device: nothing waits for it."""
+
+    def __init__(self):
+        self.sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+
+    def add(self, info: dict[str, Tensor], count: int = 1) -> None:
+        """Count metrics () in, or sums of `count` of them."""
+        names, values = tuple(info), torch.stack([torch.as_tensor(value) for value in info.values()]).double()
+        total, counted = self.sums.get(names, (0.0, 0))
+        self.sums[names] = total + values, counted + count
+
+    def items(self) -> list[tuple[str, Tensor, int]]:
+        """(name, sum (), how many)."""
+        return [(name, total[i], count) for names, (total, count) in self.sums.items() for i, name in enumerate(names)]
+
+
+class Engine:
+    """Carries out the updates of an agent from its replay."""
+
+    name = "eager"
+
+    def __init__(self, agent: Any, buffer: Any):
+        """The agent may be of either backend; `buffer` is its replay."""
+        self.agent, self.buffer = agent, buffer
+        self.actor = agent              # who acts
+
+    def run(self, updates: int) -> Sums:
+        """So many updates from the replay, with a target update after each `train_target`-th; their metrics."""
+        sums = Sums()
+        for _ in range(updates):
+            sums.add(self.agent.update(self.buffer.sample))
+            self.target_update()
+        return sums
+
+    def call(self, verb: str, batch: Batch) -> dict[str, Tensor]:
+        """The agent's `train`, `train_q` or `train_pi` on any batch, as this engine computes it."""
+        return getattr(self.agent, verb)(batch)
+
+    def refresh(self) -> None:
+        """Bring the actor up to what the agent has learned or loaded; `run` ends with it."""
+
+    def target_update(self) -> None:
+        """The target update, where the number of updates says so."""
+        if self.agent.updates % self.agent.config.train_target == 0:
+            self.agent.target_update()

@@ -1,0 +1,160 @@
+"""The engine of the gradients written by hand: two halves of an update at a time, by two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import Batch
+from algorithm.engine.eager import Engine, Sums
+from algorithm.engine.programs import Fields, Phase, create_program
+from utils.config import ConfigError
+
+
+@dataclass
+class Job:
+    """What one of the agent's verbs does with a batch."""
+
+    phases: list[Phase]
+    groups: list[tuple]                 # the (optimiser, group of parameters) that it steps
+    noise: tuple[str, ...]
+    counts: bool                        # as an update
+
+
+class ManualEngine(Engine):
+    """Runs a program.
+
+    Its two threads meet three times in an update; OpenMP's threads would at every product. The next batch is drawn
+    while the optimisers step.
+    """
+
+    name = "manual"
+
+    def __init__(self, agent: Agent, buffer: Any):
+        super().__init__(agent, buffer)
+        program = create_program(agent)
+        if program is None:
+            raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
+                              "with the paper's reward network or none; wants eager, compile or auto")
+        self.grads = program.grads()
+        groups = [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads]
+        by_pi = [pair for pair in groups if pair[1]["name"] in ("policy", "alpha")]
+        by_q = [pair for pair in groups if pair not in by_pi]
+        self.jobs = {"train": Job(program.phases(), groups, agent.q_noise + agent.pi_noise, counts=True),
+                     "train_q": Job(program.q_phases(), by_q, agent.q_noise, counts=True),
+                     "train_pi": Job(program.pi_phases(), by_pi, agent.pi_noise, counts=False)}
+
+    def run(self, updates: int) -> Sums:
+        sums, first = Sums(), self.agent.updates + 1
+        jobs = [job for number in range(first, first + updates) for job in self.jobs_of(number)]
+        with create_pair(self.agent.device) as self.pair, torch.inference_mode():
+            batch = self.prepare(jobs[0], self.buffer.sample())
+            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+                sums.add(self.gradients(job, batch))
+                whole = following is None or following.counts           # the update is, policy and all
+                _, batch = self.pair(lambda job=job, whole=whole: self._apply(job, whole),
+                                     lambda job=following: job and self.prepare(job, self.buffer.sample()))
+        return sums
+
+    def call(self, verb: str, batch: Batch) -> Info:
+        agent = self.agent
+        due = (agent.updates + 1) % agent.pi_delay_freq == 0
+        job = self.jobs["train_q" if verb == "train" and not due else verb]
+        spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
+        with create_pair(agent.device) as self.pair, torch.inference_mode():
+            fields = agent.checked(batch, spec)
+            agent.add_noise(fields, job.noise)
+            info = self.gradients(job, fields)
+            self._apply(job, targets=False)
+        return info
+
+    def jobs_of(self, number: int) -> list[Job]:
+        """What the update of that number consists of, each with a batch of its own; see `Agent.update`."""
+        if not self.agent.policy_batch:
+            return [self.jobs["train"]]
+        due = number % self.agent.pi_delay_freq == 0
+        return [self.jobs["train_q"], self.jobs["train_pi"]] if due else [self.jobs["train_q"]]
+
+    def prepare(self, job: Job, batch: Batch) -> Fields:
+        """A batch from the replay as the job wants it: observations normalised, noise drawn."""
+        fields = {name: self.agent.prepare(name, value) for name, value in batch.items()}
+        self.agent.add_noise(fields, job.noise)
+        return fields
+
+    def gradients(self, job: Job, batch: Fields) -> Info:
+        """Every gradient of the job into its buffer; metrics of the same name add up."""
+        info: Info = {}
+        for first, second in job.phases:
+            for part in self.pair(lambda task=first: task(batch), lambda task=second: task(batch) if task else {}):
+                info |= {name: info[name] + value if name in info else value for name, value in part.items()}
+        return info
+
+    def _apply(self, job: Job, targets: bool) -> None:
+        for opt, group in job.groups:
+            opt.step_group(group, self.grads)
+        self.agent.counters["updates"] += job.counts
+        if targets:
+            self.target_update()
+
+
+def create_pair(device: torch.device) -> Pair:
+    """What runs two tasks at a time where that pays."""
+    threads = torch.get_num_threads()
+    return Threads(threads // 2) if device.type == "cpu" and threads > 1 else Pair()
+
+
+class Pair:
+    """Calls two functions, one after the other, and gives both results."""
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        return first(), second()
+
+
+class Threads(Pair):
+    """Calls them at the same time: the second in a thread of its own, and each with half of the cores."""
+
+    def __init__(self, cores: int):
+        self.cores, self.calls, self.results = cores, SimpleQueue(), SimpleQueue()
+
+    def __enter__(self) -> Threads:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.cores)
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.calls.put(None)
+        self.thread.join()
+        torch.set_num_threads(self.before)
+
+    def _serve(self) -> None:
+        torch.set_num_threads(self.cores)
+        with torch.inference_mode():
+            while call := self.calls.get():
+                try:
+                    self.results.put((call(), None))
+                except BaseException as error:          # it is raised where the result is awaited
+                    self.results.put((None, error))
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        self.calls.put(second)
+        try:
+            result = first()
+        finally:
+            other, error = self.results.get()
+        if error is not None:
+            raise error
+        return result, other

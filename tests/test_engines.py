@@ -1,0 +1,341 @@
+"""Engines do the same mathematics: gradients by hand against autograd, every engine against the original's figures."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from agents import IDS, PAIRS
+from reference_cases import NAMES, Case, thin
+from runs import SMALL_RRD, run
+
+import train
+from algorithm import create_agent
+from algorithm.engine import Engine, create_engine
+from algorithm.engine.compiled import CompiledEngine
+from algorithm.engine.kernels import MLP, Pad
+from algorithm.engine.manual import ManualEngine, Threads
+from algorithm.replay_buffer import create_buffer
+from utils.config import ConfigError
+from utils.torch_utils import dense
+
+ROOT = Path(__file__).resolve().parent.parent
+BY_HAND = [name for name in NAMES if "dqn" not in name]
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+
+
+def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", **settings):
+    """An agent and its replay, with random episodes of these lengths; the same each time."""
+    args = Namespace(alg=alg, basis_alg=basis, obs_dims=(obs_dim,), acts_dims=(act_dim,), device=device,
+                     buffer_size=500, batch_size=16, train_target=2, seed=3, **settings)
+    if alg == "rrd":
+        args.rrd_batch_size, args.rrd_sample_size = 24, 8
+    agent, buffer, random = create_agent(args), create_buffer(args), np.random.default_rng(0)
+    for length in lengths:
+        normal = lambda width, rows=length: random.standard_normal((rows, width)).astype(np.float32)  # noqa: E731
+        buffer.store_episode({"obs": normal(obs_dim), "obs_next": normal(obs_dim), "rews": normal(1),
+                              "acts": np.tanh(normal(act_dim)), "done": np.float32(random.random((length, 1)) < 0.1)})
+    agent.normalizer_update(buffer.sample())
+    return agent, buffer
+
+
+def distance(one: dict, other: dict, start: dict) -> float:
+    """How far two states are apart, relative to the way from the start, in the worst tensor that moved."""
+    assert one.keys() == other.keys()
+    ways = {name: float((other[name].double() - start[name].double()).norm()) for name in other}
+    return max(float((one[name].double() - other[name].double()).norm()) / way for name, way in ways.items() if way > 0)
+
+
+def copies(agent) -> dict:
+    return {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+
+
+# Networks by hand -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("late", [0, 4])
+def test_a_network_by_hand_has_autograds_outputs_and_gradients(late):
+    torch.manual_seed(0)
+    net = torch.nn.ModuleList([dense(5, 9), dense(9 + late, 7), dense(7, 2)]).double()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter)
+    x, more = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, late, dtype=torch.float64)
+    x.requires_grad_(), more.requires_grad_()
+    first = torch.relu(net[0](x))
+    out = net[2](torch.relu(net[1](torch.cat([first, more], 1) if late else first)))
+    grad = torch.randn_like(out)
+    out.backward(grad)
+
+    class DoublePad(Pad):
+        def __call__(self, name, *shape):
+            return self.buffers.setdefault((name, *shape), torch.empty(shape, dtype=torch.float64))
+    ours = MLP(net, DoublePad(torch.device("cpu")), trained=True, late=late)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.forward(x.detach(), more.detach() if late else None), out.detach())
+        ours.backward(grad)
+        for parameter, found in ours.grads.items():
+            torch.testing.assert_close(found, parameter.grad)
+        if late:
+            torch.testing.assert_close(ours.late_grad(grad), more.grad)
+        else:
+            torch.testing.assert_close(ours.input_grad(grad, 2), x.grad[:, 2:])
+
+
+# Updates by hand ------------------------------------------------------------------------------------------------
+
+OPTIONS = [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"pi_delay_freq": 3}, {"obs_normalization": True},
+           {"gamma": 0.5, "polyak": 0.5}]
+
+
+def fits(pair, option) -> bool:
+    alg, basis = pair
+    name = next(iter(option), None)
+    return {None: True, "rrd_bias_correction": alg == "rrd", "alpha_lr": basis == "sac",
+            "pi_delay_freq": basis == "td3"}.get(name, True)
+
+
+CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", None) for basis in ("sac", "td3", "ddpg")]
+         for option in OPTIONS if fits(pair, option)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("pair", "option"), CASES, ids=lambda value: "-".join(map(str, value)) or "default")
+def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
+    """Nine updates from the replay: the same draws, and weights, moments and targets equal to rounding."""
+    alg, basis = pair[0] or pair[1], pair[1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results, start = [], None
+        for kind in (Engine, ManualEngine):
+            agent, buffer = build(alg, basis, **option)
+            start = copies(agent)
+            sums = kind(agent, buffer).run(9)
+            means = {(name, count): float(total) / count for name, total, count in sums.items()}
+            results.append((copies(agent), means, agent.updates, buffer.sample()["obs"]))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    (expected, metrics, updates, drawn), (got, ours, ours_updates, ours_drawn) = results
+    assert distance(got, expected, start) < 1e-3
+    assert updates == ours_updates == 9
+    torch.testing.assert_close(drawn, ours_drawn, rtol=0, atol=0)
+    totals = [{name: sum(value * count for (other, count), value in found.items() if other == name)
+               for name, _ in found} for found in (metrics, ours)]
+    assert totals[1] == pytest.approx(totals[0], rel=1e-4, abs=1e-4)
+
+
+def test_a_tie_of_both_critics_shares_the_policys_gradient_as_autograd_does():
+    agents = []
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build("sac", None)
+        first, second = agent.critics.values()
+        second.load_state_dict(first.state_dict())
+        start = copies(agent)
+        kind(agent, buffer).call("train", buffer.sample())
+        agents.append(agent)
+    assert distance(copies(agents[1]), copies(agents[0]), start) < 1e-3
+
+
+@pytest.mark.parametrize("verb", ["train", "train_q", "train_pi"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_each_verb_by_hand(pair, verb):
+    alg, basis = pair if isinstance(pair, tuple) else (pair, None)
+    if "dqn" in (alg, basis):
+        pytest.skip("by autograd only")
+    states = []
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build(alg, basis)
+        start = copies(agent)
+        for _ in range(2):
+            info = kind(agent, buffer).call(verb, buffer.sample())
+        states.append((copies(agent), {name: float(value) for name, value in info.items()}))
+    assert distance(states[1][0], states[0][0], start) < 1e-3
+    assert states[1][1] == pytest.approx(states[0][1], rel=1e-4, abs=1e-5)
+
+
+def test_a_wrong_batch_is_named_by_every_engine():
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build()
+        batch, before = buffer.sample(), copies(agent)
+        batch["acts"] = batch["acts"][:, :2]
+        with pytest.raises(ValueError, match="acts"):
+            kind(agent, buffer).call("train", batch)
+        assert distance(copies(agent), before, {name: -1 - value for name, value in before.items()}) == 0
+
+
+# The original's figures -----------------------------------------------------------------------------------------
+
+def play(case: Case, make) -> tuple:
+    """The case's calls by an engine: metrics by step, and the variables after the last."""
+    agent, infos = case.agent(), []
+    engine = make(agent)
+    for step, calls in enumerate(case.calls):
+        for call in calls:
+            if call == "target_update":
+                agent.target_update()
+            else:
+                infos += [(step, name, float(value)) for name, value in engine.call(call, case.batch(step)).items()]
+    return infos, agent.tf_variables()
+
+
+def check(case: Case, infos: list, variables: dict) -> None:
+    saturated = case.name == "sac_std_limits"
+    for step, metric, value in infos:
+        rtol, atol = (8e-7, 5e-8) if step == 0 else (5e-5, 2e-6)
+        np.testing.assert_allclose(value, case.metric(metric, step), 5e-3 if saturated else rtol, atol)
+    for name in case.shapes:
+        expected = case.sample(f"after_{len(case.calls)}", name)
+        np.testing.assert_allclose(thin(variables[name]), expected, 0, 1e-3 if saturated else 6e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_originals_cases_by_hand(name):
+    case = Case(name)
+    check(case, *play(case, lambda agent: ManualEngine(agent, None)))
+
+
+@CUDA
+@pytest.mark.parametrize("name", NAMES)
+def test_the_originals_cases_as_captured(name):
+    from algorithm.engine.captured import CapturedEngine
+    case = Case(name)
+    agent = case.agent(cuda=True)
+    check(case, *play(case, lambda _: CapturedEngine(agent, create_buffer(agent.config))))
+
+
+# Choosing -------------------------------------------------------------------------------------------------------
+
+def chosen(agent, buffer, **changes):
+    for name, value in changes.items():
+        setattr(agent.config, name, value)
+    return create_engine(agent.config, agent, buffer)
+
+
+def test_auto_takes_the_gradients_by_hand_on_a_cpu_and_says_why():
+    engine, why = chosen(*build())
+    assert (engine.name, type(engine)) == ("manual", ManualEngine)
+    assert "by hand" in why
+
+
+def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
+    agent, buffer = build()
+    agent.reward = agent.nets["rrd"] = torch.nn.Identity()
+    engine, why = chosen(agent, buffer)
+    assert (engine.name, type(engine)) == ("eager", Engine)
+    assert "no gradients are written by hand" in why
+    with pytest.raises(ConfigError, match=r"engine: got 'manual'.*wants eager"):
+        chosen(agent, buffer, engine="manual")
+
+
+def test_auto_takes_eager_for_bf16():
+    assert chosen(*build(), precision="bf16")[0].name == "eager"
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--engine=cudagraph", "--device=cpu"], "engine: got 'cudagraph'.*--device=cuda.*or eager, manual, compile"),
+    (["--engine=fast"], "engine: got 'fast', wants one of auto, eager, manual, compile, cudagraph"),
+    (["--precision=fp16"], "precision: got 'fp16', wants one of fp32, tf32, bf16"),
+    (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
+    (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
+    (["--buffer_device=disk"], "buffer_device: got 'disk', wants cpu, cuda, cuda:N or auto"),
+    (["--buffer_device=cuda:77"], "device: got 'cuda:77'"),
+    (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
+])
+def test_an_engine_that_cannot_work_is_one_line(flags, message, capsys):
+    assert train.main(["--env=Pendulum-v1", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"train.py: {message}", line)
+    assert not Path("outputs").exists()
+
+
+def test_runs_say_their_engine_and_agree_with_eager(capsys):
+    """Two runs of train.py, by autograd and by hand: metrics of the first cycles agree."""
+    outputs = {}
+    for engine in ("eager", "manual"):
+        outputs[engine] = run(*SMALL_RRD, "--env=Pendulum-v1", f"--engine={engine}")
+        assert f"engine {engine} (as asked)" in capsys.readouterr().out
+    rows = [np.genfromtxt(done.directory / "metrics.csv", delimiter=",", names=True) for done in outputs.values()]
+    for name in ("Q_loss", "R_loss", "Pi_loss"):
+        np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-2, atol=1e-3)
+
+
+# Threads --------------------------------------------------------------------------------------------------------
+
+def test_two_tasks_run_at_the_same_time_and_an_error_of_either_is_raised():
+    meet = threading.Barrier(2, timeout=10)
+    before, alive = torch.get_num_threads(), threading.active_count()
+    with Threads(1) as pair:
+        assert pair(lambda: (meet.wait(), "first")[1], lambda: (meet.wait(), "second")[1]) == ("first", "second")
+        for bad in ((lambda: 1 / 0, lambda: 1), (lambda: 1, lambda: 1 / 0)):
+            with pytest.raises(ZeroDivisionError):
+                pair(*bad)
+        assert pair(lambda: 3, lambda: 4) == (3, 4)         # and none is left over
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
+
+
+# torch.compile --------------------------------------------------------------------------------------------------
+
+def test_what_cannot_be_compiled_goes_on_with_one_warning(monkeypatch):
+    agent, buffer = build()
+
+    def broken(function, **kwargs):
+        def fail(*args):
+            raise RuntimeError("no C++ compiler\nand more")
+        return fail
+    monkeypatch.setattr(torch, "compile", broken)
+    engine = CompiledEngine(agent, buffer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        engine.run(3)
+    assert [str(w.message) for w in caught if "torch.compile" in str(w.message)] == [
+        "engine: torch.compile does not work here, going on without: no C++ compiler"]
+    assert engine.name == "eager"
+    other, others = build()
+    Engine(other, others).run(3)
+    assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) == 0
+
+
+COMPILED = """
+import sys
+sys.path[:0] = ["tests", "."]
+import test_engines as t
+for name in ("rrd_sac", "rrd_td3"):
+    case = t.Case(name)
+    t.check(case, *t.play(case, lambda agent: t.CompiledEngine(agent, None)))
+    print("agrees", name)
+"""
+
+
+def test_compiled_losses_give_the_originals_figures(tmp_path):
+    """In a process of its own, since compiling leaves workers and caches behind."""
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
+                          capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout.split("\n")[:2] == ["agrees rrd_sac", "agrees rrd_td3"], done.stderr[-2000:]
+
+
+# CUDA -----------------------------------------------------------------------------------------------------------
+
+@CUDA
+@pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac"), ("sac", None)],
+                         ids=str)
+def test_a_captured_update_walks_eagers_way(pair):
+    from algorithm.engine.captured import CapturedEngine
+    results = []
+    for kind in (Engine, CapturedEngine):
+        agent, buffer = build(*pair, device="cuda")
+        start = copies(agent)
+        engine = kind(agent, buffer)
+        for _ in range(4):
+            sums = engine.run(50)
+        results.append((copies(agent), {name: float(total) / count for name, total, count in sums.items()}))
+    assert distance(results[1][0], results[0][0], start) < 5e-2
+    assert results[1][1] == pytest.approx(results[0][1], rel=5e-2, abs=1e-2)
