@@ -312,6 +312,14 @@ def test_shapes_and_kinds(alg, size):
     assert all(field.dtype == kinds.get(name.split("_")[-1], torch.float32) for name, field in batch.items())
 
 
+def test_a_batch_holds_the_frames_that_obs_and_obs_next_share_once():
+    buffer, _ = stored("dqn", [5, 3], stack=3)
+    batch = buffer.sample(7)
+    first, second = (batch[name].untyped_storage() for name in ("obs", "obs_next"))
+    assert first.data_ptr() == second.data_ptr()
+    assert first.nbytes() == 7 * 4 * math.prod(SIZE)
+
+
 def test_draws_follow_from_the_seed_alone(alg):
     draws = []
     for everybodys_seed, seed in enumerate([5, 5, 6]):
