@@ -26,6 +26,7 @@ from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
 from algorithm.replay_buffer.episode import OpenEpisode
 from algorithm.replay_buffer.storage import FrameStorage
+from envs import make_env
 from utils.config import ConfigError, resolve
 from utils.memory import human_bytes
 
@@ -573,6 +574,13 @@ def test_any_environment_of_stacked_pictures_can_be_learned_from(options, monkey
     assert [len(one["acts"]) for one in stored[:5]] == [5, 6, 6, 5, 6]
     for number, one in enumerate(stored):
         np.testing.assert_array_equal(one["frames"], frames_of(number, len(one["acts"]) + 3))
+
+
+def test_a_picture_that_was_given_does_not_change_later():
+    env = make_env(resolve({"alg": "dqn", "env": "Pictures-v0"}))
+    pictures = [env.reset()[0], *(env.step(0)[0] for _ in range(4))]
+    for t, picture in enumerate(pictures):
+        np.testing.assert_array_equal(picture, np.stack(frames_of(0, 20)[t:t + 3], axis=-1))
 
 
 def test_pictures_whose_channels_are_no_frames_are_refused_and_not_garbled(capsys):
