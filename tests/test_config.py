@@ -253,7 +253,7 @@ def test_a_longer_sub_sequence_than_the_default_batch_makes_the_batch_one_sub_se
 
 @pytest.mark.parametrize("flags", [["--rrd_sample_size=1"], ["--rrd_sample_size=2", "--rrd_bias_correction"],
                                    ["--rrd_batch_size=64"], ["--alg=ircr", "--batch_size=2"],
-                                   ["--test_timesteps=1000000"]])
+                                   ["--alg=ircr", "--env=Pong", "--batch_size=1"], ["--test_timesteps=1000000"]])
 def test_the_nearest_settings_that_do_go_together_are_taken(flags):
     parse_args(flags)
 

@@ -565,7 +565,7 @@ SMALL = ["--env=Pictures-v0", "--device=cpu", "--total_timesteps=60", "--timeste
 
 @pytest.mark.parametrize("options", [
     ["--alg=dqn"], ["--alg=dqn", "--dueling", "--double"], ["--alg=ircr", "--basis_alg=dqn"],
-    ["--alg=rrd", "--basis_alg=dqn", "--rrd_sample_size=4"],
+    ["--alg=rrd", "--basis_alg=dqn", "--rrd_sample_size=4"], ["--alg=ircr", "--basis_alg=dqn", "--batch_size=1"],
 ], ids=" ".join)
 def test_any_environment_of_stacked_pictures_can_be_learned_from(options, monkeypatch):
     stored, store = [], FrameStorage.check

@@ -145,6 +145,7 @@ OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
 }
+IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
 # Settings that only the Atari games read, and their defaults of common ones; the original's.

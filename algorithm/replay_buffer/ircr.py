@@ -11,7 +11,7 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import Config
+from utils.config import IRCR_BATCH, Config, ConfigError
 
 BEST = 10           # how many of the best episodes ever are kept; the original's
 
@@ -25,6 +25,8 @@ class IRCRReplay(TransitionReplay):
     def __init__(self, config: Config):
         # bytes_needed, which super() asks for, needs these.
         self.keeps, self.longest_best = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
+        if self.keeps and config.batch_size < 2:
+            raise ConfigError(IRCR_BATCH)
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
         self.best_steps = torch.zeros((), dtype=torch.int64, device=self.device)
