@@ -502,3 +502,11 @@ def test_a_run_that_cannot_hold_its_replay_says_what_would_fit_before_it_starts(
                             r"--buffer_size=(\d+) would fit\n", told)[1])
     assert 2.5e9 < size * 7200 < 3e9
     assert not Path("outputs").exists()
+
+
+def test_where_no_episode_of_a_game_fits_the_limit_of_episodes_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: 10**8)
+    assert train.main(["--alg=dqn", "--env=Assault"]) == 2
+    assert re.fullmatch(r"train.py: buffer_size: 1000000 steps need 7.1\d GB on \w+, which has 100 MB free, too little "
+                        r"for one episode of test_timesteps \(27000\); .*lower --test_timesteps and --buffer_size\n",
+                        capsys.readouterr().err)

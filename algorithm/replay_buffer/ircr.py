@@ -23,7 +23,7 @@ class IRCRReplay(TransitionReplay):
     """
 
     def __init__(self, config: Config):
-        # bytes_needed, which super() asks for, needs these.
+        # bytes_beside, which super() asks for, needs these.
         self.keeps, self.longest_best = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
         if self.keeps and config.batch_size < 2:
             raise ConfigError(IRCR_BATCH)
@@ -35,11 +35,11 @@ class IRCRReplay(TransitionReplay):
             self._reserve_best(self.keeps * self.longest_best)
 
     @property
-    def bytes_needed(self) -> int:
-        """The ring's, and the ten best episodes': one by one, and joined for sampling."""
+    def bytes_beside(self) -> int:
+        """The ten best episodes: one by one, and joined for sampling."""
         if not self.keeps:
-            return super().bytes_needed
-        return super().bytes_needed + 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
+            return 0
+        return 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""

@@ -30,7 +30,7 @@ class TransitionReplay:
         self.device = resolve_device(config.device)
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "replay"))
         self.storage = create_storage(config, self.device)
-        self._check_memory()
+        self._check_memory(config.test_timesteps)
         self.storage.allocate()
         self.episode_of = torch.empty(self.capacity, dtype=torch.int32, device=self.device)     # row -> slot below
         self.starts, self.lengths = (torch.empty(self.capacity, dtype=torch.int32, device=self.device) for _ in "ab")
@@ -47,16 +47,25 @@ class TransitionReplay:
 
     @property
     def bytes_needed(self) -> int:
-        """What the ring takes when it is full, at most (one-step episodes)."""
-        return self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
+        """What the ring takes when it is full, at most (one-step episodes), and what is kept beside it."""
+        return self.bytes_beside + self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
-    def _check_memory(self) -> None:
-        available = available_bytes(self.device)
-        if available is not None and self.bytes_needed > available:
-            fits = int(0.9 * self.capacity * available / self.bytes_needed)
-            raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
-                              f"{self.device}, which has {human_bytes(available)} free; "
-                              f"--buffer_size={fits} would fit")
+    @property
+    def bytes_beside(self) -> int:
+        """What is kept beside the ring, however small the ring is."""
+        return 0
+
+    def _check_memory(self, longest: int) -> None:
+        """A ConfigError if the ring does not fit; it tells a size that does and holds an episode of `longest` steps."""
+        available, beside = available_bytes(self.device), self.bytes_beside
+        if available is None or self.bytes_needed <= available:
+            return
+        fits = int(0.9 * self.capacity * (available - beside) / (self.bytes_needed - beside))
+        advice = f"; --buffer_size={fits} would fit" if fits >= longest else (
+            f", too little for one episode of test_timesteps ({longest}); free some memory, take another --device, "
+            "or lower --test_timesteps and --buffer_size")
+        raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
+                          f"{self.device}, which has {human_bytes(available)} free{advice}")
 
     # Storing --------------------------------------------------------------------------------------------------
 
