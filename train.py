@@ -35,7 +35,7 @@ def train(config) -> int:
     from algorithm import check_backend, create_agent
     backend = check_backend()                           # before anything is built
     from algorithm.replay_buffer import create_buffer
-    from envs import is_image, make_env, resolve_env
+    from envs import env_kwargs, is_image, make_env, resolve_env
     from learner import Evaluator, Learner
     from utils.memory import human_bytes
     from utils.run import Run, crowded
@@ -50,7 +50,7 @@ def train(config) -> int:
     config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
     name = resolve_env(config.env)
-    facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": name.kwargs,
+    facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": env_kwargs(config),
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
         sizes = "x".join(map(str, config.obs_dims))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
-from envs import make_env, resolve_env
+from envs import env_kwargs, make_env, resolve_env
 from utils.config import Config, ConfigError
 
 
@@ -90,6 +90,8 @@ def test_other_names_are_left_alone(name):
 
 def test_the_resolved_name_tells_its_arguments():
     assert str(resolve_env("Ant-v2")) == "Ant-v4, use_contact_forces=True"
+    assert env_kwargs(Config(env="Ant-v2")) == {"use_contact_forces": True}
+    assert env_kwargs(Config(env="Hopper-v2")) == {}
 
 
 @pytest.mark.parametrize(("name", "says"), [
