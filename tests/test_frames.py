@@ -463,7 +463,7 @@ def as_kind(kind):
 ], ids=" ".join)
 def test_a_bad_episode_of_frames_is_named_and_changes_nothing(change, words):
     buffer = build("dqn")
-    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
+    with pytest.raises(ValueError, match=r"^episode\[.*" + ".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in (episode(0, T) | change).items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
 
@@ -480,7 +480,7 @@ def test_a_bad_episode_of_frames_is_named_and_changes_nothing(change, words):
 ], ids=" ".join)
 def test_a_bad_episode_of_stacks_is_named_and_changes_nothing(change, words):
     buffer, one = build("dqn"), with_stacks(episode(0, T)) | change
-    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
+    with pytest.raises(ValueError, match=r"^episode\[.*" + ".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in one.items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
 

@@ -350,11 +350,17 @@ def test_draws_follow_from_the_seed_alone(alg):
 ])
 def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
     buffer = build(alg)
+    words = [f"episode['{words[0]}']: ", *words[1:]]
     with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in (episode(0, 4) | change).items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
     with pytest.raises(ValueError, match="buffer: got no episode yet, wants at least one"):
         buffer.sample(4)
+
+
+def test_an_episode_that_is_no_mapping_is_named(alg):
+    with pytest.raises(ValueError, match=r"^episode: got list, wants a mapping with obs, obs_next, acts, rews, done$"):
+        build(alg).store_episode([])
 
 
 @pytest.mark.parametrize("size", [0, -3, "4", 2.5])

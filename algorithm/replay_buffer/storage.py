@@ -48,7 +48,7 @@ class VectorStorage:
 
     def check(self, episode: Episode) -> Fields:
         """`obs`, `acts`, `rews`, `done`, `obs_next` as tensors (T, ...); a ValueError names what is wrong."""
-        return check_batch(episode, self.spec, {}, self.device)
+        return check_batch(episode, self.spec, {}, self.device, "episode")
 
     def fits(self, length: int) -> bool:
         """Whether one more episode of `length` steps has room beside those that are held."""
@@ -105,9 +105,9 @@ class FrameStorage:
         Instead of the frames there may be stacks, `obs` and `obs_next` (T, H, W, C), each the one before it, one
         frame on. Frames and stacks are uint8.
         """
-        fields = check_batch(episode, self.spec, {}, self.device)
+        fields = check_batch(episode, self.spec, {}, self.device, "episode")
         if "frames" in episode:
-            fields |= check_batch(episode, self.frames_spec, {}, self.device)
+            fields |= check_batch(episode, self.frames_spec, {}, self.device, "episode")
             length, frames = len(fields["rews"]), len(fields["frames"])
             if frames != length + self.stack:
                 raise ValueError(f"episode['frames']: got {frames} frames, wants {length + self.stack}: the first "
@@ -116,7 +116,7 @@ class FrameStorage:
         if "obs" not in episode:
             raise ValueError("episode['frames'], or stacks as 'obs' and 'obs_next': missing, wants frames "
                              f"(T + {self.stack}, {self.height}, {self.width})")
-        stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device)
+        stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device, "episode")
         return fields | {"frames": self._unstack(stacks["obs"], stacks["obs_next"])}
 
     def _unstack(self, obs: Tensor, obs_next: Tensor) -> Tensor:
