@@ -42,7 +42,7 @@ def train(config) -> int:
     backend = check_backend()                           # before anything is built
     from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
-    from envs import is_image, make_env, resolve_env
+    from envs import env_kwargs, is_image, make_env, resolve_env
     from learner import Evaluator, Learner
     from utils.memory import human_bytes
     from utils.run import Run, crowded
@@ -58,7 +58,7 @@ def train(config) -> int:
     agent, buffer = create_agent(config), create_buffer(config)
     engine, why = create_engine(config, agent, buffer)
     name = resolve_env(config.env)
-    facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": name.kwargs,
+    facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": env_kwargs(config),
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     with Run(config, agent, facts) as run:
         sizes = "x".join(map(str, config.obs_dims))

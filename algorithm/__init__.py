@@ -80,6 +80,9 @@ def fill_config(args: Any) -> Config:
     config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
     config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
     config.acts_dims = _dims(args, "acts_dims")
+    if config.dueling and len(config.obs_dims) == 1:
+        raise ConfigError(f"dueling: got True over vectors {config.obs_dims}, wants images (height, width, channels): "
+                          "its heads stand on the convolutions")
     if getattr(args, "obs_scale", None) is not None:
         config.obs_scale = _obs_scale(args.obs_scale)
     return config

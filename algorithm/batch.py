@@ -61,26 +61,30 @@ def sequence_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], bias_c
     return spec | ({"rrd_var_coef": column} if bias_correction else {})
 
 
-def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.device) -> dict[str, Tensor]:
+def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.device,
+                whose: str = "batch") -> dict[str, Tensor]:
     """The named fields as float32 tensors on `device` (indices: int64); what else the batch holds is left out.
 
+    Args:
+        whose: what a complaint calls the batch.
     Raises:
         ValueError: a field is missing, or has the wrong shape or dtype. Floating-point arrays of any width are
             taken, for indices integers; only `done` may be any of those, or boolean.
     """
     if not isinstance(batch, Mapping):
-        raise ValueError(f"batch: got {type(batch).__name__}, wants a mapping with {', '.join(required)}")
+        raise ValueError(f"{whose}: got {type(batch).__name__}, wants a mapping with {', '.join(required)}")
     sizes: dict[str, int] = {}
     fields = {}
     for name, shape in (required | {name: optional[name] for name in optional if name in batch}).items():
         if name not in batch:
-            raise ValueError(f"batch[{name!r}]: missing, wants shape {_show(shape)}; "
-                             f"the batch has {', '.join(map(str, batch)) or 'no fields'}")
+            raise ValueError(f"{whose}[{name!r}]: missing, wants shape {_show(shape)}; "
+                             f"the {whose} has {', '.join(map(str, batch)) or 'no fields'}")
         kinds = getattr(shape, "kinds", "fiub" if name == "done" else "f")
-        fields[name] = to_tensor(f"batch[{name!r}]", batch[name], device, kinds, getattr(shape, "dtype", torch.float32))
-        _check_shape(name, tuple(fields[name].shape), shape, sizes)
+        field = f"{whose}[{name!r}]"
+        fields[name] = to_tensor(field, batch[name], device, kinds, getattr(shape, "dtype", torch.float32))
+        _check_shape(field, tuple(fields[name].shape), shape, sizes)
         if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
-            check_range(f"batch[{name!r}]", fields[name], shape.count)
+            check_range(field, fields[name], shape.count)
     return fields
 
 
@@ -173,15 +177,15 @@ def check_range(name: str, indices: Tensor, count: int) -> None:
         raise ValueError(f"{name}: got {low if low < 0 else high}, wants integers from 0 to {count - 1}")
 
 
-def _check_shape(name: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:
+def _check_shape(field: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:
     def agrees(size: int, want: int | str) -> bool:
         return size == want if isinstance(want, int) else size == sizes.setdefault(want, size)
 
     if len(got) != len(wants) or not all(agrees(size, want) for size, want in zip(got, wants, strict=True)):
         known = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter in wants)
-        raise ValueError(f"batch[{name!r}]: got shape {got}, wants {_show(wants)}{' with ' + known if known else ''}")
+        raise ValueError(f"{field}: got shape {got}, wants {_show(wants)}{' with ' + known if known else ''}")
     if 0 in got:
-        raise ValueError(f"batch[{name!r}]: got shape {got}, which is empty; wants {_show(wants)}")
+        raise ValueError(f"{field}: got shape {got}, which is empty; wants {_show(wants)}")
 
 
 def _show(shape: tuple[int | str, ...]) -> str:

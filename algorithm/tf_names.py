@@ -57,11 +57,12 @@ def load(agent, given: dict[str, np.ndarray]) -> None:
 def places(agent) -> dict[str, str]:
     """The original's name -> where its value stands in `agent.state_dict()`."""
     own = {tensor: name for name, tensor in [*agent.nets.named_parameters(), *agent.nets.named_buffers()]}
-    found = {name: f"nets.{own[tensor]}" for name, (tensor, _) in entries(agent).items()}
+    names = {tensor: name for name, (tensor, _) in entries(agent).items()}
+    found = {name: f"nets.{own[tensor]}" for tensor, name in names.items()}
     for opt, group in agent.groups():
-        for name, (tensor, _) in entries(agent).items():
-            if tensor in set(group["params"]):
-                found |= {f"{name}/{tf_slot}": f"opt.{own[tensor]}.{slot}" for tf_slot, slot in opt.tf_slots.items()}
+        for tensor in group["params"]:
+            found |= {f"{names[tensor]}/{tf_slot}": f"opt.{own[tensor]}.{slot}"
+                      for tf_slot, slot in opt.tf_slots.items()}
     for suffix, group in _adam_groups(agent).items():
         found |= {f"{name}{suffix}": f"opt.{group['name']}.t" for name in ("beta1_power", "beta2_power")}
     return found
@@ -163,7 +164,7 @@ def _count(arrays: dict[str, np.ndarray], suffix: str, group: dict) -> int | Non
         except ValueError as error:
             raise ValueError(f"variables[{name!r}]: {error}") from None
     first, second = counts
-    if min(first, second) != first or (first < len(_powers(group["betas"][0])) and first != second):
+    if first > second or (first < len(_powers(group["betas"][0])) and first != second):
         raise ValueError(f"variables[{names[0]!r}]: tells {first} steps, and {names[1]} {second}")
     return second
 

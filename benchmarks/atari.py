@@ -23,6 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
+from benchmarks.timing import median_seconds
 from envs import make_env
 from envs.atari import SIDE, import_atari
 from utils.config import resolve
@@ -56,18 +57,6 @@ def filled_buffer(config):
     for _ in range(config.buffer_size // length):
         buffer.store_episode(episode)
     return buffer
-
-
-def median_seconds(call: Callable[[], object], repeats: int) -> float:
-    def timed() -> float:
-        start = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-    for _ in range(5):
-        call()
-    return statistics.median(timed() for _ in range(repeats))
 
 
 def steps_per_second(config, rounds: int = 7, steps: int = 300) -> tuple[float, float]:

@@ -8,11 +8,8 @@ the buffer took.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
+from benchmarks.timing import median_seconds
 from utils.config import Config, resolve
 
 
@@ -59,18 +57,6 @@ def filled_buffer(config: Config):
     for _ in range(config.buffer_size // length):
         buffer.store_episode(episode)
     return buffer
-
-
-def median_seconds(call: Callable[[], object], repeats: int) -> float:
-    def timed() -> float:
-        start = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-    for _ in range(20):
-        call()
-    return statistics.median(timed() for _ in range(repeats))
 
 
 def resident_bytes() -> int:

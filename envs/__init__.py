@@ -13,11 +13,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from envs.atari import game_id, make_atari
+from envs.atari import game_id, game_kwargs, make_atari
 from envs.wrappers import CheckFrames, ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
 from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
 
-__all__ = ["EnvName", "is_image", "make_env", "resolve_env"]
+__all__ = ["EnvName", "env_kwargs", "is_image", "make_env", "resolve_env"]
 
 MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
           "Pusher", "Reacher", "Swimmer", "Walker2d")
@@ -49,6 +49,11 @@ def resolve_env(name: str) -> EnvName:
     if match is None or match[1] not in MUJOCO:
         return EnvName(name)
     return EnvName(f"{match[1]}-v4", {"use_contact_forces": True} if match[1] == "Ant" else {})
+
+
+def env_kwargs(config: Config) -> dict:
+    """The arguments that the environment is made with: of a game, frame skip, stickiness and limit as well."""
+    return game_kwargs(config) if is_atari(config.env) else resolve_env(config.env).kwargs
 
 
 def make_env(config: Config) -> gym.Env:

@@ -27,6 +27,12 @@ def game_id(name: str) -> str:
     return name if name.startswith("ALE/") else f"ALE/{name}-v5"
 
 
+def game_kwargs(config: Config) -> dict[str, float]:
+    """What a game is made with. No limits of its own: `test_timesteps` is the only one."""
+    return {"frameskip": FRAME_SKIP, "repeat_action_probability": STICKY if config.sticky else 0.0,
+            "max_num_frames_per_episode": 0}
+
+
 def make_atari(config: Config) -> gym.Env:
     """The game that `config.env` names; observations are uint8 (84, 84, frames).
 
@@ -37,13 +43,10 @@ def make_atari(config: Config) -> gym.Env:
     name = game_id(config.env)
     gym.register_envs(ale_py)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)         # it greets on standard error
-    sticky = STICKY if config.sticky else 0.0
     try:
-        # No limits of its own: `test_timesteps` is the only one.
         if not re.fullmatch(r"ALE/\w+-v\d+", name):
             raise gym.error.NameNotFound            # Gymnasium would import what stands before a colon
-        game = gym.make(name, frameskip=FRAME_SKIP, repeat_action_probability=sticky,
-                        max_num_frames_per_episode=0, max_episode_steps=-1, disable_env_checker=True)
+        game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config))
     except gym.error.Error:
         wants = ", wants a game such as Assault or ALE/Assault-v5"
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]

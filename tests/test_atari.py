@@ -17,7 +17,7 @@ from runs import run
 
 import algorithm
 import train
-from envs import make_env, resolve_env
+from envs import env_kwargs, make_env, resolve_env
 from envs.atari import FrameStack
 from envs.wrappers import TrueReward
 from learner import Evaluator
@@ -245,6 +245,9 @@ def test_four_frames_a_step_and_sticky_actions_only_if_asked_for(sticky, chance,
     assert env.unwrapped.ale.getFloat("repeat_action_probability") == chance
     assert env.unwrapped.spec.kwargs["repeat_action_probability"] == chance
     assert env.unwrapped.spec.kwargs["frameskip"] == 4
+    told = env_kwargs(resolve({"alg": "dqn", "env": name, "sticky": sticky}))           # what run.json will say
+    assert told == {"frameskip": 4, "repeat_action_probability": chance, "max_num_frames_per_episode": 0}
+    assert told.items() <= env.unwrapped.spec.kwargs.items()
     clock = [info["episode_frame_number"] for *_, info in play(env, 10)]
     assert set(np.diff(clock)) == {4}
 
@@ -478,6 +481,8 @@ def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, built,
     assert told.err == ""
     assert first.directory.name.startswith(f"{alg.upper()}_Assault-{alg}-Assault_")
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("ALE/Assault-v5", [84, 84, 4])
+    assert first.facts["env_kwargs"] == {"frameskip": 4, "repeat_action_probability": 0.25,
+                                         "max_num_frames_per_episode": 0}
     assert_record_of(first, alg)
     assert built[0].config.obs_scale == 255                 # pixels are divided when it acts, too
     assert_same_run(first, run("--config", str(first.directory / "config.json")))
@@ -502,3 +507,11 @@ def test_a_run_that_cannot_hold_its_replay_says_what_would_fit_before_it_starts(
                             r"--buffer_size=(\d+) would fit\n", told)[1])
     assert 2.5e9 < size * 7200 < 3e9
     assert not Path("outputs").exists()
+
+
+def test_where_no_episode_of_a_game_fits_the_limit_of_episodes_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: 10**8)
+    assert train.main(["--alg=dqn", "--env=Assault"]) == 2
+    assert re.fullmatch(r"train.py: buffer_size: 1000000 steps need 7.1\d GB on \w+, which has 100 MB free, too little "
+                        r"for one episode of test_timesteps \(27000\); .*lower --test_timesteps and --buffer_size\n",
+                        capsys.readouterr().err)

@@ -224,6 +224,16 @@ def test_a_buffer_that_cannot_fit_is_refused(size, capsys):
     assert refusal([*PENDULUM, f"--buffer_size={size}"], capsys).startswith("buffer_size: ")
 
 
+def test_a_batch_of_one_is_refused_for_ircr_where_observations_turn_out_to_be_vectors(capsys):
+    argv = [*SHORT, "--alg=ircr", "--basis_alg=dqn", "--env=CartPole-v1", "--batch_size=1"]
+    assert refusal(argv, capsys).startswith("batch_size: got 1, wants at least 2 for ircr over vectors")
+
+
+def test_dueling_is_refused_where_observations_turn_out_to_be_vectors(capsys):
+    argv = [*SHORT, "--alg=dqn", "--env=CartPole-v1", "--dueling"]
+    assert refusal(argv, capsys).startswith("dueling: got True over vectors (4,), wants images")
+
+
 # Where the record goes ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("tag", ["日本語 🎉", "../../a/b\\c", "..", "[red]", "a\nb", "x" * 300, "語" * 300, "\udcff"])

@@ -125,7 +125,7 @@ def test_resolving_changes_neither_its_argument_nor_the_tables():
     ("gamma", "1", 1.0), ("gamma", 0, 0.0), ("pi_lr", "3e-4", 3e-4), ("save_rews", "False", False),
     ("save_rews", "yes", True), ("tag", "", ""), ("tag", "日本 / [x]", "日本 / [x]"), ("device", "cuda:1", "cuda:1"),
     ("env_type", "normal", "normal"), ("seed", 2**53 + 1, 2**53 + 1), ("seed", str(2**53 + 1), 2**53 + 1),
-    ("seed", 2**63 - 1, 2**63 - 1),
+    ("seed", 2**63 - 1, 2**63 - 1), ("noop", "1000", 1000),
 ])
 def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
     got = coerce(name, text)
@@ -139,7 +139,7 @@ def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
     ("polyak", 2), ("pi_lr", 0), ("q_lr", -1e-3), ("r_lr", {}), ("alpha_init", 0), ("alpha_lr", -1),
     ("pi_lr", math.inf), ("std_act", "inf"), ("pi_delay_freq", 0), ("rrd_sample_size", 0), ("test_rollouts", -1),
     ("test_timesteps", 0), ("buffer_size", 0), ("save_rews", "maybe"), ("save_rews", 2), ("save_rews", None),
-    ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
+    ("noop", -1), ("noop", 1001), ("noop", 2**63 - 1), ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
     ("env_type", "norml"), ("device", "mps"), ("device", "cuda:-1"), ("device", "cpu\n"), ("device", "cuda:\u0663"),
 ])
 def test_a_wrong_value_is_named_with_what_is_wanted(name, value):
@@ -253,7 +253,7 @@ def test_a_longer_sub_sequence_than_the_default_batch_makes_the_batch_one_sub_se
 
 @pytest.mark.parametrize("flags", [["--rrd_sample_size=1"], ["--rrd_sample_size=2", "--rrd_bias_correction"],
                                    ["--rrd_batch_size=64"], ["--alg=ircr", "--batch_size=2"],
-                                   ["--test_timesteps=1000000"]])
+                                   ["--alg=ircr", "--env=Pong", "--batch_size=1"], ["--test_timesteps=1000000"]])
 def test_the_nearest_settings_that_do_go_together_are_taken(flags):
     parse_args(flags)
 

@@ -152,6 +152,13 @@ def test_both_heads_of_dueling_see_the_same_features_through_layers_of_their_own
     assert network.q_dense_base.weight.shape == network.q_dense_act.weight.shape == (512, network.features)
 
 
+@each_agent
+def test_dueling_over_vectors_which_have_no_convolutions_is_refused(alg, basis):
+    with pytest.raises(ConfigError, match=r"^dueling: got True over vectors \(5,\), wants images \(height, [^\n]*$"):
+        make(alg, basis, dueling=True)
+    make(alg, basis, dueling=False)
+
+
 def test_without_dueling_there_is_no_state_value():
     names = [name for name, _ in make(obs_dims=IMAGE).value.named_parameters()]
     assert {name.partition(".")[0] for name in names} == {"q_conv1", "q_conv2", "q_conv3", "q_dense_act", "q_act"}

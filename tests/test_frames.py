@@ -26,6 +26,7 @@ from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
 from algorithm.replay_buffer.episode import OpenEpisode
 from algorithm.replay_buffer.storage import FrameStorage
+from envs import make_env
 from utils.config import ConfigError, resolve
 from utils.memory import human_bytes
 
@@ -312,6 +313,14 @@ def test_shapes_and_kinds(alg, size):
     assert all(field.dtype == kinds.get(name.split("_")[-1], torch.float32) for name, field in batch.items())
 
 
+def test_a_batch_holds_the_frames_that_obs_and_obs_next_share_once():
+    buffer, _ = stored("dqn", [5, 3], stack=3)
+    batch = buffer.sample(7)
+    first, second = (batch[name].untyped_storage() for name in ("obs", "obs_next"))
+    assert first.data_ptr() == second.data_ptr()
+    assert first.nbytes() == 7 * 4 * math.prod(SIZE)
+
+
 def test_draws_follow_from_the_seed_alone(alg):
     draws = []
     for everybodys_seed, seed in enumerate([5, 5, 6]):
@@ -454,7 +463,7 @@ def as_kind(kind):
 ], ids=" ".join)
 def test_a_bad_episode_of_frames_is_named_and_changes_nothing(change, words):
     buffer = build("dqn")
-    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
+    with pytest.raises(ValueError, match=r"^episode\[.*" + ".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in (episode(0, T) | change).items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
 
@@ -471,7 +480,7 @@ def test_a_bad_episode_of_frames_is_named_and_changes_nothing(change, words):
 ], ids=" ".join)
 def test_a_bad_episode_of_stacks_is_named_and_changes_nothing(change, words):
     buffer, one = build("dqn"), with_stacks(episode(0, T)) | change
-    with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
+    with pytest.raises(ValueError, match=r"^episode\[.*" + ".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in one.items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
 
@@ -556,7 +565,7 @@ SMALL = ["--env=Pictures-v0", "--device=cpu", "--total_timesteps=60", "--timeste
 
 @pytest.mark.parametrize("options", [
     ["--alg=dqn"], ["--alg=dqn", "--dueling", "--double"], ["--alg=ircr", "--basis_alg=dqn"],
-    ["--alg=rrd", "--basis_alg=dqn", "--rrd_sample_size=4"],
+    ["--alg=rrd", "--basis_alg=dqn", "--rrd_sample_size=4"], ["--alg=ircr", "--basis_alg=dqn", "--batch_size=1"],
 ], ids=" ".join)
 def test_any_environment_of_stacked_pictures_can_be_learned_from(options, monkeypatch):
     stored, store = [], FrameStorage.check
@@ -565,6 +574,13 @@ def test_any_environment_of_stacked_pictures_can_be_learned_from(options, monkey
     assert [len(one["acts"]) for one in stored[:5]] == [5, 6, 6, 5, 6]
     for number, one in enumerate(stored):
         np.testing.assert_array_equal(one["frames"], frames_of(number, len(one["acts"]) + 3))
+
+
+def test_a_picture_that_was_given_does_not_change_later():
+    env = make_env(resolve({"alg": "dqn", "env": "Pictures-v0"}))
+    pictures = [env.reset()[0], *(env.step(0)[0] for _ in range(4))]
+    for t, picture in enumerate(pictures):
+        np.testing.assert_array_equal(picture, np.stack(frames_of(0, 20)[t:t + 3], axis=-1))
 
 
 def test_pictures_whose_channels_are_no_frames_are_refused_and_not_garbled(capsys):

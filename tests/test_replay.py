@@ -350,11 +350,17 @@ def test_draws_follow_from_the_seed_alone(alg):
 ])
 def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
     buffer = build(alg)
+    words = [f"episode['{words[0]}']: ", *words[1:]]
     with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in (episode(0, 4) | change).items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
     with pytest.raises(ValueError, match="buffer: got no episode yet, wants at least one"):
         buffer.sample(4)
+
+
+def test_an_episode_that_is_no_mapping_is_named(alg):
+    with pytest.raises(ValueError, match=r"^episode: got list, wants a mapping with obs, obs_next, acts, rews, done$"):
+        build(alg).store_episode([])
 
 
 @pytest.mark.parametrize("size", [0, -3, "4", 2.5])
@@ -382,16 +388,34 @@ def test_a_million_steps_of_27_observations_and_8_actions_take_less_than_300_MB(
     assert buffer.bytes_needed < 300e6
 
 
-def test_a_buffer_that_does_not_fit_is_refused_with_a_size_that_does(alg, monkeypatch):
-    needed = build(alg, buffer_size=1_000_000).bytes_needed
+@pytest.mark.parametrize("size", [1_000_000, 300_000])
+def test_a_buffer_that_does_not_fit_is_refused_with_a_size_that_does(alg, size, monkeypatch):
+    needed = build(alg, buffer_size=size).bytes_needed
     free = needed // 6
     monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: free)
     with pytest.raises(ConfigError) as refusal:
-        build(alg, buffer_size=1_000_000)
-    told = re.fullmatch(r"buffer_size: 1000000 .* (\S+ MB) .* (\S+ MB) free; --buffer_size=(\d+) would fit",
+        build(alg, buffer_size=size)
+    told = re.fullmatch(rf"buffer_size: {size} .* (\S+ MB) .* (\S+ MB) free; --buffer_size=(\d+) would fit",
                         str(refusal.value))
     assert told.groups()[:2] == (human_bytes(needed), human_bytes(free))
     assert 0.8 * free < build(alg, buffer_size=told[3]).bytes_needed <= free
+
+
+@pytest.mark.parametrize("free", [0, 10_000, 60_000])
+def test_where_not_even_one_episode_fits_no_size_is_suggested(alg, free, monkeypatch):
+    """A step of 3 observations and 2 actions takes 60 bytes, and a tenth of what is free is left alone."""
+    monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: free)
+    with pytest.raises(ConfigError) as refusal:
+        build(alg, buffer_size=1_000_000)
+    assert "buffer_size=" not in str(refusal.value)
+    assert re.fullmatch(r"buffer_size: 1000000 .* free, too little for one episode of test_timesteps \(1000\); .*",
+                        str(refusal.value))
+
+
+def test_the_least_size_that_is_suggested_holds_one_episode(monkeypatch):
+    monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: 66_680)
+    with pytest.raises(ConfigError, match=r"free; --buffer_size=1000 would fit$"):
+        build("sac", buffer_size=1_000_000)
 
 
 def test_a_buffer_that_just_fits_is_built_and_so_is_one_where_nobody_knows(monkeypatch):

@@ -12,6 +12,7 @@ from utils.config import (
     ALGORITHMS,
     DECOMPOSITIONS,
     FIELDS,
+    IRCR_BATCH,
     Config,
     ConfigError,
     coerce,
@@ -72,8 +73,9 @@ def _unknown(word: str) -> ConfigError:
 
 def _check_run(config: Config) -> None:
     """What only a run needs, not an agent by itself."""
-    if config.alg == "ircr" and config.batch_size < 2:
-        raise ConfigError("batch_size: got 1, wants at least 2 for ircr (half recent, half best episodes)")
+    # With discrete actions there may be images, of which no best episodes are kept; their replay knows.
+    if config.alg == "ircr" and config.batch_size < 2 and not config.discrete:
+        raise ConfigError(IRCR_BATCH)
     if config.buffer_size < config.test_timesteps:
         raise ConfigError(f"buffer_size: got {config.buffer_size}, wants at least test_timesteps "
                           f"({config.test_timesteps}): an episode must fit")

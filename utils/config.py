@@ -67,7 +67,7 @@ class Config:
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
-    noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0)
+    noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
     frames: int | None = of_atari("frames that are stacked to one observation", low=1, high=100)
     test_eps: float | None = of_atari("share of random actions in evaluation", low=0, high=1)
     rews_scale: float | None = of_atari("clip of the reward of a step, for --env_type=normal", above=0)
@@ -152,6 +152,7 @@ OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
 }
+IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
 # Settings that only the Atari games read, and their defaults of common ones; the original's.

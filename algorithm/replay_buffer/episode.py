@@ -11,6 +11,7 @@ class OpenEpisode:
     def __init__(self, obs: np.ndarray):
         """obs: the first observation, a vector (O,) or a stack of frames (H, W, C)."""
         self.images = obs.ndim == 3
+        # Copies: the environment may write into its array, and a view of one frame would keep its whole stack.
         self.seen = [obs[..., i].copy() for i in range(obs.shape[-1])] if self.images else [np.array(obs)]
         self.steps: list[tuple] = []
 

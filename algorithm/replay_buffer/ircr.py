@@ -11,7 +11,7 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import Config
+from utils.config import IRCR_BATCH, Config, ConfigError
 
 BEST = 10           # how many of the best episodes ever are kept; the original's
 
@@ -23,8 +23,10 @@ class IRCRReplay(TransitionReplay):
     """
 
     def __init__(self, config: Config):
-        # bytes_needed, which super() asks for, needs these.
+        # bytes_beside, which super() asks for, needs these.
         self.keeps, self.longest_best = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
+        if self.keeps and config.batch_size < 2:
+            raise ConfigError(IRCR_BATCH)
         super().__init__(config)
         self.best: list[tuple[float, int, Tensor]] = []         # a heap: (return, age, rows of the episode)
         self.best_steps = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -33,11 +35,11 @@ class IRCRReplay(TransitionReplay):
             self._reserve_best(self.keeps * self.longest_best)
 
     @property
-    def bytes_needed(self) -> int:
-        """The ring's, and the ten best episodes': one by one, and joined for sampling."""
+    def bytes_beside(self) -> int:
+        """The ten best episodes: one by one, and joined for sampling."""
         if not self.keeps:
-            return super().bytes_needed
-        return super().bytes_needed + 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
+            return 0
+        return 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""

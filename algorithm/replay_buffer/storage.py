@@ -48,7 +48,7 @@ class VectorStorage:
 
     def check(self, episode: Episode) -> Fields:
         """`obs`, `acts`, `rews`, `done`, `obs_next` as tensors (T, ...); a ValueError names what is wrong."""
-        return check_batch(episode, self.spec, {}, self.device)
+        return check_batch(episode, self.spec, {}, self.device, "episode")
 
     def fits(self, length: int) -> bool:
         """Whether one more episode of `length` steps has room beside those that are held."""
@@ -105,9 +105,9 @@ class FrameStorage:
         Instead of the frames there may be stacks, `obs` and `obs_next` (T, H, W, C), each the one before it, one
         frame on. Frames and stacks are uint8.
         """
-        fields = check_batch(episode, self.spec, {}, self.device)
+        fields = check_batch(episode, self.spec, {}, self.device, "episode")
         if "frames" in episode:
-            fields |= check_batch(episode, self.frames_spec, {}, self.device)
+            fields |= check_batch(episode, self.frames_spec, {}, self.device, "episode")
             length, frames = len(fields["rews"]), len(fields["frames"])
             if frames != length + self.stack:
                 raise ValueError(f"episode['frames']: got {frames} frames, wants {length + self.stack}: the first "
@@ -116,7 +116,7 @@ class FrameStorage:
         if "obs" not in episode:
             raise ValueError("episode['frames'], or stacks as 'obs' and 'obs_next': missing, wants frames "
                              f"(T + {self.stack}, {self.height}, {self.width})")
-        stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device)
+        stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device, "episode")
         return fields | {"frames": self._unstack(stacks["obs"], stacks["obs_next"])}
 
     def _unstack(self, obs: Tensor, obs_next: Tensor) -> Tensor:
@@ -145,13 +145,19 @@ class FrameStorage:
         self.first, self.held = (self.first + length + self.stack) % self.size, self.held - length - self.stack
 
     def read(self, rows: Tensor) -> Fields:
-        """The fields of the steps `rows`, (B,); stacks are uint8 (B, H, W, C)."""
-        first = self.frame_of[rows].long()
-        return {"obs": self._stacks(first), "acts": self.acts[rows].long(), "rews": self.rews[rows],
-                "done": self.done[rows].float(), "obs_next": self._stacks(first + 1)}
+        """The fields of the steps `rows`, (B,); stacks are uint8 (B, H, W, C).
 
-    def _stacks(self, first: Tensor) -> Tensor:
-        """(B,) frames -> (B, H, W, C), a view of (B, C, H, W), which convolutions want."""
-        index = (first[:, None] + torch.arange(self.stack, device=self.device)) % self.size
-        stacks = self.frames.index_select(0, index.view(-1)).view(-1, self.stack, self.height, self.width)
-        return stacks.permute(0, 2, 3, 1)
+        `obs` and `obs_next` share the frames that they have in common: what is written into one shows in the other.
+        """
+        frames = self._frames(self.frame_of[rows].long())                                           # (B, H, W, C + 1)
+        return {"obs": frames[..., :-1], "acts": self.acts[rows].long(), "rews": self.rews[rows],
+                "done": self.done[rows].float(), "obs_next": frames[..., 1:]}
+
+    def _frames(self, first: Tensor) -> Tensor:
+        """(B,) the first frame of a step's stack -> the frames of both its stacks, (B, H, W, C + 1).
+
+        A view of (B, C + 1, H, W), which convolutions want.
+        """
+        index = (first[:, None] + torch.arange(self.stack + 1, device=self.device)) % self.size
+        frames = self.frames.index_select(0, index.view(-1)).view(-1, self.stack + 1, self.height, self.width)
+        return frames.permute(0, 2, 3, 1)

@@ -45,8 +45,8 @@ class TransitionReplay:
 
     @property
     def bytes_needed(self) -> int:
-        """What the ring takes when it is full, at most (one-step episodes)."""
-        return self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
+        """What the ring takes when it is full, at most (one-step episodes), and what is kept beside it."""
+        return self.bytes_beside + self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
     def _choose_device(self, config: Config) -> None:
         """Where the settings say; else where the agent is, and if that is a GPU with too little memory, on the CPU."""
@@ -57,16 +57,25 @@ class TransitionReplay:
         if auto and self.device.type == "cuda" and available is not None and self.bytes_needed > available:
             self.device = torch.device("cpu")
             self.storage = create_storage(config, self.device)
-        self._check_memory()
+        self._check_memory(config.test_timesteps)
 
-    def _check_memory(self) -> None:
-        available = available_bytes(self.device)
-        if available is not None and self.bytes_needed > available:
-            fits = int(0.9 * self.capacity * available / self.bytes_needed)
-            elsewhere = ", or --buffer_device=cpu" if self.device.type == "cuda" else ""
-            raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
-                              f"{self.device}, which has {human_bytes(available)} free; "
-                              f"--buffer_size={fits} would fit{elsewhere}")
+    @property
+    def bytes_beside(self) -> int:
+        """What is kept beside the ring, however small the ring is."""
+        return 0
+
+    def _check_memory(self, longest: int) -> None:
+        """A ConfigError if the ring does not fit; it tells a size that does and holds an episode of `longest` steps."""
+        available, beside = available_bytes(self.device), self.bytes_beside
+        if available is None or self.bytes_needed <= available:
+            return
+        elsewhere = ", or --buffer_device=cpu" if self.device.type == "cuda" else ""
+        fits = int(0.9 * self.capacity * (available - beside) / (self.bytes_needed - beside))
+        advice = f"; --buffer_size={fits} would fit{elsewhere}" if fits >= longest else (
+            f", too little for one episode of test_timesteps ({longest}); free some memory, take another --device "
+            "or --buffer_device, or lower --test_timesteps and --buffer_size")
+        raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
+                          f"{self.device}, which has {human_bytes(available)} free{advice}")
 
     # Storing --------------------------------------------------------------------------------------------------
 
