@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -320,6 +321,66 @@ def test_compiled_losses_give_the_originals_figures(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
                           capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout.split("\n")[:2] == ["agrees rrd_sac", "agrees rrd_td3"], done.stderr[-2000:]
+
+
+# What is captured -------------------------------------------------------------------------------------------------
+
+class Standin:
+    """A CUDA stream or graph that does nothing."""
+
+    def __init__(self, *args):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    synchronize = register_generator_state = wait_stream
+
+
+@pytest.fixture
+def no_graphs(monkeypatch):
+    """A CapturedEngine that computes on the CPU, each time, what it would capture and replay."""
+    from algorithm.engine import captured
+    for name in ("Stream", "CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, Standin)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(captured, "check_device", lambda agent, buffer: None)
+    monkeypatch.setattr(Standin, "synchronize", lambda self: None)
+    monkeypatch.setattr(captured.CapturedEngine, "_run", captured.CapturedEngine._compute)
+    return captured.CapturedEngine
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
+    if precision == "bf16" and "td3" in pair:
+        with pytest.raises(ConfigError, match="a policy with a batch of its own"):
+            no_graphs(*build(*pair, precision=precision))
+        return
+    results, start = [], None
+    for kind in (Engine, no_graphs):
+        agent, buffer = build(*pair, precision=precision)
+        start = copies(agent)
+        engine = kind(agent, buffer)
+        engine.run(4)
+        found = {name: (float(total), count) for name, total, count in engine.run(5).items()}
+        results.append((copies(agent), found, engine))
+    (expected, metrics, _), (got, ours, engine) = results
+    assert distance(got, expected, start) < 2e-3
+    assert {name: count for name, (_, count) in metrics.items()} == {name: count for name, (_, count) in ours.items()}
+    assert all(ours[name][0] == pytest.approx(metrics[name][0], rel=1e-3, abs=1e-3) for name in ours)
+    obs = np.ones(11, np.float32)
+    assert engine.actor is not engine.agent
+    np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
+
+
+def test_the_actor_counts_exploring_steps_for_the_agent(no_graphs):
+    args = Namespace(alg="dqn", obs_dims=(4,), acts_dims=(2,), device="cpu", buffer_size=50, batch_size=4)
+    agent, buffer = create_agent(args), create_buffer(args)
+    engine = no_graphs(agent, buffer)
+    engine.actor.step(np.ones((3, 4), np.float32), explore=True)
+    assert agent.counters["steps"] == 3
 
 
 # CUDA -----------------------------------------------------------------------------------------------------------

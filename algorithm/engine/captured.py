@@ -30,10 +30,7 @@ class CapturedEngine(Engine):
 
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
-        if agent.device.type != "cuda" or buffer.device != agent.device:
-            raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
-                              f"{buffer.device}; wants both on one CUDA device (--device=cuda), or eager, manual, "
-                              "compile or auto")
+        check_device(agent, buffer)
         by_hand = create_program(agent) is not None and agent.config.precision != "bf16"
         if agent.policy_batch and not by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
@@ -125,6 +122,14 @@ class CapturedEngine(Engine):
         for _, group in self.agent.groups():
             group["t"] += group["name"] != "policy" or self._policy_due(number)
         self.agent.counters["updates"] = number
+
+
+def check_device(agent: Agent, buffer: Any) -> None:
+    """A ConfigError unless both are on one CUDA device."""
+    if agent.device.type != "cuda" or buffer.device != agent.device:
+        raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
+                          f"{buffer.device}; wants both on one CUDA device (--device=cuda), or eager, manual, "
+                          "compile or auto")
 
 
 def _actor(agent: Agent) -> Agent:
