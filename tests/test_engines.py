@@ -24,6 +24,7 @@ from algorithm.engine import Engine, create_engine
 from algorithm.engine.compiled import CompiledEngine
 from algorithm.engine.kernels import MLP, Pad
 from algorithm.engine.manual import ManualEngine, Threads
+from algorithm.engine.stacked import StackedEngine
 from algorithm.replay_buffer import create_buffer
 from utils.config import ConfigError
 from utils.torch_utils import dense
@@ -33,10 +34,10 @@ BY_HAND = [name for name in NAMES if "dqn" not in name]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
 
-def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", **settings):
+def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", seed=3, **settings):
     """An agent and its replay, with random episodes of these lengths; the same each time."""
     args = Namespace(alg=alg, basis_alg=basis, obs_dims=(obs_dim,), acts_dims=(act_dim,), device=device,
-                     buffer_size=500, batch_size=16, train_target=2, seed=3, **settings)
+                     buffer_size=500, batch_size=16, train_target=2, seed=seed, **settings)
     if alg == "rrd":
         args.rrd_batch_size, args.rrd_sample_size = 24, 8
     agent, buffer, random = create_agent(args), create_buffer(args), np.random.default_rng(0)
@@ -77,12 +78,14 @@ def test_a_network_by_hand_has_autograds_outputs_and_gradients(late):
     class DoublePad(Pad):
         def __call__(self, name, *shape):
             return self.buffers.setdefault((name, *shape), torch.empty(shape, dtype=torch.float64))
-    ours = MLP(net, DoublePad(torch.device("cpu")), trained=True, late=late)
+    weights, biases = [layer.weight.detach() for layer in net], [layer.bias.detach() for layer in net]
+    ours = MLP(weights, biases, DoublePad(torch.device("cpu")), trained=True, late=late)
     with torch.inference_mode():
         torch.testing.assert_close(ours.forward(x.detach(), more.detach() if late else None), out.detach())
         ours.backward(grad)
-        for parameter, found in ours.grads.items():
-            torch.testing.assert_close(found, parameter.grad)
+        for layer, weight, bias in zip(net, ours.weight_grads, ours.bias_grads, strict=True):
+            torch.testing.assert_close(weight, layer.weight.grad)
+            torch.testing.assert_close(bias, layer.bias.grad)
         if late:
             torch.testing.assert_close(ours.late_grad(grad), more.grad)
         else:
@@ -133,7 +136,33 @@ def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
     assert totals[1] == pytest.approx(totals[0], rel=1e-4, abs=1e-4)
 
 
-def test_a_tie_of_both_critics_shares_the_policys_gradient_as_autograd_does():
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_every_gradient_by_hand_is_autograds(pair):
+    """Size for size, which Adam's first steps hide; with stds at both of their limits and below the floor."""
+    agent, buffer = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
+    other, _ = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
+    if "sac" in pair:
+        with torch.no_grad():
+            for one in (agent, other):
+                last = one.nets["main"]["policy"].pi
+                last.bias[3:] = torch.tensor([-25.0, -5.5, 2.5])
+                last.weight.mul_(0.5)
+    batch = buffer.sample() | {name: torch.full((16, 3), 0.3) for name in agent.noise_spec()}
+    batch["pi_noise"] = batch["pi_next_noise"] = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
+    agent.pi_delay_freq = other.pi_delay_freq = 1
+    agent.train(batch)
+    engine = ManualEngine(other, buffer)
+    engine.call("train", batch)
+    names = {parameter: name for name, parameter in agent.nets.named_parameters() if parameter.grad is not None}
+    ours = {parameter: name for name, parameter in other.nets.named_parameters() if parameter in engine.grads}
+    assert set(names.values()) == set(ours.values())
+    found = {name: engine.grads[parameter] for parameter, name in ours.items()}
+    for parameter, name in names.items():
+        error = (found[name] - parameter.grad).norm() / parameter.grad.norm()
+        assert error < 1e-5, name
+
+
+def test_where_both_critics_agree_the_policy_climbs_them_once():
     agents = []
     for kind in (Engine, ManualEngine):
         agent, buffer = build("sac", None)
@@ -321,6 +350,53 @@ def test_compiled_losses_give_the_originals_figures(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
                           capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout.split("\n")[:2] == ["agrees rrd_sac", "agrees rrd_td3"], done.stderr[-2000:]
+
+
+# Several seeds at once ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("option", [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"obs_normalization": True}],
+                         ids=str)
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_stacked_agents_learn_what_each_would_alone(pair, option):
+    if not fits((pair[0], pair[1] or pair[0]), option):
+        pytest.skip("not an option of this one")
+    alone, together = ([build(*pair, seed=seed, **option) for seed in (3, 4, 5)] for _ in "ab")
+    starts = [copies(agent) for agent, _ in alone]
+    assert distance(starts[1], starts[0], {name: value + 1 for name, value in starts[0].items()}) > 0.01
+    metrics = [ManualEngine(agent, buffer).run(9) for agent, buffer in alone]
+    agents = [agent for agent, _ in together]
+    engine = StackedEngine(agents, [buffer for _, buffer in together])
+    engine.run(4)
+    sums = engine.run(5)
+    for i, ((single, _), start) in enumerate(zip(alone, starts, strict=True)):
+        assert distance(copies(agents[i]), copies(single), start) < 1e-3
+        own, other = {n: c for n, _, c in sums.of(i).items()}, {n: c for n, _, c in metrics[i].items()}
+        assert own.keys() == other.keys()
+    last = engine.run(1)
+    for i, (single, buffer) in enumerate(alone):
+        expected = {name: float(value) for name, value, _ in ManualEngine(single, buffer).run(1).items()}
+        found = {name: float(value) for name, value, _ in last.of(i).items()}
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_a_stacked_agent_is_still_saved_loaded_and_acts():
+    agents, buffers = zip(*(build(seed=seed) for seed in (1, 2)), strict=True)
+    engine = StackedEngine(agents, buffers)
+    engine.run(3)
+    agents[1].save_model("one.safetensors")
+    before, acts = copies(agents[1]), agents[1].step(np.ones(11, np.float32))
+    engine.run(3)
+    assert not np.array_equal(agents[1].step(np.ones(11, np.float32)), acts)
+    agents[1].load_model("one.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in copies(agents[1]).items())
+    np.testing.assert_array_equal(agents[1].step(np.ones(11, np.float32)), acts)
+
+
+def test_what_cannot_be_stacked_is_named():
+    agents, buffers = zip(*(build(seed=seed) for seed in (1, 2)), strict=True)
+    Engine(agents[0], buffers[0]).run(1)
+    with pytest.raises(ConfigError, match="seeds: got agents that cannot share"):
+        StackedEngine(agents, buffers)
 
 
 # What is captured -------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 
 def _fastest(config: Config, agent: Any, buffer: Any) -> tuple[str, str]:
     from algorithm.engine.programs import create_program
-    by_hand = create_program(agent) is not None and config.precision != "bf16"
+    by_hand = create_program([agent]) is not None and config.precision != "bf16"
     if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand or not agent.policy_batch):
         return "cudagraph", "the agent and its replay are on one CUDA device"
     if by_hand:

@@ -31,7 +31,7 @@ class CapturedEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         check_device(agent, buffer)
-        by_hand = create_program(agent) is not None and agent.config.precision != "bf16"
+        by_hand = create_program([agent]) is not None and agent.config.precision != "bf16"
         if agent.policy_batch and not by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")

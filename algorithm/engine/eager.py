@@ -26,6 +26,12 @@ class Sums:
         """(name, sum (), how many)."""
         return [(name, total[i], count) for names, (total, count) in self.sums.items() for i, name in enumerate(names)]
 
+    def of(self, i: int) -> Sums:
+        """Those of one of several agents, whose metrics are (S,)."""
+        chosen = Sums()
+        chosen.sums = {names: (total[:, i], count) for names, (total, count) in self.sums.items()}
+        return chosen
+
 
 class Engine:
     """Carries out the updates of an agent from its replay."""

@@ -13,7 +13,7 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.programs import Fields, Phase, create_program
+from algorithm.engine.programs import Fields, Phase, Program, create_program
 from utils.config import ConfigError
 
 
@@ -38,12 +38,15 @@ class ManualEngine(Engine):
 
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
-        program = create_program(agent)
+        program = create_program([agent])
         if program is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
                               "with the paper's reward network or none; wants eager, compile or auto")
-        self.grads = program.grads()
-        groups = [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads]
+        self.grads = program.of_parameters()
+        self._set_jobs(program, [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads])
+
+    def _set_jobs(self, program: Program, groups: list[tuple]) -> None:
+        agent = self.agent
         by_pi = [pair for pair in groups if pair[1]["name"] in ("policy", "alpha")]
         by_q = [pair for pair in groups if pair not in by_pi]
         self.jobs = {"train": Job(program.phases(), groups, agent.q_noise + agent.pi_noise, counts=True),
@@ -54,12 +57,12 @@ class ManualEngine(Engine):
         sums, first = Sums(), self.agent.updates + 1
         jobs = [job for number in range(first, first + updates) for job in self.jobs_of(number)]
         with create_pair(self.agent.device) as self.pair, torch.inference_mode():
-            batch = self.prepare(jobs[0], self.buffer.sample())
+            batch = self.draw(jobs[0])
             for job, following in zip(jobs, [*jobs[1:], None], strict=True):
                 sums.add(self.gradients(job, batch))
                 whole = following is None or following.counts           # the update is, policy and all
                 _, batch = self.pair(lambda job=job, whole=whole: self._apply(job, whole),
-                                     lambda job=following: job and self.prepare(job, self.buffer.sample()))
+                                     lambda job=following: job and self.draw(job))
         return sums
 
     def call(self, verb: str, batch: Batch) -> Info:
@@ -81,11 +84,9 @@ class ManualEngine(Engine):
         due = number % self.agent.pi_delay_freq == 0
         return [self.jobs["train_q"], self.jobs["train_pi"]] if due else [self.jobs["train_q"]]
 
-    def prepare(self, job: Job, batch: Batch) -> Fields:
+    def draw(self, job: Job) -> Fields:
         """A batch from the replay as the job wants it: observations normalised, noise drawn."""
-        fields = {name: self.agent.prepare(name, value) for name, value in batch.items()}
-        self.agent.add_noise(fields, job.noise)
-        return fields
+        return draw(job, self.agent, self.buffer)
 
     def gradients(self, job: Job, batch: Fields) -> Info:
         """Every gradient of the job into its buffer; metrics of the same name add up."""
@@ -101,6 +102,13 @@ class ManualEngine(Engine):
         self.agent.counters["updates"] += job.counts
         if targets:
             self.target_update()
+
+
+def draw(job: Job, agent: Agent, buffer: Any) -> Fields:
+    """A batch from one agent's replay, with its observations normalised and its noise."""
+    fields = {name: agent.prepare(name, value) for name, value in buffer.sample().items()}
+    agent.add_noise(fields, job.noise)
+    return fields
 
 
 def create_pair(device: torch.device) -> Pair:
