@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "return-decomposition"       # utils/__init__.py bears it
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for a wrong setting, 130 for Ctrl-C."""
+    """Run the command line; returns 0, 1 if a disk or a worker process fails, 2 for a wrong setting, 130 for Ctrl-C."""
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         print("train.py: CUDA is out of memory; --buffer_device=cpu, or a smaller --batch_size, frees most",
               file=sys.stderr)
         return 1
-    except OSError as error:                            # a full disk, a file that may not be written
+    except OSError as error:        # a full disk, a file that may not be written, a worker process that failed
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -43,9 +45,9 @@ def train(config) -> int:
     from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
     from envs import env_kwargs, is_image, make_env, resolve_env
-    from learner import Evaluator, Learner
-    from utils.memory import human_bytes
-    from utils.run import Run, crowded
+    from learner import Evaluator, Learner, open_collector
+    from utils.memory import check_workers, human_bytes
+    from utils.run import Run
     from utils.torch_utils import resolve_device
 
     if backend == "tensorflow":
@@ -56,6 +58,7 @@ def train(config) -> int:
     config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
     config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
+    check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     engine, why = create_engine(config, agent, buffer)
     name = resolve_env(config.env)
     facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": env_kwargs(config),
@@ -66,13 +69,23 @@ def train(config) -> int:
                        f"replay of {config.buffer_size} steps, up to {human_bytes(buffer.bytes_needed)}; "
                        f"{backend} on {config.device}; engine {engine.name} ({why}); {config.run_length} steps; "
                        f"record in {run.directory}")
-        if hint := crowded():
-            run.logger.say(hint)
-        if config.warmup >= config.run_length:
-            run.logger.say(f"note: nothing is learned before warmup, {config.warmup} steps")
-        Learner(config, env, engine, Evaluator(config, test_env, engine.actor), run).learn()
+        for note in notes(config):
+            run.logger.say(note)
+        with open_collector(config, env, engine.actor) as collector:
+            Learner(config, collector, engine, Evaluator(config, test_env, engine.actor), run).learn()
         run.logger.say(f"done; record in {run.directory}")
     return 0
+
+
+def notes(config) -> Iterator[str]:
+    """What a user may want to hear before a long run."""
+    from utils.run import crowded
+    if hint := crowded():
+        yield hint
+    if config.num_envs > (cores := os.cpu_count() or 1):
+        yield f"note: {config.num_envs} environments take turns on {cores} cores"
+    if config.warmup >= config.run_length:
+        yield f"note: nothing is learned before warmup, {config.warmup} steps"
 
 
 def reference_device(name: str) -> str:

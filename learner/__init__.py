@@ -1,6 +1,7 @@
 """How experience is gathered and learning scheduled."""
 
+from learner.collector import open_collector
 from learner.evaluator import Evaluator
 from learner.learner import Learner
 
-__all__ = ["Evaluator", "Learner"]
+__all__ = ["Evaluator", "Learner", "open_collector"]

@@ -13,6 +13,7 @@ from algorithm.engine import Engine
 from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import Evaluator, Learner
+from learner.collector import Collector, env_seeds
 from utils.config import resolve
 from utils.seeding import stream_seed
 
@@ -44,7 +45,8 @@ def make_learner(**settings):
     env, test_env = make_env(config), make_env(config)
     config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
     agent, buffer = create_agent(config), create_buffer(config)
-    return Learner(config, env, Engine(agent, buffer), Evaluator(config, test_env, agent), Record())
+    collector = Collector(env, agent, *env_seeds(config))
+    return Learner(config, collector, Engine(agent, buffer), Evaluator(config, test_env, agent), Record())
 
 
 def stored(learner) -> dict[str, np.ndarray]:
@@ -110,7 +112,7 @@ def test_training_explores_and_evaluation_does_not():
 def test_an_open_episode_is_not_stored():
     learner = make_learner(total_timesteps=25, timesteps=25)
     learner.learn()
-    assert (len(learner.buffer), len(learner.open_episode), learner.episodes) == (20, 5, 2)
+    assert (len(learner.buffer), len(learner.collector.open_episode), learner.episodes) == (20, 5, 2)
 
 
 def test_updates_start_with_warmup_and_follow_the_steps():

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
+
+from utils.seeding import stream_seed
 
 
 class Match(gym.Env):
@@ -63,7 +69,68 @@ class InPlace(Clock):
         return self.state, reward, terminated, truncated, info
 
 
+class Film(Clock):
+    """Shows its last three frames; each is filled with a number of its own."""
+
+    observation_space, action_space = Box(0, 255, (6, 5, 3), np.uint8), Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.start = self.np_random.integers(200)
+        return self._show(), {}
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return self._show(), *rest
+
+    def _show(self):
+        numbers = self.start + np.maximum(self.t + np.arange(-2, 1), 0)
+        return np.broadcast_to(np.uint8(numbers), self.observation_space.shape).copy()
+
+
+class Dawdles(Match):
+    """Takes its time, and never the same; leaves a mark when it is closed."""
+
+    def step(self, action):
+        time.sleep(os.urandom(1)[0] / 256 * 0.003)
+        return super().step(action)
+
+    def close(self):
+        with open("closed", "a") as file:
+            file.write(".")
+
+
+class Fails(Clock):
+    """In a run of seed 0 with several environments, the second fails at its third step."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.how, self.weak = how, False
+
+    def reset(self, *, seed=None, options=None):
+        self.weak |= seed == stream_seed(0, "env 1")
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        if self.weak and self.t == 2:
+            self._fail()
+        return super().step(action)
+
+    def _fail(self):
+        class Private(Exception):
+            """One that no other process could unpickle."""
+        if self.how == "raise":
+            raise Private("the arm\nfell off")
+        if self.how == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 gym.register("Match-v0", Match)
+gym.register("Dawdles-v0", Dawdles)
+gym.register("Film-v0", Film)
+for how in ("raise", "exit", "kill"):
+    gym.register(f"Fails-{how}-v0", Fails, kwargs={"how": how})
 gym.register("MatchConstant-v0", Match, kwargs={"gain": 0.0, "shift": 0.6, "length": 2})
 gym.register("Clock10-v0", Clock)
 gym.register("InPlace-v0", InPlace)

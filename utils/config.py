@@ -59,6 +59,7 @@ class Config:
     cycles: int = setting(100, "cycles per epoch", low=1)
     iterations: int = setting(100, "iterations per cycle", low=1)
     timesteps: int = setting(100, "environment steps per iteration", low=1)
+    num_envs: int = setting(1, "environments that are stepped at once, if several each in a process of its own", low=1)
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",

@@ -1,0 +1,388 @@
+"""Several environments at once: the same episodes as one by one, the algorithm's ratio, and processes that end."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from runs import SMALL, SMALL_RRD, run
+
+import train
+import utils.memory
+from algorithm.replay_buffer.episode import OpenEpisode
+from envs import make_env
+from envs.vector import Workers
+from learner import Learner
+from learner.collector import VectorCollector, env_seeds
+from utils.config import ConfigError, resolve
+from utils.memory import WORKER_BYTES, check_workers
+from utils.seeding import stream_seed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def refusal(argv: list[str], capfd, code: int = 2) -> str:
+    """The one line that train.py and its workers write to standard error, without the program's name."""
+    assert train.main(argv) == code
+    err = capfd.readouterr().err
+    assert err.startswith("train.py: ")
+    assert len(err.splitlines()) == 1
+    return err.removeprefix("train.py: ").strip()
+
+
+# Episodes -------------------------------------------------------------------------------------------------------
+
+class Actor:
+    """Acts at random, and remembers what it saw and did."""
+
+    def __init__(self, space: gym.Space):
+        self.space, self.seen, self.acts = space, [], []
+        space.seed(0)
+
+    def step(self, obs, explore):
+        assert explore
+        self.seen.append(obs.copy())
+        self.acts.append(np.stack([self.space.sample() for _ in obs]))
+        return self.acts[-1]
+
+
+def play_alone(config, seed: int, acts) -> tuple[list[np.ndarray], list[tuple[int, dict]]]:
+    """One environment by itself: what was seen before each step, and (last step, episode) of each that ended."""
+    env, seen, episodes = make_env(config), [], []
+    obs, _ = env.reset(seed=seed)
+    episode = OpenEpisode(obs)
+    for t, action in enumerate(acts):
+        seen.append(obs.copy())
+        obs, reward, terminated, truncated, _ = env.step(action)
+        episode.add(action, reward, terminated, obs)
+        if terminated or truncated:
+            episodes.append((t, episode.columns()))
+            obs, _ = env.reset()
+            episode = OpenEpisode(obs)
+    return seen, episodes
+
+
+@pytest.mark.parametrize(("env", "limit"), [
+    ("tiny_envs:Match-v0", 100),            # draws at every reset and step
+    ("tiny_envs:Clock10-v0", 7),            # ends at the time limit
+    ("tiny_envs:InPlace-v0", 100),          # writes into the one array that it returns
+    ("tiny_envs:Film-v0", 100),             # pictures
+    ("Hopper-v4", 20),                      # ends by itself, at a different step in each environment, or at the limit
+    ("Assault", 5),                         # FrameStack, and a random number of no-ops
+])
+def test_each_environment_gives_the_episodes_that_it_gives_alone(env, limit):
+    if env == "Assault":
+        pytest.importorskip("ale_py")
+        pytest.importorskip("cv2")
+    discrete = env in ("tiny_envs:Film-v0", "Assault")
+    config = resolve({"alg": "dqn" if discrete else "sac", "env": env, "num_envs": 3, "test_timesteps": limit})
+    example = make_env(config)
+    actor, collected = Actor(example.action_space), []
+    workers = Workers(config, example)
+    try:
+        collector = VectorCollector(workers, actor, env_seeds(config))
+        for t in range(45):
+            collected += [(t, episode) for episode in collector.step()]
+    finally:
+        workers.close()
+    expected = []
+    for i, seed in enumerate(env_seeds(config)):
+        seen, episodes = play_alone(config, seed, [acts[i] for acts in actor.acts])
+        np.testing.assert_array_equal(np.stack(seen), np.stack(actor.seen)[:, i])
+        expected += [(t, i, episode) for t, episode in episodes]
+    expected.sort(key=lambda one: one[:2])
+    assert [t for t, _ in collected] == [t for t, *_ in expected]
+    assert len(collected) >= 6
+    for (_, ours), (*_, alone) in zip(collected, expected, strict=True):
+        assert ours.keys() == alone.keys()
+        for name, column in ours.items():
+            np.testing.assert_array_equal(column, alone[name])
+            assert column.dtype == alone[name].dtype
+
+
+def test_the_last_step_of_an_episode_holds_its_own_last_observation():
+    config = resolve({"alg": "sac", "env": "tiny_envs:Clock10-v0", "num_envs": 2, "test_timesteps": 7})
+    env = make_env(config)
+    workers = Workers(config, env)
+    try:
+        collector = VectorCollector(workers, Actor(env.action_space), env_seeds(config))
+        episodes = [episode for _ in range(14) for episode in collector.step()]
+    finally:
+        workers.close()
+    assert len(episodes) == 4
+    for number, episode in enumerate(episodes):
+        np.testing.assert_array_equal(episode["obs"][:, 1], np.arange(7))               # Clock shows (episode, time)
+        np.testing.assert_array_equal(episode["obs_next"], [(number // 2, t) for t in range(1, 8)])
+        assert not episode["done"].any()                                                # cut by the time limit
+        assert episode["rews"].tolist() == [[0]] * 6 + [[28]]
+
+
+# The schedule ---------------------------------------------------------------------------------------------------
+
+class Steps:
+    """Stands in for a collector: every step of it ends an episode in each environment."""
+
+    def __init__(self, num_envs: int):
+        self.num_envs, self.calls = num_envs, 0
+
+    def step(self):
+        self.calls += 1
+        return [{}] * self.num_envs
+
+
+class Listener:
+    """Stands in for replay, agent, engine, evaluator and record."""
+
+    def __init__(self):
+        self.agent = self.actor = self.buffer = self
+        self.steps_stored, self.told, self.cycles, self.logger = 0, [], [], self
+
+    def store_episode(self, episode):
+        self.steps_stored += 1
+
+    def explore_metrics(self):
+        return {}
+
+    def add(self, info):
+        pass
+
+    def evaluate(self, logger):
+        pass
+
+    def progress(self, steps):
+        self.told.append(steps)
+
+    def record(self, agent, cycle, steps, episodes):
+        self.cycles.append((cycle, steps, episodes))
+
+
+@pytest.mark.parametrize(("num_envs", "length", "iterations", "warmup"), [
+    (1, 100, 2, 1), (2, 100, 2, 1), (3, 100, 2, 1), (7, 400, 3, 1), (33, 400, 2, 1), (200, 400, 2, 1),
+    (3, 95, 2, 1), (7, 333, 2, 60),
+])
+def test_updates_per_step_are_the_algorithms_however_many_environments(num_envs, length, iterations, warmup):
+    config = SimpleNamespace(timesteps=20, iterations=iterations, run_length=length, train_batches=8, warmup=warmup)
+    listener, updates = Listener(), []
+    learner = Learner(config, Steps(num_envs), listener, listener, listener)
+    learner._train = lambda count: updates.append((learner.steps, count))
+    learner.learn()
+    due = [*range(20, length, 20), length]                                      # when an iteration is over
+    taken = [math.ceil(step / num_envs) * num_envs for step in due]             # the first multiple reaching that
+    assert listener.told == taken
+    shares = np.diff([0, *due])
+    assert updates == [(steps, math.ceil(8 * share / 20)) for steps, share in zip(taken, shares, strict=True)
+                       if steps >= warmup]
+    ends = [*range(20 * iterations, length, 20 * iterations), length]
+    assert listener.cycles == [(n, steps, steps) for n, steps in
+                               enumerate(math.ceil(step / num_envs) * num_envs for step in ends)]
+    assert learner.steps == learner.collector.calls * num_envs == taken[-1] < length + num_envs
+
+
+def test_a_run_counts_the_steps_of_all_environments():
+    finished = run(*SMALL, "--alg=dqn", "--env=tiny_envs:Film-v0", "--num_envs=3", "--iterations=1",
+                   "--eps_decay=1000", "--eps_r=0.5", "--train_batches=1")
+    steps = [int(row["Timesteps"]) for row in finished.rows]
+    assert steps == [21, 42, 60, 81, 102, 120]
+    assert [float(row["Epsilon"]) for row in finished.rows] == pytest.approx([1 - 0.5 * n / 1000 for n in steps])
+    assert [int(row["Episodes"]) for row in finished.rows] == [0, 3, 6, 6, 9, 12]
+    assert [bool(row["Q_loss"]) for row in finished.rows] == [False, False, True, True, True, True]  # warmup: 40 stored
+    assert finished.config["num_envs"] == 3
+    assert finished.tensors()["updates"] == 4
+
+
+# Seeds ----------------------------------------------------------------------------------------------------------
+
+def test_the_same_seed_gives_the_same_run_to_the_bit_whatever_the_workers_timing(monkeypatch, capfd):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    argv = [*SMALL_RRD, "--env=tiny_envs:Dawdles-v0", "--num_envs=3"]
+    first, second, other = (run(*argv, f"--seed={seed}") for seed in (3, 3, 4))
+    assert first.untimed() == second.untimed() != other.untimed()
+    ours, theirs = first.tensors(), second.tensors()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert Path("closed").read_text() == "..." * 3              # by the workers, at each run's end
+    out, err = capfd.readouterr()
+    assert "note: 3 environments take turns on 2 cores\n" in out
+    assert err == ""
+
+
+def test_every_environment_has_a_stream_of_its_own_and_the_first_that_of_a_single_one():
+    seeds = [env_seeds(resolve({"seed": seed, "num_envs": 5})) for seed in (0, 1)]
+    assert len({*seeds[0], *seeds[1]}) == 10
+    assert seeds[0][:1] == env_seeds(resolve({})) == [stream_seed(0, "env")]
+
+
+# The other backend ----------------------------------------------------------------------------------------------
+
+def test_the_tensorflow_reference_steps_several_too(monkeypatch):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setenv("USE_PYTORCH", "0")
+    finished = run(*SMALL_RRD, "--env=tiny_envs:Match-v0", "--num_envs=3")
+    assert [row["Timesteps"] for row in finished.rows] == ["42", "81", "120"]
+    assert finished.facts["backend"] == "tensorflow"
+
+
+# What ends badly ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("how", "line"), [
+    ("raise", "Private: the arm fell off; --num_envs=1 would show the whole traceback"),
+    ("exit", "its process ended with exit code 3"),
+    ("kill", "its process was ended by signal 9 (Killed); out of memory?"),
+])
+def test_an_environment_that_fails_is_one_line_that_names_it(how, line, capfd):
+    argv = [*SMALL_RRD, f"--env=tiny_envs:Fails-{how}-v0", "--num_envs=3"]
+    assert refusal(argv, capfd, code=1) == f"env: 'tiny_envs:Fails-{how}-v0', environment 2 of 3: {line}"
+
+
+def test_an_environment_that_only_the_main_process_knows_is_refused(capfd):
+    assert refusal([*SMALL_RRD, "--env=Match-v0", "--num_envs=2"], capfd) == (
+        "env: got 'Match-v0', wants a registered Gymnasium id (in a worker process, which finds environments by "
+        "--env=module:id)")
+
+
+class Session:
+    """train.py in a session of its own, with two environments and far to go."""
+
+    def __init__(self):
+        argv = [sys.executable, str(ROOT / "train.py"), *SMALL, "--alg=sac", "--env=Pendulum-v1", "--num_envs=2",
+                "--test_rollouts=0", "--total_timesteps=1e6", "--train_batches=1"]
+        self.process = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        self.pid = self.process.pid
+
+    def read_to(self, begins: str) -> None:
+        assert any(line.startswith(begins) for line in self.process.stdout), self.process.communicate()[1]
+
+    def others(self) -> set[int]:
+        """The processes beside the first one that are alive."""
+        found = set()
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            except OSError:                                     # gone meanwhile
+                continue
+            if int(session) == self.pid and state != "Z":
+                found.add(int(stat.parent.name))
+        return found - {self.pid}
+
+    def interrupt_each_as_it_starts(self, count: int) -> None:
+        told = set()
+        while len(told) < count:
+            for pid in self.others() - told:
+                os.kill(pid, signal.SIGINT)
+                told.add(pid)
+
+    def kill(self) -> None:
+        for pid in self.others():
+            os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def session():
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc")
+    session = Session()
+    yield session
+    session.kill()
+
+
+def errors_of(session: Session, code: int) -> str:
+    """What it wrote to standard error; it ends within 20 s with that code, and soon after no other process is left."""
+    err = session.process.communicate(timeout=20)[1]
+    assert session.process.returncode == code
+    end = time.monotonic() + 2
+    while session.others() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not session.others()
+    return err
+
+
+def test_ctrl_c_while_workers_start_is_one_line_and_leaves_no_process(session):
+    session.read_to("env ")
+    while len(session.others()) < 2:
+        time.sleep(0.01)
+    os.killpg(session.pid, signal.SIGINT)                       # as a terminal does
+    assert errors_of(session, 130) == "train.py: interrupted\n"
+
+
+def test_workers_leave_ctrl_c_to_the_main_process_and_end_with_it(session):
+    session.read_to("env ")
+    session.interrupt_each_as_it_starts(3)                      # one is Python's own, for shared memory
+    session.read_to("Epoch")
+    for pid in session.others():
+        os.kill(pid, signal.SIGINT)
+    for _ in range(5):
+        session.read_to("Epoch")
+    os.killpg(session.pid, signal.SIGINT)
+    assert errors_of(session, 130) == "train.py: interrupted\n"
+
+
+def test_workers_whose_main_process_was_killed_end_quietly(session):
+    session.read_to("Epoch")
+    assert len(session.others()) == 3
+    os.kill(session.pid, signal.SIGKILL)
+    assert "Traceback" not in errors_of(session, -signal.SIGKILL)
+
+
+# Bad input ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "nan", "1e300"])
+def test_a_number_of_environments_that_is_none_is_refused_before_anything_is_built(value, capfd, monkeypatch):
+    monkeypatch.setattr("envs.make_env", lambda config: pytest.fail("an environment was built"))
+    assert re.match(r"num_envs: got '?\S*, wants an integer",
+                    refusal([*SMALL_RRD, f"--num_envs={value}", "--env=Pendulum-v1"], capfd))
+
+
+@pytest.mark.parametrize("env", ["NoSuch-v1", "Pusher-v4", "CartPole-v1", "nosuchmodule:Foo-v0"])
+def test_a_wrong_environment_is_refused_before_any_process_starts(env, capfd, monkeypatch):
+    monkeypatch.setattr("envs.vector.Workers.__init__", lambda *_: pytest.fail("a process was started"))
+    assert refusal([*SMALL_RRD, "--num_envs=2", f"--env={env}"], capfd).startswith("env: ")
+
+
+def test_more_environments_than_memory_are_refused_with_the_number_that_fits(capfd, monkeypatch):
+    monkeypatch.setattr(utils.memory, "available_bytes", lambda device: 5 * WORKER_BYTES)
+    check_workers(5, 0)
+    check_workers(3, 2 * WORKER_BYTES)
+    check_workers(1, 9 * WORKER_BYTES)                  # no process; replay checks for itself
+    for count, replay, fits in ((6, 0, 5), (4, 2 * WORKER_BYTES, 3), (2, 9 * WORKER_BYTES, 1)):
+        with pytest.raises(ConfigError, match=rf"^num_envs: {count} .* --num_envs={fits} would fit$"):
+            check_workers(count, replay)
+    monkeypatch.undo()
+    argv = [*SMALL_RRD, "--num_envs=1e6", "--env=Pendulum-v1"]
+    assert refusal(argv, capfd).startswith("num_envs: 1000000 environments, a process each, need about 40 TB")
+    assert not Path("outputs").exists()
+
+
+def test_a_system_that_starts_no_more_processes_is_one_line_and_those_started_end(capfd, monkeypatch):
+    start, started = multiprocessing.get_context("spawn").Process.start, []
+
+    def limited(process):
+        if len(started) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(process)
+        start(process)
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", limited)
+    assert refusal([*SMALL_RRD, "--num_envs=4", "--env=Pendulum-v1"], capfd) == (
+        "num_envs: got 4, but the system refuses so many processes: Resource temporarily unavailable")
+    assert len(started) == 2
+    assert all(process.exitcode is not None for process in started)
