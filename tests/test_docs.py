@@ -45,8 +45,8 @@ def test_the_build_holds_the_packages_and_the_script_but_no_tests(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(setuptools, "setup", given.update)
     runpy.run_path("setup.py")
-    assert set(given["packages"]) == {"algorithm", "algorithm.basis_alg", "algorithm.engine", "algorithm.replay_buffer", "envs", "learner",
-                                      "utils"}
+    assert set(given["packages"]) == {"algorithm", "algorithm.basis_alg", "algorithm.engine", "algorithm.replay_buffer",
+                                      "envs", "learner", "utils"}
     assert given["py_modules"] == ["train"]
 
 

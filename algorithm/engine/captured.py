@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.manual import ManualEngine, Pair
 from algorithm.engine.programs import create_program
+from algorithm.engine.stacked import StackedEngine
 from utils.config import ConfigError
 
 WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
@@ -35,25 +36,31 @@ class CapturedEngine(Engine):
         if agent.policy_batch and not by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
-        self.inner = _Manual(agent, buffer) if by_hand else _Autograd(agent, buffer)
-        self.actor = _actor(agent)
-        self.counts = {group["name"]: torch.zeros((), dtype=torch.float64, device=agent.device)
-                       for _, group in agent.groups()}
-        self.inner.counts = self.counts
-        self.stream = torch.cuda.Stream(agent.device)
-        self.pool = torch.cuda.graph_pool_handle()
+        self._open([agent], [buffer], _Manual(agent, buffer) if by_hand else _Autograd(agent, buffer))
+
+    def _open(self, agents: list[Agent], buffers: list[Any], inner: Any) -> None:
+        """inner: what is captured, which steps its optimisers by counts on the device."""
+        self.agents, self.buffers, self.inner = agents, buffers, inner
+        self.actors = [create_actor(agent) for agent in agents]
+        self.actor, device = self.actors[0], agents[0].device
+        self.counts = inner.counts = {group["name"]: torch.zeros((), dtype=torch.float64, device=device)
+                                      for _, group in self.agent.groups()}
+        self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
         self.graphs: dict[tuple, torch.cuda.CUDAGraph] = {}
         self.sums: dict[tuple, tuple[tuple[str, ...], torch.Tensor]] = {}
         self.runs: dict[tuple, int] = {}
-        self.layout = buffer.layout
+        self.layout = self._layout()
+
+    def _layout(self) -> list[tuple]:
+        return [buffer.layout for buffer in self.buffers]
 
     def call(self, verb: str, batch: Batch) -> Info:
         """The same computation, not captured."""
         return self.inner.call(verb, batch)
 
     def run(self, updates: int) -> Sums:
-        if self.buffer.layout != self.layout:           # another computation of `sample`
-            self.graphs, self.layout = {}, self.buffer.layout
+        if self._layout() != self.layout:               # another computation of `sample`
+            self.graphs, self.layout = {}, self._layout()
         self._load_counts()
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
         done: dict[tuple, int] = {}
@@ -71,19 +78,20 @@ class CapturedEngine(Engine):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        if self.actor is not self.agent:
-            own, theirs = self.actor.nets.state_dict(), self.agent.nets.state_dict()
-            for name, tensor in own.items():
-                tensor.copy_(theirs[name], non_blocking=True)
-            torch.cuda.current_stream(self.agent.device).synchronize()
+        for actor, agent in zip(self.actors, self.agents, strict=True):
+            if actor is not agent:
+                theirs = agent.nets.state_dict()
+                for name, tensor in actor.nets.state_dict().items():
+                    tensor.copy_(theirs[name], non_blocking=True)
+        torch.cuda.current_stream(self.agent.device).synchronize()
 
     def _run(self, kind: tuple) -> None:
         """One update of a kind: computed the first times, then captured, and from then on replayed."""
         self.runs[kind] = self.runs.get(kind, 0) + 1
         if self.runs[kind] > WARM and kind not in self.graphs:
             graph = torch.cuda.CUDAGraph()
-            for generator in (self.agent.generator, self.buffer.generator):
-                graph.register_generator_state(generator)
+            for owner in (*self.agents, *self.buffers):
+                graph.register_generator_state(owner.generator)
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 self._compute(kind)                     # recorded, not run
             self.graphs[kind] = graph
@@ -96,7 +104,7 @@ class CapturedEngine(Engine):
         policy, targets = kind
         info = self.inner.compute(policy)
         if targets:
-            self.agent.target_update()
+            self.inner.move_targets()
         values = torch.stack(list(info.values())).double()
         if kind not in self.sums:
             self.sums[kind] = tuple(info), torch.zeros_like(values)
@@ -119,9 +127,22 @@ class CapturedEngine(Engine):
 
     def _count(self, number: int) -> None:
         """What the computation did on the device, for the host."""
-        for _, group in self.agent.groups():
-            group["t"] += group["name"] != "policy" or self._policy_due(number)
-        self.agent.counters["updates"] = number
+        for agent in self.agents:
+            for _, group in agent.groups():
+                group["t"] += group["name"] != "policy" or self._policy_due(number)
+            agent.counters["updates"] = number
+
+
+class CapturedStack(CapturedEngine):
+    """The same for several agents that differ in their seeds; see `StackedEngine`. Metrics are (S,)."""
+
+    name = "stacked cudagraph"
+
+    def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
+        Engine.__init__(self, agents[0], buffers[0])
+        for agent, buffer in zip(agents, buffers, strict=True):
+            check_device(agent, buffer)
+        self._open(list(agents), list(buffers), _Stacked(agents, buffers))
 
 
 def check_device(agent: Agent, buffer: Any) -> None:
@@ -132,7 +153,7 @@ def check_device(agent: Agent, buffer: Any) -> None:
                           "compile or auto")
 
 
-def _actor(agent: Agent) -> Agent:
+def create_actor(agent: Agent) -> Agent:
     """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
     if len(agent.obs_dims) == 3:
         return agent
@@ -156,21 +177,29 @@ class _Counting:
         opt.descend(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
 
 
-class _Manual(ManualEngine, _Counting):
+class _ByHand(_Counting):
     """The gradients by hand; the two halves of an update on two streams."""
-
-    def __init__(self, agent: Agent, buffer: Any):
-        super().__init__(agent, buffer)
-        self.pair = Streams(agent.device)
 
     @torch.inference_mode()
     def compute(self, policy: bool) -> Info:
         info: Info = {}
         for job in self.jobs_of(0 if policy else 1):
-            info |= self.gradients(job, self.prepare(job, self.buffer.sample()))
+            info |= self.gradients(job, self.draw(job))
             for opt, group in job.groups:
                 self.descend(opt, group, self.grads)
         return info
+
+
+class _Manual(_ByHand, ManualEngine):
+    def __init__(self, agent: Agent, buffer: Any):
+        super().__init__(agent, buffer)
+        self.pair = Streams(agent.device)
+
+
+class _Stacked(_ByHand, StackedEngine):
+    def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
+        super().__init__(agents, buffers)
+        self.pair = Streams(self.agent.device)
 
 
 class _Autograd(Engine, _Counting):

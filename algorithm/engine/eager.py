@@ -23,8 +23,13 @@ class Sums:
         self.sums[names] = total + values, counted + count
 
     def items(self) -> list[tuple[str, Tensor, int]]:
-        """(name, sum (), how many)."""
-        return [(name, total[i], count) for names, (total, count) in self.sums.items() for i, name in enumerate(names)]
+        """(name, sum (), how many), each name once."""
+        found: dict[str, tuple[Tensor, int]] = {}
+        for names, (total, count) in self.sums.items():
+            for i, name in enumerate(names):
+                before, counted = found.get(name, (0.0, 0))
+                found[name] = before + total[i], counted + count
+        return [(name, *sums) for name, sums in found.items()]
 
     def of(self, i: int) -> Sums:
         """Those of one of several agents, whose metrics are (S,)."""
@@ -61,4 +66,7 @@ class Engine:
     def target_update(self) -> None:
         """The target update, where the number of updates says so."""
         if self.agent.updates % self.agent.config.train_target == 0:
-            self.agent.target_update()
+            self.move_targets()
+
+    def move_targets(self) -> None:
+        self.agent.target_update()

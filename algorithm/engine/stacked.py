@@ -75,6 +75,5 @@ class StackedEngine(ManualEngine):
             for (_, own), group in zip(agent.groups(), self.opt.param_groups, strict=True):
                 own["t"] = group["t"]
 
-    def target_update(self) -> None:
-        if self.agent.updates % self.agent.config.train_target == 0:
-            torch._foreach_lerp_(self.targets, self.mains, 1 - self.agent.config.polyak)
+    def move_targets(self) -> None:
+        torch._foreach_lerp_(self.targets, self.mains, 1 - self.agent.config.polyak)
