@@ -360,14 +360,14 @@ def test_a_wrong_environment_is_refused_before_any_process_starts(env, capfd, mo
 
 
 def test_more_environments_than_memory_are_refused_with_the_number_that_fits(capfd, monkeypatch):
-    monkeypatch.setattr(utils.memory, "available_bytes", lambda device: 5 * WORKER_BYTES)
-    check_workers(5, 0)
-    check_workers(3, 2 * WORKER_BYTES)
-    check_workers(1, 9 * WORKER_BYTES)                  # no process; replay checks for itself
-    for count, replay, fits in ((6, 0, 5), (4, 2 * WORKER_BYTES, 3), (2, 9 * WORKER_BYTES, 1)):
-        with pytest.raises(ConfigError, match=rf"^num_envs: {count} .* --num_envs={fits} would fit$"):
-            check_workers(count, replay)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(utils.memory, "available_bytes", lambda device: 5 * WORKER_BYTES)
+        check_workers(5, 0)
+        check_workers(3, 2 * WORKER_BYTES)
+        check_workers(1, 9 * WORKER_BYTES)                  # no process; replay checks for itself
+        for count, replay, fits in ((6, 0, 5), (4, 2 * WORKER_BYTES, 3), (2, 9 * WORKER_BYTES, 1)):
+            with pytest.raises(ConfigError, match=rf"^num_envs: {count} .* --num_envs={fits} would fit$"):
+                check_workers(count, replay)
     argv = [*SMALL_RRD, "--num_envs=1e6", "--env=Pendulum-v1"]
     assert refusal(argv, capfd).startswith("num_envs: 1000000 environments, a process each, need about 40 TB")
     assert not Path("outputs").exists()
