@@ -49,6 +49,8 @@ class Learner:
             if self.buffer.steps_stored >= max(self.config.warmup, 1):
                 # The last iteration may be cut short by total_timesteps, and its updates with it.
                 self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
+            else:
+                self.engine.skip()
             self.run.progress(self.steps)
 
     def _gather(self, count: int) -> None:

@@ -24,6 +24,7 @@ from algorithm.engine import Engine, create_engine
 from algorithm.engine.compiled import CompiledEngine
 from algorithm.engine.kernels import MLP, Pad
 from algorithm.engine.manual import ManualEngine, Threads
+from algorithm.engine.shared import Meeting
 from algorithm.engine.stacked import StackedEngine
 from algorithm.replay_buffer import create_buffer
 from utils.config import ConfigError
@@ -395,6 +396,58 @@ def test_what_cannot_be_stacked_is_named():
     Engine(agents[0], buffers[0]).run(1)
     with pytest.raises(ConfigError, match="seeds: got agents that cannot share"):
         StackedEngine(agents, buffers)
+
+
+def in_threads(members, work) -> None:
+    """work(i, member) of each member in a thread of its own; the first error is raised."""
+    errors = []
+
+    def run(i, member):
+        try:
+            work(i, member)
+        except BaseException as error:
+            errors.append(error)
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(members)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.parametrize("plan", [
+    [(4, 4, 4), (5, 5, 5)],                 # together
+    [(0, 4, 4), (0, 0, 0), (4, 0, 0), (3, 3, 3)],       # apart until all have had as many, then together
+    [(2, 2, None), (3, 3, None)],           # one leaves at once
+], ids=["together", "apart", "left"])
+def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypatch):
+    alone, together = ([build(seed=seed) for seed in (3, 4, 5)] for _ in "ab")
+    starts = [copies(agent) for agent, _ in alone]
+    stacked, run = [], StackedEngine.run
+    monkeypatch.setattr(StackedEngine, "run", lambda self, updates: (stacked.append(updates), run(self, updates))[1])
+    agents, buffers = zip(*together, strict=True)
+    members = Meeting(StackedEngine(agents, buffers)).members(agents)
+    counts = [{} for _ in members]
+
+    def work(i, member):
+        for wanted in (step[i] for step in plan):
+            if wanted is None:
+                return member.leave()
+            if wanted:
+                counts[i] = {name: count for name, _, count in member.run(wanted).items()}
+            else:
+                member.skip()
+    in_threads(members, work)
+    assert stacked == {(4, 4, 4): [4, 5], (0, 4, 4): [3], (2, 2, None): []}[plan[0]]
+    for i, (agent, buffer) in enumerate(alone):
+        for wanted in (step[i] for step in plan if step[i]):
+            expected = {name: count for name, _, count in ManualEngine(agent, buffer).run(wanted).items()}
+            assert counts[i].keys() == expected.keys()
+        assert agents[i].updates == agent.updates
+        if agent.updates:
+            assert distance(copies(agents[i]), copies(agent), starts[i]) < 1e-3
 
 
 # What is captured -------------------------------------------------------------------------------------------------

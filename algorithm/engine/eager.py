@@ -56,6 +56,9 @@ class Engine:
             self.target_update()
         return sums
 
+    def skip(self) -> None:
+        """Told instead of `run` where no update is due yet: others may be waiting for this one."""
+
     def call(self, verb: str, batch: Batch) -> dict[str, Tensor]:
         """The agent's `train`, `train_q` or `train_pi` on any batch, as this engine computes it."""
         return getattr(self.agent, verb)(batch)

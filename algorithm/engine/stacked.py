@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent
-from algorithm.engine.eager import Engine
+from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.manual import Job, ManualEngine, draw
 from algorithm.engine.programs import Fields, Program, create_program
 from utils.config import ConfigError
@@ -62,6 +62,11 @@ class StackedEngine(ManualEngine):
                 of_agents = (list(pair[side].parameters()) for pair in pairs)
                 stacked += [program.stacks(list(same)) for same in zip(*of_agents, strict=True)]
         return found
+
+    def run(self, updates: int) -> Sums:
+        for group, (_, own) in zip(self.opt.param_groups, self.agent.groups(), strict=True):
+            group["t"] = own["t"]                       # an agent may have been updated alone, or loaded
+        return super().run(updates)
 
     def draw(self, job: Job) -> Fields:
         drawn = [draw(job, agent, buffer) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
