@@ -3,7 +3,7 @@
 # make lint    style checks
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
-# make bench   speed of sampling, acting and updating on this machine, and of both backends
+# make bench   speed on this machine beside others' and its own ceiling, ten minutes; docs/performance.md
 
 PYTHON ?= python3
 BIN = .venv/bin

@@ -1,71 +1,208 @@
-"""Speed of one RRD-SAC update and its parts: `python benchmarks/speed.py` (or `make bench`).
+"""Speed of sampling, acting, updating and of whole runs: `python benchmarks/speed.py` (or `make bench`).
 
-Fills a buffer with a million random steps of 27 observations and 8 actions and prints medians: a sample of
-256 + 4 x 64 steps, one exploring step, updates per second with sampling and target update; and the memory that
-the buffer took.
+Everybody is measured in this one run, taking turns in short rounds: our engines, Stable-Baselines3 where it is
+installed (`pip install -e '.[bench]'`), the TensorFlow reference with --tensorflow, and the machine's own matrix
+products. Figures are medians over the rounds, and ratios are taken within a round: they hold on a machine that others
+use as well, the times by themselves do not. Prints Markdown tables and writes one JSON file. docs/performance.md says
+what each number means.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
+import os
 import sys
-from argparse import Namespace
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from algorithm import create_agent
-from algorithm.replay_buffer import create_buffer
-from benchmarks.timing import median_seconds
-from utils.config import Config, resolve
+from benchmarks import report
+from benchmarks.contestants import import_sb3
+from benchmarks.machine import describe_machine, headline
+from benchmarks.sections import (
+    ALGORITHMS,
+    Plan,
+    measure_algorithm,
+    measure_environment,
+    measure_memory,
+    measure_scaling,
+    note,
+    profile,
+)
+from utils.config import ConfigError
+from utils.torch_utils import resolve_device
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1_000_000, help="stored steps (default: 1000000)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
-    parser.add_argument("--repeats", type=int, default=300, help="timings per median (default: 300)")
-    args = parser.parse_args()
-
-    config = resolve(dict(alg="rrd", basis_alg="sac", buffer_size=args.steps, device=args.device))
-    config.obs_dims, config.acts_dims = (27,), (8,)
-    before = resident_bytes()
-    buffer = filled_buffer(config)
-    taken = resident_bytes() - before
-    agent = create_agent(Namespace(**vars(config)))
-    obs = np.zeros(27, np.float32)
-
-    def update() -> None:
-        agent.update(buffer.sample)
-        agent.target_update()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {config.device}, {args.steps} stored steps")
-    sample, step, whole = (median_seconds(call, args.repeats)
-                           for call in (buffer.sample, lambda: agent.step(obs, explore=True), update))
-    print(f"sample   {1e3 * sample:7.3f} ms   (floor: under 1)")
-    print(f"step     {1e3 * step:7.3f} ms   (floor: under 0.3)")
-    print(f"update   {1 / whole:7.1f} /s   (floor: 60; the original made 47)")
-    if config.device == "cpu":
-        print(f"memory   {taken / 1e6:7.0f} MB   (floor: under 300 for a million steps)")
+def measure_updates(plan: Plan) -> dict[str, Any]:
+    """`measure_algorithm` of each; that takes minutes, and a terminal is told how far it is."""
+    results = {}
+    for name in plan.only:
+        if sys.stderr.isatty():
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        results[name] = measure_algorithm(plan, name)
+        gc.collect()
+    return results
 
 
-def filled_buffer(config: Config):
-    buffer, random, length = create_buffer(config), np.random.default_rng(0), 1000
-    shapes = dict(obs=27, acts=8, rews=1, done=1, obs_next=27)
-    episode = {name: random.standard_normal((length, width)).astype(np.float32) for name, width in shapes.items()}
-    for _ in range(config.buffer_size // length):
-        buffer.store_episode(episode)
-    return buffer
+# What measures a part, and the tables of it; in this order, since memory wants a process that is new.
+PARTS: dict[str, tuple[Callable, ...]] = {
+    "memory": (measure_memory, report.memory_table),
+    "updates": (measure_updates, report.updates_table, report.small_table),
+    "environment": (measure_environment, report.environment_table),
+    "scaling": (measure_scaling, report.scaling_table),
+}
+SECTIONS = tuple(PARTS)
 
 
-def resident_bytes() -> int:
-    """Of this process; 0 where the system does not say."""
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0, 1 if a disk fails, 2 for a wrong flag, 130 for Ctrl-C."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
+        args = parse_args(argv)
+        plan = make_plan(args)
+        if args.profile:
+            for engine in plan.engines:
+                print(f"rrd-sac, {engine}, {plan.updates} updates\n\n{profile(plan, engine)}", flush=True)
+            return 0
+        results = measure(plan, args.sections)
+        args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    except (ConfigError, OSError) as error:
+        print(f"speed.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("speed.py: interrupted", file=sys.stderr)
+        return 130
+    print(f"written to {args.out}")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The flags; a ConfigError for wrong ones."""
+    parser = _Parser(prog="speed.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                     allow_abbrev=False)
+    add = parser.add_argument
+    add("--only", type=names_of(ALGORITHMS), default=ALGORITHMS, metavar="NAMES",
+        help=f"of updates and whole runs, by commas: {','.join(ALGORITHMS)} (default: all)")
+    add("--sections", type=names_of(SECTIONS), default=SECTIONS, metavar="NAMES",
+        help=f"parts, by commas: {','.join(SECTIONS)} (default: all)")
+    add("--rounds", type=positive, metavar="N", help="rounds of turns (default: 7; with --quick 2)")
+    add("--steps", type=positive, metavar="N", help="stored steps (default: 1000000; with --quick 2000)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
+    add("--compile", action="store_true", help="measure torch.compile as well; it takes minutes to start")
+    add("--tensorflow", action="store_true", help="measure the TensorFlow reference as well")
+    add("--quick", action="store_true", help="some seconds, on one thread, to see that it works; its figures are noise")
+    add("--profile", action="store_true", help="only print torch.profiler's table of rrd-sac for each engine")
+    add("--out", type=Path, metavar="FILE", help="JSON file (default: outputs/speed_<time>.json)")
+    args = parser.parse_args(argv)
+    args.out = args.out or Path("outputs") / time.strftime("speed_%Y%m%d-%H%M%S.json")
+    if not args.profile:
+        check_writable(args.out)
+    return args
+
+
+def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of some of these names, which come out in the order they are known in."""
+    def names(text: str) -> tuple[str, ...]:
+        given = [name.strip() for name in text.split(",")]
+        if unknown := [name for name in given if name not in known]:
+            raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, wants some of {','.join(known)}")
+        return tuple(name for name in known if name in given)
+    return names
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants an integer of at least 1")
+    return int(text)
+
+
+def check_writable(path: Path) -> None:
+    """A ConfigError now rather than after ten minutes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot create {str(path.parent)!r}: {error.strerror}") from None
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--out: cannot write {str(path)!r}")
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """What is measured; a ConfigError where a flag wants what is not here."""
+    try:
+        device = resolve_device(args.device)
+    except RuntimeError:
+        raise ConfigError(f"device: got {args.device!r}, wants cpu, cuda, cuda:N or auto") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: got {args.device!r}, wants cpu, cuda, cuda:N or auto")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)                   # which timing waits for
+    if args.quick:                                      # threads that wait for each other on busy cores are not quick
+        torch.set_num_threads(1)
+    if args.tensorflow:
+        use_our_threads()
+    engines = ["eager", "manual"] + ["compile"] * args.compile + ["cudagraph"] * (device.type == "cuda")
+    sb3, why_not = import_sb3()
+    plan = Plan(device, rounds=args.rounds or (2 if args.quick else 7),
+                steps=args.steps or (2000 if args.quick else 1_000_000), only=args.only, engines=tuple(engines),
+                tensorflow=args.tensorflow, sb3=sb3, quick=args.quick)
+    if why_not:
+        note(plan, why_not)
+    return plan
+
+
+def use_our_threads() -> None:
+    """Gives TensorFlow as many threads as PyTorch has."""
+    from utils.tf_checkpoint import import_tensorflow
+    threading = import_tensorflow().config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(torch.get_num_threads())
+        threading.set_inter_op_parallelism_threads(torch.get_num_threads())
+    except RuntimeError:                                # it has begun to compute, with its own
+        pass
+
+
+def measure(plan: Plan, sections: tuple[str, ...]) -> dict[str, Any]:
+    """Measure, print as it goes, and give all that goes into the file."""
+    machine = describe_machine(plan.device)
+    if machine["crowded"]:
+        note(plan, machine["crowded"].removeprefix("note: "))
+    if plan.quick:
+        note(plan, "--quick only shows that the benchmark works: its figures are noise")
+    say(headline(machine), *(f"note: {text}" for text in plan.notes))
+    said = len(plan.notes)
+    results: dict[str, Any] = {
+        "machine": machine, "notes": plan.notes,
+        "settings": dict(rounds=plan.rounds, steps=plan.steps, only=plan.only, sections=sections,
+                         device=str(plan.device), engines=plan.engines, tensorflow=plan.tensorflow, quick=plan.quick)}
+    for name in sections:
+        measured, *tables = PARTS[name]
+        results[name] = measured(plan)
+        gc.collect()                                    # a replay is hundreds of megabytes
+        say("\n\n".join(shown(results[name]) for shown in tables))
+    if plan.device.type == "cpu":
+        results["targets"] = report.targets(results)
+        say(report.targets_table(results["targets"]))
+    else:
+        note(plan, "the targets are for CPUs")
+    if plan.notes[said:]:                               # what came up on the way
+        say(*(f"note: {text}" for text in plan.notes[said:]))
+    return results
+
+
+def say(*lines: str) -> None:
+    print(*lines, sep="\n", end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
