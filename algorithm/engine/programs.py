@@ -8,18 +8,19 @@ each other, and are almost equal work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.ddpg_torch import DDPG
-from algorithm.basis_alg.sac_torch import SAC, squash
+from algorithm.basis_alg.sac_torch import SAC
 from algorithm.basis_alg.td3_torch import TD3
 from algorithm.engine.kernels import MLP, Pad, Stacks
 from algorithm.rrd_torch import RRD, MLPRewardNet
-from utils.torch_utils import RandomNormal
 
 Fields = dict[str, Tensor]
 Task = Callable[[Fields], Info]
@@ -105,6 +106,28 @@ def fit(critic: MLP, y: Tensor, *inputs: Tensor) -> Tensor:
     return mean(error.square())
 
 
+class Squashed(NamedTuple):
+    """A sample of SAC's policy, and what its gradient needs; all (B, A) but for the likelihood."""
+
+    acts: Tensor
+    log_p: Tensor           # (B, 1)
+    w: Tensor               # 1 - a^2
+    raw: Tensor             # the network's log std
+    scale: Tensor           # exp of it, clamped; the std without its floor
+
+
+def sample_squashed(out: Tensor, noise: Tensor) -> Squashed:
+    """What `sac_torch.squash` computes, (B, 2 A), (B, A), where (x - m) / s is known to be the noise."""
+    mu, raw = out.chunk(2, dim=-1)
+    logstd = raw.clamp(-20.0, 2.0)
+    scale = logstd.exp()
+    acts = torch.addcmul(mu, scale.clamp_min(1e-2), noise).tanh_()
+    w = (1 - acts).mul_(1 + acts)
+    terms = torch.log(w + 1e-6).add_(logstd).addcmul_(noise, noise, value=0.5)
+    constant = 0.5 * math.log(2 * math.pi) * acts.shape[-1]
+    return Squashed(acts, terms.sum(-1, keepdim=True).add_(constant).neg_(), w, raw, scale)
+
+
 class RewardProgram:
     """`RRD.predict` on the batch and `RRD.reward_loss` on the sub-sequences."""
 
@@ -170,11 +193,10 @@ class SACProgram(Program):
         return alpha[:, None, None] if self.lead else alpha
 
     def critics(self, batch: Fields) -> Info:
-        mu, logstd = self.next_policy.forward(batch["obs_next"]).chunk(2, dim=-1)
-        acts, log_p = squash(RandomNormal(mu, logstd.clamp(-20.0, 2.0)), batch["pi_next_noise"])
-        x = torch.cat([batch["obs_next"], acts], dim=-1)
+        following = sample_squashed(self.next_policy.forward(batch["obs_next"]), batch["pi_next_noise"])
+        x = torch.cat([batch["obs_next"], following.acts], dim=-1)
         q_next = torch.minimum(*(target.forward(x) for target in self.targets))
-        y = self.target(batch, q_next - self.alpha() * log_p)
+        y = self.target(batch, q_next - self.alpha() * following.log_p)
         x = torch.cat([batch["obs"], batch["acts"]], dim=-1)
         return {"Q_loss": sum(fit(critic, y, x) for critic in self.fitted)}
 
@@ -183,20 +205,18 @@ class SACProgram(Program):
 
         log pi = sum -0.5 e^2 - l - log(w + 1e-6) + const has dl = -1 and da = 2 a / (w + 1e-6); e does not move.
         """
-        rows, width, alpha, noise = batch["obs"].shape[-2], batch["obs"].shape[-1], self.alpha(), batch["pi_noise"]
-        mu, raw = self.own_policy.forward(batch["obs"]).chunk(2, dim=-1)
-        pi = RandomNormal(mu, raw.clamp(-20.0, 2.0))
-        acts, log_p = squash(pi, noise)
-        q_1, q_2 = (critic.forward(torch.cat([batch["obs"], acts], dim=-1)) for critic in self.climbed)
+        rows, width, alpha = batch["obs"].shape[-2], batch["obs"].shape[-1], self.alpha()
+        own = sample_squashed(self.own_policy.forward(batch["obs"]), batch["pi_noise"])
+        x = torch.cat([batch["obs"], own.acts], dim=-1)
+        q_1, q_2 = (critic.forward(x) for critic in self.climbed)
         share = (q_1 <= q_2) / -rows                            # the lesser critic's; (B, 1)
         by_q = self.climbed[0].input_grad(share, width) + self.climbed[1].input_grad(-1 / rows - share, width)
-        w = (1 - acts) * (1 + acts)
-        grad_x = (by_q + (alpha / rows) * 2 * acts / (w + 1e-6)) * w                                # (B, A)
-        std = pi.logstd.exp()
-        grad_l = grad_x * noise * std * (std >= 1e-2) - alpha / rows
-        self.own_policy.backward(torch.cat([grad_x, grad_l * ((raw >= -20.0) & (raw <= 2.0))], dim=-1))
-        self.log_alpha_grad.copy_(self.basis.act_dim - mean(log_p))
-        return {"Pi_loss": mean(alpha * log_p - torch.minimum(q_1, q_2))}
+        grad_x = (by_q + own.acts / (own.w + 1e-6) * (2 / rows * alpha)) * own.w                    # (B, A)
+        grad_l = grad_x * batch["pi_noise"] * own.scale * (own.scale >= 1e-2) - alpha / rows
+        inside = (own.raw >= -20.0) & (own.raw <= 2.0)
+        self.own_policy.backward(torch.cat([grad_x, grad_l * inside], dim=-1))
+        self.log_alpha_grad.copy_(self.basis.act_dim - mean(own.log_p))
+        return {"Pi_loss": mean(alpha * own.log_p - torch.minimum(q_1, q_2))}
 
 
 class TD3Program(Program):
