@@ -14,7 +14,10 @@ MARK = "return-decomposition"       # utils/__init__.py bears it
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 if a disk or a worker process fails, 2 for a wrong setting, 130 for Ctrl-C."""
+    """Run the command line.
+
+    Returns 0; 1 if a disk, a worker process or one of several seeds fails, 2 for a wrong setting, 130 for Ctrl-C.
+    """
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config) -> int:
-    """Run the settings; returns the exit code."""
+    """Run the settings, with their seed or with each of their seeds; returns the exit code."""
     from algorithm import check_backend
     backend = check_backend()                           # before anything is built
     from utils.display import Display
@@ -50,6 +53,9 @@ def train(config) -> int:
     if backend == "tensorflow":
         config.device = reference_device(config)
     config.device = str(resolve_device(config.device))
+    if config.seeds:
+        from learner.seeds import train_seeds
+        return train_seeds(config, build, learn)
     parts = build(config)
     with Display() as display:
         learn(parts, display.view(config.run_length))
@@ -125,8 +131,11 @@ def notes(config) -> Iterator[str]:
 
 
 def reference_device(config) -> str:
-    """The TensorFlow reference trains on the CPU."""
+    """The TensorFlow reference trains on the CPU, one seed at a time."""
     from utils.config import ConfigError
+    if config.seeds:
+        raise ConfigError("seeds: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one; "
+                          "wants --seed")
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
                           "CPU; wants cpu or auto")
