@@ -6,13 +6,18 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MARK = "return-decomposition"       # utils/__init__.py bears it
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 if a disk or a worker process fails, 2 for a wrong setting, 130 for Ctrl-C."""
+    """Run the command line.
+
+    Returns 0; 1 if a disk, a worker process or one of several seeds fails, 2 for a wrong setting, 130 for Ctrl-C.
+    """
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
@@ -39,42 +44,79 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(config) -> int:
-    """Build the parts and run the learner."""
-    from algorithm import check_backend, create_agent
+    """Run the settings, with their seed or with each of their seeds; returns the exit code."""
+    from algorithm import check_backend
     backend = check_backend()                           # before anything is built
-    from algorithm.engine import create_engine
-    from algorithm.replay_buffer import create_buffer
-    from envs import env_kwargs, is_image, make_env, resolve_env
-    from learner import Evaluator, Learner, open_collector
-    from utils.memory import check_workers, human_bytes
-    from utils.run import Run
+    from utils.display import Display
     from utils.torch_utils import resolve_device
 
     if backend == "tensorflow":
-        config.device = reference_device(config.device)
+        config.device = reference_device(config)
     config.device = str(resolve_device(config.device))
+    if config.seeds:
+        from learner.seeds import train_seeds
+        return train_seeds(config, build, learn)
+    parts = build(config)
+    with Display() as display:
+        learn(parts, display.view(config.run_length))
+    return 0
+
+
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    config: Any
+    env: Any
+    test_env: Any
+    engine: Any
+    why: str                            # this engine
+
+
+def build(config) -> Parts:
+    """The parts of the run; the settings get the sizes of observations and actions.
+
+    Raises:
+        ConfigError: a setting is wrong, here.
+    """
+    from algorithm import create_agent
+    from algorithm.engine import create_engine
+    from algorithm.replay_buffer import create_buffer
+    from envs import is_image, make_env
+    from utils.memory import check_workers
+
     env, test_env = make_env(config), make_env(config)
     config.obs_dims = env.observation_space.shape
     config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
     config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    engine, why = create_engine(config, agent, buffer)
-    name = resolve_env(config.env)
+    return Parts(config, env, test_env, *create_engine(config, agent, buffer))
+
+
+def learn(parts: Parts, view, stop=None) -> None:
+    """Run the learner and keep the record; see `utils.run.Run` for `view` and `stop`."""
+    from algorithm import check_backend
+    from envs import env_kwargs, resolve_env
+    from learner import Evaluator, Learner, open_collector
+    from utils.memory import human_bytes
+    from utils.run import Run
+
+    config, env, engine = parts.config, parts.env, parts.engine
+    backend, name = check_backend(), resolve_env(config.env)
     facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": env_kwargs(config),
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
-    with Run(config, agent, facts) as run:
+    with Run(config, engine.agent, facts, view, stop) as run:
         sizes = "x".join(map(str, config.obs_dims))
-        run.logger.say(f"env {name}: {sizes} observations, {config.acts_dims[0]} actions; "
-                       f"replay of {config.buffer_size} steps, up to {human_bytes(buffer.bytes_needed)}; "
-                       f"{backend} on {config.device}; engine {engine.name} ({why}); {config.run_length} steps; "
-                       f"record in {run.directory}")
+        run.say(f"env {name}: {sizes} observations, {config.acts_dims[0]} actions; "
+                f"replay of {config.buffer_size} steps, up to {human_bytes(engine.buffer.bytes_needed)}; "
+                f"{backend} on {config.device}; engine {engine.name} ({parts.why}); {config.run_length} steps; "
+                f"record in {run.directory}")
         for note in notes(config):
-            run.logger.say(note)
+            run.say(note)
         with open_collector(config, env, engine.actor) as collector:
-            Learner(config, collector, engine, Evaluator(config, test_env, engine.actor), run).learn()
-        run.logger.say(f"done; record in {run.directory}")
-    return 0
+            Learner(config, collector, engine, Evaluator(config, parts.test_env, engine.actor), run).learn()
+        run.say(f"done; record in {run.directory}")
 
 
 def notes(config) -> Iterator[str]:
@@ -88,12 +130,15 @@ def notes(config) -> Iterator[str]:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"
 
 
-def reference_device(name: str) -> str:
-    """The TensorFlow reference trains on the CPU."""
+def reference_device(config) -> str:
+    """The TensorFlow reference trains on the CPU, one seed at a time."""
     from utils.config import ConfigError
-    if name not in ("auto", "cpu"):
-        raise ConfigError(f"device: got {name!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the CPU; "
-                          "wants cpu or auto")
+    if config.seeds:
+        raise ConfigError("seeds: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one; "
+                          "wants --seed")
+    if config.device not in ("auto", "cpu"):
+        raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
+                          "CPU; wants cpu or auto")
     return "cpu"
 
 

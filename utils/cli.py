@@ -53,6 +53,7 @@ def parse_args(argv: Sequence[str]) -> Config:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
         from_file.pop("total_timesteps", None)          # the flag wins
+    _check_seeds(flags, from_file)
     given = {name: coerce(name, text) for name, text in flags.items()}
     try:
         config = resolve(from_file | given)
@@ -62,6 +63,16 @@ def parse_args(argv: Sequence[str]) -> Config:
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
     return config
+
+
+def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
+    """One of `seed` and `seeds`; a flag takes the other one out of the file's settings."""
+    for given in (flags, from_file):
+        if given.get("seed") is not None and given.get("seeds") is not None:
+            raise ConfigError("seed: not read with --seeds; give one of the two")
+    for flag, other in (("seed", "seeds"), ("seeds", "seed")):
+        if flag in flags:
+            from_file.pop(other, None)
 
 
 def _unknown(word: str) -> ConfigError:
@@ -107,7 +118,8 @@ def _metavar(name: str, field) -> str:
     choices = field.metadata["choices"]
     if name in ("alg", "basis_alg"):
         choices = [*ALGORITHMS, *(DECOMPOSITIONS if name == "alg" else ())]
-    return "|".join(choices) if choices else {int: "N", float: "X", bool: "True|False", str: "TEXT"}[field_type(name)]
+    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
+    return "|".join(choices) if choices else by_type[field_type(name)]
 
 
 def _algorithm_table() -> str:

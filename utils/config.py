@@ -45,6 +45,9 @@ class Config:
     alg: str = setting("rrd", "algorithm; see --help's last lines")
     basis_alg: str | None = setting(None, "basis of rrd and ircr (default: sac)")
     seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
+    seeds: tuple[int, ...] | None = setting(
+        None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
+        "many at a time as there are cores, with a thread each, on CUDA one after the other")
     device: str = setting("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)")
     engine: str = setting("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
                           "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto, which tells",
@@ -191,7 +194,7 @@ def resolve(given: dict[str, Any]) -> Config:
     values = {name: coerce(name, value) for name, value in given.items() if value is not None}
     defaults = environment_defaults(values) | algorithm_defaults(values)
     for name in values:
-        if FIELDS[name].default is None and name not in ("total_timesteps", *defaults):
+        if FIELDS[name].default is None and name not in ("total_timesteps", "seeds", *defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
     config = Config(**(defaults | values))
     _check_together(config)
@@ -300,12 +303,32 @@ def _parse_str(value: Any) -> str:
     return value if isinstance(value, str) else _refuse()
 
 
+def _parse_seeds(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        seeds = [seed for part in value.split(",") for seed in _parse_range(part)]
+    elif isinstance(value, (list, tuple)):
+        seeds = [_parse_int(seed) if not isinstance(seed, str) else _refuse() for seed in value]
+    else:
+        _refuse()
+    wrong = not seeds or len(seeds) > MOST_SEEDS or len(set(seeds)) < len(seeds)
+    return _refuse() if wrong or not all(_within(seed, FIELDS["seed"].metadata) for seed in seeds) else tuple(seeds)
+
+
+def _parse_range(text: str) -> range:
+    """'3' or '0-4', both ends included."""
+    match = re.fullmatch(r" *([0-9]+) *(?:- *([0-9]+) *)?", text) or _refuse()
+    first, last = int(match[1]), int(match[2] or match[1])
+    return range(first, last + 1) if first <= last < first + MOST_SEEDS else _refuse()
+
+
 def _refuse():
     raise TypeError
 
 
-_PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str}
-_WANTS = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string"}
+MOST_SEEDS = 1000
+_PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds}
+_WANTS = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string",
+          tuple[int, ...]: f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4"}
 _HINTS = get_type_hints(Config)
 
 

@@ -1,44 +1,27 @@
-"""Metrics: averaged over a cycle, then to the terminal, `metrics.csv` and TensorBoard."""
+"""Metrics: averaged over a cycle, then to `metrics.csv` and TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from tensorboardX import SummaryWriter
 
 
 class Logger:
-    """Collects values by name without looking at them, so that no update waits for the device.
+    """Collects values by name without looking at them, so that no update waits for the device."""
 
-    On a terminal a cycle is a table, under it a progress bar; elsewhere it is one plain line.
-    """
-
-    def __init__(self, directory: Path, names: list[str], run_length: int):
+    def __init__(self, directory: Path, names: list[str]):
         """names: every metric there can be, in the order of the columns."""
         self.means = {name: Mean() for name in names}
         self.file = open(directory / "metrics.csv", "w", newline="", encoding="utf-8")
         self.csv = csv.writer(self.file)
         self.csv.writerow(names)
         self.board = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.bar = Progress(TextColumn("{task.completed}/{task.total} steps"), BarColumn(),
-                            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
-                            TextColumn("left"), TimeRemainingColumn(),
-                            console=self.console, speed_estimate_period=300, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("steps", total=run_length, rate="")
-        if self.console.is_terminal:
-            self.bar.start()
 
     def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
         """Count one value for each name; an array of several elements counts as their mean."""
@@ -50,17 +33,8 @@ class Logger:
         for name, total, count in sums:
             self.means[name].add(total, count)
 
-    def progress(self, steps: int) -> None:
-        """Move the progress bar."""
-        speed = self.bar.tasks[0].finished_speed or self.bar.tasks[0].speed
-        self.bar.update(self.task, completed=steps, rate=f"{speed:.0f} steps/s" if speed else "")
-
-    def say(self, line: str) -> None:
-        """A line for people."""
-        self.console.print(line, markup=False)
-
     def flush(self, steps: int) -> dict[str, float | None]:
-        """Average what was collected, write it everywhere, and start anew. None: nothing was collected."""
+        """Average what was collected, write it to both files, and start anew. None: nothing was collected."""
         means = {name: mean.take() for name, mean in self.means.items()}
         self.csv.writerow(["" if value is None else f"{value:.10g}" for value in means.values()])
         self.file.flush()
@@ -68,22 +42,9 @@ class Logger:
             if value is not None and math.isfinite(value):
                 self.board.add_scalar(name, value, steps)
         self.board.flush()
-        self._show(means)
         return means
 
-    def _show(self, means: dict[str, float | None]) -> None:
-        shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
-        if not self.console.is_terminal:
-            self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
-            return
-        table = Table(show_header=False)
-        for name, value in shown.items():
-            table.add_row(name, value, style="green" if name in ("Episodes", "Rewards") else None)
-        self.console.print(table)
-
     def close(self) -> None:
-        if self.console.is_terminal:
-            self.bar.stop()
         self.board.close()
         self.file.close()
 

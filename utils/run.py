@@ -10,7 +10,9 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from utils.config import Config, ConfigError
+from utils.display import View
 from utils.logger import Logger
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
@@ -27,36 +30,60 @@ PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "op
 class Run:
     """Directory `outputs/<tag>-<alg>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
 
-    A context manager: it closes its files and restores the terminal.
+    A context manager: it closes its files; of an error that ends the run it keeps the traceback in `error.txt`.
     """
 
-    def __init__(self, config: Config, agent, facts: dict[str, Any], root: str | Path = "outputs"):
-        """facts: what else to keep in run.json, such as the resolved environment."""
-        self.config = config
-        self.directory = _make_directory(Path(root), config)
+    def __init__(self, config: Config, agent, facts: dict[str, Any], view: View, stop: threading.Event | None = None,
+                 root: str | Path = "outputs"):
+        """Make the directory.
+
+        Args:
+            facts: what else to keep in run.json, such as the resolved environment.
+            view: where the run shows itself; the view's name, if it has one, is part of the directory's.
+            stop: once it is set, `progress` raises KeyboardInterrupt.
+        """
+        self.config, self.view, self.stop = config, view, stop
+        self.directory = _make_directory(Path(root), config, view.name.replace(" ", ""))
         (self.directory / "checkpoints").mkdir()
         _write_json(self.directory / "config.json", config.settings())
         _write_json(self.directory / "run.json", describe_system(config.device) | facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
                  *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards"]
-        self.logger = Logger(self.directory, names, config.run_length)
+        self.logger = Logger(self.directory, names)
         self.returns: list[tuple[int, float]] = []
         self.best = -np.inf
 
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            self._keep_error(error)
+        self.view.close()
         self.logger.close()
 
+    def _keep_error(self, error: Exception) -> None:
+        path = self.directory / "error.txt"
+        with contextlib.suppress(OSError):              # it may be the disk that is full
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+            error.add_note(f"traceback in {path}")
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        self.view.say(line)
+
     def progress(self, steps: int) -> None:
-        self.logger.progress(steps)
+        """Called after each iteration: `steps` of the run are done."""
+        if self.stop is not None and self.stop.is_set():
+            raise KeyboardInterrupt
+        self.view.progress(steps)
 
     def record(self, agent, cycle: int, steps: int, episodes: int) -> None:
         """Write a finished cycle: metrics, evaluation returns, checkpoints."""
         self.logger.add({"Epoch": cycle // self.config.cycles, "Cycle": cycle % self.config.cycles,
                          "Episodes": episodes, "Timesteps": steps})
         means = self.logger.flush(steps)
+        self.view.show(means)
         self._save(agent, "last")
         if self.config.test_rollouts:
             self._keep_returns(agent, steps, means["Rewards"])
@@ -102,9 +129,10 @@ def describe_system(device: str) -> dict[str, Any]:
     }
 
 
-def _make_directory(root: Path, config: Config) -> Path:
+def _make_directory(root: Path, config: Config, which: str = "") -> Path:
+    """which: tells the run from others of the same settings, such as `seed0`."""
     parts = [_file_name(part) for part in (config.tag, config.alg, config.env)]
-    name = "-".join(filter(None, parts)) + time.strftime("_%Y%m%d-%H%M%S")
+    name = "-".join(filter(None, parts)) + f"_{which}" * bool(which) + time.strftime("_%Y%m%d-%H%M%S")
     try:
         for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
             try:

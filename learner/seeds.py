@@ -1,0 +1,204 @@
+"""Several seeds of the same settings in one process: side by side on CPU cores, in turn on a CUDA device.
+
+Every seed has the environment, agent, replay, engine, evaluator and record that its single run would have, and whatever
+is drawn from belongs to one of them; so it computes, to the bit, what that run computes with one PyTorch thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from utils.config import Config, ConfigError
+from utils.display import Display, View
+from utils.memory import WORKER_BYTES, available_bytes, human_bytes
+
+
+def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None]) -> int:
+    """Train with each of `config.seeds`; the exit code, 1 if one of them failed.
+
+    Args:
+        build: makes the parts of a seed's run, with an `engine` and a `test_env`.
+        learn: (parts, view, stop) is that run; it raises KeyboardInterrupt soon after `stop` is set.
+    Raises:
+        ConfigError: a setting is wrong for all of them; nothing was written.
+        KeyboardInterrupt: Ctrl-C; every record is closed.
+    """
+    if config.engine == "compile":
+        raise ConfigError("engine: got 'compile' with --seeds, wants auto, eager or manual (what torch.compile knows "
+                          "is one for the whole process)")
+    seeds = Seeds(config, build, learn)
+    if on_cuda(seeds):
+        in_turn(seeds)
+    else:
+        SideBySide(seeds).run()
+    return 1 if seeds.failed else 0
+
+
+class Seeds:
+    """The runs to be made, and where they are seen."""
+
+    def __init__(self, config: Config, build: Callable[[Config], Any], learn: Callable[..., None]):
+        self.config, self.build, self.learn = config, build, learn
+        self.display, self.failed = Display(), []
+        self.first = [self._build(config.seeds[0])]         # tells what is wrong before anything is written
+        buffer = self.first[0].engine.buffer
+        self.buffer_device, self.buffer_bytes = buffer.device, buffer.bytes_needed
+
+    def parts(self, seed: int) -> Any:
+        """Asked for by the order of the seeds."""
+        return self.first.pop() if self.first else self._build(seed)
+
+    def _build(self, seed: int) -> Any:
+        return self.build(dataclasses.replace(self.config, seed=seed, seeds=None))
+
+    def begin(self, how: str) -> None:
+        self.display.say(f"seeds {', '.join(map(str, self.config.seeds))}: {how}")
+
+    def view(self, seed: int) -> View:
+        return self.display.view(self.config.run_length, f"seed {seed}")
+
+    def fail(self, seed: int, complaint: str) -> None:
+        """Tell of it at once; the others go on."""
+        self.failed.append(seed)
+        print(f"train.py: seed {seed}: {complaint}", file=sys.stderr, flush=True)
+
+
+def in_turn(seeds: Seeds) -> None:
+    """One seed after the other, in this thread.
+
+    The place where CUDA seeds could share one captured update over their stacked parameters.
+    """
+    with seeds.display:
+        seeds.begin(f"one after the other on {seeds.config.device}")
+        for seed in seeds.config.seeds:
+            try:
+                seeds.learn(seeds.parts(seed), seeds.view(seed))
+            except Exception as error:
+                seeds.fail(seed, one_line(error))
+            release()
+
+
+def on_cuda(seeds: Seeds) -> bool:
+    """Whether agents or replays share one GPU."""
+    return seeds.config.device.startswith("cuda") or seeds.buffer_device.type == "cuda"
+
+
+class SideBySide:
+    """As many seeds at a time as there are cores, each in a thread of its own that PyTorch does not divide further.
+
+    Environments and agents are built in the main thread, one at a time.
+    """
+
+    def __init__(self, seeds: Seeds):
+        self.seeds, self.lanes = seeds, min(len(seeds.config.seeds), count_cores())
+        check_memory(self.lanes, seeds)
+        self.stop, self.ended = threading.Event(), SimpleQueue()
+        self.running: dict[int, threading.Thread] = {}
+
+    def run(self) -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with self.seeds.display:
+            self.seeds.begin(f"{self.lanes} at a time, each in a thread of its own")
+            try:
+                for seed in self.seeds.config.seeds:
+                    if len(self.running) == self.lanes:
+                        self._await_one()
+                    self._start(seed)
+                while self.running:
+                    self._await_one()
+            finally:                                    # Ctrl-C, too
+                self.stop.set()
+                for thread in self.running.values():
+                    thread.join()
+                torch.set_num_threads(threads)
+
+    def _start(self, seed: int) -> None:
+        try:
+            parts = self.seeds.parts(seed)
+        except Exception as error:
+            self.seeds.fail(seed, one_line(error))
+            return
+        parts.test_env = Stoppable(parts.test_env, self.stop)
+        # A daemon, so that a second Ctrl-C ends a program whose environment hangs.
+        thread = threading.Thread(target=self._train, args=(seed, parts, self.seeds.view(seed)), name=f"seed {seed}",
+                                  daemon=True)
+        self.running[seed] = thread
+        thread.start()
+
+    def _train(self, seed: int, parts: Any, view: View) -> None:
+        torch.set_num_threads(1)
+        complaint = None
+        try:
+            self.seeds.learn(parts, view, self.stop)
+        except KeyboardInterrupt:
+            self.stop.set()
+        except BaseException as error:                  # an environment may even call sys.exit
+            complaint = one_line(error)
+        self.ended.put((seed, complaint))
+
+    def _await_one(self) -> None:
+        seed, complaint = self.ended.get()
+        self.running.pop(seed).join()
+        release()
+        if complaint:
+            self.seeds.fail(seed, complaint)
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+
+class Stoppable(gym.Wrapper):
+    """An environment for evaluation, which may take minutes: its `step` raises KeyboardInterrupt once `stop` is set."""
+
+    def __init__(self, env: gym.Env, stop: threading.Event):
+        super().__init__(env)
+        self.stop = stop
+
+    def step(self, action):
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        return self.env.step(action)
+
+
+def count_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_memory(lanes: int, seeds: Seeds) -> None:
+    """A ConfigError if the replays of so many seeds, and their environments' processes, do not fit side by side."""
+    config, available = seeds.config, available_bytes(seeds.buffer_device)
+    workers = config.num_envs * WORKER_BYTES if config.num_envs > 1 else 0
+    needed = lanes * (seeds.buffer_bytes + workers)
+    if available is None or needed <= available:
+        return
+    fits = int(0.9 * config.buffer_size * (available / lanes - workers) / seeds.buffer_bytes)
+    size = f"--buffer_size={fits} would fit, or " if fits >= config.test_timesteps else ""
+    raise ConfigError(f"buffer_size: {lanes} replays of {config.buffer_size} steps, one for each seed that trains at a "
+                      f"time, {'with the processes of their environments ' if workers else ''}need "
+                      f"{human_bytes(needed)} on {seeds.buffer_device}, which has {human_bytes(available)} free; "
+                      f"{size}name fewer --seeds")
+
+
+def release() -> None:
+    """Give back what an ended run held, before the next one looks how much memory there is."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, and where the traceback is."""
+    told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: {error}"
+    line = "; ".join([told, *getattr(error, "__notes__", ())])
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))

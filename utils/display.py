@@ -1,0 +1,81 @@
+"""What is seen of runs: on a terminal a table a cycle, over a progress bar each; elsewhere plain lines."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class Display:
+    """Standard output, which the runs of this process share; they may show themselves from threads of their own.
+
+    A context manager: the terminal is restored at the end.
+    """
+
+    def __init__(self):
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.is_terminal = self.console.is_terminal
+        self.bars = Progress(TextColumn("{task.description}{task.completed}/{task.total} steps"), BarColumn(), _Rate(),
+                             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                             console=self.console, speed_estimate_period=300, disable=not self.is_terminal)
+
+    def __enter__(self) -> Display:
+        if self.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.is_terminal:
+            self.bars.stop()
+
+    def view(self, run_length: int, name: str = "") -> View:
+        """Where one run shows itself; of several, each has a name."""
+        return View(self, run_length, name)
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        self.console.print(line, markup=False)
+
+
+class View:
+    """One run's part of a display; its lines and tables bear the run's name, if it has one."""
+
+    def __init__(self, display: Display, run_length: int, name: str):
+        self.display, self.name = display, name
+        self.begins = f"{name}: " if name else ""
+        self.task = display.bars.add_task(self.begins, total=run_length)
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        self.display.say(self.begins + line)
+
+    def progress(self, steps: int) -> None:
+        """Move the progress bar."""
+        self.display.bars.update(self.task, completed=steps)
+
+    def show(self, means: dict[str, float | None]) -> None:
+        """The metrics of a cycle."""
+        shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
+        if not self.display.is_terminal:
+            self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
+            return
+        table = Table(show_header=False, title=self.name or None)
+        for name, value in shown.items():
+            table.add_row(name, value, style="green" if name in ("Episodes", "Rewards") else None)
+        self.display.console.print(table)
+
+    def close(self) -> None:
+        """The run is over: its bar's clock stands still."""
+        self.display.bars.stop_task(self.task)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f} steps/s" if speed else "")
