@@ -37,10 +37,12 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
         raise ConfigError("engine: got 'compile' with --seeds, wants auto, eager or manual (what torch.compile knows "
                           "is one for the whole process)")
     seeds = Seeds(config, build, learn)
-    if on_cuda(seeds):
-        in_turn(seeds)
-    else:
+    if not on_cuda(seeds):
         SideBySide(seeds).run()
+    elif seeds.can_share:
+        Together(seeds).run()
+    else:
+        in_turn(seeds)
     return 1 if seeds.failed else 0
 
 
@@ -53,6 +55,9 @@ class Seeds:
         self.first = [self._build(config.seeds[0])]         # tells what is wrong before anything is written
         buffer = self.first[0].engine.buffer
         self.buffer_device, self.buffer_bytes = buffer.device, buffer.bytes_needed
+        # What is captured for one agent by hand can be captured for all of them.
+        engine = self.first[0].engine
+        self.can_share = engine.name == "cudagraph" and engine.by_hand and len(config.seeds) > 1
 
     def parts(self, seed: int) -> Any:
         """Asked for by the order of the seeds."""
@@ -74,10 +79,7 @@ class Seeds:
 
 
 def in_turn(seeds: Seeds) -> None:
-    """One seed after the other, in this thread.
-
-    The place where CUDA seeds could share one captured update over their stacked parameters.
-    """
+    """One seed after the other, in this thread."""
     with seeds.display:
         seeds.begin(f"one after the other on {seeds.config.device}")
         for seed in seeds.config.seeds:
@@ -129,6 +131,9 @@ class SideBySide:
         except Exception as error:
             self.seeds.fail(seed, one_line(error))
             return
+        self._start_thread(seed, parts)
+
+    def _start_thread(self, seed: int, parts: Any) -> None:
         parts.test_env = Stoppable(parts.test_env, self.stop)
         # A daemon, so that a second Ctrl-C ends a program whose environment hangs.
         thread = threading.Thread(target=self._train, args=(seed, parts, self.seeds.view(seed)), name=f"seed {seed}",
@@ -155,6 +160,41 @@ class SideBySide:
             self.seeds.fail(seed, complaint)
         if self.stop.is_set():
             raise KeyboardInterrupt
+
+
+class Together(SideBySide):
+    """All seeds at a time on one GPU, where they share one captured update; see `algorithm.engine.shared`."""
+
+    def __init__(self, seeds: Seeds):
+        self.seeds, self.lanes = seeds, len(seeds.config.seeds)
+        check_memory(self.lanes, seeds)
+        self.stop, self.ended = threading.Event(), SimpleQueue()
+        self.running: dict[int, threading.Thread] = {}
+
+    def run(self) -> None:
+        from algorithm.engine.shared import share
+        runs = [self.seeds.parts(seed) for seed in self.seeds.config.seeds]
+        for parts, engine in zip(runs, share([parts.engine for parts in runs]), strict=True):
+            parts.engine, parts.why = engine, f"one update for {self.lanes} seeds"
+        with self.seeds.display:
+            self.seeds.begin(f"together on {self.seeds.config.device}, in one captured update")
+            try:
+                for seed, parts in zip(self.seeds.config.seeds, runs, strict=True):
+                    self._start_thread(seed, parts)
+                while self.running:
+                    self._await_one()
+            finally:                                    # Ctrl-C, too
+                self.stop.set()
+                for parts in runs:
+                    parts.engine.leave()
+                for thread in self.running.values():
+                    thread.join()
+
+    def _train(self, seed: int, parts: Any, view: View) -> None:
+        try:
+            super()._train(seed, parts, view)
+        finally:
+            parts.engine.leave()                        # or the others would wait for it
 
 
 class Stoppable(gym.Wrapper):

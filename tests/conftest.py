@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 import pytest
@@ -13,3 +14,29 @@ def _own_directory(tmp_path, monkeypatch):
     """Every test runs in an empty directory of its own, with no switch set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("USE_PYTORCH", raising=False)
+
+
+class Standin:
+    """A CUDA stream or graph that does nothing."""
+
+    def __init__(self, *args):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    synchronize = register_generator_state = wait_stream
+
+
+@pytest.fixture
+def no_graphs(monkeypatch):
+    """A CapturedEngine that computes on the CPU, each time, what it would capture and replay."""
+    from algorithm.engine import captured
+    for name in ("Stream", "CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, Standin)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(captured, "check_device", lambda agent, buffer: None)
+    monkeypatch.setattr(Standin, "synchronize", lambda self: None)
+    monkeypatch.setattr(captured.CapturedEngine, "_run", captured.CapturedEngine._compute)
+    return captured.CapturedEngine

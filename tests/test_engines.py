@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 import sys
@@ -451,32 +450,6 @@ def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypa
 
 
 # What is captured -------------------------------------------------------------------------------------------------
-
-class Standin:
-    """A CUDA stream or graph that does nothing."""
-
-    def __init__(self, *args):
-        pass
-
-    def wait_stream(self, other):
-        pass
-
-    synchronize = register_generator_state = wait_stream
-
-
-@pytest.fixture
-def no_graphs(monkeypatch):
-    """A CapturedEngine that computes on the CPU, each time, what it would capture and replay."""
-    from algorithm.engine import captured
-    for name in ("Stream", "CUDAGraph", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, Standin)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(captured, "check_device", lambda agent, buffer: None)
-    monkeypatch.setattr(Standin, "synchronize", lambda self: None)
-    monkeypatch.setattr(captured.CapturedEngine, "_run", captured.CapturedEngine._compute)
-    return captured.CapturedEngine
-
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)

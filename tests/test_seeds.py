@@ -394,3 +394,27 @@ def test_the_tensorflow_reference_takes_one_seed_at_a_time(capsys, monkeypatch):
     pytest.importorskip("tensorflow")
     monkeypatch.setenv("USE_PYTORCH", "0")
     assert refusal([*MATCH, "--seeds=0,1"], capsys).startswith("seeds: not read by the TensorFlow reference")
+
+
+# On one GPU -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("env", ["Match-v0", "FailsOnSeed1-raise-v0"])
+def test_seeds_on_one_gpu_share_an_update_and_learn_what_each_would_alone(env, no_graphs, monkeypatch, capfd):
+    """Computed on the CPU, without graphs; the seed that fails leaves the others to go on by themselves."""
+    monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
+    fails = env != "Match-v0"
+    argv = [*SMALL_RRD, f"--env={env}"]
+    assert train.main([*argv, "--seeds=0-2", "--engine=cudagraph"]) == fails
+    said = capfd.readouterr()
+    assert "seeds 0, 1, 2: together on cpu, in one captured update" in said.out
+    assert "engine shared (one update for 3 seeds)" in said.out
+    assert ("seed 1: ValueError" in said.err) == fails
+    together = {json.loads((path / "config.json").read_text())["seed"]: Finished(path)
+                for path in Path("outputs").glob("*")}
+    for seed in (0, 2) if fails else (0, 1, 2):
+        alone = run(*argv, f"--seed={seed}", "--engine=cudagraph")
+        assert len(together[seed].rows) == len(alone.rows)
+        for ours, theirs in zip(together[seed].untimed(), alone.untimed(), strict=True):
+            assert ours.keys() == theirs.keys()
+            for name in ("Timesteps", "Episodes", "Q_loss", "R_loss", "Rewards"):
+                assert float(ours[name] or 0) == pytest.approx(float(theirs[name] or 0), rel=1e-2, abs=1e-3), name

@@ -32,11 +32,11 @@ class CapturedEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         check_device(agent, buffer)
-        by_hand = create_program([agent]) is not None and agent.config.precision != "bf16"
-        if agent.policy_batch and not by_hand:
+        self.by_hand = create_program([agent]) is not None and agent.config.precision != "bf16"
+        if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
-        self._open([agent], [buffer], _Manual(agent, buffer) if by_hand else _Autograd(agent, buffer))
+        self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer))
 
     def _open(self, agents: list[Agent], buffers: list[Any], inner: Any) -> None:
         """inner: what is captured, which steps its optimisers by counts on the device."""

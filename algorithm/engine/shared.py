@@ -11,6 +11,13 @@ from algorithm.engine.manual import ManualEngine
 from algorithm.engine.stacked import StackedEngine
 
 
+def share(engines: Sequence[Any]) -> list[Member]:
+    """Captured engines of agents that differ in their seeds -> engines that share one captured update."""
+    from algorithm.engine.captured import CapturedStack
+    stack = CapturedStack([engine.agent for engine in engines], [engine.buffer for engine in engines])
+    return Meeting(stack).members(stack.actors)
+
+
 class Meeting:
     """Where all agents of a stack say how many updates they want; the last to come computes them for all.
 
@@ -22,25 +29,42 @@ class Meeting:
         self.stack = stack
         self.wanted = [0] * len(stack.agents)
         self.sums: Sums | None = None
-        self.barrier = threading.Barrier(len(stack.agents), action=self._update)
+        self.changed = threading.Condition()
+        self.arrived = self.held = 0                    # who waits for the next meeting; how many there were
+        self.broken = False                             # one has left
 
     def members(self, actors: Sequence[Any]) -> list[Member]:
         """An engine for each agent, for its own thread."""
         return [Member(self, i, actor) for i, actor in enumerate(actors)]
 
-    def _update(self) -> None:
-        agree = len({*zip(self.wanted, (agent.updates for agent in self.stack.agents), strict=True)}) == 1
-        together = self.wanted[0] > 0 and agree
-        self.sums = self.stack.run(self.wanted[0]) if together else None
-
     def wait(self, i: int, updates: int) -> Sums | None:
         """The metrics of agent i if all were updated together, else None."""
-        self.wanted[i] = updates
+        with self.changed:
+            if self.broken:
+                return None
+            self.wanted[i], number = updates, self.held
+            self.arrived += 1
+            if self.arrived == len(self.wanted):
+                self._hold()
+            self.changed.wait_for(lambda: self.held > number or self.broken)
+            # The next meeting, which writes the sums anew, waits for this thread, too.
+            return self.sums.of(i) if self.held > number and self.sums else None
+
+    def _hold(self) -> None:
+        self.sums = None
+        agree = len({*zip(self.wanted, (agent.updates for agent in self.stack.agents), strict=True)}) == 1
         try:
-            self.barrier.wait()
-        except threading.BrokenBarrierError:            # one has left
-            return None
-        return self.sums.of(i) if self.sums else None   # the next meeting, which writes it, waits for this thread
+            if agree and self.wanted[0] > 0:
+                self.sums = self.stack.run(self.wanted[0])
+        finally:
+            self.arrived, self.held = 0, self.held + 1
+            self.changed.notify_all()
+
+    def leave(self) -> None:
+        """One of them will not come again: whoever waits, or comes, goes on alone."""
+        with self.changed:
+            self.broken = True
+            self.changed.notify_all()
 
 
 class Member(Engine):
@@ -65,4 +89,4 @@ class Member(Engine):
         return sums
 
     def leave(self) -> None:
-        self.meeting.barrier.abort()
+        self.meeting.leave()
