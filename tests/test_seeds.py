@@ -27,7 +27,7 @@ import train
 from learner import Evaluator, Learner
 from learner.seeds import count_cores
 from utils.cli import parse_args
-from utils.config import resolve
+from utils.config import ConfigError, resolve
 from utils.seeding import stream_seed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -334,6 +334,8 @@ def test_seeds_are_a_list_or_a_range(text, seeds):
                                   "1e3", "0..4", "0-1000", "0-999,1000", "0-99999999999999", str(2**63), "\u0663",
                                   "1 2", "1\n", "9" * 5000])
 def test_what_is_no_list_of_seeds_is_refused_in_one_line(text, capsys):
+    with pytest.raises(ConfigError):                    # or refusal would train them
+        parse_args([f"--seeds={text}"])
     line = refusal([*MATCH, f"--seeds={text}"], capsys)
     assert line.startswith("seeds: got ")
     assert line.endswith("wants at most 1000 seeds, each once and at least 0, such as 0,1,2 or 0-4")
