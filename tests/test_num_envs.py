@@ -161,6 +161,9 @@ class Listener:
     def explore_metrics(self):
         return {}
 
+    def skip(self):
+        pass
+
     def add(self, info):
         pass
 

@@ -47,7 +47,7 @@ class Config:
     seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
     seeds: tuple[int, ...] | None = setting(
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
-        "many at a time as there are cores, with a thread each, on CUDA one after the other")
+        "many at a time as there are cores, with a thread each, on CUDA in one captured update, if they can share it")
     device: str = setting("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)")
     engine: str = setting("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
                           "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto, which tells",
