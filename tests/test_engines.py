@@ -274,7 +274,7 @@ def test_auto_takes_eager_for_bf16():
     (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
     (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
     (["--buffer_device=disk"], "buffer_device: got 'disk', wants cpu, cuda, cuda:N or auto"),
-    (["--buffer_device=cuda:77"], "device: got 'cuda:77'"),
+    (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
     (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
 ])
 def test_an_engine_that_cannot_work_is_one_line(flags, message, capsys):

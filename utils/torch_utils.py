@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from utils.config import ConfigError
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where it works; a CUDA device that is not there is a ConfigError."""
+def resolve_device(name: str, field: str = "device") -> torch.device:
+    """`auto` is CUDA where it works; a CUDA device that is not there is a ConfigError that names the field."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device: got {name!r}, but this PyTorch sees {torch.cuda.device_count()} CUDA devices; "
+        raise ConfigError(f"{field}: got {name!r}, but this PyTorch sees {torch.cuda.device_count()} CUDA devices; "
                           "wants cpu, auto, or one of those")
     return device
 

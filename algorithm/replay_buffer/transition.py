@@ -51,7 +51,7 @@ class TransitionReplay:
     def _choose_device(self, config: Config) -> None:
         """Where the settings say; else where the agent is, and if that is a GPU with too little memory, on the CPU."""
         auto = config.buffer_device == "auto"
-        self.device = resolve_device(config.device if auto else config.buffer_device)
+        self.device = resolve_device(config.device) if auto else resolve_device(config.buffer_device, "buffer_device")
         self.storage = create_storage(config, self.device)
         available = available_bytes(self.device)
         if auto and self.device.type == "cuda" and available is not None and self.bytes_needed > available:
