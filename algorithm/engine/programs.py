@@ -101,7 +101,12 @@ class Program:
 
 def fit(critic: MLP, y: Tensor, *inputs: Tensor) -> Tensor:
     """The gradients of mean (Q - y)^2, and its value, ()."""
-    error = critic.forward(*inputs) - y
+    return regress(critic, critic.forward(*inputs), y)
+
+
+def regress(critic: MLP, q: Tensor, y: Tensor) -> Tensor:
+    """The same, given Q, what the critic has put out last."""
+    error = q - y
     critic.backward(error * (2 / error.shape[-2]))
     return mean(error.square())
 
@@ -220,7 +225,7 @@ class SACProgram(Program):
 
 
 class TD3Program(Program):
-    """`TD3.q_loss` and `TD3.pi_loss`; the critics are fitted side by side, the reward beside the targets."""
+    """`TD3.q_loss` and `TD3.pi_loss`: the critics look at the batch beside the targets, and are fitted side by side."""
 
     def __init__(self, agents: Sequence[Agent], bases: list[TD3]):
         super().__init__(agents, bases)
@@ -238,20 +243,24 @@ class TD3Program(Program):
         return self.q_phases() + self.pi_phases()
 
     def q_phases(self) -> list[Phase]:
-        return [(self._set_target, self.train_reward), (self._fit_first, self._fit_second)]
+        return [(self._set_target, self._score), (self._fit_first, self._fit_second)]
 
     def _set_target(self, batch: Fields) -> Info:
         acts = (self.next_policy.forward(batch["obs_next"]).tanh() + batch["target_noise"]).clamp(-1, 1)
         x = torch.cat([batch["obs_next"], acts], dim=-1)
         batch["y"] = self.target(batch, torch.minimum(*(target.forward(x) for target in self.targets)))
-        batch["x"] = torch.cat([batch["obs"], batch["acts"]], dim=-1)
         return {}
 
+    def _score(self, batch: Fields) -> Info:
+        x = torch.cat([batch["obs"], batch["acts"]], dim=-1)
+        batch["q_1"], batch["q_2"] = (critic.forward(x) for critic in self.fitted)
+        return self.train_reward(batch)
+
     def _fit_first(self, batch: Fields) -> Info:
-        return {"Q_loss": fit(self.fitted[0], batch["y"], batch["x"])}
+        return {"Q_loss": regress(self.fitted[0], batch["q_1"], batch["y"])}
 
     def _fit_second(self, batch: Fields) -> Info:
-        return {"Q_loss": fit(self.fitted[1], batch["y"], batch["x"])}
+        return {"Q_loss": regress(self.fitted[1], batch["q_2"], batch["y"])}
 
     def policy(self, batch: Fields) -> Info:
         obs = batch["obs"]
