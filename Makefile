@@ -1,4 +1,4 @@
-# make train   set up .venv and run the main job, seven to ten minutes on two cores
+# make train   set up .venv and run the main job, five to ten minutes on two cores
 # make test    set up .venv and run the tests
 # make lint    style checks
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
