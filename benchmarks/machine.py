@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.run import crowded, describe_system
+from utils.run import count_cores, crowded, describe_system
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 def usable_cores() -> float:
     """Cores that this process may use: by its affinity, and by its container's quota (control groups, version 2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = count_cores()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return min(cores, int(quota) / int(period))

@@ -1,4 +1,4 @@
-"""Several seeds of the same settings in one process: side by side on CPU cores, in turn on a CUDA device.
+"""Several seeds of the same settings in one process: side by side on CPU cores; on a CUDA device together, or in turn.
 
 Every seed has the environment, agent, replay, engine, evaluator and record that its single run would have, and whatever
 is drawn from belongs to one of them; so it computes, to the bit, what that run computes with one PyTorch thread.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from utils.config import Config, ConfigError
+from utils.config import Config, ConfigError, printable
 from utils.display import Display, View
 from utils.memory import WORKER_BYTES, available_bytes, human_bytes
+from utils.run import count_cores
 
 
 def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None]) -> int:
@@ -102,7 +102,7 @@ class SideBySide:
     """
 
     def __init__(self, seeds: Seeds):
-        self.seeds, self.lanes = seeds, min(len(seeds.config.seeds), count_cores())
+        self.seeds, self.lanes = seeds, self._count_lanes(len(seeds.config.seeds))
         check_memory(self.lanes, seeds)
         self.stop, self.ended = threading.Event(), SimpleQueue()
         self.running: dict[int, threading.Thread] = {}
@@ -111,19 +111,30 @@ class SideBySide:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         with self.seeds.display:
-            self.seeds.begin(f"{self.lanes} at a time, each in a thread of its own")
             try:
-                for seed in self.seeds.config.seeds:
-                    if len(self.running) == self.lanes:
-                        self._await_one()
-                    self._start(seed)
+                self._start_all()
                 while self.running:
                     self._await_one()
             finally:                                    # Ctrl-C, too
                 self.stop.set()
+                self._wake()
                 for thread in self.running.values():
                     thread.join()
                 torch.set_num_threads(threads)
+
+    def _count_lanes(self, seeds: int) -> int:
+        """How many train at a time."""
+        return min(seeds, count_cores())
+
+    def _start_all(self) -> None:
+        self.seeds.begin(f"{self.lanes} at a time, each in a thread of its own")
+        for seed in self.seeds.config.seeds:
+            if len(self.running) == self.lanes:
+                self._await_one()
+            self._start(seed)
+
+    def _wake(self) -> None:
+        """Threads that wait for each other must see that it is over."""
 
     def _start(self, seed: int) -> None:
         try:
@@ -165,30 +176,21 @@ class SideBySide:
 class Together(SideBySide):
     """All seeds at a time on one GPU, where they share one captured update; see `algorithm.engine.shared`."""
 
-    def __init__(self, seeds: Seeds):
-        self.seeds, self.lanes = seeds, len(seeds.config.seeds)
-        check_memory(self.lanes, seeds)
-        self.stop, self.ended = threading.Event(), SimpleQueue()
-        self.running: dict[int, threading.Thread] = {}
+    def _count_lanes(self, seeds: int) -> int:
+        return seeds
 
-    def run(self) -> None:
+    def _start_all(self) -> None:
         from algorithm.engine.shared import share
-        runs = [self.seeds.parts(seed) for seed in self.seeds.config.seeds]
-        for parts, engine in zip(runs, share([parts.engine for parts in runs]), strict=True):
+        self.runs = [self.seeds.parts(seed) for seed in self.seeds.config.seeds]
+        for parts, engine in zip(self.runs, share([parts.engine for parts in self.runs]), strict=True):
             parts.engine, parts.why = engine, f"one update for {self.lanes} seeds"
-        with self.seeds.display:
-            self.seeds.begin(f"together on {self.seeds.config.device}, in one captured update")
-            try:
-                for seed, parts in zip(self.seeds.config.seeds, runs, strict=True):
-                    self._start_thread(seed, parts)
-                while self.running:
-                    self._await_one()
-            finally:                                    # Ctrl-C, too
-                self.stop.set()
-                for parts in runs:
-                    parts.engine.leave()
-                for thread in self.running.values():
-                    thread.join()
+        self.seeds.begin(f"together on {self.seeds.config.device}, in one captured update")
+        for seed, parts in zip(self.seeds.config.seeds, self.runs, strict=True):
+            self._start_thread(seed, parts)
+
+    def _wake(self) -> None:
+        for parts in self.runs if self.running else ():
+            parts.engine.leave()
 
     def _train(self, seed: int, parts: Any, view: View) -> None:
         try:
@@ -208,11 +210,6 @@ class Stoppable(gym.Wrapper):
         if self.stop.is_set():
             raise KeyboardInterrupt
         return self.env.step(action)
-
-
-def count_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_memory(lanes: int, seeds: Seeds) -> None:
@@ -241,4 +238,4 @@ def one_line(error: BaseException) -> str:
     """What went wrong, and where the traceback is."""
     told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: {error}"
     line = "; ".join([told, *getattr(error, "__notes__", ())])
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))
+    return printable(" ".join(line.split()))

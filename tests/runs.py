@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,7 @@ import safetensors.torch
 
 import train
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--device=cpu", "--test_timesteps=10", "--timesteps=20", "--iterations=2", "--total_timesteps=120",
          "--warmup=40", "--buffer_size=200", "--batch_size=8", "--train_batches=5", "--test_rollouts=2"]
 SMALL_RRD = ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4", *SMALL]
@@ -43,3 +49,25 @@ def run(*argv: str) -> Finished:
     assert train.main(list(argv)) == 0
     (directory,) = set(Path("outputs").glob("*")) - before
     return Finished(directory)
+
+
+def run_on_terminal(*argv: str) -> str:
+    """What train.py shows on a terminal of 100 columns, without its escape sequences; it must succeed."""
+    main, other = pty.openpty()
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "100"}
+    code = "import sys, tiny_envs, train; sys.exit(train.main(sys.argv[1:]))"
+    with subprocess.Popen([sys.executable, "-c", code, *argv], stdout=other, env=env) as process:
+        os.close(other)
+        shown = b""
+        while chunk := _read(main):
+            shown += chunk
+    os.close(main)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:                                                 # the other end closed: Linux says EIO
+        return b""

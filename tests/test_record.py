@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import SMALL, SMALL_RRD, run
+from runs import SMALL, SMALL_RRD, run, run_on_terminal
 from tensorboardX.proto.event_pb2 import Event
 
 import train
@@ -137,27 +134,10 @@ def test_a_pipe_gets_plain_lines(capsys):
 
 
 def test_a_terminal_gets_a_table_a_cycle_and_a_progress_bar():
-    main, other = pty.openpty()
-    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "100"}
-    code = "import sys, tiny_envs, train; sys.exit(train.main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", code, *SMALL_RRD, "--env=Match-v0"], stdout=other, env=env) as process:
-        os.close(other)
-        shown = b""
-        while chunk := _read(main):
-            shown += chunk
-    os.close(main)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert process.returncode == 0
+    text = run_on_terminal(*SMALL_RRD, "--env=Match-v0")
     assert len(re.findall(r"Rewards +│", text)) == 3
     assert "120/120 steps" in text
     assert "steps/s" in text
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:                                                 # the other end closed: Linux says EIO
-        return b""
 
 
 def test_ctrl_c_ends_with_one_line_and_130(monkeypatch, capsys):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, SMALL_RRD, Finished, run
+from runs import SMALL, SMALL_RRD, Finished, run, run_on_terminal
 from test_cli import refusal
 from tiny_envs import Match
 
@@ -234,28 +232,11 @@ def test_a_pipe_gets_a_line_for_each_cycle_and_seed(cores, capsys):
 
 
 def test_a_terminal_gets_tables_with_the_seed_and_a_bar_for_each():
-    main, other = pty.openpty()
-    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "100"}
-    code = "import sys, tiny_envs, train; sys.exit(train.main(sys.argv[1:]))"
-    with subprocess.Popen([sys.executable, "-c", code, *MATCH, "--seeds=0,7"], stdout=other, env=env) as process:
-        os.close(other)
-        shown = b""
-        while chunk := _read(main):
-            shown += chunk
-    os.close(main)
-    assert process.returncode == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    text = run_on_terminal(*MATCH, "--seeds=0,7")
     assert len(re.findall(r"Rewards +│", text)) == 6
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     assert lines.count("seed 0") == lines.count("seed 7") == 3                      # the tables' titles
     assert [line[:21] for line in lines[-2:]] == ["seed 0: 120/120 steps", "seed 7: 120/120 steps"]
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:
-        return b""
 
 
 # Trouble --------------------------------------------------------------------------------------------------------

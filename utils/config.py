@@ -21,7 +21,12 @@ class ConfigError(ValueError):
     """A setting is wrong. The message is one line: the field, what it got, what it wants."""
 
     def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text in one line that no terminal obeys: control characters are spelt out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):

@@ -102,6 +102,11 @@ class Run:
         agent.save_model(self.directory / "checkpoints" / f"{name}{agent.checkpoint_suffix}")
 
 
+def count_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def crowded() -> str | None:
     """A hint if other programs use the cores that PyTorch's threads will wait for each other on."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -129,7 +129,8 @@ class Agent:
         checked = self.checked(batch, self.pi_spec())
         self.add_noise(checked, self.pi_noise)
         with self.autocast():
-            return self._descend(*self.pi_loss(checked))
+            loss, info = self.pi_loss(checked)
+        return self._descend(loss, info)
 
     def update(self, sample: Callable[[], Batch]) -> Info:
         """One update of a training loop, with batches from `sample`.

@@ -26,7 +26,7 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
             raise ConfigError("precision: got 'tf32', which only CUDA devices have; wants fp32 or bf16 on "
                               f"{agent.device}")
         torch.set_float32_matmul_precision("high")
-    name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(config, agent, buffer)
+    name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, wants eager, compile or auto (what is written "
                           "by hand is float32)")
@@ -40,12 +40,11 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
     return Engine(agent, buffer), "the backend's own"
 
 
-def _fastest(config: Config, agent: Any, buffer: Any) -> tuple[str, str]:
-    from algorithm.engine.programs import create_program
-    by_hand = create_program([agent]) is not None and config.precision != "bf16"
-    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand or not agent.policy_batch):
+def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
+    from algorithm.engine.programs import by_hand
+    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand(agent) or not agent.policy_batch):
         return "cudagraph", "the agent and its replay are on one CUDA device"
-    if by_hand:
+    if by_hand(agent):
         return "manual", "gradients by hand are the fastest on CPUs"
     return "eager", "no gradients are written by hand for this agent or precision"
 

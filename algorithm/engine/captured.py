@@ -11,8 +11,8 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.manual import ManualEngine, Pair
-from algorithm.engine.programs import create_program
+from algorithm.engine.manual import ManualEngine, Pair, draw
+from algorithm.engine.programs import by_hand
 from algorithm.engine.stacked import StackedEngine
 from utils.config import ConfigError
 
@@ -32,7 +32,7 @@ class CapturedEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         check_device(agent, buffer)
-        self.by_hand = create_program([agent]) is not None and agent.config.precision != "bf16"
+        self.by_hand = by_hand(agent)
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
@@ -207,14 +207,14 @@ class _Autograd(Engine, _Counting):
 
     def compute(self, policy: bool) -> Info:
         agent = self.agent
-        fields = {name: agent.prepare(name, value) for name, value in self.buffer.sample().items()}
-        agent.add_noise(fields, agent.q_noise + agent.pi_noise * policy)
+        fields = draw(agent, self.buffer, agent.q_noise + agent.pi_noise * policy)
         with agent.autocast():
             loss, info = agent.losses(fields, policy)
+        parameters = [parameter for _, group in agent.groups() for parameter in group["params"]]
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
         for opt, group in agent.groups():
-            gradients = torch.autograd.grad(loss, group["params"], retain_graph=True, allow_unused=True)
-            found = {p: g for p, g in zip(group["params"], gradients, strict=True) if g is not None}
-            if found:
+            if not found.keys().isdisjoint(group["params"]):
                 self.descend(opt, group, found)
         return {name: value.detach() for name, value in info.items()}
 

@@ -86,7 +86,7 @@ class ManualEngine(Engine):
 
     def draw(self, job: Job) -> Fields:
         """A batch from the replay as the job wants it: observations normalised, noise drawn."""
-        return draw(job, self.agent, self.buffer)
+        return draw(self.agent, self.buffer, job.noise)
 
     def gradients(self, job: Job, batch: Fields) -> Info:
         """Every gradient of the job into its buffer; metrics of the same name add up."""
@@ -104,10 +104,10 @@ class ManualEngine(Engine):
             self.target_update()
 
 
-def draw(job: Job, agent: Agent, buffer: Any) -> Fields:
-    """A batch from one agent's replay, with its observations normalised and its noise."""
+def draw(agent: Agent, buffer: Any, noise: tuple[str, ...]) -> Fields:
+    """A batch from one agent's replay, with its observations normalised and the noise of these names."""
     fields = {name: agent.prepare(name, value) for name, value in buffer.sample().items()}
-    agent.add_noise(fields, job.noise)
+    agent.add_noise(fields, noise)
     return fields
 
 

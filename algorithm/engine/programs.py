@@ -33,11 +33,23 @@ def create_program(agents: Sequence[Agent]) -> Program | None:
     There is none of images, of users' agents and of their reward networks. With S agents, every field of a batch and
     every metric has S in front, and the agents' parameters become views of the program's.
     """
-    bases = [agent.basis if isinstance(agent, RRD) else agent for agent in agents]
-    kind = {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}.get(type(bases[0]))
-    if kind is None or (bases[0] is not agents[0] and type(agents[0].reward) is not MLPRewardNet):
+    kind = _kind(agents[0])
+    return kind(agents, [_basis(agent) for agent in agents]) if kind else None
+
+
+def by_hand(agent: Agent) -> bool:
+    """Whether there is a program for the agent, at its precision."""
+    return _kind(agent) is not None and agent.config.precision != "bf16"
+
+
+def _kind(agent: Agent) -> type[Program] | None:
+    if isinstance(agent, RRD) and type(agent.reward) is not MLPRewardNet:
         return None
-    return kind(agents, bases)
+    return {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}.get(type(_basis(agent)))
+
+
+def _basis(agent: Agent) -> Agent:
+    return agent.basis if isinstance(agent, RRD) else agent
 
 
 def mean(x: Tensor) -> Tensor:

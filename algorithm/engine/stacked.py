@@ -69,7 +69,7 @@ class StackedEngine(ManualEngine):
         return super().run(updates)
 
     def draw(self, job: Job) -> Fields:
-        drawn = [draw(job, agent, buffer) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
+        drawn = [draw(agent, buffer, job.noise) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
         return {name: torch.stack([fields[name] for fields in drawn]) for name in drawn[0]}
 
     def _apply(self, job: Job, targets: bool) -> None:
