@@ -184,7 +184,7 @@ class _ByHand(_Counting):
     def compute(self, policy: bool) -> Info:
         info: Info = {}
         for job in self.jobs_of(0 if policy else 1):
-            info |= self.gradients(job, self.draw(job))
+            info |= self.gradients(job.phases, self.draw(job))
             for opt, group in job.groups:
                 self.descend(opt, group, self.grads)
         return info

@@ -6,10 +6,48 @@ of matrix products into memory that is reused: nothing is allocated, recorded or
 
 from __future__ import annotations
 
+import functools
+from typing import Optional
+
 import torch
 from torch import Tensor, nn
 
 relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+# PyTorch multiplies float32 by MKL, which uses AVX2 on processors that are not Intel's; oneDNN uses AVX-512 on all that
+# have it, and twice as wide registers are up to twice as fast. By what the machine is, never by a timing: the same run
+# on the same machine is to give the same bits.
+ONEDNN = (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+          and torch.backends.cpu.get_cpu_capability() == "AVX512")
+LEAST = 1_500_000       # multiply-adds; oneDNN's calls cost some 20 us more
+
+
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Its shape in numbers: while TorchScript traces, `x.shape` has tensors, which round as float32."""
+    return tuple(map(int, x.shape))
+
+
+def by_onednn(rows: int, inner: int, columns: int, device: torch.device) -> bool:
+    """Whether a product (rows, inner) x (inner, columns) is oneDNN's."""
+    return ONEDNN and device.type == "cpu" and rows * inner * columns > LEAST
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """(B, I), (O, I), (O,) -> (B, O), new memory."""
+    # columns cut out of a matrix would be multiplied a hundred times slower than a copy of them
+    x, weight = (m if m.is_contiguous() or m.t().is_contiguous() else m.contiguous() for m in (x, weight))
+    call = _scripted() if torch.jit.is_tracing() else _linear
+    return call(x, weight, bias, "relu" if relu else "none")
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], after: str) -> Tensor:    # noqa: UP045 (TorchScript)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+
+
+@functools.cache
+def _scripted():
+    """For the tracer, which knows no empty list of scalars."""
+    return torch.jit.script(_linear)
 
 
 class Pad:
@@ -43,15 +81,26 @@ class MLP:
 
     def forward(self, x: Tensor, late: Tensor | None = None) -> Tensor:
         """(B, I) and, where there are late inputs, (B, L) -> (B, O), a buffer that the next call writes over."""
-        rows, (w1, w2, w3), (b1, b2, b3) = len(x), self.weights, self.biases
-        width = len(w1)
-        self.x, self.h1 = x, self.pad(f"{self.name}.h1", rows, width + self.late)
-        own = self.h1[:, :width] if self.late else self.h1
-        torch.addmm(b1, x, w1.t(), out=own).relu_()
+        rows, width, w3, b3 = len(x), len(self.weights[0]), self.weights[2], self.biases[2]
+        self.x, self.h1 = x, self._hidden(x, 0, "h1")
         if self.late:
-            self.h1[:, width:] = late
-        self.h2 = torch.addmm(b2, self.h1, w2.t(), out=self.pad(f"{self.name}.h2", rows, len(w2))).relu_()
+            self.h1 = torch.cat([self.h1, late], dim=-1, out=self.pad(f"{self.name}.late", rows, width + self.late))
+        self.h2 = self._hidden(self.h1, 1, "h2")
         return torch.addmm(b3, self.h2, w3.t(), out=self.pad(f"{self.name}.out", rows, len(w3)))
+
+    def _hidden(self, x: Tensor, layer: int, name: str) -> Tensor:
+        """A layer with its ReLU."""
+        weight, bias = self.weights[layer], self.biases[layer]
+        if by_onednn(*sizes(x), len(weight), x.device):
+            return onednn(x, weight, bias, relu=True)
+        return torch.addmm(bias, x, weight.t(), out=self.pad(f"{self.name}.{name}", len(x), len(weight))).relu_()
+
+    def save(self, name: str) -> dict[str, Tensor]:
+        """What `backward` needs of the last `forward`, as fields of a batch; `load` takes it in another task."""
+        return {f"{name}.x": self.x, f"{name}.h1": self.h1, f"{name}.h2": self.h2}
+
+    def load(self, name: str, fields: dict[str, Tensor]) -> None:
+        self.x, self.h1, self.h2 = (fields[f"{name}.{part}"] for part in ("x", "h1", "h2"))
 
     def backward(self, grad: Tensor) -> None:
         """The gradients of the weights of the last `forward`, given that of its output, (B, O)."""
@@ -61,18 +110,18 @@ class MLP:
     def input_grad(self, grad: Tensor, start: int) -> Tensor:
         """The gradient of the inputs from column `start` on, (B, I - start); the weights are left alone."""
         w1 = self.weights[0][:, start:]
-        return torch.mm(self._back(grad, train=False), w1, out=self.pad(f"{self.name}.dx", len(grad), w1.shape[1]))
+        return self._product(self._back(grad, train=False), w1, f"{self.name}.dx")
 
     def late_grad(self, grad: Tensor) -> Tensor:
         """The gradient of the late inputs, (B, L); the weights are left alone."""
         w2 = self.weights[1][:, -self.late:]
-        return torch.mm(self._back2(grad, train=False), w2, out=self.pad(f"{self.name}.dx", len(grad), self.late))
+        return self._product(self._back2(grad, train=False), w2, f"{self.name}.dx")
 
     def _back2(self, grad: Tensor, train: bool) -> Tensor:
         """Before the second layer's ReLU."""
         if train:
             self._weights(2, grad, self.h2)
-        g2 = torch.mm(grad, self.weights[2], out=self.pad("g2", *self.h2.shape))
+        g2 = self._product(grad, self.weights[2], "g2")
         return relu_backward(g2, self.h2, 0, grad_input=g2)
 
     def _back(self, grad: Tensor, train: bool) -> Tensor:
@@ -83,16 +132,24 @@ class MLP:
         w2, h1 = self.weights[1], self.h1
         if self.late:
             w2, h1 = w2[:, :-self.late], h1[:, :-self.late]
-        g1 = torch.mm(g2, w2, out=self.pad("g1", *h1.shape))
+        g1 = self._product(g2, w2, "g1")
         return relu_backward(g1, h1, 0, grad_input=g1)
 
     def _weights(self, layer: int, grad: Tensor, x: Tensor) -> None:
         weight, bias = self.weight_grads[layer], self.bias_grads[layer]
-        if 2 * x.shape[1] < grad.shape[1]:      # few columns: the transposed product is up to three times faster
-            weight.copy_(torch.mm(x.t(), grad, out=self.pad("wt", x.shape[1], grad.shape[1])).t())
+        if 2 * sizes(x)[1] < sizes(grad)[1]:      # few columns: the transposed product is up to three times faster
+            weight.copy_(self._product(x.t(), grad, "wt").t())
+        elif by_onednn(*sizes(weight), len(x), x.device):
+            weight.copy_(onednn(grad.t(), x.t()))
         else:
             torch.mm(grad.t(), x, out=weight)
         torch.sum(grad, 0, out=bias)
+
+    def _product(self, x: Tensor, y: Tensor, name: str) -> Tensor:
+        """(M, K), (K, N) -> (M, N), a buffer of that name or new memory."""
+        if by_onednn(*sizes(x), sizes(y)[1], x.device):
+            return onednn(x, y.t())
+        return torch.mm(x, y, out=self.pad(name, len(x), sizes(y)[1]))
 
 
 class StackedMLP(MLP):
@@ -124,7 +181,7 @@ class StackedMLP(MLP):
         g2 = self._back2(grad, train)
         if train:
             self._weights(1, g2, self.h1)
-        own = self.weights[0].shape[-2]
+        own = sizes(self.weights[0])[-2]
         return torch.ops.aten.threshold_backward(g2 @ self.weights[1][..., :own], self.h1[..., :own], 0)
 
     def _weights(self, layer: int, grad: Tensor, x: Tensor) -> None:
@@ -137,6 +194,7 @@ class Stacks:
 
     def __init__(self):
         self.stacked: dict[nn.Parameter, Tensor] = {}           # an agent's first parameter -> the tensor
+        self.networks: list[MLP] = []
 
     @torch.no_grad()
     def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
@@ -153,4 +211,5 @@ class Stacks:
         layers = [[layer for layer in network.modules() if isinstance(layer, nn.Linear)] for network in networks]
         weights = [self([layer.weight for layer in same]) for same in zip(*layers, strict=True)]
         biases = [self([layer.bias for layer in same]) for same in zip(*layers, strict=True)]
-        return (MLP if len(networks) == 1 else StackedMLP)(weights, biases, *args, **kwargs)
+        self.networks.append((MLP if len(networks) == 1 else StackedMLP)(weights, biases, *args, **kwargs))
+        return self.networks[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.programs import Fields, Phase, Program, create_program
+from algorithm.engine.programs import Fields, Phase, Program, Task, create_program
+from algorithm.engine.traced import Traced
 from utils.config import ConfigError
 
 
@@ -22,6 +23,7 @@ class Job:
     """What one of the agent's verbs does with a batch."""
 
     phases: list[Phase]
+    graphs: list[tuple[Traced, Traced | None]]      # the same
     groups: list[tuple]                 # the (optimiser, group of parameters) that it steps
     noise: tuple[str, ...]
     counts: bool                        # as an update
@@ -49,9 +51,13 @@ class ManualEngine(Engine):
         agent = self.agent
         by_pi = [pair for pair in groups if pair[1]["name"] in ("policy", "alpha")]
         by_q = [pair for pair in groups if pair not in by_pi]
-        self.jobs = {"train": Job(program.phases(), groups, agent.q_noise + agent.pi_noise, counts=True),
-                     "train_q": Job(program.q_phases(), by_q, agent.q_noise, counts=True),
-                     "train_pi": Job(program.pi_phases(), by_pi, agent.pi_noise, counts=False)}
+
+        def job(phases: list[Phase], groups: list[tuple], noise: tuple[str, ...], counts: bool) -> Job:
+            graphs = [tuple(task and Traced(task, program.state) for task in phase) for phase in phases]
+            return Job(phases, graphs, groups, noise, counts)
+        self.jobs = {"train": job(program.phases(), groups, agent.q_noise + agent.pi_noise, counts=True),
+                     "train_q": job(program.q_phases(), by_q, agent.q_noise, counts=True),
+                     "train_pi": job(program.pi_phases(), by_pi, agent.pi_noise, counts=False)}
 
     def run(self, updates: int) -> Sums:
         sums, first = Sums(), self.agent.updates + 1
@@ -59,7 +65,7 @@ class ManualEngine(Engine):
         with create_pair(self.agent.device) as self.pair, torch.inference_mode():
             batch = self.draw(jobs[0])
             for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-                sums.add(self.gradients(job, batch))
+                sums.add(self.gradients(job.graphs if self.agent.device.type == "cpu" else job.phases, batch))
                 whole = following is None or following.counts           # the update is, policy and all
                 _, batch = self.pair(lambda job=job, whole=whole: self._apply(job, whole),
                                      lambda job=following: job and self.draw(job))
@@ -73,7 +79,7 @@ class ManualEngine(Engine):
         with create_pair(agent.device) as self.pair, torch.inference_mode():
             fields = agent.checked(batch, spec)
             agent.add_noise(fields, job.noise)
-            info = self.gradients(job, fields)
+            info = self.gradients(job.phases, fields)
             self._apply(job, targets=False)
         return info
 
@@ -88,12 +94,17 @@ class ManualEngine(Engine):
         """A batch from the replay as the job wants it: observations normalised, noise drawn."""
         return draw(self.agent, self.buffer, job.noise)
 
-    def gradients(self, job: Job, batch: Fields) -> Info:
-        """Every gradient of the job into its buffer; metrics of the same name add up."""
+    def gradients(self, phases: Sequence[tuple], batch: Fields) -> Info:
+        """Every gradient of the phases into its buffer; metrics of the same name add up."""
         info: Info = {}
-        for first, second in job.phases:
-            for part in self.pair(lambda task=first: task(batch), lambda task=second: task(batch) if task else {}):
+        for phase in phases:
+            for graph in phase:
+                if isinstance(graph, Traced):
+                    graph.prepare(batch)
+            first, second = ((task, dict(batch)) for task in phase)         # what the one adds is not the other's
+            for part in self.pair(lambda task=first: call(*task), lambda task=second: call(*task)):
                 info |= {name: info[name] + value if name in info else value for name, value in part.items()}
+            batch |= first[1] | second[1]
         return info
 
     def _apply(self, job: Job, targets: bool) -> None:
@@ -102,6 +113,10 @@ class ManualEngine(Engine):
         self.agent.counters["updates"] += job.counts
         if targets:
             self.target_update()
+
+
+def call(task: Task | None, batch: Fields) -> Info:
+    return task(batch) if task else {}
 
 
 def draw(agent: Agent, buffer: Any, noise: tuple[str, ...]) -> Fields:

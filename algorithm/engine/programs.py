@@ -19,7 +19,7 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.ddpg_torch import DDPG
 from algorithm.basis_alg.sac_torch import SAC
 from algorithm.basis_alg.td3_torch import TD3
-from algorithm.engine.kernels import MLP, Pad, Stacks
+from algorithm.engine.kernels import MLP, Pad, Stacks, sizes
 from algorithm.rrd_torch import RRD, MLPRewardNet
 
 Fields = dict[str, Tensor]
@@ -101,6 +101,12 @@ class Program:
         return [pair for net in self.trained for pair in zip(net.weights + net.biases,
                                                               net.weight_grads + net.bias_grads, strict=True)]
 
+    def state(self) -> list[Tensor]:
+        """Every tensor that the tasks read or write, but for the batch."""
+        grads = [grad for net in self.stacks.networks for grad in net.weight_grads + net.bias_grads]
+        return [*self.stacks.stacked.values(), *grads, *self.critic_pad.buffers.values(),
+                *self.policy_pad.buffers.values()]
+
     def of_parameters(self) -> dict[Tensor, Tensor]:
         """The same by the first agent's parameters."""
         names = {id(tensor): parameter for parameter, tensor in self.stacks.stacked.items()}
@@ -119,7 +125,7 @@ def fit(critic: MLP, y: Tensor, *inputs: Tensor) -> Tensor:
 def regress(critic: MLP, q: Tensor, y: Tensor) -> Tensor:
     """The same, given Q, what the critic has put out last."""
     error = q - y
-    critic.backward(error * (2 / error.shape[-2]))
+    critic.backward(error * (2 / sizes(error)[-2]))
     return mean(error.square())
 
 
@@ -141,7 +147,7 @@ def sample_squashed(out: Tensor, noise: Tensor) -> Squashed:
     acts = torch.addcmul(mu, scale.clamp_min(1e-2), noise).tanh_()
     w = (1 - acts).mul_(1 + acts)
     terms = torch.log(w + 1e-6).add_(logstd).addcmul_(noise, noise, value=0.5)
-    constant = 0.5 * math.log(2 * math.pi) * acts.shape[-1]
+    constant = 0.5 * math.log(2 * math.pi) * sizes(acts)[-1]
     return Squashed(acts, terms.sum(-1, keepdim=True).add_(constant).neg_(), w, raw, scale)
 
 
@@ -159,7 +165,7 @@ class RewardProgram:
 
     def _inputs(self, pad: Pad, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """[s, a, s - s'] of steps: (B, 2 O + A)."""
-        x = pad("reward.x", *obs.shape[:-1], 2 * self.width + acts.shape[-1])
+        x = pad("reward.x", *sizes(obs)[:-1], 2 * self.width + sizes(acts)[-1])
         x[..., :self.width] = obs
         x[..., self.width:-self.width] = acts
         torch.sub(obs, obs_next, out=x[..., -self.width:])
@@ -167,7 +173,7 @@ class RewardProgram:
 
     def train(self, batch: Fields) -> Info:
         """dL/dr_k = 2 (mean r - R/T) / (N K), and with bias correction - 2 c (r_k - mean r) / (N K (K - 1))."""
-        *lead, count, steps, _ = batch["rrd_obs"].shape
+        *lead, count, steps, _ = sizes(batch["rrd_obs"])
         x = self._inputs(self.trained.pad, *(batch[name].flatten(-3, -2) for name in
                                              ("rrd_obs", "rrd_acts", "rrd_obs_next")))              # (N K, ...)
         pred = self.trained.forward(x).view(*lead, count, steps)
@@ -179,7 +185,7 @@ class RewardProgram:
             coef, centred = batch["rrd_var_coef"] / (steps * (steps - 1)), pred - average
             info["R_var"] = mean(coef * centred.square().sum(-1, keepdim=True))
             grad = grad - centred * coef * (2 / count)
-        self.trained.backward(grad.reshape(*x.shape[:-1], 1))
+        self.trained.backward(grad.reshape(*sizes(x)[:-1], 1))
         return info
 
 
@@ -204,6 +210,9 @@ class SACProgram(Program):
     def gradients(self) -> list[tuple[Tensor, Tensor]]:
         return super().gradients() + ([(self.log_alpha, self.log_alpha_grad)] if self.config.alpha_lr else [])
 
+    def state(self) -> list[Tensor]:
+        return [*super().state(), self.log_alpha_grad]
+
     def alpha(self) -> Tensor:
         """() or (S, 1, 1)."""
         alpha = self.log_alpha.exp()
@@ -222,7 +231,7 @@ class SACProgram(Program):
 
         log pi = sum -0.5 e^2 - l - log(w + 1e-6) + const has dl = -1 and da = 2 a / (w + 1e-6); e does not move.
         """
-        rows, width, alpha = batch["obs"].shape[-2], batch["obs"].shape[-1], self.alpha()
+        (rows, width), alpha = sizes(batch["obs"])[-2:], self.alpha()
         own = sample_squashed(self.own_policy.forward(batch["obs"]), batch["pi_noise"])
         x = torch.cat([batch["obs"], own.acts], dim=-1)
         q_1, q_2 = (critic.forward(x) for critic in self.climbed)
@@ -265,20 +274,25 @@ class TD3Program(Program):
 
     def _score(self, batch: Fields) -> Info:
         x = torch.cat([batch["obs"], batch["acts"]], dim=-1)
-        batch["q_1"], batch["q_2"] = (critic.forward(x) for critic in self.fitted)
+        for name, critic in zip(("q_1", "q_2"), self.fitted, strict=True):
+            batch |= {name: critic.forward(x)} | critic.save(name)
         return self.train_reward(batch)
 
     def _fit_first(self, batch: Fields) -> Info:
-        return {"Q_loss": regress(self.fitted[0], batch["q_1"], batch["y"])}
+        return self._fit("q_1", self.fitted[0], batch)
 
     def _fit_second(self, batch: Fields) -> Info:
-        return {"Q_loss": regress(self.fitted[1], batch["q_2"], batch["y"])}
+        return self._fit("q_2", self.fitted[1], batch)
+
+    def _fit(self, name: str, critic: MLP, batch: Fields) -> Info:
+        critic.load(name, batch)
+        return {"Q_loss": regress(critic, batch[name], batch["y"])}
 
     def policy(self, batch: Fields) -> Info:
         obs = batch["obs"]
         acts = self.own_policy.forward(obs).tanh()
         q = self.climbed.forward(torch.cat([obs, acts], dim=-1))
-        by_q = self.climbed.input_grad(torch.full_like(q, -1 / q.shape[-2]), obs.shape[-1])
+        by_q = self.climbed.input_grad(torch.full_like(q, -1 / sizes(q)[-2]), sizes(obs)[-1])
         self.own_policy.backward(torch.ops.aten.tanh_backward(by_q, acts))
         return {"Pi_loss": -mean(q)}
 
@@ -313,6 +327,6 @@ class DDPGProgram(Program):
     def policy(self, batch: Fields) -> Info:
         acts = self.own_policy.forward(batch["obs"]).tanh()
         q = self.climbed.forward(batch["obs"], acts)
-        by_q = self.climbed.late_grad(torch.full_like(q, -1 / q.shape[-2]))
+        by_q = self.climbed.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
         self.own_policy.backward(torch.ops.aten.tanh_backward(by_q, acts))
         return {"Pi_loss": -mean(q)}
