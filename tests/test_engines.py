@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -16,15 +17,18 @@ import torch
 from agents import IDS, PAIRS
 from reference_cases import NAMES, Case, thin
 from runs import SMALL_RRD, run
+from torch import nn
 
+import algorithm.engine.traced
 import train
 from algorithm import create_agent
-from algorithm.engine import Engine, create_engine
+from algorithm.engine import Engine, create_engine, kernels
 from algorithm.engine.compiled import CompiledEngine
 from algorithm.engine.kernels import MLP, Pad
 from algorithm.engine.manual import ManualEngine, Threads
 from algorithm.engine.shared import Meeting
 from algorithm.engine.stacked import StackedEngine
+from algorithm.engine.traced import trace
 from algorithm.replay_buffer import create_buffer
 from utils.config import ConfigError
 from utils.torch_utils import dense
@@ -34,10 +38,11 @@ BY_HAND = [name for name in NAMES if "dqn" not in name]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
 
-def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", seed=3, **settings):
+def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", seed=3, batch_size=16,
+          **settings):
     """An agent and its replay, with random episodes of these lengths; the same each time."""
     args = Namespace(alg=alg, basis_alg=basis, obs_dims=(obs_dim,), acts_dims=(act_dim,), device=device,
-                     buffer_size=500, batch_size=16, train_target=2, seed=seed, **settings)
+                     buffer_size=500, batch_size=batch_size, train_target=2, seed=seed, **settings)
     if alg == "rrd":
         args.rrd_batch_size, args.rrd_sample_size = 24, 8
     agent, buffer, random = create_agent(args), create_buffer(args), np.random.default_rng(0)
@@ -132,6 +137,78 @@ def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
     assert updates == ours_updates == 9
     torch.testing.assert_close(drawn, ours_drawn, rtol=0, atol=0)
     assert ours == pytest.approx(metrics, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 100, "alpha_lr": 0.0, "rrd_bias_correction": True}],
+                         ids=["default", "others"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_tasks_as_graphs_give_the_bits_of_tasks_in_python(pair, options, monkeypatch):
+    """With a batch size that no float32 divides well; a graph's sizes are tensors where nobody looks after them."""
+    option = {name: value for name, value in options.items() if name == "batch_size" or fits(pair, {name: value})}
+    traced, plain = build(*pair, **option), build(*pair, **option)
+    assert torch.equal(*(one[1].sample()["obs"] for one in (traced, plain)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)         # each task is a graph
+        ManualEngine(*traced).run(20)
+    monkeypatch.setattr(algorithm.engine.traced, "trace", lambda task, batch, state: task)
+    ManualEngine(*plain).run(20)
+    ours, expected = copies(traced[0]), copies(plain[0])
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_a_task_that_cannot_be_a_graph_stays_python_with_a_warning(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no TorchScript here\nand more")
+    agent, buffer = build()
+    monkeypatch.setattr(torch.jit, "trace", fail)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        ManualEngine(agent, buffer).run(3)
+    assert [str(w.message) for w in caught] == [
+        "engine: TorchScript does not work here, going on without, slower: no TorchScript here"]
+    other, others = build()
+    Engine(other, others).run(3)
+    assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) < 1e-3
+
+
+def test_a_graph_reads_no_tensor_that_nobody_told_it_of():
+    """It would keep what stood there when it was made."""
+    secret = torch.ones(3)
+    with pytest.raises(ValueError, match="neither of the batch nor of the state"):
+        trace(lambda batch: {"sum": (batch["x"] * secret).sum()}, {"x": torch.ones(3)}, [])
+    graph = trace(lambda batch: {"sum": (batch["x"] * secret).sum()}, {"x": torch.ones(3)}, [secret])
+    secret.fill_(2.0)
+    assert graph({"x": torch.ones(3)})["sum"] == 6
+
+
+@pytest.mark.skipif(not kernels.ONEDNN, reason="wants AVX-512")
+@pytest.mark.parametrize("late", [0, 8])
+@pytest.mark.parametrize("sizes", [(256, 35, 256), (100, 400, 303), (513, 62, 256)], ids=str)
+def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
+    monkeypatch.setattr(kernels, "LEAST", 1000)             # every layer but the smallest
+    calls = []
+    monkeypatch.setattr(kernels, "_linear", lambda *args, call=kernels._linear: calls.append(args) or call(*args))
+    rows, inputs, width = sizes
+    torch.manual_seed(0)
+    layers = [nn.Linear(inputs, width), nn.Linear(width + late, width - 3), nn.Linear(width - 3, 2)]
+    x, extra, grad = (torch.randn(rows, n, requires_grad=True) for n in (inputs, late, 2))
+    h1 = torch.cat([layers[0](x).relu(), extra], dim=1)
+    out = layers[2](layers[1](h1).relu())
+    out.backward(grad)
+    with torch.no_grad():
+        ours = kernels.MLP([layer.weight for layer in layers], [layer.bias for layer in layers],
+                           kernels.Pad(torch.device("cpu")), trained=True, late=late)
+        close = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4 * rows ** 0.5)
+        close(ours.forward(x, extra if late else None), out)
+        ours.backward(grad.detach())
+        for layer, weight, bias in zip(layers, ours.weight_grads, ours.bias_grads, strict=True):
+            close(weight, layer.weight.grad)
+            close(bias, layer.bias.grad)
+        if late:
+            close(ours.late_grad(grad), extra.grad)
+        else:
+            close(ours.input_grad(grad, 5), x.grad[:, 5:])
+    assert len(calls) >= 6
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)

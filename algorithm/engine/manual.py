@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -37,6 +38,7 @@ class ManualEngine(Engine):
     """
 
     name = "manual"
+    warned = False
 
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
@@ -98,14 +100,20 @@ class ManualEngine(Engine):
         """Every gradient of the phases into its buffer; metrics of the same name add up."""
         info: Info = {}
         for phase in phases:
-            for graph in phase:
-                if isinstance(graph, Traced):
-                    graph.prepare(batch)
+            self._prepare([task for task in phase if isinstance(task, Traced)], batch)
             first, second = ((task, dict(batch)) for task in phase)         # what the one adds is not the other's
             for part in self.pair(lambda task=first: call(*task), lambda task=second: call(*task)):
                 info |= {name: info[name] + value if name in info else value for name, value in part.items()}
             batch |= first[1] | second[1]
         return info
+
+    def _prepare(self, graphs: Sequence[Traced], batch: Fields) -> None:
+        for graph in graphs:
+            reason = graph.prepare(batch)
+            if reason and not self.warned:
+                self.warned = True
+                warnings.warn(f"engine: TorchScript does not work here, going on without, slower: {reason}",
+                              stacklevel=2)
 
     def _apply(self, job: Job, targets: bool) -> None:
         for opt, group in job.groups:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Info
 from algorithm.engine.programs import Fields, Task
 
-
 LOCK = threading.Lock()     # the tracer keeps notes of its own, and runs of several seeds trace in threads
 
 
@@ -29,13 +28,19 @@ class Traced:
         self.task, self.state = task, state
         self.runs: dict[tuple, Callable[[Fields], Info]] = {}
 
-    def prepare(self, batch: Fields) -> None:
-        """Trace the task for batches like this one, where that was not done."""
+    def prepare(self, batch: Fields) -> str | None:
+        """Trace the task for batches like this one, where that was not done; why not, where it cannot be."""
         key = shapes(batch)
-        if key not in self.runs:
-            self.task(dict(batch))                  # makes its buffers
+        if key in self.runs:
+            return None
+        self.task(dict(batch))                          # makes its buffers
+        try:
             with LOCK:
-                self.runs[key] = traced_or_not(self.task, batch, self.state())
+                self.runs[key] = trace(self.task, batch, self.state())
+            return None
+        except Exception as error:                      # whatever TorchScript may raise: the task works as it is
+            self.runs[key] = self.task
+            return str(error).strip().partition("\n")[0] or type(error).__name__
 
     def __call__(self, batch: Fields) -> Info:
         return self.runs[shapes(batch)](batch)
@@ -43,16 +48,6 @@ class Traced:
 
 def shapes(batch: Fields) -> tuple:
     return tuple((name, value.shape) for name, value in batch.items())
-
-
-def traced_or_not(task: Task, batch: Fields, state: list[Tensor]) -> Task:
-    """The task as a graph, or as it is, with a warning."""
-    try:
-        return trace(task, batch, state)
-    except Exception as error:                      # whatever TorchScript may raise: the task works as it is
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        warnings.warn(f"engine: {task.__name__} stays Python, which is slower: {reason}", stacklevel=2)
-        return task
 
 
 def trace(task: Task, batch: Fields, state: list[Tensor]) -> Callable[[Fields], Info]:

@@ -45,7 +45,7 @@ class IRCRReplay(TransitionReplay):
         """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
         super().store_episode(episode)
         if self.keeps:
-            self._keep_if_best((self.first_slot + self.episodes - 1) % self.capacity)
+            self._keep_if_best(self.newest_slot)
         self._update_range()
 
     def _keep_if_best(self, slot: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +19,19 @@ class SubsequenceReplay(TransitionReplay):
         super().__init__(config)
         self.sample_size = config.rrd_sample_size
         self.sequences = config.rrd_batch_size // config.rrd_sample_size
+        # by slot: R/T, and c of `variance_coefficient`; once an episode instead of once a batch
+        self.means, self.coefs = (torch.empty(self.capacity, device=self.device) for _ in "ab")
+
+    @property
+    def bytes_needed(self) -> int:
+        return super().bytes_needed + self.capacity * (4 + 4)
+
+    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
+        super().store_episode(episode)
+        slot = self.newest_slot
+        length = self.lengths[slot]
+        self.means[slot] = (self.returns[slot] / length).float()
+        self.coefs[slot] = variance_coefficient(self.sample_size, length).float()
 
     def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
         """Transitions as `TransitionReplay.sample` draws them, and sub-sequences.
@@ -35,9 +51,7 @@ class SubsequenceReplay(TransitionReplay):
         sequences = {f"rrd_{name}": drawn[name][size:].unflatten(0, (self.sequences, self.sample_size))
                      for name in ("obs", "obs_next", "acts")}
         return batch | sequences | {
-            "rrd_rews": (self.returns[slots] / lengths).float()[:, None],
-            "rrd_var_coef": variance_coefficient(self.sample_size, lengths).float()[:, None],
-        }
+            "rrd_rews": self.means[slots][:, None], "rrd_var_coef": self.coefs[slots][:, None]}
 
     @property
     def layout(self) -> tuple:

@@ -108,6 +108,10 @@ class TransitionReplay:
         self.span.copy_(torch.tensor([self.first_row, self.steps]))
 
     @property
+    def newest_slot(self) -> int:
+        return (self.first_slot + self.episodes - 1) % self.capacity
+
+    @property
     def layout(self) -> tuple:
         """What, when it changes, makes another computation of `sample`."""
         return ()
