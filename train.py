@@ -16,17 +16,18 @@ MARK = "return-decomposition"       # utils/__init__.py bears it
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    Returns 0; 1 if a disk, a worker process or one of several seeds fails, 2 for a wrong setting, 130 for Ctrl-C.
+    Returns 0; 1 if a disk, a worker process or one of several seeds fails, 2 for a wrong setting or a damaged
+    checkpoint, 75 after SIGTERM or SIGUSR1 (the run can be gone on with), 130 after Ctrl-C (so it can).
     """
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
     from utils.cli import parse_args
-    from utils.config import ConfigError
+    from utils.config import CheckpointError, ConfigError
     try:
         config = parse_args(sys.argv[1:] if argv is None else argv)
         return train(config)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -48,17 +49,24 @@ def train(config) -> int:
     from algorithm import check_backend
     backend = check_backend()                           # before anything is built
     from utils.display import Display
+    from utils.stop import Stop, Stopped, complain
     from utils.torch_utils import resolve_device
 
     if backend == "tensorflow":
-        config.device = reference_device(config)
+        check_reference(config)
+        config.device = "cpu"
     config.device = str(resolve_device(config.device))
-    if config.seeds:
-        from learner.seeds import train_seeds
-        return train_seeds(config, build, learn)
-    parts = build(config)
-    with Display() as display:
-        learn(parts, display.view(config.run_length))
+    with Stop() as stop:
+        try:
+            if config.seeds:
+                from learner.seeds import train_seeds
+                return train_seeds(config, build, learn, stop)
+            parts = build(config)
+            with Display() as display:
+                learn(parts, display.view(config.run_length), stop)
+        except Stopped:
+            complain(stop.told())
+            return stop.exit_code
     return 0
 
 
@@ -94,13 +102,19 @@ def build(config) -> Parts:
     return Parts(config, env, test_env, *create_engine(config, agent, buffer))
 
 
-def learn(parts: Parts, view, stop=None) -> None:
-    """Run the learner and keep the record; see `utils.run.Run` for `view` and `stop`."""
+def learn(parts: Parts, view, stop) -> None:
+    """Run the learner and keep the record; see `utils.run.Run` for `view` and `stop`.
+
+    Raises:
+        Stopped: the run was asked to stop, and has saved itself.
+    """
     from algorithm import check_backend
     from envs import env_kwargs, resolve_env
     from learner import Evaluator, Learner, open_collector
+    from learner.evaluator import Stoppable
     from utils.memory import human_bytes
     from utils.run import Run
+    from utils.stop import Stopped
 
     config, env, engine = parts.config, parts.env, parts.engine
     backend, name = check_backend(), resolve_env(config.env)
@@ -114,9 +128,31 @@ def learn(parts: Parts, view, stop=None) -> None:
                 f"record in {run.directory}")
         for note in notes(config):
             run.say(note)
+        evaluator = Evaluator(config, Stoppable(parts.test_env, stop), engine.actor)
         with open_collector(config, env, engine.actor) as collector:
-            Learner(config, collector, engine, Evaluator(config, parts.test_env, engine.actor), run).learn()
+            learner = Learner(config, collector, engine, evaluator, run)
+            begin(learner, run)
+            try:
+                learner.learn()
+            except Stopped:
+                if run.store.newest:
+                    run.say(f"saved after {learner.steps} steps; --resume={run.directory} goes on")
+                raise
         run.say(f"done; record in {run.directory}")
+
+
+def begin(learner, run) -> None:
+    """Where a run is gone on with, bring back what it was."""
+    if run.saved is None:
+        if not run.is_new:
+            run.say("note: nothing was saved yet, so the run begins anew")
+        return
+    lost = learner.restore(run.saved)
+    run.saved = None                                    # its tensors are many
+    run.say(f"goes on after {learner.steps} steps, {learner.config.run_length} in all")
+    if lost:
+        run.say(f"note: {lost} open episode{'s' * (lost > 1)} could not be brought back and begin anew, for the "
+                "environment does not repeat itself; from here on the run is not what it would have been")
 
 
 def notes(config) -> Iterator[str]:
@@ -130,16 +166,16 @@ def notes(config) -> Iterator[str]:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"
 
 
-def reference_device(config) -> str:
-    """The TensorFlow reference trains on the CPU, one seed at a time."""
+def check_reference(config) -> None:
+    """The TensorFlow reference trains on the CPU, one seed at a time, from the beginning to the end."""
     from utils.config import ConfigError
-    if config.seeds:
-        raise ConfigError("seeds: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one; "
-                          "wants --seed")
+    wrong = {"seeds": config.seeds, "resume": config.resume, "on_existing": config.on_existing == "resume"}
+    for name in (name for name, given in wrong.items() if given):
+        raise ConfigError(f"{name}: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one "
+                          "and new; wants --seed")
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
                           "CPU; wants cpu or auto")
-    return "cpu"
 
 
 def foreign_package() -> str | None:

@@ -89,6 +89,12 @@ class FrameStack(gym.Wrapper):
         self.observation_space = Box(0, 255, (*env.observation_space.shape, frames), np.uint8)
         self.random = np.random.default_rng()
 
+    def random_state(self) -> dict:
+        return self.random.bit_generator.state
+
+    def set_random_state(self, state: dict) -> None:
+        self.random.bit_generator.state = state
+
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start with a random number of no-ops, 1 to `noop`, again if the game ends meanwhile."""
         if seed is not None:

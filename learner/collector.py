@@ -7,12 +7,15 @@ with it, whole. That is all that the learner knows of environments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import gymnasium as gym
 import numpy as np
+import torch
+from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
+from envs.origin import Origin, play
 from utils.config import Config
 from utils.seeding import stream_seed
 
@@ -49,7 +52,8 @@ class Collector:
 
     def __init__(self, env: gym.Env, agent, seed: int):
         self.env, self.agent = env, agent
-        self._reset(seed)
+        self.origin = Origin(env, seed)
+        self._reset()
 
     def step(self) -> list[Episode]:
         action = self.agent.step(self.obs, explore=True)
@@ -62,9 +66,22 @@ class Collector:
         self._reset()
         return [episode]
 
-    def _reset(self, seed: int | None = None) -> None:
-        self.obs, _ = self.env.reset(seed=seed)
+    def _reset(self) -> None:
+        self.obs, _ = self.origin.reset()
         self.open_episode = OpenEpisode(self.obs)
+
+    def state(self) -> tuple[list, dict[str, Tensor]]:
+        """What brings the open episode back: (values, tensors)."""
+        return [{"before": self.origin.before, "digest": self.open_episode.digest()}], acts_of([self.open_episode])
+
+    def restore(self, values: list, tensors: Mapping[str, Tensor]) -> int:
+        """Bring the open episode back; returns how many could not be, which are dropped."""
+        (value,) = values
+        self.open_episode, self.obs = reopened(play(self.origin, value["before"], tensors["acts.0"].numpy()))
+        if self.open_episode.digest() == value["digest"]:
+            return 0
+        self._reset()
+        return 1
 
 
 class VectorCollector:
@@ -94,3 +111,17 @@ class VectorCollector:
         for i in ended:
             self.open_episodes[i] = OpenEpisode(self.obs[i])
         return episodes
+
+
+def acts_of(episodes: list[OpenEpisode]) -> dict[str, Tensor]:
+    """The actions of open episodes, `acts.0` (T, A) or (T,), ..."""
+    return {f"acts.{i}": torch.as_tensor(episode.acts()) for i, episode in enumerate(episodes)}
+
+
+def reopened(played: tuple[np.ndarray, list[tuple]]) -> tuple[OpenEpisode, np.ndarray]:
+    """An open episode from what `envs.origin.play` gives, and its last observation."""
+    obs, steps = played
+    episode = OpenEpisode(obs)
+    for *step, obs in steps:
+        episode.add(*step, obs)
+    return episode, obs

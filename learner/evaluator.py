@@ -5,8 +5,10 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 
+from envs.origin import State, random_state, set_random_state
 from utils.config import Config
 from utils.seeding import stream_seed
+from utils.stop import Stop
 
 
 class Evaluator:
@@ -17,6 +19,14 @@ class Evaluator:
         self.env.reset(seed=stream_seed(config.seed, "test env"))
         self.random_share = config.test_eps or 0.0
         self.random = np.random.default_rng(stream_seed(config.seed, "test actions"))
+
+    def state(self) -> State:
+        """What its next episodes are drawn from."""
+        return {"env": random_state(self.env), "actions": self.random.bit_generator.state}
+
+    def restore(self, state: State) -> None:
+        set_random_state(self.env, state["env"])
+        self.random.bit_generator.state = state["actions"]
 
     def evaluate(self, logger) -> None:
         """Log each episode's length (`Steps`) and true return (`Rewards`), and the agent's `step_info` by step."""
@@ -36,3 +46,15 @@ class Evaluator:
             steps, rewards = steps + 1, rewards + env_info["true_reward"]
             over = terminated or truncated
         return steps, rewards
+
+
+class Stoppable(gym.Wrapper):
+    """An environment for evaluation, which may take minutes: its `step` raises Stopped once `stop` is set."""
+
+    def __init__(self, env: gym.Env, stop: Stop):
+        super().__init__(env)
+        self.stop = stop
+
+    def step(self, action):
+        self.stop.check()
+        return self.env.step(action)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
+
+from torch import Tensor
 
 from algorithm.engine import Engine
 from learner.collector import Collector, VectorCollector
 from learner.evaluator import Evaluator
+from utils.checkpoint import CheckpointError
 from utils.config import Config
+from utils.stop import Stopped
+from utils.store import Generation
 
 
 class Learner:
@@ -27,23 +33,37 @@ class Learner:
         self.agent, self.actor, self.buffer = engine.agent, engine.actor, engine.buffer
         self.evaluator, self.run = evaluator, run
         self.due = self.steps = self.episodes = 0       # environment steps scheduled and taken; episodes stored
+        self.recorded = 0                               # how much was due at the last record
+        self.trained = 0.0                              # seconds since then
 
     def learn(self) -> None:
-        """Train for the run's length in environment steps, with an evaluation and a record after each cycle."""
-        cycle_length = self.config.iterations * self.config.timesteps
-        while self.due < self.config.run_length:
-            cycle = self.due // cycle_length
-            start = time.perf_counter()
-            self._cycle(min(self.config.run_length, self.due + cycle_length))
-            trained = time.perf_counter()
-            self.evaluator.evaluate(self.run.logger)
-            self.run.logger.add({"TimeCost(sec)/train": trained - start,
-                                 "TimeCost(sec)/test": time.perf_counter() - trained})
-            self.run.record(self.agent, cycle, self.steps, self.episodes)
+        """Train for the run's length in environment steps, with an evaluation and a record after each cycle.
 
-    def _cycle(self, until: int) -> None:
-        while self.due < until:
-            count = min(self.config.timesteps, until - self.due)
+        Raises:
+            Stopped: the run was asked to stop, and what it is resumed from is saved.
+        """
+        cycles, length = 0, self.config.iterations * self.config.timesteps
+        try:
+            while self.recorded < self.config.run_length:
+                self._train_until(min(self.config.run_length, self.recorded + length))
+                whole = self.due == self.recorded + length
+                if not whole and self.due % self.config.timesteps == 0:
+                    self._save()                        # a longer run comes by here as well, but has no record yet
+                self._record(self.recorded // length)
+                cycles += 1
+                due = self.config.checkpoint_every and cycles % self.config.checkpoint_every == 0
+                if whole and (due or self.recorded == self.config.run_length):
+                    self._save()
+        except Stopped:
+            self._save()
+            raise
+
+    def _train_until(self, due: int) -> None:
+        while self.due < due:
+            start = time.perf_counter()
+            count = min(self.config.timesteps, due - self.due)
+            if count < self.config.timesteps:
+                self._save()                            # a longer run does not cut this iteration short
             self._gather(count)
             self.run.logger.add(self.actor.explore_metrics())
             if self.buffer.steps_stored >= max(self.config.warmup, 1):
@@ -51,7 +71,22 @@ class Learner:
                 self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
             else:
                 self.engine.skip()
+            self.trained += time.perf_counter() - start
             self.run.progress(self.steps)
+
+    def _record(self, cycle: int) -> None:
+        """Evaluate, and write the cycle down."""
+        before, sums = self.evaluator.state(), self.run.logger.sums()
+        start = time.perf_counter()
+        try:
+            self.evaluator.evaluate(self.run.logger)
+        except Stopped:                                 # it begins anew when the run is resumed
+            self.evaluator.restore(before)
+            self.run.logger.set_sums(sums)
+            raise
+        self.run.logger.add({"TimeCost(sec)/train": self.trained, "TimeCost(sec)/test": time.perf_counter() - start})
+        self.run.record(self.agent, cycle, self.steps, self.episodes)
+        self.recorded, self.trained = self.due, 0.0
 
     def _gather(self, count: int) -> None:
         """`count` more environment steps, less those that the last call took ahead."""
@@ -66,3 +101,53 @@ class Learner:
     def _train(self, updates: int) -> None:
         self.agent.normalizer_update(self.buffer.sample())
         self.run.logger.add_sums(self.engine.run(updates).items())
+
+    def _save(self) -> None:
+        self.run.save(self)
+
+    # What a run is resumed from -------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that goes on changing but the replay's episodes and the record: (values, tensors)."""
+        episodes, acts = self.collector.state()
+        counts = {name: getattr(self, name) for name in COUNTS}
+        values = {"learner": counts, "open_episodes": episodes, "evaluator": self.evaluator.state(),
+                  "replay": self.buffer.numbers()}
+        parts = {"agent": self.agent.state_dict(), "generators": self.engine.random_states(),
+                 "replay": self.buffer.tensors(), "open": acts}
+        return values, {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def restore(self, saved: Generation) -> int:
+        """Go on from there; returns how many open episodes could not be brought back and begin anew.
+
+        Raises:
+            CheckpointError: it does not fit this run.
+        """
+        try:
+            values, parts = saved.values, _by_part(saved.tensors)
+            self.agent.load_state_dict(parts["agent"])
+            self.engine.set_random_states(parts["generators"])
+            self.buffer.restore(values["replay"], parts["replay"], saved.log())
+            self.evaluator.restore(values["evaluator"])
+            for name in COUNTS:
+                setattr(self, name, values["learner"][name])
+            lost = self.collector.restore(values["open_episodes"], parts["open"])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {one_line(error)}") from error
+        self.engine.refresh()
+        return lost
+
+
+COUNTS = ("due", "steps", "episodes", "recorded", "trained")
+
+
+def _by_part(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("agent", "generators", "replay", "open")}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = tensor
+    return parts
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -14,29 +14,29 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-import gymnasium as gym
 import torch
 
-from utils.config import Config, ConfigError, printable
+from utils.config import CheckpointError, Config, ConfigError, printable
 from utils.display import Display, View
 from utils.memory import WORKER_BYTES, available_bytes, human_bytes
 from utils.run import count_cores
+from utils.stop import Stop, Stopped
 
 
-def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None]) -> int:
+def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None], stop: Stop) -> int:
     """Train with each of `config.seeds`; the exit code, 1 if one of them failed.
 
     Args:
         build: makes the parts of a seed's run, with an `engine` and a `test_env`.
-        learn: (parts, view, stop) is that run; it raises KeyboardInterrupt soon after `stop` is set.
+        learn: (parts, view, stop) is that run; it raises Stopped soon after `stop` is set, when it has saved itself.
     Raises:
         ConfigError: a setting is wrong for all of them; nothing was written.
-        KeyboardInterrupt: Ctrl-C; every record is closed.
+        Stopped: `stop` was set; every run has saved itself.
     """
     if config.engine == "compile":
         raise ConfigError("engine: got 'compile' with --seeds, wants auto, eager or manual (what torch.compile knows "
                           "is one for the whole process)")
-    seeds = Seeds(config, build, learn)
+    seeds = Seeds(config, build, learn, stop)
     if not on_cuda(seeds):
         SideBySide(seeds).run()
     elif seeds.can_share:
@@ -49,8 +49,8 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
 class Seeds:
     """The runs to be made, and where they are seen."""
 
-    def __init__(self, config: Config, build: Callable[[Config], Any], learn: Callable[..., None]):
-        self.config, self.build, self.learn = config, build, learn
+    def __init__(self, config: Config, build: Callable[[Config], Any], learn: Callable[..., None], stop: Stop):
+        self.config, self.build, self.learn, self.stop = config, build, learn, stop
         self.display, self.failed = Display(), []
         self.first = [self._build(config.seeds[0])]         # tells what is wrong before anything is written
         buffer = self.first[0].engine.buffer
@@ -84,7 +84,7 @@ def in_turn(seeds: Seeds) -> None:
         seeds.begin(f"one after the other on {seeds.config.device}")
         for seed in seeds.config.seeds:
             try:
-                seeds.learn(seeds.parts(seed), seeds.view(seed))
+                seeds.learn(seeds.parts(seed), seeds.view(seed), seeds.stop)
             except Exception as error:
                 seeds.fail(seed, one_line(error))
             release()
@@ -104,7 +104,7 @@ class SideBySide:
     def __init__(self, seeds: Seeds):
         self.seeds, self.lanes = seeds, self._count_lanes(len(seeds.config.seeds))
         check_memory(self.lanes, seeds)
-        self.stop, self.ended = threading.Event(), SimpleQueue()
+        self.stop, self.ended = seeds.stop, SimpleQueue()
         self.running: dict[int, threading.Thread] = {}
 
     def run(self) -> None:
@@ -115,8 +115,10 @@ class SideBySide:
                 self._start_all()
                 while self.running:
                     self._await_one()
-            finally:                                    # Ctrl-C, too
+            except BaseException:                       # Ctrl-C that was not heard, an error in here
                 self.stop.set()
+                raise
+            finally:
                 self._wake()
                 for thread in self.running.values():
                     thread.join()
@@ -145,7 +147,6 @@ class SideBySide:
         self._start_thread(seed, parts)
 
     def _start_thread(self, seed: int, parts: Any) -> None:
-        parts.test_env = Stoppable(parts.test_env, self.stop)
         # A daemon, so that a second Ctrl-C ends a program whose environment hangs.
         thread = threading.Thread(target=self._train, args=(seed, parts, self.seeds.view(seed)), name=f"seed {seed}",
                                   daemon=True)
@@ -157,8 +158,8 @@ class SideBySide:
         complaint = None
         try:
             self.seeds.learn(parts, view, self.stop)
-        except KeyboardInterrupt:
-            self.stop.set()
+        except Stopped:
+            pass
         except BaseException as error:                  # an environment may even call sys.exit
             complaint = one_line(error)
         self.ended.put((seed, complaint))
@@ -169,8 +170,7 @@ class SideBySide:
         release()
         if complaint:
             self.seeds.fail(seed, complaint)
-        if self.stop.is_set():
-            raise KeyboardInterrupt
+        self.stop.check()
 
 
 class Together(SideBySide):
@@ -199,19 +199,6 @@ class Together(SideBySide):
             parts.engine.leave()                        # or the others would wait for it
 
 
-class Stoppable(gym.Wrapper):
-    """An environment for evaluation, which may take minutes: its `step` raises KeyboardInterrupt once `stop` is set."""
-
-    def __init__(self, env: gym.Env, stop: threading.Event):
-        super().__init__(env)
-        self.stop = stop
-
-    def step(self, action):
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-        return self.env.step(action)
-
-
 def check_memory(lanes: int, seeds: Seeds) -> None:
     """A ConfigError if the replays of so many seeds, and their environments' processes, do not fit side by side."""
     config, available = seeds.config, available_bytes(seeds.buffer_device)
@@ -236,6 +223,7 @@ def release() -> None:
 
 def one_line(error: BaseException) -> str:
     """What went wrong, and where the traceback is."""
-    told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: {error}"
+    is_line = isinstance(error, (ConfigError, CheckpointError, OSError))
+    told = str(error) if is_line else f"{type(error).__name__}: {error}"
     line = "; ".join([told, *getattr(error, "__notes__", ())])
     return printable(" ".join(line.split()))

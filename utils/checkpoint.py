@@ -17,13 +17,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from utils.config import did_you_mean
+from utils.config import CheckpointError, did_you_mean
+
+__all__ = ["CheckpointError", "check_same", "read_checkpoint", "read_identity", "write_checkpoint"]
 
 FORMAT = "return-decomposition/1"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or not one of this agent's."""
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[str, str]) -> None:

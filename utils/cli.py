@@ -6,6 +6,7 @@ import argparse
 import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.config import (
@@ -28,6 +29,7 @@ examples:
   python train.py --tag='RRD Ant-v2' --alg=rrd --basis_alg=sac --env=Ant-v2
   python train.py --alg=rrd --basis_alg=td3 --env=HalfCheetah-v4 --total_timesteps=100000 --seed=1
   python train.py --config outputs/RUN/config.json        repeats a run
+  python train.py --resume outputs/RUN                    goes on with one that was stopped or killed
 """
 
 
@@ -47,7 +49,9 @@ def parse_args(argv: Sequence[str]) -> Config:
     if unknown:
         raise _unknown(unknown[0].split("=")[0])
     flags = vars(given)
-    path = flags.pop("config", None)
+    path, directory = flags.pop("config", None), flags.pop("resume", None)
+    if directory is not None:
+        path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}
     if "epochs" in flags:
         if "total_timesteps" in flags:
@@ -62,7 +66,19 @@ def parse_args(argv: Sequence[str]) -> Config:
         hint = f" (it stands in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
+    config.resume = directory
     return config
+
+
+def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
+    """The settings of a run that is gone on with."""
+    for name in ("config", "seeds", "on_existing"):
+        if name in flags or (name == "config" and path is not None):
+            raise ConfigError(f"{name}: not read with --resume, whose run has its settings"
+                              + ("; --on_existing=resume goes on with several seeds" if name == "seeds" else ""))
+    if not (Path(directory) / "config.json").is_file():
+        raise ConfigError(f"resume: got {directory!r}, wants a run's directory, such as outputs/RUN")
+    return str(Path(directory) / "config.json")
 
 
 def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
@@ -78,7 +94,7 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config"])
+    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume"])
     return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
 
 
@@ -97,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
                      formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
                      description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
+    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
+                        "change its length and what is written")
     groups: dict[str, Any] = {}
     for name, field in FIELDS.items():
         section = field.metadata["section"]

@@ -24,6 +24,10 @@ class ConfigError(ValueError):
         super().__init__(printable(message))
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or not one of this agent's or run's."""
+
+
 def printable(text: str) -> str:
     """The text in one line that no terminal obeys: control characters are spelt out."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -67,6 +71,11 @@ class Config:
     cycles: int = setting(100, "cycles per epoch", low=1)
     iterations: int = setting(100, "iterations per cycle", low=1)
     timesteps: int = setting(100, "environment steps per iteration", low=1)
+    checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
+                                    "end and when it is stopped", low=0)
+    on_existing: str = setting("new", "where outputs/ has a run of the same tag, algorithm and environment: new "
+                               "(beside it), resume (go on with the last one) or overwrite (remove the last one)",
+                               choices=("new", "resume", "overwrite"))
     num_envs: int = setting(1, "environments that are stepped at once, if several each in a process of its own", low=1)
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
@@ -112,6 +121,8 @@ class Config:
     rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
+
+    resume: str | None = None           # --resume: the directory of the run that is gone on with
 
     # Not flags: known once the environment is, or given to create_agent.
     obs_dims: tuple[int, ...] | None = None

@@ -1,27 +1,49 @@
-"""Metrics: averaged over a cycle, then to `metrics.csv` and TensorBoard."""
+"""Metrics: averaged over a cycle, then to `metrics.csv` and TensorBoard.
+
+Event files are written by this process itself: tensorboardX's own writer has a thread, where a full disk goes unheard.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from utils.files import saving, sync, write_file
 
 
 class Logger:
     """Collects values by name without looking at them, so that no update waits for the device."""
 
-    def __init__(self, directory: Path, names: list[str]):
-        """names: every metric there can be, in the order of the columns."""
+    def __init__(self, directory: Path, names: list[str], saved: Mapping[str, Any] | None = None):
+        """Begin a record, or go on with one.
+
+        Args:
+            names: every metric there can be, in the order of the columns.
+            saved: `state` of the record that stands in the directory; what was written after it is taken away.
+        """
         self.means = {name: Mean() for name in names}
-        self.file = open(directory / "metrics.csv", "w", newline="", encoding="utf-8")
-        self.csv = csv.writer(self.file)
-        self.csv.writerow(names)
-        self.board = SummaryWriter(str(directory / "tensorboard"), flush_secs=10)
+        self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
+        if saved is None:
+            write_file(self.path, _line(names))
+        else:
+            self._restore(saved)
+        self.file = open(self.path, "ab")
+        self.events.mkdir(exist_ok=True)
+        # Runs may be resumed twice in a second, and a file of the same name would be written over.
+        with saving(self.events, 0):
+            self.board = EventsWriter(str(self.events / "events"), f".{len(list(self.events.iterdir()))}.{os.getpid()}")
 
     def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
         """Count one value for each name; an array of several elements counts as their mean."""
@@ -34,19 +56,63 @@ class Logger:
             self.means[name].add(total, count)
 
     def flush(self, steps: int) -> dict[str, float | None]:
-        """Average what was collected, write it to both files, and start anew. None: nothing was collected."""
+        """Average what was collected, write it to both files, and start anew. None: nothing was collected.
+
+        Raises:
+            SaveError: it could not be written.
+        """
         means = {name: mean.take() for name, mean in self.means.items()}
-        self.csv.writerow(["" if value is None else f"{value:.10g}" for value in means.values()])
-        self.file.flush()
-        for name, value in means.items():
-            if value is not None and math.isfinite(value):
-                self.board.add_scalar(name, value, steps)
-        self.board.flush()
+        line = _line("" if value is None else f"{value:.10g}" for value in means.values())
+        with saving(self.path, len(line)):
+            self.file.write(line)
+            self.file.flush()
+        with saving(self.events, len(line)):
+            for name, value in means.items():
+                if value is not None and math.isfinite(value):
+                    event = Event(step=steps, wall_time=time.time(), summary=scalar(name, value))
+                    self.board.write_event(event)
+            self.board.flush()
         return means
 
     def close(self) -> None:
-        self.board.close()
-        self.file.close()
+        with saving(self.path, 0):
+            self.board.close()
+            self.file.close()
+
+    def sums(self) -> dict[str, list[float]]:
+        """What was collected since the last `flush`."""
+        return {name: [float(mean.total), mean.count] for name, mean in self.means.items() if mean.count}
+
+    def set_sums(self, sums: Mapping[str, list[float]]) -> None:
+        for name, mean in self.means.items():
+            mean.total, mean.count = sums.get(name, (0.0, 0))
+
+    def state(self) -> dict[str, Any]:
+        """All that was written, where it stands, and what was collected since; on disk when this returns."""
+        with saving(self.path, 0):
+            self.file.flush()
+            self.board.flush()
+            for path in (self.path, *self.events.iterdir()):
+                sync(path)
+        sizes = {path.name: path.stat().st_size for path in self.events.iterdir()}
+        return {"csv": self.path.read_text(encoding="utf-8"), "events": sizes, "sums": self.sums()}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        write_file(self.path, saved["csv"].encode())
+        for path in sorted(self.events.iterdir()) if self.events.is_dir() else ():
+            size = saved["events"].get(path.name)
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                os.truncate(path, size)
+        self.set_sums(saved["sums"])
+
+
+def _line(values: Iterable[str]) -> bytes:
+    """A row of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(values)
+    return text.getvalue().encode()
 
 
 class Mean:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
-import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from utils.config import Config, ConfigError
+from utils.config import Config
+from utils.directories import choose_directory, file_name
 from utils.display import View
+from utils.files import SaveError, saving, write_file
 from utils.logger import Logger
+from utils.stop import Stop
+from utils.store import Generation, Store
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich")
@@ -33,25 +37,34 @@ class Run:
     A context manager: it closes its files; of an error that ends the run it keeps the traceback in `error.txt`.
     """
 
-    def __init__(self, config: Config, agent, facts: dict[str, Any], view: View, stop: threading.Event | None = None,
+    def __init__(self, config: Config, agent, facts: dict[str, Any], view: View, stop: Stop,
                  root: str | Path = "outputs"):
-        """Make the directory.
+        """Make the directory, or open the one that is gone on with: `config.resume`, or by `config.on_existing`.
 
         Args:
             facts: what else to keep in run.json, such as the resolved environment.
             view: where the run shows itself; the view's name, if it has one, is part of the directory's.
-            stop: once it is set, `progress` raises KeyboardInterrupt.
+            stop: once it is set, `progress` raises Stopped.
+        Raises:
+            ConfigError: the directory cannot be made, or its run has other settings.
+            CheckpointError: there is a run, but what it is resumed from is damaged, or in use.
         """
         self.config, self.view, self.stop = config, view, stop
-        self.directory = _make_directory(Path(root), config, view.name.replace(" ", ""))
-        (self.directory / "checkpoints").mkdir()
+        self.facts = describe_system(config.device) | facts
+        self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
+        self.store = Store(self.directory / "checkpoints" / "resume")
+        self.saved = None if self.is_new else self._open_store()
+        (self.directory / "checkpoints").mkdir(exist_ok=True)
+        self.facts["resumed"] = self._history()
         _write_json(self.directory / "config.json", config.settings())
-        _write_json(self.directory / "run.json", describe_system(config.device) | facts)
+        _write_json(self.directory / "run.json", self.facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
                  *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards"]
-        self.logger = Logger(self.directory, names)
-        self.returns: list[tuple[int, float]] = []
-        self.best = -np.inf
+        record = self.saved.values["record"] if self.saved else {"returns": [], "best": -np.inf, "logger": None}
+        self.logger = Logger(self.directory, names, record["logger"])
+        self.returns = [tuple(pair) for pair in record["returns"]]
+        self.best = record["best"]
+        self.saving = 0.0                               # seconds spent
 
     def __enter__(self) -> Run:
         return self
@@ -60,7 +73,12 @@ class Run:
         if isinstance(error, Exception):
             self._keep_error(error)
         self.view.close()
-        self.logger.close()
+        self.store.close()
+        try:
+            self.logger.close()
+        except SaveError:
+            if error is None:
+                raise
 
     def _keep_error(self, error: Exception) -> None:
         path = self.directory / "error.txt"
@@ -68,15 +86,29 @@ class Run:
             path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
             error.add_note(f"traceback in {path}")
 
+    def _open_store(self) -> Generation | None:
+        self.store.open()
+        return self.store.load(lambda line: self.say(f"note: {line}"))
+
+    def _history(self) -> list[dict[str, Any]]:
+        """What run.json tells of each time that the run was gone on with."""
+        if self.saved is None:
+            return []
+        then = self.saved.values["system"]
+        changes = [f"{name} {was} -> {now}" for name, was, now in differences(then, self.facts)]
+        if changes:
+            self.say("note: from here on not to the bit what it would have been: " + ", ".join(changes))
+        now = {name: self.facts[name] for name in ("command", "started", "git_commit", "versions")}
+        return [*then.get("resumed", ()), {"at": self.saved.values["learner"]["steps"], "changes": changes, **now}]
+
     def say(self, line: str) -> None:
         """A line for people."""
         self.view.say(line)
 
     def progress(self, steps: int) -> None:
-        """Called after each iteration: `steps` of the run are done."""
-        if self.stop is not None and self.stop.is_set():
-            raise KeyboardInterrupt
+        """Called after each iteration, where nothing is half done: `steps` of the run are done."""
         self.view.progress(steps)
+        self.stop.check()
 
     def record(self, agent, cycle: int, steps: int, episodes: int) -> None:
         """Write a finished cycle: metrics, evaluation returns, checkpoints."""
@@ -84,22 +116,49 @@ class Run:
                          "Episodes": episodes, "Timesteps": steps})
         means = self.logger.flush(steps)
         self.view.show(means)
-        self._save(agent, "last")
+        self._save_model(agent, "last")
         if self.config.test_rollouts:
             self._keep_returns(agent, steps, means["Rewards"])
+
+    def save(self, learner) -> None:
+        """Write what the run is resumed from; signals wait.
+
+        Raises:
+            SaveError: it could not be written; the generation before is untouched.
+        """
+        if not hasattr(learner.agent, "state_dict"):    # the TensorFlow reference
+            return
+        start = time.perf_counter()
+        self.stop.saves += 1
+        try:
+            values, tensors = learner.state()
+            values["record"] = {"returns": self.returns, "best": self.best, "logger": self.logger.state()}
+            values |= {"system": self.facts, "config": self.config.settings()}
+            replay = learner.buffer
+            self.store.save(values, tensors,
+                            replay.episodes_stored - replay.episodes, replay.episodes_stored, replay.read_episodes,
+                            replay.storage.bytes_needed * replay.longest // replay.capacity)
+        finally:
+            self.stop.saves -= 1
+            self.saving += time.perf_counter() - start
 
     def _keep_returns(self, agent, steps: int, rewards: float) -> None:
         self.returns.append((steps, rewards))
         if rewards > self.best:
             self.best = rewards
-            self._save(agent, "best")
+            self._save_model(agent, "best")
         if self.config.save_rews:
             folder = self.directory / "rews"
-            folder.mkdir(exist_ok=True)
-            np.savez(folder / f"{_file_name(self.config.env)}.npz", info=np.array(self.returns, dtype=np.float64))
+            with saving(folder, 0):
+                folder.mkdir(exist_ok=True)
+            data = io.BytesIO()
+            np.savez(data, info=np.array(self.returns, dtype=np.float64))
+            write_file(folder / f"{file_name(self.config.env)}.npz", data.getvalue())
 
-    def _save(self, agent, name: str) -> None:
-        agent.save_model(self.directory / "checkpoints" / f"{name}{agent.checkpoint_suffix}")
+    def _save_model(self, agent, name: str) -> None:
+        path = self.directory / "checkpoints" / f"{name}{agent.checkpoint_suffix}"
+        with saving(path, 0):
+            agent.save_model(path)
 
 
 def count_cores() -> int:
@@ -134,31 +193,21 @@ def describe_system(device: str) -> dict[str, Any]:
     }
 
 
-def _make_directory(root: Path, config: Config, which: str = "") -> Path:
-    """which: tells the run from others of the same settings, such as `seed0`."""
-    parts = [_file_name(part) for part in (config.tag, config.alg, config.env)]
-    name = "-".join(filter(None, parts)) + f"_{which}" * bool(which) + time.strftime("_%Y%m%d-%H%M%S")
-    try:
-        for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
-            try:
-                (root / (name + suffix)).mkdir(parents=True)
-                return root / (name + suffix)
-            except FileExistsError:                    # another run of the same second
-                if not root.is_dir():
-                    raise
-    except OSError as error:
-        raise ConfigError(f"outputs: cannot create {str(root / name)!r}: {error.strerror}") from None
-    raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
-
-
-def _file_name(text: str) -> str:
-    """A name that no shell or file system trips over."""
-    safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
-    return safe.encode()[:100].decode(errors="ignore")          # file systems count bytes, up to 255
+def differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(what, its value then, its value now) for all that a run's numbers depend on besides its settings."""
+    for name in ("python", "processor", "threads", "device"):
+        if then.get(name) != now[name]:
+            yield name, then.get(name), now[name]
+    if then.get("git_commit") != now["git_commit"]:
+        yield "code", *((one.get("git_commit") or "unknown")[:10] for one in (then, now))
+    for name in ("torch", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"):
+        was = then.get("versions", {}).get(name)
+        if was != now["versions"][name]:
+            yield name, was, now["versions"][name]
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _version(package: str) -> str | None:

@@ -66,6 +66,19 @@ class Engine:
     def refresh(self) -> None:
         """Bring the actor up to what the agent has learned or loaded; `run` ends with it."""
 
+    def generators(self) -> dict[str, torch.Generator]:
+        """What is drawn from in updates and in acting, but for the replay's."""
+        own = {} if self.actor is self.agent else {"actor": self.actor.generator}
+        return {"agent": self.agent.generator} | own
+
+    def random_states(self) -> dict[str, Tensor]:
+        return {name: generator.get_state() for name, generator in self.generators().items()}
+
+    def set_random_states(self, states: dict[str, Tensor]) -> None:
+        """Take over what `random_states` gave."""
+        for name, generator in self.generators().items():
+            generator.set_state(states[name])
+
     def target_update(self) -> None:
         """The target update, where the number of updates says so."""
         if self.agent.updates % self.agent.config.train_target == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 
@@ -22,6 +24,19 @@ class OpenEpisode:
         """One step. At a time limit the episode is over, but the value of its last state is not 0: `done` is False."""
         self.seen.append(obs_next[..., -1].copy() if self.images else np.array(obs_next))
         self.steps.append((action, reward, done))
+
+    def acts(self) -> np.ndarray:
+        """(T, A), or (T,) indices; without a step (0,)."""
+        return np.stack([action for action, *_ in self.steps]) if self.steps else np.zeros(0, np.float32)
+
+    def digest(self) -> str:
+        """SHA-256 of what was observed and paid."""
+        digest = hashlib.sha256()
+        for obs in self.seen:
+            digest.update(np.ascontiguousarray(obs).tobytes())
+        for _, reward, done in self.steps:
+            digest.update(np.array([reward, done], np.float64).tobytes())
+        return digest.hexdigest()
 
     def columns(self) -> dict[str, np.ndarray]:
         """`acts`, `rews`, `done`; and `frames` (T + C, H, W), or `obs` and `obs_next` (T, O)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -98,3 +98,23 @@ class IRCRReplay(TransitionReplay):
         held = self.returns[slots]
         values = [float(held.min()), float(held.max()), *(value for value, _, _ in self.best)]
         self.range.copy_(torch.tensor([min(values), max(values)], dtype=torch.float64))
+
+    def numbers(self) -> dict[str, int]:
+        return super().numbers() | {"best": len(self.best)}
+
+    def tensors(self) -> Fields:
+        """With the ten best, in the order of their heap."""
+        found = super().tensors()
+        for i, (value, age, rows) in enumerate(self.best):
+            found |= {f"best.{i}.return": torch.tensor(value, dtype=torch.float64), f"best.{i}.age": torch.tensor(age),
+                      f"best.{i}.rows": rows}
+        return found
+
+    def restore(self, numbers: Mapping[str, int], tensors: Fields, episodes: Iterable[tuple[int, Fields]]) -> None:
+        super().restore(numbers, tensors, episodes)
+        self.best = [(float(tensors[f"best.{i}.return"]), int(tensors[f"best.{i}.age"]),
+                      tensors[f"best.{i}.rows"].to(self.device)) for i in range(numbers["best"])]
+        if self.best:
+            self._gather_best()
+        if self.episodes:
+            self._update_range()

@@ -34,6 +34,7 @@ class VectorStorage:
 
     def __init__(self, config: Config, device: torch.device):
         self.capacity, self.device, self.discrete = config.buffer_size, device, config.discrete
+        self.first = 0                                  # of frames, which there are not
         (obs_dim,), acts = config.obs_dims, actions_spec(config, "T")
         self.spec: Spec = transition_spec(config.obs_dims, acts, "T")
         self.widths = {"obs": obs_dim, "acts": 1 if self.discrete else config.acts_dims[0], "rews": 1, "done": 1,
@@ -59,6 +60,14 @@ class VectorStorage:
 
     def forget(self, length: int) -> None:
         """The oldest episode, of `length` steps, leaves."""
+
+    def extra(self, name: str) -> int:
+        """How many entries of a field an episode has beyond one a step."""
+        return 0
+
+    def read_episode(self, rows: Tensor) -> Fields:
+        """What was written at the rows of one episode."""
+        return {name: value.contiguous() for name, value in self.read(rows).items()}
 
     def read(self, rows: Tensor) -> Fields:
         """The fields of the steps `rows`, (B,)."""
@@ -143,6 +152,16 @@ class FrameStorage:
     def forget(self, length: int) -> None:
         """The oldest episode, of `length` steps, leaves."""
         self.first, self.held = (self.first + length + self.stack) % self.size, self.held - length - self.stack
+
+    def extra(self, name: str) -> int:
+        """How many entries of a field an episode has beyond one a step: the first stack's frames."""
+        return self.stack if name == "frames" else 0
+
+    def read_episode(self, rows: Tensor) -> Fields:
+        """What was written at the rows of one episode."""
+        frames = (int(self.frame_of[rows[0]]) + torch.arange(len(rows) + self.stack, device=self.device)) % self.size
+        return {"frames": self.frames[frames].unflatten(1, (self.height, self.width)), "acts": self.acts[rows],
+                "rews": self.rews[rows], "done": self.done[rows]}
 
     def read(self, rows: Tensor) -> Fields:
         """The fields of the steps `rows`, (B,); stacks are uint8 (B, H, W, C).

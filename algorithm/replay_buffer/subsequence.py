@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.config import Config
 
@@ -26,12 +24,11 @@ class SubsequenceReplay(TransitionReplay):
     def bytes_needed(self) -> int:
         return super().bytes_needed + self.capacity * (4 + 4)
 
-    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
-        super().store_episode(episode)
+    def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
+        super()._append(fields, length, episode_return)
         slot = self.newest_slot
-        length = self.lengths[slot]
-        self.means[slot] = (self.returns[slot] / length).float()
-        self.coefs[slot] = variance_coefficient(self.sample_size, length).float()
+        self.means[slot] = (self.returns[slot] / self.lengths[slot]).float()
+        self.coefs[slot] = variance_coefficient(self.sample_size, self.lengths[slot]).float()
 
     def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
         """Transitions as `TransitionReplay.sample` draws them, and sub-sequences.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class TransitionReplay:
         self.returns = torch.empty(self.capacity, dtype=torch.float64, device=self.device)
         self.first_slot = self.episodes = 0         # the oldest episode's slot; how many episodes are held
         self.first_row = self.steps = 0             # the oldest step's row; how many steps are held
-        self.steps_stored = 0                       # ever
+        self.steps_stored = self.episodes_stored = 0            # ever
         self.shortest, self.longest = self.capacity, 0          # episode, ever
         self.span = torch.zeros(2, dtype=torch.int64, device=self.device)           # first_row, steps
 
@@ -95,15 +95,19 @@ class TransitionReplay:
             raise ValueError(f"episode: got {length} steps, wants at most buffer_size ({self.capacity})")
         while self.steps + length > self.capacity or not self.storage.fits(length):
             self._forget_oldest()
+        self._append(fields, length, fields["rews"].double().sum())
+
+    def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
+        """Behind the newest episode, where there is room."""
         slot = (self.first_slot + self.episodes) % self.capacity
         start = (self.first_row + self.steps) % self.capacity
         rows = (start + torch.arange(length, device=self.device)) % self.capacity
         self.storage.write(rows, fields)
         self.episode_of[rows] = slot
         self.starts[slot], self.lengths[slot] = start, length
-        self.returns[slot] = fields["rews"].double().sum()
+        self.returns[slot] = episode_return
         self.episodes, self.steps = self.episodes + 1, self.steps + length
-        self.steps_stored += length
+        self.steps_stored, self.episodes_stored = self.steps_stored + length, self.episodes_stored + 1
         self.shortest, self.longest = min(self.shortest, length), max(self.longest, length)
         self.span.copy_(torch.tensor([self.first_row, self.steps]))
 
@@ -151,3 +155,62 @@ class TransitionReplay:
         """Uniform integers in [0, count), (size,), for a count () that stands on the device."""
         fractions = torch.rand(size, dtype=torch.float64, generator=self.generator, device=self.device)
         return (fractions * count).long()               # a double below 1 times n < 2^53 is rounded to less than n
+
+    # Saving and bringing back ---------------------------------------------------------------------------------
+
+    def numbers(self) -> dict[str, int]:
+        """All that is not in the episodes held: where they lie, and what was counted."""
+        return {"steps_stored": self.steps_stored, "episodes_stored": self.episodes_stored, "steps": self.steps,
+                "episodes": self.episodes, "first_row": self.first_row, "first_slot": self.first_slot,
+                "first_frame": self.storage.first, "shortest": self.shortest, "longest": self.longest}
+
+    def tensors(self) -> Fields:
+        """What else a replay keeps, with what its draws come from."""
+        return {"generator": self.generator.get_state()}
+
+    def read_episodes(self, first: int, end: int) -> Fields:
+        """Episodes by their number since the first ever, those that are held: their steps one after the other.
+
+        `lengths` (E,), `returns` (E,) float64, and the fields that the storage writes: `obs` (T1 + ... + TE, O), ...
+        """
+        slots = [(self.first_slot + number - (self.episodes_stored - self.episodes)) % self.capacity
+                 for number in range(first, end)]
+        episodes = [self.storage.read_episode(self._rows_of(slot)) for slot in slots]
+        fields = {name: torch.cat([episode[name] for episode in episodes]) for name in episodes[0]}
+        return fields | {"lengths": self.lengths[slots], "returns": self.returns[slots]}
+
+    def _rows_of(self, slot: int) -> Tensor:
+        length = int(self.lengths[slot])
+        return (int(self.starts[slot]) + torch.arange(length, device=self.device)) % self.capacity
+
+    def restore(self, numbers: Mapping[str, int], tensors: Fields, episodes: Iterable[tuple[int, Fields]]) -> None:
+        """Take over what `numbers`, `tensors` and `read_episodes` gave, into a new replay.
+
+        Args:
+            episodes: (number of the first, what `read_episodes` gave), in order; those no longer held are passed over.
+        Raises:
+            ValueError: they do not fit together, or not this replay.
+        """
+        self.first_row, self.first_slot = numbers["first_row"], numbers["first_slot"]
+        self.storage.first = numbers["first_frame"]
+        oldest = numbers["episodes_stored"] - numbers["episodes"]
+        for first, fields in episodes:
+            self._restore_episodes(fields, oldest - first)
+        if (self.steps, self.episodes) != (numbers["steps"], numbers["episodes"]):
+            raise ValueError(f"replay: got {self.steps} steps in {self.episodes} episodes, "
+                             f"wants {numbers['steps']} in {numbers['episodes']}")
+        for name in ("steps_stored", "episodes_stored", "shortest", "longest"):
+            setattr(self, name, numbers[name])
+        self.generator.set_state(tensors["generator"])
+
+    def _restore_episodes(self, fields: Fields, skip: int) -> None:
+        fields = dict(fields)
+        lengths, returns = fields.pop("lengths").tolist(), fields.pop("returns")
+        splits = {name: value.to(self.device).split([length + self.storage.extra(name) for length in lengths])
+                  for name, value in fields.items()}
+        for i, length in enumerate(lengths):
+            if i < skip:
+                continue
+            if not 0 < length <= self.capacity - self.steps:
+                raise ValueError(f"replay: got an episode of {length} steps, wants 1 to {self.capacity - self.steps}")
+            self._append({name: parts[i] for name, parts in splits.items()}, length, returns[i])
