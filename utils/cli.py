@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -49,6 +50,8 @@ def parse_args(argv: Sequence[str]) -> Config:
     flags = vars(given)
     path = flags.pop("config", None)
     from_file = read_json(path) if path is not None else {}
+    if "env" not in flags:
+        _check_import(from_file.get("env") or "", path)
     if "epochs" in flags:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
@@ -63,6 +66,13 @@ def parse_args(argv: Sequence[str]) -> Config:
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
     return config
+
+
+def _check_import(env: str, path: str) -> None:
+    """A file from somebody else must not choose which module is imported; only the command line may."""
+    if ":" in env:
+        raise ConfigError(f"env: {env!r} in {path} names a module to import, which only a flag may: give "
+                          f"--env={shlex.quote(env)}")
 
 
 def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
