@@ -4,7 +4,9 @@
         OMP_NUM_THREADS=1 python train.py --config configs/rrd_sac_halfcheetah.json --seed=$seed &
     done; wait
     for seed in 1 2; do
-        for alg in rrd ircr dqn; do python train.py --config configs/catch_$alg.json --seed=$seed; done
+        for alg in rrd ircr dqn; do
+            python train.py --config configs/catch_$alg.json --env=benchmarks.catch:Catch-v0 --seed=$seed
+        done
     done
     python train.py --config configs/rrd_dqn_roadrunner.json
     python benchmarks/learning.py outputs/benchmark-* outputs/catch-*   # keeps curves, prints tables, draws figures

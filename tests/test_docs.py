@@ -12,7 +12,7 @@ import pytest
 import setuptools
 
 from utils.cli import parse_args
-from utils.config import ALGORITHMS, DECOMPOSITIONS
+from utils.config import ALGORITHMS, DECOMPOSITIONS, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +37,8 @@ def test_every_algorithm_is_in_the_readmes_table():
 
 @pytest.mark.parametrize("path", sorted(path.name for path in (ROOT / "configs").glob("*.json")))
 def test_every_config_is_understood(path):
-    parse_args(["--config", str(ROOT / "configs" / path)])
+    env = read_json(ROOT / "configs" / path)["env"]
+    parse_args(["--config", str(ROOT / "configs" / path), *([f"--env={env}"] if ":" in env else [])])
 
 
 def test_the_build_holds_the_packages_and_the_script_but_no_tests(monkeypatch):

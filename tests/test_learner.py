@@ -22,7 +22,7 @@ class Record:
     """Stands in for the run's record; `logger` is itself."""
 
     def __init__(self):
-        self.logger, self.infos, self.cycles = self, [], []
+        self.logger, self.infos, self.cycles, self.saves = self, [], [], 0
 
     def add(self, info):
         self.infos.append(dict(info))
@@ -30,8 +30,14 @@ class Record:
     def add_sums(self, sums):
         self.infos.append({name: float(total) / count for name, total, count in sums})
 
+    def sums(self):
+        return {}
+
     def progress(self, steps):
         self.steps = steps
+
+    def save(self, learner):
+        self.saves += 1
 
     def record(self, agent, cycle, steps, episodes):
         self.cycles.append((cycle, steps, episodes))

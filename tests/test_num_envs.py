@@ -170,6 +170,14 @@ class Listener:
     def evaluate(self, logger):
         pass
 
+    def state(self):
+        return {}
+
+    sums = state
+
+    def save(self, learner):
+        pass
+
     def progress(self, steps):
         self.told.append(steps)
 
@@ -182,7 +190,8 @@ class Listener:
     (3, 95, 2, 1), (7, 333, 2, 60),
 ])
 def test_updates_per_step_are_the_algorithms_however_many_environments(num_envs, length, iterations, warmup):
-    config = SimpleNamespace(timesteps=20, iterations=iterations, run_length=length, train_batches=8, warmup=warmup)
+    config = SimpleNamespace(timesteps=20, iterations=iterations, run_length=length, train_batches=8, warmup=warmup,
+                             checkpoint_every=1)
     listener, updates = Listener(), []
     learner = Learner(config, Steps(num_envs), listener, listener, listener)
     learner._train = lambda count: updates.append((learner.steps, count))

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 import train
 from algorithm import create_agent
 from utils.config import Config, resolve
-from utils.run import _make_directory
+from utils.directories import make_directory
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,9 +40,10 @@ def test_one_directory_holds_everything_and_nothing_is_written_elsewhere():
     assert os.listdir() == ["outputs"]
     assert len(os.listdir("outputs")) == 1
     files = {str(path.relative_to(finished.directory)) for path in finished.directory.rglob("*") if path.is_file()}
-    assert {re.sub(r"/events\..*", "/events", name) for name in files} == {
+    assert {re.sub(r"/events\..*", "/events", re.sub(r"-\d.*\.safetensors", "-N", name)) for name in files} == {
         "config.json", "run.json", "metrics.csv", "tensorboard/events", "rews/Hopper-v4.npz",
-        "checkpoints/last.safetensors", "checkpoints/best.safetensors"}
+        "checkpoints/last.safetensors", "checkpoints/best.safetensors", "checkpoints/resume/lock",
+        *(f"checkpoints/resume/{chain}/{name}" for chain in "ab" for name in ("manifest.json", "state-N", "log-N"))}
 
 
 def test_metrics_have_the_originals_names_one_row_a_cycle():
@@ -120,7 +121,7 @@ def test_the_saved_model_loads_into_an_agent_made_from_the_config():
 
 def test_runs_of_the_same_second_get_directories_of_their_own(monkeypatch):
     monkeypatch.setattr("time.strftime", lambda *_: "_20260101-000000")
-    names = [_make_directory(Path("outputs"), Config(env="Match-v0")).name for _ in range(3)]
+    names = [make_directory(Config(env="Match-v0"), Path("outputs")).name for _ in range(3)]
     assert names == ["rrd-Match-v0_20260101-000000" + suffix for suffix in ("", ".2", ".3")]
 
 

@@ -35,6 +35,13 @@ class Match(gym.Env):
         return self.np_random.uniform(-1, 1, 1).astype(np.float32)
 
 
+class Forgetful(Match):
+    """Draws from a generator that no seed reaches."""
+
+    def _draw(self):
+        return np.random.default_rng().uniform(-1, 1, 1).astype(np.float32)
+
+
 class Clock(gym.Env):
     """Observes the time; pays t at step t; terminates after `length` steps."""
 
@@ -126,6 +133,7 @@ class Fails(Clock):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+gym.register("Forgetful-v0", Forgetful)
 gym.register("Match-v0", Match)
 gym.register("Dawdles-v0", Dawdles)
 gym.register("Film-v0", Film)

@@ -1,4 +1,4 @@
-"""One model, one safetensors file: tensors by name, a header that says whose they are, and a checksum.
+"""One model, one safetensors file: tensors by name, a header that says whose they are, and a checksum over all of it.
 
 No pickle is written or read.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from utils.config import CheckpointError, did_you_mean
+from utils.files import read_file
 
 __all__ = ["CheckpointError", "check_same", "read_checkpoint", "read_identity", "write_checkpoint"]
 
-FORMAT = "return-decomposition/1"
+FORMAT = "return-decomposition/2"           # 1 had a checksum over the tensors only
+MARK = b'"sha256":"'                        # in JSON no string can hold it: its quotes would be escaped
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[str, str]) -> None:
@@ -30,7 +31,9 @@ def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    data = save(state, metadata={"format": FORMAT, "sha256": _digest(state), **identity})
+    data = save(state, metadata={"format": FORMAT, "sha256": "0" * 64, **identity})
+    at = data.index(MARK) + len(MARK)
+    data = data[:at] + _digest(data).encode() + data[at + 64:]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -67,17 +70,38 @@ def read_identity(path: str | Path) -> dict[str, str]:
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, safetensors.SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"not a checkpoint ({error})"
+        data = read_file(path)
+        state = load(data)                              # checks every offset before it takes any memory
+        metadata = _metadata(data)
+    except Exception as error:                          # what other bytes make safetensors and torch raise is anything
+        what = str(error) or type(error).__name__
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"not a checkpoint ({what})"
         raise CheckpointError(f"{path}: {reason}") from None
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: got format {metadata.get('format')!r}, wants {FORMAT!r}")
-    if metadata.get("sha256") != _digest(state):
+    if metadata.get("sha256") != _digest(data):
         raise CheckpointError(f"{path}: damaged, its checksum does not match")
     return state, metadata
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8:8 + size], object_pairs_hook=_no_duplicates).get("__metadata__") or {}
+
+
+def _no_duplicates(pairs: list[tuple]) -> dict:
+    """Of two equal names, one reader would take the first and another one the last."""
+    if len(names := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice in its header")
+    return names
+
+
+def _digest(data: bytes) -> str:
+    """SHA-256 over the whole file but the digest itself."""
+    at = data.find(MARK) + len(MARK)
+    digest = hashlib.sha256(data[:at])
+    digest.update(memoryview(data)[at + 64:])
+    return digest.hexdigest()
 
 
 def check_same(given: Mapping, wanted: Mapping, what: str, known: Mapping | None = None) -> None:
@@ -91,23 +115,16 @@ def check_same(given: Mapping, wanted: Mapping, what: str, known: Mapping | None
     """
     known = wanted if known is None else known
     wrong = [f"{name}: missing" for name in wanted if name not in given]
-    wrong += [f"{name}: unknown{did_you_mean(name, known)}" for name in given if name not in known]
+    unknown = [name for name in given if name not in known]         # a hostile file may hold a million
+    wrong += [f"{name}: unknown{did_you_mean(name, known) if at < 8 else ''}" for at, name in enumerate(unknown)]
     for name in (name for name in wanted if name in given):
         got, wants = tuple(given[name].shape), tuple(wanted[name].shape)
         if got != wants:
             wrong.append(f"{name}: got shape {got}, wants {wants}")
         elif isinstance(given[name], np.ndarray) and given[name].dtype.kind not in "fiu":
             wrong.append(f"{name}: got dtype {given[name].dtype}, wants float32")
+        elif isinstance(given[name], Tensor) and given[name].dtype != wanted[name].dtype:
+            wrong.append(f"{name}: got dtype {given[name].dtype}, wants {wanted[name].dtype}")
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise ValueError(f"{what}: {'; '.join(wrong[:8])}{more}")
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

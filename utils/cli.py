@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ def parse_args(argv: Sequence[str]) -> Config:
     if directory is not None:
         path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}
+    if "env" not in flags:
+        _check_import(from_file.get("env") or "", path)
     if "epochs" in flags:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
@@ -79,6 +82,13 @@ def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
     if not (Path(directory) / "config.json").is_file():
         raise ConfigError(f"resume: got {directory!r}, wants a run's directory, such as outputs/RUN")
     return str(Path(directory) / "config.json")
+
+
+def _check_import(env: str, path: str) -> None:
+    """A file from somebody else must not choose which module is imported; only the command line may."""
+    if ":" in env:
+        raise ConfigError(f"env: {env!r} in {path} names a module to import, which only a flag may: give "
+                          f"--env={shlex.quote(env)}")
 
 
 def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:

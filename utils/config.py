@@ -12,9 +12,12 @@ import functools
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+from utils.files import read_file
 
 
 class ConfigError(ValueError):
@@ -25,7 +28,10 @@ class ConfigError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or not one of this agent's or run's."""
+    """A checkpoint is missing, damaged, or not one of this agent's or run's; told in one line, whatever it holds."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message[:2000]))
 
 
 def printable(text: str) -> str:
@@ -321,7 +327,7 @@ def _parse_str(value: Any) -> str:
 
 def _parse_seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
-        seeds = [seed for part in value.split(",") for seed in _parse_range(part)]
+        seeds = [seed for part in value.split(",", MOST_SEEDS) for seed in _parse_range(part)]
     elif isinstance(value, (list, tuple)):
         seeds = [_parse_int(seed) if not isinstance(seed, str) else _refuse() for seed in value]
     else:
@@ -342,6 +348,7 @@ def _refuse():
 
 
 MOST_SEEDS = 1000
+MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
 _PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds}
 _WANTS = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string",
           tuple[int, ...]: f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4"}
@@ -368,7 +375,7 @@ def _range(kind: type, limits) -> str:
 def read_json(path: str | Path) -> dict[str, Any]:
     """The settings in a JSON file: one flat object of names and values."""
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path, MOST_BYTES)
     except (OSError, ValueError) as error:              # ValueError: a null character in the name
         raise ConfigError(f"config: cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
     try:
@@ -387,10 +394,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{name}: stands {names.count(name)} times in the config file")
+    for name, times in Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise ConfigError(f"{shown(name)}: stands {times} times in the config file")
     return dict(pairs)
 
 

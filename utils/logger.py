@@ -35,10 +35,7 @@ class Logger:
         """
         self.means = {name: Mean() for name in names}
         self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
-        if saved is None:
-            write_file(self.path, _line(names))
-        else:
-            self._restore(saved)
+        self._restore(saved or {"csv": _line(names).decode(), "events": {}, "sums": {}})
         self.file = open(self.path, "ab")
         self.events.mkdir(exist_ok=True)
         # Runs may be resumed twice in a second, and a file of the same name would be written over.
@@ -95,7 +92,7 @@ class Logger:
             for path in (self.path, *self.events.iterdir()):
                 sync(path)
         sizes = {path.name: path.stat().st_size for path in self.events.iterdir()}
-        return {"csv": self.path.read_text(encoding="utf-8"), "events": sizes, "sums": self.sums()}
+        return {"csv": self.path.read_bytes().decode(), "events": sizes, "sums": self.sums()}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         write_file(self.path, saved["csv"].encode())

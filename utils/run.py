@@ -53,10 +53,17 @@ class Run:
         self.facts = describe_system(config.device) | facts
         self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
         self.store = Store(self.directory / "checkpoints" / "resume")
-        self.saved = None if self.is_new else self._open_store()
+        try:
+            self._open(agent)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _open(self, agent) -> None:
+        self.saved = None if self.is_new else self._load()
         (self.directory / "checkpoints").mkdir(exist_ok=True)
         self.facts["resumed"] = self._history()
-        _write_json(self.directory / "config.json", config.settings())
+        _write_json(self.directory / "config.json", self.config.settings())
         _write_json(self.directory / "run.json", self.facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
                  *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards"]
@@ -86,7 +93,7 @@ class Run:
             path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
             error.add_note(f"traceback in {path}")
 
-    def _open_store(self) -> Generation | None:
+    def _load(self) -> Generation | None:
         self.store.open()
         return self.store.load(lambda line: self.say(f"note: {line}"))
 

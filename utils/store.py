@@ -29,7 +29,7 @@ from safetensors.torch import save as format_tensors
 from torch import Tensor
 
 from utils.checkpoint import CheckpointError
-from utils.files import SaveError, write_file
+from utils.files import SaveError, read_file, write_file
 
 try:
     import fcntl
@@ -228,14 +228,11 @@ def _read_generation(directory: Path) -> Generation | None:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The bytes of a regular file, no more than one beyond `most`."""
     try:
-        if not path.is_file():                  # a pipe would wait for ever
-            raise CheckpointError(f"{path}: missing, or no regular file")
-        with open(path, "rb") as file:
-            return file.read(most + 1)
+        return read_file(path, most)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+        reason = "missing" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise CheckpointError(f"{path}: {reason}") from None
 
 
 def _parse_manifest(path: Path, data: bytes) -> tuple[Chain, Any]:

@@ -23,7 +23,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from utils import tf_index
 from utils.config import ALGORITHMS, DECOMPOSITIONS, ConfigError, did_you_mean
+from utils.files import read_file
 
 Arrays = dict[str, np.ndarray]
 PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
@@ -76,13 +78,16 @@ def read_checkpoint(path: str | Path) -> Arrays:
     tensorflow = import_tensorflow()
     plain = prefix = _prefix(str(path))
     try:
-        with _plain_name(prefix) as plain:
+        index = read_file(f"{prefix}{PARTS[0]}", tf_index.MOST_BYTES)
+        entries = tf_index.parse(index, os.path.getsize(f"{prefix}{PARTS[1]}"))
+        if "_CHECKPOINTABLE_OBJECT_GRAPH" in entries:
+            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the "
+                                  "original's names, which tf.train.Saver wrote")
+        if text := [name for name, entry in entries.items() if entry.dtype == tf_index.STRING]:
+            raise CheckpointError(f"{path}: {text[0]}: got dtype string, wants float32")
+        with _safe_copy(prefix, entries) as plain:
             reader = tensorflow.train.load_checkpoint(plain)
-            names = sorted(reader.get_variable_to_shape_map())
-            if "_CHECKPOINTABLE_OBJECT_GRAPH" in names:
-                raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the "
-                                      "original's names, which tf.train.Saver wrote")
-            return {name: np.asarray(reader.get_tensor(name)) for name in names}
+            return {name: np.asarray(reader.get_tensor(name)) for name in sorted(entries)}
     except CheckpointError:
         raise
     except Exception as error:                          # what a damaged file makes TensorFlow raise is anything
@@ -91,12 +96,15 @@ def read_checkpoint(path: str | Path) -> Arrays:
 
 
 @contextlib.contextmanager
-def _plain_name(prefix: str) -> Iterator[str]:
-    """The same checkpoint under a name without [ and backslashes, which TensorFlow takes for a pattern."""
+def _safe_copy(prefix: str, entries: dict[str, tf_index.Entry]) -> Iterator[str]:
+    """The same checkpoint with an index of our own, which no file can make end the process.
+
+    Its name has no [ or backslash, which TensorFlow would take for a pattern.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plain = os.path.join(folder, "model")
-        for part in PARTS[:2]:
-            os.symlink(os.path.abspath(prefix + part), plain + part)
+        Path(f"{plain}{PARTS[0]}").write_bytes(tf_index.build(entries))
+        os.symlink(os.path.abspath(f"{prefix}{PARTS[1]}"), f"{plain}{PARTS[1]}")
         yield plain
 
 

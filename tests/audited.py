@@ -1,0 +1,74 @@
+"""Load hostile files and tell what Python did meanwhile; a program of its own, for an audit hook cannot be removed.
+
+    python tests/audited.py FILES.json      # {reader: [path, ...]}, valid ones under "valid"
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import hostile
+from agents import make_agent
+
+from utils import checkpoint, tf_checkpoint
+from utils.cli import parse_args
+from utils.config import ConfigError
+
+AGENT = make_agent("sac")
+READERS = {
+    "load_model": (AGENT.load_model, checkpoint.CheckpointError),
+    "read_checkpoint": (lambda path: checkpoint.read_checkpoint(path, {}), checkpoint.CheckpointError),
+    "read_identity": (checkpoint.read_identity, checkpoint.CheckpointError),
+    "config": (lambda path: parse_args(["--config", path]), ConfigError),
+    "tensorflow": (tf_checkpoint.read_checkpoint, checkpoint.CheckpointError),
+}
+LOADED: list[str] = []
+
+
+def listen(event: str, args: tuple) -> None:
+    if event == "pickle.find_class":
+        LOADED.append(f"pickle {args[0]}.{args[1]}")
+    elif event == "import" and args[0] == hostile.MODULE:
+        LOADED.append(f"import {args[0]}")
+    elif event == "exec" and not args[0].co_filename.endswith(".py") and "<frozen" not in args[0].co_filename:
+        LOADED.append(f"exec {args[0].co_filename}")
+    elif event == "compile":
+        LOADED.append(f"compile {args[1]}")
+
+
+def outcome(reader: str, path: str) -> str | None:
+    """None if the file was refused as it should be."""
+    read, wanted = READERS[reader]
+    start = time.perf_counter()
+    try:
+        read(path)
+    except wanted as error:
+        slow = time.perf_counter() - start > 5
+        return "slow" if slow else None if len(str(error).splitlines()) == 1 else str(error)
+    except Exception as error:
+        return repr(error)
+    return "loaded"
+
+
+def main(files: dict[str, list]) -> dict:
+    valid = files.pop("valid")
+    for reader, path in valid:                          # what is imported late is imported now
+        READERS[reader][0](path)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, resource.RLIM_INFINITY))
+    sys.addaudithook(listen)
+    for reader, path in valid:
+        READERS[reader][0](path)
+    wrong = [(reader, path, what) for reader, paths in files.items() for path in paths
+             if (what := outcome(reader, path)) is not None]
+    loaded, canary = list(LOADED), Path(hostile.CANARY).exists()
+    hostile.explode(Path("pickle.json"))                # and now the hook must have heard
+    return {"wrong": wrong, "loaded": loaded, "canary": canary, "heard": LOADED[len(loaded):]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))))
