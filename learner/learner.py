@@ -35,6 +35,7 @@ class Learner:
             cycle = self.due // cycle_length
             start = time.perf_counter()
             self._cycle(min(self.config.run_length, self.due + cycle_length))
+            self.engine.check_state()                   # or it would be saved
             trained = time.perf_counter()
             self.evaluator.evaluate(self.run.logger)
             self.run.logger.add({"TimeCost(sec)/train": trained - start,

@@ -19,6 +19,7 @@ import torch
 
 from utils.config import Config, ConfigError, printable
 from utils.display import Display, View
+from utils.finite import NotFiniteError
 from utils.memory import WORKER_BYTES, available_bytes, human_bytes
 from utils.run import count_cores
 
@@ -236,6 +237,7 @@ def release() -> None:
 
 def one_line(error: BaseException) -> str:
     """What went wrong, and where the traceback is."""
-    told = str(error) if isinstance(error, (ConfigError, OSError)) else f"{type(error).__name__}: {error}"
+    plain = isinstance(error, (ConfigError, NotFiniteError, OSError))
+    told = str(error) if plain else f"{type(error).__name__}: {error}"
     line = "; ".join([told, *getattr(error, "__notes__", ())])
     return printable(" ".join(line.split()))
