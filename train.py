@@ -16,14 +16,15 @@ MARK = "return-decomposition"       # utils/__init__.py bears it
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    Returns 0; 1 if a disk, a worker process or one of several seeds fails, 2 for a wrong setting or a damaged
-    checkpoint, 75 after SIGTERM or SIGUSR1 (the run can be gone on with), 130 after Ctrl-C (so it can).
+    Returns 0; 1 if a disk, a worker process or one of several seeds fails, or a number is not finite; 2 for a wrong
+    setting or a damaged checkpoint; 75 after SIGTERM or SIGUSR1, 130 after Ctrl-C: then the run can be gone on with.
     """
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
     from utils.cli import parse_args
     from utils.config import CheckpointError, ConfigError
+    from utils.finite import NotFiniteError
     try:
         config = parse_args(sys.argv[1:] if argv is None else argv)
         return train(config)
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         print("train.py: CUDA is out of memory; --buffer_device=cpu, or a smaller --batch_size, frees most",
               file=sys.stderr)
         return 1
-    except OSError as error:        # a full disk, a file that may not be written, a worker process that failed
+    except (OSError, NotFiniteError) as error:      # a full disk, a worker process that failed; a NaN
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from utils.config import ConfigError
+from utils.finite import is_finite
 
 
 class FlatObservation(gym.ObservationWrapper):
@@ -19,7 +20,8 @@ class FlatObservation(gym.ObservationWrapper):
         self.observation_space = Box(low, high, dtype=np.float32)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        return np.array(observation, np.float32).reshape(-1)        # a copy: some environments write into theirs
+        with np.errstate(over="ignore"):                    # it is infinite, then, and told of as that
+            return np.array(observation, np.float32).reshape(-1)    # a copy: some environments write into theirs
 
 
 class CheckFrames(gym.Wrapper):
@@ -68,18 +70,21 @@ class TrueReward(gym.Wrapper):
 
 
 class ClipReward(gym.RewardWrapper):
-    """Rewards in [-scale, scale]; the true one stays in `info`."""
+    """Rewards in [-scale, scale]; the true one stays in `info`. One that is not finite is passed on, to be told of."""
 
     def __init__(self, env: gym.Env, scale: float):
         super().__init__(env)
         self.scale = scale
 
     def reward(self, reward: float) -> float:
-        return max(-self.scale, min(self.scale, reward))
+        return max(-self.scale, min(self.scale, reward)) if is_finite(reward) else reward
 
 
 class EpisodicReward(gym.Wrapper):
-    """The reward is 0 until the episode ends, then the sum of the episode's rewards."""
+    """The reward is 0 until the episode ends, then the sum of the episode's rewards.
+
+    A sum that is not finite any more is paid at once, so that the step that has made it so can be told of.
+    """
 
     def reset(self, **kwargs):
         self.episode_return = 0.0
@@ -88,5 +93,6 @@ class EpisodicReward(gym.Wrapper):
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.episode_return += reward
-        paid = self.episode_return if terminated or truncated else 0.0
+        due = terminated or truncated or not is_finite(self.episode_return)
+        paid = self.episode_return if due else 0.0
         return obs, paid, terminated, truncated, info

@@ -1,13 +1,14 @@
 """Where experience comes from: one environment in this process, or several in processes of their own.
 
 A collector has `num_envs`, and `step()`, one step of each of its environments, which gives the episodes that ended
-with it, whole. That is all that the learner knows of environments.
+with it, whole. That is all that the learner knows of environments. What is not finite becomes part of no episode:
+`NotFiniteError`, in the constructor or `step`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from algorithm.replay_buffer.episode import OpenEpisode
 from envs.origin import Origin, play
 from utils.config import Config
+from utils.finite import all_finite, check_observation, check_reward
 from utils.seeding import stream_seed
 
 Episode = dict[str, np.ndarray]         # what `store_episode` takes
@@ -51,13 +53,17 @@ class Collector:
     num_envs = 1
 
     def __init__(self, env: gym.Env, agent, seed: int):
-        self.env, self.agent = env, agent
+        self.env, self.agent, self.steps = env, agent, 0
         self.origin = Origin(env, seed)
         self._reset()
 
     def step(self) -> list[Episode]:
         action = self.agent.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
+        self.steps += 1
+        where = place(self.steps, len(self.open_episode) + 1)
+        check_observation(obs_next, where)
+        check_reward(reward, where)
         self.open_episode.add(action, reward, terminated, obs_next)
         self.obs = obs_next
         if not (terminated or truncated):
@@ -68,6 +74,7 @@ class Collector:
 
     def _reset(self) -> None:
         self.obs, _ = self.origin.reset()
+        check_observation(self.obs, place(self.steps, 0))
         self.open_episode = OpenEpisode(self.obs)
 
     def state(self) -> tuple[list, dict[str, Tensor]]:
@@ -90,13 +97,17 @@ class VectorCollector:
     def __init__(self, envs: gym.vector.VectorEnv, agent, seeds: list[int]):
         """envs: with `AutoresetMode.DISABLED`, so that no step is a reset in disguise."""
         self.envs, self.agent, self.num_envs = envs, agent, envs.num_envs
+        self.steps = 0                                                                  # of each environment
         self.obs, _ = envs.reset(seed=seeds)                                            # (N, O)
+        self._check_start(range(self.num_envs))
         self.open_episodes = [OpenEpisode(obs) for obs in self.obs]
 
     def step(self) -> list[Episode]:
         """The episodes that ended, by the environments' order."""
         actions = self.agent.step(self.obs, explore=True)                               # (N, A), or (N,) indices
         self.obs, rewards, terminated, truncated, _ = self.envs.step(actions)
+        self.steps += 1
+        self._check_step(rewards)
         for episode, *step in zip(self.open_episodes, actions, rewards, terminated, self.obs, strict=True):
             episode.add(*step)
         return self._close_episodes(terminated | truncated)
@@ -108,9 +119,32 @@ class VectorCollector:
         ended = np.flatnonzero(over)
         episodes = [self.open_episodes[i].columns() for i in ended]
         self.obs, _ = self.envs.reset(options={"reset_mask": over})
+        self._check_start(ended)
         for i in ended:
             self.open_episodes[i] = OpenEpisode(self.obs[i])
         return episodes
+
+    def _check_step(self, rewards: np.ndarray) -> None:
+        """rewards: (N,), those of the step."""
+        if all_finite(self.obs) and all_finite(rewards):
+            return
+        for i, (obs, reward, episode) in enumerate(zip(self.obs, rewards, self.open_episodes, strict=True)):
+            where = self._place(i, len(episode) + 1)
+            check_observation(obs, where)
+            check_reward(reward, where)
+
+    def _check_start(self, numbers: Iterable[int]) -> None:
+        """The first observations of these environments' episodes."""
+        for i in numbers:
+            check_observation(self.obs[i], self._place(i, 0))
+
+    def _place(self, i: int, step: int) -> str:
+        return f"in environment {i + 1} of {self.num_envs} {place(self.steps * self.num_envs, step)}"
+
+
+def place(steps: int, step: int) -> str:
+    """How a message tells when: the run's steps so far, and the step of the episode, 0 for its first observation."""
+    return f"at step {steps}, {f'step {step}' if step else 'the start'} of its episode"
 
 
 def acts_of(episodes: list[OpenEpisode]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from envs.origin import State, random_state, set_random_state
 from utils.config import Config
+from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
 from utils.stop import Stop
 
@@ -29,13 +30,18 @@ class Evaluator:
         self.random.bit_generator.state = state["actions"]
 
     def evaluate(self, logger) -> None:
-        """Log each episode's length (`Steps`) and true return (`Rewards`), and the agent's `step_info` by step."""
+        """Log each episode's length (`Steps`) and true return (`Rewards`), and the agent's `step_info` by step.
+
+        Raises:
+            NotFiniteError: an observation or a true reward is not finite.
+        """
         for _ in range(self.rollouts):
             steps, rewards = self._episode(logger)
             logger.add({"Steps": steps, "Rewards": rewards})
 
     def _episode(self, logger) -> tuple[int, float]:
         obs, _ = self.env.reset()
+        check_observation(obs, "in evaluation, at the start of an episode")
         steps, rewards, over = 0, 0.0, False
         while not over:
             action, info = self.agent.step(obs, test_info=True)
@@ -44,6 +50,9 @@ class Evaluator:
                 action = self.random.integers(self.env.action_space.n)
             obs, _, terminated, truncated, env_info = self.env.step(action)
             steps, rewards = steps + 1, rewards + env_info["true_reward"]
+            where = f"in evaluation, at step {steps} of an episode"
+            check_observation(obs, where)
+            check_reward(env_info["true_reward"], where, "true reward")
             over = terminated or truncated
         return steps, rewards
 

@@ -76,6 +76,7 @@ class Learner:
 
     def _record(self, cycle: int) -> None:
         """Evaluate, and write the cycle down."""
+        self.engine.check_state()                       # or it would be saved
         before, sums = self.evaluator.state(), self.run.logger.sums()
         start = time.perf_counter()
         try:
@@ -103,6 +104,7 @@ class Learner:
         self.run.logger.add_sums(self.engine.run(updates).items())
 
     def _save(self) -> None:
+        self.engine.check_state()
         self.run.save(self)
 
     # What a run is resumed from -------------------------------------------------------------------------------
@@ -131,6 +133,7 @@ class Learner:
             self.evaluator.restore(values["evaluator"])
             for name in COUNTS:
                 setattr(self, name, values["learner"][name])
+            self.collector.steps = self.steps // self.collector.num_envs
             lost = self.collector.restore(values["open_episodes"], parts["open"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {one_line(error)}") from error

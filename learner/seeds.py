@@ -18,6 +18,7 @@ import torch
 
 from utils.config import CheckpointError, Config, ConfigError, printable
 from utils.display import Display, View
+from utils.finite import NotFiniteError
 from utils.memory import WORKER_BYTES, available_bytes, human_bytes
 from utils.run import count_cores
 from utils.stop import Stop, Stopped
@@ -223,7 +224,7 @@ def release() -> None:
 
 def one_line(error: BaseException) -> str:
     """What went wrong, and where the traceback is."""
-    is_line = isinstance(error, (ConfigError, CheckpointError, OSError))
-    told = str(error) if is_line else f"{type(error).__name__}: {error}"
+    plain = isinstance(error, (ConfigError, CheckpointError, NotFiniteError, OSError))
+    told = str(error) if plain else f"{type(error).__name__}: {error}"
     line = "; ".join([told, *getattr(error, "__notes__", ())])
     return printable(" ".join(line.split()))

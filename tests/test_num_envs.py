@@ -161,6 +161,9 @@ class Listener:
     def explore_metrics(self):
         return {}
 
+    def check_state(self):
+        pass
+
     def skip(self):
         pass
 

@@ -36,6 +36,7 @@ class Base:
     q_noise: tuple[str, ...] = ()           # the noise that the critics' loss and the policy's loss draw
     pi_noise: tuple[str, ...] = ()
     explore_info: tuple[str, ...] = ()
+    inspect: Callable[[dict[str, np.ndarray]], None] | None = None      # called with the metrics of every update
     checkpoint_suffix = ".ckpt"
 
     def __init__(self, config: Config):
@@ -106,8 +107,10 @@ class Base:
     def _train(self, batch: Batch, critic: bool, policy: bool) -> dict[str, np.ndarray]:
         fields = self.feed(batch, critic, policy)               # a batch that is refused does not count
         self.updates += critic
-        info = self._descend(fields, critic, policy)
-        return {name: value.numpy() for name, value in info.items()}
+        info = {name: value.numpy() for name, value in self._descend(fields, critic, policy).items()}
+        if self.inspect is not None:
+            self.inspect(info)
+        return info
 
     def feed(self, batch: Batch, critic: bool, policy: bool) -> Fields:
         """The checked fields of a batch, with the noise that it lacks."""

@@ -35,6 +35,7 @@ class Agent:
     q_noise: tuple[str, ...] = ()           # what the critics' loss draws from
     pi_noise: tuple[str, ...] = ()          # what the policy's does
     checkpoint_suffix = ".safetensors"
+    inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
     opts: list[TFAdam | TFRMSProp]
 
     def __init__(self, config: Config):
@@ -186,6 +187,8 @@ class Agent:
         for opt in self.opts:
             opt.zero_grad(set_to_none=True)
         loss.backward()
+        if self.inspect is not None:
+            self.inspect(info)
         for opt in self.opts:
             opt.step()
         return {name: value.detach() for name, value in info.items()}

@@ -11,6 +11,7 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
+from algorithm.engine.guard import Recorder
 from algorithm.engine.manual import ManualEngine, Pair, draw
 from algorithm.engine.programs import by_hand
 from algorithm.engine.stacked import StackedEngine
@@ -36,15 +37,17 @@ class CapturedEngine(Engine):
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
-        self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer))
+        self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
-    def _open(self, agents: list[Agent], buffers: list[Any], inner: Any) -> None:
-        """inner: what is captured, which steps its optimisers by counts on the device."""
+    def _open(self, agents: list[Agent], buffers: list[Any], inner: Any, guard: Recorder) -> None:
+        """inner: what is captured, which steps its optimisers, and tells the guard, by counts on the device."""
+        self.guard = inner.guard = guard
         self.agents, self.buffers, self.inner = agents, buffers, inner
         self.actors = [create_actor(agent) for agent in agents]
         self.actor, device = self.actors[0], agents[0].device
         self.counts = inner.counts = {group["name"]: torch.zeros((), dtype=torch.float64, device=device)
                                       for _, group in self.agent.groups()}
+        self.number = inner.number = torch.zeros((), dtype=torch.int64, device=device)
         self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
         self.graphs: dict[tuple, torch.cuda.CUDAGraph] = {}
         self.sums: dict[tuple, tuple[tuple[str, ...], torch.Tensor]] = {}
@@ -74,7 +77,7 @@ class CapturedEngine(Engine):
             metrics = self._take(done)
         torch.cuda.current_stream(self.agent.device).wait_stream(self.stream)
         self.refresh()
-        return metrics
+        return self._finish(metrics)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -102,6 +105,7 @@ class CapturedEngine(Engine):
 
     def _compute(self, kind: tuple) -> None:
         policy, targets = kind
+        self.number.add_(1)
         info = self.inner.compute(policy)
         if targets:
             self.inner.move_targets()
@@ -122,6 +126,7 @@ class CapturedEngine(Engine):
         return number % self.agent.pi_delay_freq == 0
 
     def _load_counts(self) -> None:
+        self.number.fill_(self.agent.updates)
         for _, group in self.agent.groups():
             self.counts[group["name"]].fill_(group["t"])
 
@@ -142,7 +147,11 @@ class CapturedStack(CapturedEngine):
         Engine.__init__(self, agents[0], buffers[0])
         for agent, buffer in zip(agents, buffers, strict=True):
             check_device(agent, buffer)
-        self._open(list(agents), list(buffers), _Stacked(agents, buffers))
+        self._open(list(agents), list(buffers), _Stacked(agents, buffers), Recorder(len(agents)))
+
+    def _finish(self, sums: Sums) -> Sums:
+        sums.failed = self.guard.found()
+        return sums
 
 
 def check_device(agent: Agent, buffer: Any) -> None:
@@ -170,6 +179,7 @@ class _Counting:
     """Steps the optimisers by counts that stand on the device."""
 
     counts: dict[str, torch.Tensor]
+    number: torch.Tensor                # of the update, ()
 
     def descend(self, opt: Any, group: dict, gradients: dict) -> None:
         t = self.counts[group["name"]].add_(1)
@@ -184,7 +194,9 @@ class _ByHand(_Counting):
     def compute(self, policy: bool) -> Info:
         info: Info = {}
         for job in self.jobs_of(0 if policy else 1):
-            info |= self.gradients(job.phases, self.draw(job))
+            found = self.gradients(job.phases, self.draw(job))
+            self.guard.check(self.number, found, job.gradients)
+            info |= found
             for opt, group in job.groups:
                 self.descend(opt, group, self.grads)
         return info
@@ -213,6 +225,7 @@ class _Autograd(Engine, _Counting):
         parameters = [parameter for _, group in agent.groups() for parameter in group["params"]]
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         found = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+        self.guard.check(self.number, info, {self.labels[p]: g for p, g in found.items()})
         for opt, group in agent.groups():
             if not found.keys().isdisjoint(group["params"]):
                 self.descend(opt, group, found)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from algorithm.batch import Batch
+from algorithm.engine.guard import check_tensors, create_guard, labels
+from utils.finite import NotFiniteError
 
 
 class Sums:
@@ -15,6 +19,7 @@ class Sums:
 
     def __init__(self):
         self.sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        self.failed: dict[int, NotFiniteError] = {}     # of several agents, those that are not finite any more
 
     def add(self, info: dict[str, Tensor], count: int = 1) -> None:
         """Count metrics () in, or sums of `count` of them."""
@@ -23,7 +28,13 @@ class Sums:
         self.sums[names] = total + values, counted + count
 
     def items(self) -> list[tuple[str, Tensor, int]]:
-        """(name, sum (), how many), each name once."""
+        """(name, sum (), how many), each name once.
+
+        Raises:
+            NotFiniteError: they are those of several agents, and one of them has failed.
+        """
+        for i, error in self.failed.items():
+            raise NotFiniteError(f"agent {i + 1} of the stack: {error}")
         found: dict[str, tuple[Tensor, int]] = {}
         for names, (total, count) in self.sums.items():
             for i, name in enumerate(names):
@@ -32,7 +43,13 @@ class Sums:
         return [(name, *sums) for name, sums in found.items()]
 
     def of(self, i: int) -> Sums:
-        """Those of one of several agents, whose metrics are (S,)."""
+        """Those of one of several agents, whose metrics are (S,).
+
+        Raises:
+            NotFiniteError: a metric or a gradient of this agent was not finite.
+        """
+        if i in self.failed:
+            raise self.failed[i]
         chosen = Sums()
         chosen.sums = {names: (total[:, i], count) for names, (total, count) in self.sums.items()}
         return chosen
@@ -47,14 +64,47 @@ class Engine:
         """The agent may be of either backend; `buffer` is its replay."""
         self.agent, self.buffer = agent, buffer
         self.actor = agent              # who acts
+        self.guard, self.labels = create_guard(agent), labels(agent)
 
     def run(self, updates: int) -> Sums:
-        """So many updates from the replay, with a target update after each `train_target`-th; their metrics."""
+        """So many updates from the replay, with a target update after each `train_target`-th; their metrics.
+
+        Raises:
+            NotFiniteError: a metric or a gradient was not finite. On a CPU no further update is made; on CUDA, where
+                nothing is waited for before the last update, they are.
+        """
         sums = Sums()
-        for _ in range(updates):
-            sums.add(self.agent.update(self.buffer.sample))
-            self.target_update()
+        with self._inspected():
+            for _ in range(updates):
+                sums.add(self.agent.update(self.buffer.sample))
+                self.target_update()
+        return self._finish(sums)
+
+    @contextlib.contextmanager
+    def _inspected(self) -> Iterator[None]:
+        """The agent's updates are checked; those that somebody makes without an engine are his own business."""
+        self.agent.inspect = self._inspect
+        try:
+            yield
+        finally:
+            self.agent.inspect = None
+
+    def _inspect(self, info: dict[str, Tensor]) -> None:
+        """Gradients that the update did not compute are None then, and none is left from the one before."""
+        gradients = {label: parameter.grad for parameter, label in self.labels.items() if parameter.grad is not None}
+        self.guard.check(self.agent.updates, info, gradients)
+
+    def _finish(self, sums: Sums) -> Sums:
+        """Ends a run of updates."""
+        for error in self.guard.found().values():
+            raise error
         return sums
+
+    def check_state(self) -> None:
+        """Raises NotFiniteError if the agent has come to hold what must not be saved, such as an infinite moment."""
+        if self.labels:
+            state = {name: tensor for name, tensor in self.agent.state_dict().items() if tensor.is_floating_point()}
+            check_tensors(state, f"after update {self.agent.updates}")
 
     def skip(self) -> None:
         """Told instead of `run` where no update is due yet: others may be waiting for this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
+from algorithm.engine.guard import gather
 from algorithm.engine.programs import Fields, Phase, Program, Task, create_program
 from algorithm.engine.traced import Traced
 from utils.config import ConfigError
@@ -26,6 +28,8 @@ class Job:
     phases: list[Phase]
     graphs: list[tuple[Traced, Traced | None]]      # the same
     groups: list[tuple]                 # the (optimiser, group of parameters) that it steps
+    gradients: dict[str, torch.Tensor]  # by which, as messages call them
+    memories: list[torch.Tensor]        # that they lie in
     noise: tuple[str, ...]
     counts: bool                        # as an update
 
@@ -33,8 +37,8 @@ class Job:
 class ManualEngine(Engine):
     """Runs a program.
 
-    Its two threads meet three times in an update; OpenMP's threads would at every product. The next batch is drawn
-    while the optimisers step.
+    Its two threads meet three times in an update; OpenMP's threads would at every product. While the optimisers step,
+    gradients are checked and the next batch is drawn.
     """
 
     name = "manual"
@@ -53,25 +57,34 @@ class ManualEngine(Engine):
         agent = self.agent
         by_pi = [pair for pair in groups if pair[1]["name"] in ("policy", "alpha")]
         by_q = [pair for pair in groups if pair not in by_pi]
+        of_pi, of_q = (gather(self.grads[parameter] for _, group in some for parameter in group["params"])
+                       for some in (by_pi, by_q))
 
-        def job(phases: list[Phase], groups: list[tuple], noise: tuple[str, ...], counts: bool) -> Job:
+        def job(phases: list[Phase], groups: list[tuple], memories: list[torch.Tensor], noise: tuple[str, ...],
+                counts: bool) -> Job:
             graphs = [tuple(task and Traced(task, program.state) for task in phase) for phase in phases]
-            return Job(phases, graphs, groups, noise, counts)
-        self.jobs = {"train": job(program.phases(), groups, agent.q_noise + agent.pi_noise, counts=True),
-                     "train_q": job(program.q_phases(), by_q, agent.q_noise, counts=True),
-                     "train_pi": job(program.pi_phases(), by_pi, agent.pi_noise, counts=False)}
+            gradients = {self.labels[parameter]: self.grads[parameter] for _, group in groups
+                         for parameter in group["params"]}
+            return Job(phases, graphs, groups, gradients, memories, noise, counts)
+        self.jobs = {"train": job(program.phases(), groups, [of_pi, of_q], agent.q_noise + agent.pi_noise,
+                                  counts=True),
+                     "train_q": job(program.q_phases(), by_q, [of_q], agent.q_noise, counts=True),
+                     "train_pi": job(program.pi_phases(), by_pi, [of_pi], agent.pi_noise, counts=False)}
 
     def run(self, updates: int) -> Sums:
         sums, first = Sums(), self.agent.updates + 1
-        jobs = [job for number in range(first, first + updates) for job in self.jobs_of(number)]
+        jobs = [(number, job) for number in range(first, first + updates) for job in self.jobs_of(number)]
         with create_pair(self.agent.device) as self.pair, torch.inference_mode():
-            batch = self.draw(jobs[0])
-            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-                sums.add(self.gradients(job.graphs if self.agent.device.type == "cpu" else job.phases, batch))
+            batch = self.draw(jobs[0][1])
+            for (number, job), (_, following) in zip(jobs, [*jobs[1:], (0, None)], strict=True):
+                info = self.gradients(job.graphs if self.agent.device.type == "cpu" else job.phases, batch)
+                sums.add(info)
                 whole = following is None or following.counts           # the update is, policy and all
+                look = functools.partial(self.guard.check, number, info, job.gradients,
+                                         job.memories)
                 _, batch = self.pair(lambda job=job, whole=whole: self._apply(job, whole),
-                                     lambda job=following: job and self.draw(job))
-        return sums
+                                     lambda look=look, job=following: look() or (job and self.draw(job)))
+        return self._finish(sums)
 
     def call(self, verb: str, batch: Batch) -> Info:
         agent = self.agent

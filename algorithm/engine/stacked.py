@@ -10,6 +10,7 @@ from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.engine.eager import Engine, Sums
+from algorithm.engine.guard import Recorder
 from algorithm.engine.manual import Job, ManualEngine, draw
 from algorithm.engine.programs import Fields, Program, create_program
 from utils.config import ConfigError
@@ -21,6 +22,7 @@ class StackedEngine(ManualEngine):
 
     The agents' parameters and moments become views of tensors (S, ...): they stay what they are, to act, to be saved
     and to be loaded in place. A product of S matrices costs a GPU little more than one. Metrics are (S,).
+    An agent that is not finite any more does not stop the others: `run` tells of it by `Sums.failed`.
     """
 
     name = "stacked"
@@ -32,6 +34,9 @@ class StackedEngine(ManualEngine):
         if program is None or len({agent.updates for agent in agents}) > 1:
             raise ConfigError("seeds: got agents that cannot share their updates, wants gradients by hand (ddpg, td3 "
                               "or sac, with the paper's reward network or none) and equal numbers of updates")
+        self.guard = Recorder(len(agents))
+        self.labels = {tensor: self.labels[first] for first, tensor in program.stacks.stacked.items()
+                       if first in self.labels}
         self.grads = dict(program.gradients())
         self.opt = TFAdam([self._group(program, same) for same in zip(*map(Agent.groups, self.agents), strict=True)])
         self._stack_moments()
@@ -67,6 +72,10 @@ class StackedEngine(ManualEngine):
         for group, (_, own) in zip(self.opt.param_groups, self.agent.groups(), strict=True):
             group["t"] = own["t"]                       # an agent may have been updated alone, or loaded
         return super().run(updates)
+
+    def _finish(self, sums: Sums) -> Sums:
+        sums.failed = self.guard.found()
+        return sums
 
     def draw(self, job: Job) -> Fields:
         drawn = [draw(agent, buffer, job.noise) for agent, buffer in zip(self.agents, self.buffers, strict=True)]

@@ -1,0 +1,136 @@
+"""Metrics and gradients of every update are finite, or the run ends with a line that names them.
+
+A CPU looks at once. A GPU would have to be waited for: there the device itself keeps which update was the first bad
+one, and the host asks once for many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algorithm.basis_alg.base_torch import Agent, Info
+from utils.finite import NotFiniteError
+
+NEVER = 2**62
+NAMED = 4               # how many tensors a message names
+
+
+class Guard:
+    """Raises in the update itself."""
+
+    def check(self, number: int, info: Info, gradients: Mapping[str, Tensor],
+              memories: Sequence[Tensor] = ()) -> None:
+        """Look at one update.
+
+        Args:
+            number: of the update, from 1.
+            info: its metrics, ().
+            gradients: those that it steps by, of any shapes, by what a message calls them.
+            memories: where all of them lie, if they were gathered: that is read several times faster.
+        Raises:
+            NotFiniteError: one of them is not finite.
+        """
+        with torch.no_grad():
+            # Of all that may be computed, sums and squares are the fastest here. They may overflow where nothing is
+            # infinite, hence the second look.
+            if memories:
+                sums = [memory.sum() for memory in memories]
+            else:
+                sums = torch._foreach_norm(list(gradients.values())) if gradients else []
+            if not math.isfinite(sum(map(float, [*info.values(), *sums]))):
+                check_tensors({**info, **gradients}, f"in update {number}")
+
+    def found(self) -> dict[int, NotFiniteError]:
+        """What has gone wrong since the last call and was not raised, by the agent's number in the stack."""
+        return {}
+
+
+class Recorder(Guard):
+    """Waits for nothing: for each tensor, the number of its first bad update stands on the device until `found`."""
+
+    def __init__(self, agents: int | None = None):
+        """agents: how many a stack has, whose metrics are (S,) and whose gradients (S, ...); None is one by itself."""
+        self.agents = agents
+        self.first: dict[tuple[str, ...], Tensor] = {}          # names -> (names,) or (names S,)
+
+    @torch.inference_mode()
+    def check(self, number: int | Tensor, info: Info, gradients: Mapping[str, Tensor],
+              memories: Sequence[Tensor] = ()) -> None:
+        """The same; `number` may stand on the device, (). Nothing is raised."""
+        names, tensors = (*info, *gradients), (*(value.float() for value in info.values()), *gradients.values())
+        rows = tensors if self.agents is None else [row for tensor in tensors for row in tensor.unbind()]
+        largest = torch.stack(torch._foreach_norm(rows, math.inf))
+        if names not in self.first:
+            self.first[names] = torch.full(largest.shape, NEVER, device=largest.device)
+        bad_since = torch.where(largest < math.inf, NEVER, number)                          # a NaN is not less
+        torch.minimum(self.first[names], bad_since, out=self.first[names])
+
+    @torch.inference_mode()
+    def found(self) -> dict[int, NotFiniteError]:
+        if not self.first:
+            return {}
+        numbers = torch.cat(list(self.first.values())).view(-1, self.agents or 1).t().tolist()
+        names = [name for some in self.first for name in some]
+        for first in self.first.values():
+            first.fill_(NEVER)
+        return {i: self._error(names, firsts) for i, firsts in enumerate(numbers) if min(firsts) < NEVER}
+
+    def _error(self, names: list[str], firsts: list[int]) -> NotFiniteError:
+        """firsts: the first bad update of each name, for one agent."""
+        update = min(firsts)
+        bad = [name for name, first in zip(names, firsts, strict=True) if first == update]
+        return NotFiniteError(complaint(bad, "nan or an infinity", f"in update {update}"))
+
+
+def create_guard(agent: Any) -> Guard:
+    """The guard for one agent, of either backend."""
+    return Recorder() if isinstance(agent, Agent) and agent.device.type == "cuda" else Guard()
+
+
+def labels(agent: Any) -> dict[Tensor, str]:
+    """What a message calls the gradient of each parameter that is trained; nothing for another backend's agent."""
+    if not isinstance(agent, Agent):
+        return {}
+    names = {parameter: name for name, parameter in agent.nets.named_parameters()}
+    trained = [parameter for _, group in agent.groups() for parameter in group["params"]]
+    return {parameter: f"gradient of nets.{names.get(parameter, '?')}" for parameter in trained}
+
+
+def gather(tensors: Iterable[Tensor]) -> Tensor:
+    """Move tensors into one memory, filled with zeros, of which they become parts; all of it, flat.
+
+    Each begins where a line of the cache does, as memory of its own would.
+    """
+    tensors = list(tensors)
+    lengths = [-(-tensor.numel() // 16) * 16 for tensor in tensors]
+    whole = torch.zeros(sum(lengths), device=tensors[0].device)
+    for tensor, part in zip(tensors, whole.split(lengths), strict=True):
+        tensor.data = part[:tensor.numel()].view(tensor.shape)
+    return whole
+
+
+def check_tensors(tensors: Mapping[str, Any], when: str) -> None:
+    """Raises NotFiniteError, which names those of the tensors that are not finite; one wait for all of them."""
+    values = {name: torch.as_tensor(value) for name, value in tensors.items()}
+    good = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
+    bad = [name for name, fine in zip(values, good, strict=True) if not fine]
+    if bad:
+        raise NotFiniteError(complaint(bad, describe(values[bad[0]]), when))
+
+
+def describe(tensor: Tensor) -> str:
+    """The first of its numbers that is not finite."""
+    return str(float(tensor[~tensor.isfinite()].flatten()[0]))
+
+
+def complaint(names: Iterable[str], got: str, when: str) -> str:
+    """One line about at least one tensor; `got` is the first one's."""
+    first, *others = names
+    left = len(others) - (NAMED - 1)
+    also = ", ".join(others[:NAMED - 1]) + (f" and {left} more" if left > 0 else "")
+    return f"{first}: got {got} {when}{f' (also {also})' if also else ''}; wants finite numbers"
