@@ -114,7 +114,7 @@ def learn(parts: Parts, view, stop=None) -> None:
                 f"record in {run.directory}")
         for note in notes(config):
             run.say(note)
-        with open_collector(config, env, engine.actor) as collector:
+        with open_collector(config, env, engine.actor, run.say) as collector:
             Learner(config, collector, engine, Evaluator(config, parts.test_env, engine.actor), run).learn()
         run.say(f"done; record in {run.directory}")
 

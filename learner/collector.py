@@ -7,7 +7,8 @@ with it, whole. That is all that the learner knows of environments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 import numpy as np
@@ -16,15 +17,20 @@ from algorithm.replay_buffer.episode import OpenEpisode
 from utils.config import Config
 from utils.seeding import stream_seed
 
+if TYPE_CHECKING:
+    from envs.vector import Workers
+
 Episode = dict[str, np.ndarray]         # what `store_episode` takes
 
 
 @contextlib.contextmanager
-def open_collector(config: Config, env: gym.Env, agent) -> Iterator[Collector | VectorCollector]:
+def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], None] = lambda line: None,
+                   ) -> Iterator[Collector | VectorCollector]:
     """The collector for `config.num_envs`; its processes end with the block, however that ends.
 
     Args:
         env: the environment itself if it is one, else an example of the many.
+        say: is told, in a line, of each process that is started anew.
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.vector.Workers`.
     """
@@ -33,7 +39,7 @@ def open_collector(config: Config, env: gym.Env, agent) -> Iterator[Collector | 
         yield Collector(env, agent, seeds[0])
         return
     from envs.vector import Workers
-    with contextlib.closing(Workers(config, env)) as envs:
+    with contextlib.closing(Workers(config, env, say)) as envs:
         yield VectorCollector(envs, agent, seeds)
 
 
@@ -70,8 +76,7 @@ class Collector:
 class VectorCollector:
     """N environments, an open episode each; the agent acts once for all of them."""
 
-    def __init__(self, envs: gym.vector.VectorEnv, agent, seeds: list[int]):
-        """envs: with `AutoresetMode.DISABLED`, so that no step is a reset in disguise."""
+    def __init__(self, envs: Workers, agent, seeds: list[int]):
         self.envs, self.agent, self.num_envs = envs, agent, envs.num_envs
         self.obs, _ = envs.reset(seed=seeds)                                            # (N, O)
         self.open_episodes = [OpenEpisode(obs) for obs in self.obs]
@@ -79,9 +84,11 @@ class VectorCollector:
     def step(self) -> list[Episode]:
         """The episodes that ended, by the environments' order."""
         actions = self.agent.step(self.obs, explore=True)                               # (N, A), or (N,) indices
-        self.obs, rewards, terminated, truncated, _ = self.envs.step(actions)
+        self.obs, rewards, terminated, truncated, info = self.envs.step(actions)
         for episode, *step in zip(self.open_episodes, actions, rewards, terminated, self.obs, strict=True):
             episode.add(*step)
+        for i in np.flatnonzero(info["restarted"]):                     # what was played there will never be whole
+            self.open_episodes[i] = OpenEpisode(self.obs[i])
         return self._close_episodes(terminated | truncated)
 
     def _close_episodes(self, over: np.ndarray) -> list[Episode]:
