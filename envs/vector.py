@@ -190,7 +190,12 @@ class Worker:
     """A worker as the main process sees it: the process, and a pipe to it."""
 
     def __init__(self, config: Config, layout: tuple, i: int, restart: int):
-        """restart: the number of restarts so far, this one included."""
+        """Start the process.
+
+        Args:
+            layout: what `observations` makes an array of; the worker writes row `i`.
+            restart: which restart of the run this is, from 1; 0 for the first processes.
+        """
         self.restart, self.heard = restart, False
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=_work, args=(theirs, config, layout, i), daemon=True)
@@ -221,6 +226,33 @@ class Worker:
         self.pipe.close()
         self.process.kill()
         self.process.join()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """The signals wait until the end of the block, and never reach a process that is started in it before it is ready.
+
+    Else they would end it, some with a traceback; and so would one end whose main process was interrupted half-way
+    through telling it what to do.
+    """
+    if not hasattr(signal, "pthread_sigmask"):                  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)    # processes inherit it
+    held, handlers = set(), {}
+    try:
+        resource_tracker.ensure_running()       # a process of Python's own; its first start lifts the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        if threading.current_thread() is threading.main_thread():       # where Python's handlers run, whichever thread
+            for one in filter(lambda one: callable(signal.getsignal(one)), SIGNALS):        # takes the signal
+                handlers[one] = signal.signal(one, lambda number, frame: held.add(number))
+        yield
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in held:
+            signal.raise_signal(number)
 
 
 # In the worker's process ------------------------------------------------------------------------------------------
@@ -303,32 +335,3 @@ def _end_with_the_main_process() -> None:
     multiprocessing.parent_process().join()
     time.sleep(GRACE)
     os._exit(1)
-
-
-# In the main process again ----------------------------------------------------------------------------------------
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """The signals wait until the end of the block, and never reach a process that is started in it before it is ready.
-
-    Else they would end it, some with a traceback; and so would one end whose main process was interrupted half-way
-    through telling it what to do.
-    """
-    if not hasattr(signal, "pthread_sigmask"):                  # Windows
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)    # processes inherit it
-    held, handlers = set(), {}
-    try:
-        resource_tracker.ensure_running()       # a process of Python's own; its first start lifts the mask
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        if threading.current_thread() is threading.main_thread():       # where Python's handlers run, whichever thread
-            for one in filter(lambda one: callable(signal.getsignal(one)), SIGNALS):        # takes the signal
-                handlers[one] = signal.signal(one, lambda number, frame: held.add(number))
-        yield
-    finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number in held:
-            signal.raise_signal(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import multiprocessing
 import os
@@ -376,6 +377,22 @@ def test_a_run_goes_on_and_tells_of_it(capfd):
     assert [(row["Timesteps"], row["Episodes"]) for row in finished.rows] == [("42", "3"), ("81", "6"), ("120", "11")]
 
 
+def test_slow_ones_that_answer_after_each_other_do_not_hang():
+    config = resolve({"alg": "sac", "env": "tiny_envs:Naps-v0", "num_envs": 2})
+    with contextlib.closing(Workers(config, make_env(config), pytest.fail)) as workers:
+        workers.reset(seed=[15, 30])                                    # tenths of a second to a step
+        workers.config = dataclasses.replace(config, worker_timeout=2)
+        *_, info = workers.step(np.zeros((2, 1), np.float32))
+    assert not info["restarted"].any()
+
+
+def test_processes_that_start_at_once_on_few_cores_have_the_longer_to_answer(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    workers = SimpleNamespace(config=resolve({}), workers={i: SimpleNamespace(heard=i < 4) for i in range(12)})
+    assert Workers._patience(workers, range(4)) == Workers._patience(workers, range(5)) == 60
+    assert Workers._patience(workers, range(12)) == 60 * 8 / 2
+
+
 @pytest.mark.parametrize("most", [0, 2])
 def test_more_losses_than_restarts_are_one_line(most, capfd):
     argv = [*SMALL_RRD, "--env=tiny_envs:Dies-v0", "--num_envs=3", f"--worker_restarts={most}"]
@@ -477,6 +494,7 @@ def test_ctrl_c_while_workers_start_is_one_line_and_leaves_no_process(session):
     assert errors_of(session, 130) == "train.py: interrupted\n"
 
 
+@pytest.mark.parametrize("session", [("Pendulum-v1", "--worker_restarts=0")], indirect=True)
 def test_workers_leave_signals_to_the_main_process_and_end_with_it(session):
     session.read_to("env ")
     session.disturb_each_as_it_starts(3)                        # one is Python's own, for shared memory

@@ -149,7 +149,20 @@ class Stays(Clock):
         time.sleep(1e6)
 
 
+class Naps(Clock):
+    """Takes as many tenths of a second to a step as its seed says."""
+
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        time.sleep(self.seed / 10)
+        return super().step(action)
+
+
 gym.register("Match-v0", Match)
+gym.register("Naps-v0", Naps)
 gym.register("Dawdles-v0", Dawdles)
 gym.register("Film-v0", Film)
 gym.register("Dies-v0", Dies)
