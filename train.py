@@ -130,7 +130,7 @@ def learn(parts: Parts, view, stop) -> None:
         for note in notes(config):
             run.say(note)
         evaluator = Evaluator(config, Stoppable(parts.test_env, stop), engine.actor)
-        with open_collector(config, env, engine.actor) as collector:
+        with open_collector(config, env, engine.actor, run.say) as collector:
             learner = Learner(config, collector, engine, evaluator, run)
             begin(learner, run)
             try:

@@ -8,7 +8,8 @@ with it, whole. That is all that the learner knows of environments. What is not 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 import numpy as np
@@ -21,15 +22,20 @@ from utils.config import Config
 from utils.finite import all_finite, check_observation, check_reward
 from utils.seeding import stream_seed
 
+if TYPE_CHECKING:
+    from envs.vector import Workers
+
 Episode = dict[str, np.ndarray]         # what `store_episode` takes
 
 
 @contextlib.contextmanager
-def open_collector(config: Config, env: gym.Env, agent) -> Iterator[Collector | VectorCollector]:
+def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], None] = lambda line: None,
+                   ) -> Iterator[Collector | VectorCollector]:
     """The collector for `config.num_envs`; its processes end with the block, however that ends.
 
     Args:
         env: the environment itself if it is one, else an example of the many.
+        say: is told, in a line, of each process that is started anew.
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.vector.Workers`.
     """
@@ -38,7 +44,7 @@ def open_collector(config: Config, env: gym.Env, agent) -> Iterator[Collector | 
         yield Collector(env, agent, seeds[0])
         return
     from envs.vector import Workers
-    with contextlib.closing(Workers(config, env)) as envs:
+    with contextlib.closing(Workers(config, env, say)) as envs:
         yield VectorCollector(envs, agent, seeds)
 
 
@@ -94,8 +100,7 @@ class Collector:
 class VectorCollector:
     """N environments, an open episode each; the agent acts once for all of them."""
 
-    def __init__(self, envs: gym.vector.VectorEnv, agent, seeds: list[int]):
-        """envs: with `AutoresetMode.DISABLED`, so that no step is a reset in disguise."""
+    def __init__(self, envs: Workers, agent, seeds: list[int]):
         self.envs, self.agent, self.num_envs = envs, agent, envs.num_envs
         self.steps = 0                                                                  # of each environment
         self.obs, _ = envs.reset(seed=seeds)                                            # (N, O)
@@ -105,24 +110,48 @@ class VectorCollector:
     def step(self) -> list[Episode]:
         """The episodes that ended, by the environments' order."""
         actions = self.agent.step(self.obs, explore=True)                               # (N, A), or (N,) indices
-        self.obs, rewards, terminated, truncated, _ = self.envs.step(actions)
+        self.obs, rewards, terminated, truncated, info = self.envs.step(actions)
         self.steps += 1
         self._check_step(rewards)
         for episode, *step in zip(self.open_episodes, actions, rewards, terminated, self.obs, strict=True):
             episode.add(*step)
+        for i in np.flatnonzero(info["restarted"]):                     # what was played there will never be whole
+            self.open_episodes[i] = OpenEpisode(self.obs[i])
         return self._close_episodes(terminated | truncated)
 
     def _close_episodes(self, over: np.ndarray) -> list[Episode]:
         """over: (N,), whose episode has ended; those environments start anew."""
-        if not over.any():
-            return []
         ended = np.flatnonzero(over)
         episodes = [self.open_episodes[i].columns() for i in ended]
-        self.obs, _ = self.envs.reset(options={"reset_mask": over})
-        self._check_start(ended)
-        for i in ended:
-            self.open_episodes[i] = OpenEpisode(self.obs[i])
+        self._begin(ended)
         return episodes
+
+    def state(self) -> tuple[list, dict[str, Tensor]]:
+        """What brings the open episodes back: (values, tensors)."""
+        origins = [self.envs.origins[i] for i in range(self.num_envs)]
+        values = [{"seed": seed, "before": before, "digest": episode.digest()}
+                  for (seed, before), episode in zip(origins, self.open_episodes, strict=True)]
+        return values, acts_of(self.open_episodes)
+
+    def restore(self, values: list, tensors: Mapping[str, Tensor]) -> int:
+        """Bring the open episodes back; returns how many could not be, which are dropped."""
+        self.obs, played = self.envs.play([(value["seed"], value["before"], tensors[f"acts.{i}"].numpy())
+                                           for i, value in enumerate(values)])
+        self.open_episodes = [reopened(one)[0] if one else OpenEpisode(obs)
+                              for one, obs in zip(played, self.obs, strict=True)]
+        lost = np.array([one is None or episode.digest() != value["digest"]
+                         for one, episode, value in zip(played, self.open_episodes, values, strict=True)])
+        self._begin(np.flatnonzero(lost & [one is not None for one in played]))
+        return int(lost.sum())
+
+    def _begin(self, numbers: np.ndarray) -> None:
+        """New episodes in these environments."""
+        if len(numbers):
+            mask = np.isin(np.arange(self.num_envs), numbers)
+            self.obs, _ = self.envs.reset(options={"reset_mask": mask})
+            self._check_start(numbers)
+        for i in numbers:
+            self.open_episodes[i] = OpenEpisode(self.obs[i])
 
     def _check_step(self, rewards: np.ndarray) -> None:
         """rewards: (N,), those of the step."""

@@ -96,6 +96,12 @@ def test_other_ways_to_run(option):
     twice([*FLAGS, *option], 100, 160)
 
 
+@pytest.mark.parametrize("flags", [["--num_envs=2", *flags_of("rrd", "sac"), "--env=Hopper-v4"],
+                                   ["--num_envs=3", "--alg=dqn", "--env=CartPole-v1"]], ids=str)
+def test_several_environments(flags):
+    twice([*FLAGS, *flags], 80, 160)
+
+
 def test_three_parts_and_an_end_that_has_come_already():
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
     parts = run(*argv, "--total_timesteps=47", "--tag=parts")

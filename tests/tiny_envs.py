@@ -108,18 +108,23 @@ class Dawdles(Match):
 
 
 class Fails(Clock):
-    """In a run of seed 0 with several environments, the second fails at its third step."""
+    """In a run of seed 0 with several environments, the second fails: at its third step, or its first or second reset.
 
-    def __init__(self, how: str):
+    What takes its place has another seed, and does not.
+    """
+
+    def __init__(self, how: str, when: str = "step"):
         super().__init__()
-        self.how, self.weak = how, False
+        self.how, self.when, self.weak = how, when, False
 
     def reset(self, *, seed=None, options=None):
         self.weak |= seed == stream_seed(0, "env 1")
+        if self.weak and self.when == f"reset{self.episode + 2}":
+            self._fail()
         return super().reset(seed=seed)
 
     def step(self, action):
-        if self.weak and self.t == 2:
+        if self.weak and self.when == "step" and self.t == 2:
             self._fail()
         return super().step(action)
 
@@ -130,15 +135,50 @@ class Fails(Clock):
             raise Private("the arm\nfell off")
         if self.how == "exit":
             os._exit(3)
+        if self.how == "hang":
+            time.sleep(1e6)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Dies(Clock):
+    """Never comes to its third step."""
+
+    def step(self, action):
+        if self.t == 2:
+            os._exit(3)
+        return super().step(action)
+
+
+class Stays(Clock):
+    """Never closes."""
+
+    def close(self):
+        time.sleep(1e6)
+
+
+class Naps(Clock):
+    """Takes as many tenths of a second to a step as its seed says."""
+
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        time.sleep(self.seed / 10)
+        return super().step(action)
 
 
 gym.register("Forgetful-v0", Forgetful)
 gym.register("Match-v0", Match)
+gym.register("Naps-v0", Naps)
 gym.register("Dawdles-v0", Dawdles)
 gym.register("Film-v0", Film)
-for how in ("raise", "exit", "kill"):
+gym.register("Dies-v0", Dies)
+gym.register("Stays-v0", Stays)
+for how in ("raise", "exit", "kill", "hang"):
     gym.register(f"Fails-{how}-v0", Fails, kwargs={"how": how})
+for when in ("reset1", "reset2"):
+    gym.register(f"Fails-kill-{when}-v0", Fails, kwargs={"how": "kill", "when": when})
 gym.register("MatchConstant-v0", Match, kwargs={"gain": 0.0, "shift": 0.6, "length": 2})
 gym.register("Clock10-v0", Clock)
 gym.register("InPlace-v0", InPlace)

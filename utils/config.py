@@ -83,6 +83,10 @@ class Config:
                                "(beside it), resume (go on with the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
     num_envs: int = setting(1, "environments that are stepped at once, if several each in a process of its own", low=1)
+    worker_restarts: int = setting(3, "how often in a run a process of --num_envs that died or hangs is started "
+                                   "anew, without its unfinished episode", low=0)
+    worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs is taken "
+                                    "to hang", above=0, high=86_400)
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
