@@ -205,6 +205,15 @@ def test_indices(data):
     assert tf_index.parse(tf_index.build(entries), DATA.stat().st_size) == entries
 
 
+def test_tensorflow_gets_an_index_of_our_own():
+    pytest.importorskip("tensorflow")
+    places = int.from_bytes(BLOCK[-4:], "little")
+    nowhere = BLOCK[:-4 - 4 * places] + b"\xff" * 4 * places + BLOCK[-4:]       # only TensorFlow would go there
+    Path("own.index").write_bytes(enveloped(nowhere))
+    Path("own.data-00000-of-00001").write_bytes(DATA.read_bytes())
+    assert tf_checkpoint.read_checkpoint("own").keys() == ENTRIES.keys()
+
+
 @fuzz(60)
 @given(mutated(INDEX) | mutated(BLOCK, 2).map(enveloped), st.none() | st.integers(0, DATA.stat().st_size - 1))
 def test_tensorflows_checkpoints(tmp_path, index, at):

@@ -77,6 +77,18 @@ def test_the_checksum_covers_identity_and_spelling(tmp_path, old, new):
         read_identity(path)
 
 
+def test_a_name_that_stands_twice_is_refused_though_the_checksum_is_right(tmp_path):
+    path = tmp_path / "model"
+    data = small_checkpoint(path)
+    size = int.from_bytes(data[:8], "little")
+    header = data[8:8 + size].replace(b'"alg":"rrd"', b'"alg":"sac","alg":"rrd"')
+    changed = len(header).to_bytes(8, "little") + header + data[8 + size:]
+    at = changed.index(checkpoint.MARK) + len(checkpoint.MARK)
+    path.write_bytes(changed[:at] + checkpoint._digest(changed).encode() + changed[at + 64:])
+    with pytest.raises(CheckpointError, match="a name stands twice in its header"):
+        read_identity(path)
+
+
 def test_an_agent_stays_as_it_was_whatever_is_damaged(tmp_path):
     path, agent, rng = tmp_path / "model", make_agent("sac", seed=1), random.Random(0)
     make_agent("sac", seed=2).save_model(path)
@@ -100,10 +112,12 @@ def test_another_type_with_a_right_checksum_leaves_the_agent_as_it_was(tmp_path,
     assert all(torch.equal(value, before[name]) for name, value in parameters(agent).items())
 
 
-def test_many_unknown_names_are_told_at_once(tmp_path):
-    own = make_agent("sac").state_dict()
+def test_many_unknown_names_are_told_at_once(monkeypatch):
+    own, sought = make_agent("sac").state_dict(), []
+    monkeypatch.setattr(checkpoint, "did_you_mean", lambda name, known: sought.append(name) or "")
     with pytest.raises(ValueError, match="and 99992 more"):
         checkpoint.check_same(own | dict.fromkeys(map(str, range(100_000)), torch.zeros(1)), own, "state")
+    assert len(sought) == 8             # a million would take minutes
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a" * 10_000])
@@ -119,10 +133,12 @@ def test_a_complaint_is_one_short_line_whatever_the_file_holds(tmp_path, name):
 # Hostile files ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", NODES)
-@pytest.mark.parametrize("read", [make_agent("sac").load_model, read_identity, read_json], ids=str)
+@pytest.mark.parametrize("read", [make_agent("sac").load_model, read_identity, read_json],
+                         ids=["load_model", "read_identity", "read_json"])
 def test_what_is_no_file_is_refused_and_nothing_waits_for_it(tmp_path, name, read):
     hostile.make_nodes(tmp_path, "")
-    with pytest.raises((CheckpointError, ConfigError)):
+    told = "not a regular file" if name in ("pipe", "to-pipe", "endless") else None
+    with pytest.raises((CheckpointError, ConfigError), match=told):
         read(tmp_path / name)
 
 
