@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -83,13 +83,14 @@ class Collector:
         check_observation(self.obs, place(self.steps, 0))
         self.open_episode = OpenEpisode(self.obs)
 
-    def state(self) -> tuple[list, dict[str, Tensor]]:
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What brings the open episode back: (values, tensors)."""
-        return [{"before": self.origin.before, "digest": self.open_episode.digest()}], acts_of([self.open_episode])
+        episode = {"before": self.origin.before, "digest": self.open_episode.digest()}
+        return {"steps": self.steps, "episodes": [episode]}, acts_of([self.open_episode])
 
-    def restore(self, values: list, tensors: Mapping[str, Tensor]) -> int:
+    def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
         """Bring the open episode back; returns how many could not be, which are dropped."""
-        (value,) = values
+        self.steps, (value,) = values["steps"], values["episodes"]
         self.open_episode, self.obs = reopened(play(self.origin, value["before"], tensors["acts.0"].numpy()))
         if self.open_episode.digest() == value["digest"]:
             return 0
@@ -126,15 +127,16 @@ class VectorCollector:
         self._begin(ended)
         return episodes
 
-    def state(self) -> tuple[list, dict[str, Tensor]]:
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What brings the open episodes back: (values, tensors)."""
         origins = [self.envs.origins[i] for i in range(self.num_envs)]
-        values = [{"seed": seed, "before": before, "digest": episode.digest()}
-                  for (seed, before), episode in zip(origins, self.open_episodes, strict=True)]
-        return values, acts_of(self.open_episodes)
+        episodes = [{"seed": seed, "before": before, "digest": episode.digest()}
+                    for (seed, before), episode in zip(origins, self.open_episodes, strict=True)]
+        return {"steps": self.steps, "restarts": self.envs.restarts, "episodes": episodes}, acts_of(self.open_episodes)
 
-    def restore(self, values: list, tensors: Mapping[str, Tensor]) -> int:
+    def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
         """Bring the open episodes back; returns how many could not be, which are dropped."""
+        self.steps, self.envs.restarts, values = (values[name] for name in ("steps", "restarts", "episodes"))
         self.obs, played = self.envs.play([(value["seed"], value["before"], tensors[f"acts.{i}"].numpy())
                                            for i, value in enumerate(values)])
         self.open_episodes = [reopened(one)[0] if one else OpenEpisode(obs)

@@ -113,7 +113,7 @@ class Learner:
         """All that goes on changing but the replay's episodes and the record: (values, tensors)."""
         episodes, acts = self.collector.state()
         counts = {name: getattr(self, name) for name in COUNTS}
-        values = {"learner": counts, "open_episodes": episodes, "evaluator": self.evaluator.state(),
+        values = {"learner": counts, "open": episodes, "evaluator": self.evaluator.state(),
                   "replay": self.buffer.numbers()}
         parts = {"agent": self.agent.state_dict(), "generators": self.engine.random_states(),
                  "replay": self.buffer.tensors(), "open": acts}
@@ -133,8 +133,7 @@ class Learner:
             self.evaluator.restore(values["evaluator"])
             for name in COUNTS:
                 setattr(self, name, values["learner"][name])
-            self.collector.steps = self.steps // self.collector.num_envs
-            lost = self.collector.restore(values["open_episodes"], parts["open"])
+            lost = self.collector.restore(values["open"], parts["open"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {one_line(error)}") from error
         self.engine.refresh()

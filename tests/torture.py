@@ -103,7 +103,7 @@ def read_all(pipe: int) -> list[tuple[int, int]]:
 def torture(kills: int, seed: int, say: Callable[[str], None] = print) -> dict[str, int]:
     """In the current directory, an empty one. Returns what was counted; AssertionError if a promise is broken."""
     chance = random.Random(seed)
-    steps = max(200, 6 * kills)
+    steps = max(200, 12 * kills)
     flags = [*FLAGS, f"--total_timesteps={steps // CYCLE * CYCLE}"]
     start = time.monotonic()
     child, pipe = in_child(training([*flags, "--tag=whole"], None))
@@ -139,6 +139,7 @@ def torture(kills: int, seed: int, say: Callable[[str], None] = print) -> dict[s
         else:
             assert os.WEXITSTATUS(status) == 0, f"exit code {os.WEXITSTATUS(status)} after {counted}"
             ended = True
+    assert counted["kills"] == kills, f"the run ended after {counted['kills']} kills"
     check(counted)
     return counted
 
