@@ -11,10 +11,9 @@ from torch import Tensor
 from algorithm.engine import Engine
 from learner.collector import Collector, VectorCollector
 from learner.evaluator import Evaluator
-from utils.checkpoint import CheckpointError
 from utils.config import Config
 from utils.stop import Stopped
-from utils.store import Generation
+from utils.store import Generation, fitting
 
 
 class Learner:
@@ -125,17 +124,15 @@ class Learner:
         Raises:
             CheckpointError: it does not fit this run.
         """
-        try:
+        with fitting(saved):
             values, parts = saved.values, _by_part(saved.tensors)
             self.agent.load_state_dict(parts["agent"])
             self.engine.set_random_states(parts["generators"])
             self.buffer.restore(values["replay"], parts["replay"], saved.log())
             self.evaluator.restore(values["evaluator"])
             for name in COUNTS:
-                setattr(self, name, values["learner"][name])
+                setattr(self, name, values["learner"][name] + 0)            # a number
             lost = self.collector.restore(values["open"], parts["open"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {one_line(error)}") from error
         self.engine.refresh()
         return lost
 
@@ -149,7 +146,3 @@ def _by_part(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
     return parts
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -25,7 +25,7 @@ from utils.display import View
 from utils.files import SaveError, saving, write_file
 from utils.logger import Logger
 from utils.stop import Stop
-from utils.store import Generation, Store
+from utils.store import Generation, Store, fitting
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich")
@@ -54,13 +54,14 @@ class Run:
         self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
         self.store = Store(self.directory / "checkpoints" / "resume")
         try:
-            self._open(agent)
+            self.saved = None if self.is_new else self._load()
+            with fitting(self.saved):
+                self._open(agent)
         except BaseException:
             self.store.close()
             raise
 
     def _open(self, agent) -> None:
-        self.saved = None if self.is_new else self._load()
         (self.directory / "checkpoints").mkdir(exist_ok=True)
         self.facts["resumed"] = self._history()
         _write_json(self.directory / "config.json", self.config.settings())

@@ -28,7 +28,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 from torch import Tensor
 
-from utils.checkpoint import CheckpointError
+from utils.config import CheckpointError, ConfigError
 from utils.files import SaveError, read_file, write_file
 
 try:
@@ -82,6 +82,20 @@ class Generation:
         """
         for segment in self.chain.segments:
             yield segment.first, _tensors(self.chain, segment.name)
+
+
+@contextlib.contextmanager
+def fitting(saved: Generation | None) -> Iterator[None]:
+    """What goes wrong while a generation is taken over becomes a CheckpointError: it is another run's, or forged."""
+    try:
+        yield
+    except (CheckpointError, ConfigError, OSError):
+        raise
+    except Exception as error:
+        if saved is None:
+            raise
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {told}") from error
 
 
 class Store:
