@@ -1,7 +1,7 @@
 """Does a long run grow? `make soak` trains for an hour; or `python tests/soak.py --seconds 3600`.
 
-It tells memory, open files and threads, and how they have changed since the replay was full. The exit code is 1 if memory
-grew by a hundredth, or the others at all.
+It tells memory, open files and threads, and how they have changed since the replay was full. The exit code is 1 if
+memory grew by a hundredth, or the others at all.
 
 Wants Linux, whose /proc it reads.
 """
