@@ -5,25 +5,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import hostile
 from agents import make_agent
 
-from utils import checkpoint, tf_checkpoint
+from utils import checkpoint, store, tf_checkpoint
 from utils.cli import parse_args
 from utils.config import ConfigError
 
 AGENT = make_agent("sac")
+
+
+def load_run(path: str) -> None:
+    """The file as what a run is resumed from: as a manifest, and as a file that a manifest names."""
+    with tempfile.TemporaryDirectory() as folder:
+        chain = Path(folder) / "a"
+        chain.mkdir()
+        (chain / "manifest.json").symlink_to(Path(path).absolute())
+        state = chain / "state-00000001.safetensors"
+        state.symlink_to(Path(path).absolute())
+        try:
+            return _load(Path(folder))
+        except checkpoint.CheckpointError:
+            try:
+                size = Path(path).stat().st_size
+            except OSError:                             # a link to itself
+                size = 0
+            small = 0 < size < 2**24 and Path(path).is_file()
+            digest = hashlib.sha256(Path(path).read_bytes() if small else b"").hexdigest()
+            (chain / "manifest.json").unlink()
+            made = store.Chain(chain, 1, {state.name: [size, digest]})
+            (chain / "manifest.json").write_bytes(store._format_manifest(made, {}))
+            return _load(Path(folder))
+
+
+def _load(folder: Path) -> None:
+    list(store.Store(folder).load().log())
+
+
 READERS = {
     "load_model": (AGENT.load_model, checkpoint.CheckpointError),
     "read_checkpoint": (lambda path: checkpoint.read_checkpoint(path, {}), checkpoint.CheckpointError),
     "read_identity": (checkpoint.read_identity, checkpoint.CheckpointError),
     "config": (lambda path: parse_args(["--config", path]), ConfigError),
+    "run": (load_run, checkpoint.CheckpointError),
     "tensorflow": (tf_checkpoint.read_checkpoint, checkpoint.CheckpointError),
 }
 LOADED: list[str] = []
