@@ -4,12 +4,14 @@
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
 # make bench   speed on this machine beside others' and its own ceiling, ten minutes; docs/performance.md
+# make torture a run killed 200 times, also while it saves, which must end as if nothing had been; ten minutes
+# make soak    an hour of training, which must not grow
 
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: train test parity lint oldest bench clean
+.PHONY: train test parity lint oldest bench torture soak clean
 
 train: $(READY)
 	@cat configs/quickstart.txt
@@ -32,6 +34,12 @@ oldest:
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/backends.py
+
+torture: $(READY)
+	$(BIN)/python tests/torture.py --kills 200
+
+soak: $(READY)
+	$(BIN)/python tests/soak.py --seconds 3600
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"make: {sys.executable} is Python {sys.version.split()[0]}, wants 3.11 or newer: make PYTHON=python3.12")'

@@ -26,6 +26,8 @@ def test_python_in_the_readme_runs(code):
 
 @pytest.mark.parametrize("command", re.findall(r"^ {4}python train\.py (.*)$", README, re.MULTILINE))
 def test_commands_in_the_readme_are_understood(command):
+    Path("outputs/RUN").mkdir(parents=True)
+    Path("outputs/RUN/config.json").write_text('{"alg": "sac", "epochs": 1}')
     parse_args(shlex.split(command))
 
 

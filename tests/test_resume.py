@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from saved import board, digest, rows
 
 import train
 import utils.run
+from algorithm import create_agent
+from envs import make_env
 from envs.origin import Origin, play, random_state, set_random_state
-from utils.config import CheckpointError
+from utils.config import CheckpointError, resolve
 from utils.stop import Stop, Stopped
+from utils.store import Store
 
 PAIRS = [(alg, basis) for alg in (None, "rrd", "ircr") for basis in ("ddpg", "td3", "sac")]
 # Episodes of up to 17 steps, and iterations of 20: the run stops in the middle of one.
@@ -184,7 +188,6 @@ def test_wrong_flags(flags, message, capsys):
 
 def test_a_run_that_another_process_writes_is_left_alone(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x")
-    from utils.store import Store
     store = Store(directory / "checkpoints" / "resume")
     store.open()
     for flags in (["--resume=" + str(directory)], [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x",
@@ -221,8 +224,6 @@ def test_other_versions_are_told_and_kept(capsys, monkeypatch):
 
 @pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "Assault"])
 def test_playing_an_episode_again_is_exact(env):
-    from envs import make_env
-    from utils.config import resolve
     config = resolve({"env": env, "alg": "dqn" if env == "Assault" else "sac", "test_timesteps": 50, "env_type":
                       "normal"} | ({"sticky": True} if env == "Assault" else {}))
     ours, theirs = make_env(config), make_env(config)
@@ -287,3 +288,15 @@ def test_a_damaged_run_is_one_line(capsys):
     assert "damaged manifest" in err
     with pytest.raises(CheckpointError):
         digest(directory)
+
+
+def test_runs_of_every_released_format_are_gone_on_with():
+    """tests/reference/README.md says how they were made. Their files stay as they are, for ever."""
+    kept = ROOT / "tests" / "reference" / "run-1"
+    shutil.copytree(kept, "kept")
+    assert digest(Path("kept")) == json.loads((kept / "digest.json").read_text())
+    config = resolve(json.loads((kept / "config.json").read_text()))
+    config.obs_dims, config.acts_dims, config.obs_scale = (4,), (2,), 1.0
+    create_agent(config).load_model("kept/checkpoints/last.safetensors")
+    assert train.main(["--resume=kept", "--total_timesteps=150"]) == 0
+    assert [row["Timesteps"] for row in rows(Path("kept/metrics.csv").read_text())] == ["40", "80", "120", "150"]
