@@ -23,8 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train.py: {stranger}", file=sys.stderr)
         return 2
     from utils.cli import parse_args
-    from utils.config import CheckpointError, ConfigError
-    from utils.finite import NotFiniteError
+    from utils.config import CheckpointError, ConfigError, NotFiniteError
     try:
         config = parse_args(sys.argv[1:] if argv is None else argv)
         return train(config)

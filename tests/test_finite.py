@@ -268,13 +268,13 @@ def test_every_element_of_gathered_gradients_is_looked_at(bad):
 def test_what_would_be_saved_is_finite(capfd, monkeypatch):
     """A moment that has overflowed shows in no loss and in no gradient."""
     from learner import Learner
-    cycle = Learner._cycle
+    cycle = Learner._train_until
 
     def overflows(self, until):
         cycle(self, until)
         if until == 80:
             self.agent.state_dict()["opt.main.policy.pi.weight.exp_avg_sq"][0, 0] = torch.inf
-    monkeypatch.setattr(Learner, "_cycle", overflows)
+    monkeypatch.setattr(Learner, "_train_until", overflows)
     line = refusal(capfd, *SMALL_RRD, "--env=Match-v0")
     assert line == "opt.main.policy.pi.weight.exp_avg_sq: got inf after update 15; wants finite numbers"
     checkpoint(cycles=1, updates=5)

@@ -654,7 +654,8 @@ def test_only_algorithm_and_the_converter_know_both_backends():
 
 def files(directory: Path) -> set[str]:
     """What a run left, TensorBoard's file without the time in its name, checkpoints without their suffix."""
-    paths = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    paths = (str(path.relative_to(directory)) for path in directory.rglob("*")
+             if path.is_file() and "resume" not in path.parts)              # which the reference does not
     return {re.sub(r"tfevents.*", "tfevents", re.sub(r"^(checkpoints/\w+)\..*", r"\1", path)) for path in paths}
 
 

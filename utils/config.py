@@ -34,6 +34,10 @@ class CheckpointError(ValueError):
         super().__init__(printable(message[:2000]))
 
 
+class NotFiniteError(ArithmeticError):
+    """A NaN or an infinity where a number must be; one line that names what, and when."""
+
+
 def printable(text: str) -> str:
     """The text in one line that no terminal obeys: control characters are spelt out."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -378,6 +382,20 @@ def _range(kind: type, limits) -> str:
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """The settings in a JSON file: one flat object of names and values."""
+    settings = read_object(path)
+    for name, value in settings.items():
+        _check_name(name)
+        if value is not None:
+            coerce(name, value)                 # a wrong value is wrong even where a flag wins
+    return settings
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file, which names nothing twice.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
     try:
         data = read_file(path, MOST_BYTES)
     except (OSError, ValueError) as error:              # ValueError: a null character in the name
@@ -390,10 +408,6 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config: {str(path)!r} is not JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"config: {str(path)!r} holds a {type(settings).__name__}, wants an object of settings")
-    for name, value in settings.items():
-        _check_name(name)
-        if value is not None:
-            coerce(name, value)                 # a wrong value is wrong even where a flag wins
     return settings
 
 

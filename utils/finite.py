@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from utils.config import NotFiniteError
+
 LARGEST = float(np.finfo(np.float32).max)           # what replay can hold
-
-
-class NotFiniteError(ArithmeticError):
-    """A NaN or an infinity where a number must be; one line that names what, and when."""
 
 
 def all_finite(values: np.ndarray) -> bool:
