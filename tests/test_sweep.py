@@ -66,8 +66,8 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
     env = "tiny_envs:Fails-kill-v0"
     suite = write([env], {"bad": runs["bad"]})
     assert sweep.main([suite]) == 2
-    assert capsys.readouterr().err == ("sweep.py: env: 'tiny_envs:Fails-kill-v0' names a module to import, which only a "
-                                       "flag may: give --import=tiny_envs\n")
+    assert capsys.readouterr().err == ("sweep.py: env: 'tiny_envs:Fails-kill-v0' names a module to import, which only "
+                                       "a flag may: give --import=tiny_envs\n")
     assert sweep.main([suite, "--retries=2", "--import=tiny_envs"]) == 1
     err = capsys.readouterr().err
     assert re.match(r"sweep\.py: bad, tiny_envs:Fails-kill-v0, seed 0: failed 3 times: train\.py: env: .* "
