@@ -161,7 +161,7 @@ class RayLanes(Lanes):
             raise ConfigError("engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a "
                               "clone pip install -e '.[ray]'") from None
         self.ray, self.tasks = ray, {}
-        ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False)
+        ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         self.jobs = jobs or int(ray.cluster_resources().get("CPU", 1))
         self.remote = ray.remote(num_cpus=1, max_retries=0)(_run_remotely)
 

@@ -20,7 +20,7 @@ from gymnasium.spaces import Box, Discrete
 from hypothesis import given, settings, stateful
 from hypothesis import strategies as st
 from runs import run
-from test_replay import REPEATABLE, assert_in_proportion, assert_same
+from test_replay import REPEATABLE, assert_in_proportion, assert_same, assert_same_from_here_on, restored
 
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
@@ -713,3 +713,13 @@ def test_the_learned_reward_of_a_sampled_batch_can_be_asked_for():
     assert_same(*(agent.predict_reward(*(pixels[name] for name in names)) for pixels in (batch, as_floats(batch))))
     several = agent.predict_reward(*(batch[f"rrd_{name}"] for name in names))
     assert several.shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize("lengths", [[20], [7, 60, 1, 20, 33, 40, 30], [3] * 60], ids=str)
+def test_a_restored_replay_is_the_one_that_was_saved(alg, lengths):
+    make = functools.partial(build, alg, K=4)
+    buffer = make()
+    for number, length in enumerate(lengths):
+        buffer.store_episode(episode(number, length, number % 5))
+    more = [episode(100 + n, length, 3) for n, length in enumerate([11, 1, 50])]
+    assert_same_from_here_on(buffer, restored(buffer, make, 2), more)

@@ -321,6 +321,52 @@ def test_any_history_agrees_with_a_list_of_episodes(alg):
                                        settings=settings(max_examples=100, stateful_step_count=40, **REPEATABLE))
 
 
+def restored(buffer, make, parts):
+    """Another replay that takes over all that this one tells, its episodes in so many parts."""
+    oldest = buffer.episodes_stored - buffer.episodes
+    borders = np.linspace(oldest, buffer.episodes_stored, parts + 1).astype(int).tolist()
+    logged = [(first, buffer.read_episodes(first, end)) for first, end in itertools.pairwise(borders) if first < end]
+    other = make()
+    other.restore(buffer.numbers(), {name: tensor.clone() for name, tensor in buffer.tensors().items()}, logged)
+    return other
+
+
+def assert_same_from_here_on(ours, theirs, more):
+    """They tell the same, draw the same, and go on the same."""
+    for one in [None, *more]:
+        if one is not None:
+            ours.store_episode(one), theirs.store_episode(one)
+        assert ours.numbers() == theirs.numbers()
+        assert ours.layout == theirs.layout
+        for _ in range(3):
+            expected, got = ours.sample(32), theirs.sample(32)
+            assert expected.keys() == got.keys()
+            assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("lengths", [[20], [7, 90, 1, 20, 33, 40, 30], [70, 2, 60, 40], [3] * 60], ids=str)
+def test_a_restored_replay_is_the_one_that_was_saved(alg, lengths, parts):
+    """Also when its shortest and longest episodes have left the ring, and when the ring has gone round."""
+    make = functools.partial(build, alg, K=4)
+    buffer = make()
+    store(buffer, lengths, np.arange(len(lengths)) % 5)
+    buffer.sample(16)
+    more = [episode(100 + n, length, 3) for n, length in enumerate([11, 1, 50])]
+    assert_same_from_here_on(buffer, restored(buffer, make, parts), more)
+
+
+def test_a_replay_takes_over_no_episode_that_does_not_fit(alg):
+    buffer = build(alg)
+    store(buffer, [20, 30])
+    logged = [(0, buffer.read_episodes(0, 2))]
+    for wrong in ({"steps": 49}, {"episodes": 1}, {"episodes": 3}):
+        with pytest.raises(ValueError, match="replay: got"):
+            build(alg).restore(buffer.numbers() | wrong, buffer.tensors(), logged)
+    with pytest.raises(ValueError, match="replay: got an episode of 30 steps, wants 1 to 20"):
+        build(alg, buffer_size=40).restore(buffer.numbers(), buffer.tensors(), logged)
+
+
 # Seeds and bad input ------------------------------------------------------------------------------------------
 
 def test_draws_follow_from_the_seed_alone(alg):

@@ -77,7 +77,7 @@ class IRCRReplay(TransitionReplay):
 
     @property
     def layout(self) -> tuple:
-        return (len(self.best_rows),)
+        return (len(self.best_rows),) if self.keeps else ()
 
     def _reserve_best(self, steps: int) -> None:
         """Room for the steps of the ten best, one after the other, and the return of each step's episode."""
