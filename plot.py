@@ -169,9 +169,9 @@ def file_names(envs: Sequence[str]) -> dict[str, str]:
 def write_aggregates(finals, anchors, styles, options: argparse.Namespace) -> None:
     """The figures over all environments that have anchors, and their numbers."""
     from utils import figures, scores
-    for env in (env for env in finals if env not in anchors):
-        note(f"{env}: raw returns only; normalised scores want runs of --alg=sac with --env_type=ep_rews and "
-             "=normal, or --normalize")
+    if raw := [env for env in finals if env not in anchors]:
+        note(f"raw returns only for {', '.join(raw)}; a normalised score wants --normalize, or runs of --alg=sac with "
+             "--env_type=ep_rews and with =normal")
     normalized = scores.normalized(finals, anchors, note)
     if not normalized:
         return

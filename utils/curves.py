@@ -110,7 +110,7 @@ def read_run(directory: Path, name: str | None = None) -> Curve:
     settings = _settings(directory / "config.json")
     files = sorted((directory / "rews").glob("*.npz"))
     if len(files) != 1:
-        raise ValueError(f"{len(files)} files of evaluation returns in rews/, wants one")
+        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, wants one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
     return Curve(name or algorithm_name(settings), environment_name(settings["env"]), which, read_rows(files[0]),
@@ -213,8 +213,11 @@ def notes(groups: Groups) -> Iterator[str]:
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
-    names = dict.fromkeys(name for one in settings for name in one if name not in OF_A_RUN)
-    return [printable(name) for name in names if any(one.get(name) != settings[0].get(name) for one in settings)]
+    """Names with several values; an older run may lack a setting, which is no difference."""
+    values: dict[str, set[str]] = {}
+    for name, value in (item for one in settings for item in one.items()):
+        values.setdefault(name, set()).add(json.dumps(value))
+    return [printable(name) for name in values if len(values[name]) > 1 and name not in OF_A_RUN]
 
 
 # Curves of groups ---------------------------------------------------------------------------------------------------
@@ -251,17 +254,18 @@ def lines(algorithm: str, curves: Sequence[Curve], window: int = 1, resamples: i
     """What is drawn of the runs of an algorithm on an environment.
 
     Of three runs or more the IQM with a 95 % band, where at least three of them go on; of fewer each run, and their
-    mean where all go on.
+    mean where all go on. Where there is no such average, for the runs do not overlap, only the runs.
     """
     smoothed = [np.column_stack([one.rows[:, 0], smooth(one.rows[:, 1], window)]) for one in curves]
     steps = common_grid(smoothed)
     values = np.stack([on_grid(rows, steps) for rows in smoothed], axis=-1)         # (P, runs)
     average = _average(algorithm, steps, values, resamples)
-    if len(curves) >= FEW:
-        return [average]
+    averages = [average] if len(average.steps) and len(curves) > 1 else []
+    if averages and len(curves) >= FEW:
+        return averages
     single = [Line(algorithm, one.run, rows[:, 0], np.ones(len(rows), int), rows[:, 1], *_no_band(len(rows)))
               for one, rows in zip(curves, smoothed, strict=True)]
-    return [*single, average] if len(curves) > 1 else single
+    return [*single, *averages]
 
 
 def _average(algorithm: str, steps: np.ndarray, values: np.ndarray, resamples: int) -> Line:

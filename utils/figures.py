@@ -54,23 +54,27 @@ def save(figure: Figure, path: Path) -> None:
 def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
     """The averages of an environment's runs with their bands; thin lines are single runs."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure((WIDTH, 2.9), layout="constrained")
+        ends = _ends(lines)
+        labels = sum(label.count("\n") + 1 for _, label, _ in ends)
+        figure = Figure((WIDTH, max(2.9, 1.1 + 0.13 * labels)), layout="constrained")
         axes = figure.add_subplot()
-        unit = _unit(max(line.steps[-1] for line in lines if len(line.steps)))
+        most = max(line.steps[-1] for line in lines if len(line.steps))
+        unit = _unit(most)
         for line in lines:
             _curve(axes, line, styles[line.algorithm], unit)
+        axes.set_xlim(0, most / unit or 1)                   # names stand right beside the ends
         axes.set_title(_plain(env), loc="left")
         axes.set_xlabel("environment steps" + {1: "", 1e3: " (thousands)", 1e6: " (millions)"}[unit])
         axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
         figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
-        _label_ends(figure, axes, _ends(lines), styles)
+        _label_ends(figure, axes, ends, styles)
     return figure
 
 
 def _curve(axes: Axes, line: Line, style: dict, unit: float) -> None:
     average = line.kind in ("IQM", "mean")
     points = "." if len(line.steps) == 1 else ""
-    axes.plot(line.steps / unit, line.value, **style, linewidth=1.6 if average else 0.7, alpha=1 if average else 0.6,
+    axes.plot(line.steps / unit, line.value, **style, linewidth=1.6 if average else 0.7, alpha=1 if average else 0.7,
               marker=points)
     if np.isfinite(line.low).any():
         axes.fill_between(line.steps / unit, line.low, line.high, color=style["color"], alpha=0.2, linewidth=0)
@@ -79,17 +83,14 @@ def _curve(axes: Axes, line: Line, style: dict, unit: float) -> None:
 def _kinds(lines: Sequence[Line]) -> list:
     """The legend: what lines and bands are; the algorithms stand at the lines' ends."""
     kinds = {line.kind for line in lines}
-    thick, thin = (Line2D([], [], color="0.3", linewidth=width) for width in (1.6, 0.7))
-    handles = []
+    averages = [label for kind, label in (("IQM", "IQM (n ≥ 3)"), ("mean", "mean (n = 2)")) if kind in kinds]
+    handles: list = []
+    if averages:
+        handles.append(Line2D([], [], color="0.3", linewidth=1.6, label=", ".join(averages)))
     if "IQM" in kinds:
-        thick.set_label("IQM of 3 runs or more")
-        handles += [thick, Patch(color="0.3", alpha=0.2, linewidth=0, label="95 % bootstrap interval")]
-    if "mean" in kinds:
-        thick = Line2D([], [], color="0.3", linewidth=1.6, label="mean of 2 runs")
-        handles.append(thick)
+        handles.append(Patch(color="0.3", alpha=0.2, linewidth=0, label="95 % bootstrap interval"))
     if kinds - {"IQM", "mean"}:
-        thin.set_label("single run")
-        handles.append(thin)
+        handles.append(Line2D([], [], color="0.3", linewidth=0.7, label="single run"))
     return handles
 
 
@@ -97,7 +98,7 @@ def _ends(lines: Sequence[Line]) -> list[tuple[str, str, float]]:
     """(algorithm, label, height) of each algorithm's last line, which is its average where it has one."""
     last = {line.algorithm: line for line in lines if len(line.steps)}
     counts = {name: max(one.runs.max(initial=1) for one in lines if one.algorithm == name) for name in last}
-    return [(name, f"{_wrapped(name)} ({counts[name]})", line.value[-1]) for name, line in last.items()]
+    return [(name, f"{_wrapped(name)} (n={counts[name]})", line.value[-1]) for name, line in last.items()]
 
 
 def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], styles: Styles) -> None:
@@ -115,20 +116,21 @@ def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], 
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Places near the wanted ones, from 0 up, at which things of these sizes do not overlap, in the same order.
+    """Places near the wanted ones, inside [0, 1], at which things of these sizes do not overlap, in the same order.
 
-    Where one hits its neighbour both make a pile around the mean of what they want.
+    Where one hits its neighbour both make a pile around the mean of what they want. What does not fit sticks out on
+    both sides.
     """
     order = np.argsort(wanted, kind="stable")
     piles: list[tuple[float, float, list[int]]] = []    # (centre, size, members)
     for index in order:
-        pile = (wanted[index], sizes[index], [index])
+        pile = (_inside(wanted[index], sizes[index]), sizes[index], [index])
         while piles and piles[-1][0] + piles[-1][1] / 2 > pile[0] - pile[1] / 2:
             pile = _join(piles.pop(), pile)
         piles.append(pile)
     places = [0.0] * len(wanted)
     for centre, size, members in piles:
-        edge = max(centre - size / 2, -0.1)
+        edge = centre - size / 2
         for index in members:
             places[index] = float(edge + sizes[index] / 2)
             edge += sizes[index]
@@ -138,7 +140,12 @@ def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
 def _join(below: tuple, above: tuple) -> tuple[float, float, list[int]]:
     members = below[2] + above[2]
     centre = (below[0] * len(below[2]) + above[0] * len(above[2])) / len(members)
-    return centre, below[1] + above[1], members
+    size = below[1] + above[1]
+    return _inside(centre, size), size, members
+
+
+def _inside(centre: float, size: float) -> float:
+    return 0.5 if size > 1 else min(max(centre, size / 2), 1 - size / 2)
 
 
 # Over all environments ----------------------------------------------------------------------------------------------
@@ -155,6 +162,8 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
             better = "lower is better" if statistic == "optimality gap" else "higher is better"
             axes.set_title(f"{statistic} ({better})", fontsize=7, loc="left")
             _rows(axes, [_wrapped(name) for name in names])
+            axes.use_sticky_edges = False
+            axes.margins(x=0.06)
         figure.supxlabel("normalised score", fontsize=8)
     return figure
 
@@ -166,7 +175,7 @@ def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
         axes = figure.add_subplot()
         for row, one in enumerate(reversed(found)):
             _interval(axes, row, one, one.probability, styles[one.x]["color"])
-        axes.axvline(0.5, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        axes.axvline(0.5, color="0.3", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), xlabel="probability that a run of the first is better")
         _rows(axes, [f"{_plain(one.x)}\nover {_plain(one.y)}" for one in reversed(found)])
     return figure
@@ -191,7 +200,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
     """The share of runs above each score; every step is one of the scores."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure((WIDTH, 2.9), layout="constrained")
+        figure = Figure((WIDTH, 2.4 + 0.15 * -(-len(found) // 2)), layout="constrained")
         axes = figure.add_subplot()
         for one in found:
             style = styles[one.algorithm]
