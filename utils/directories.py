@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from utils.config import Config, ConfigError, read_json
-from utils.store import Store
 
 # What may differ between a run and the rest of it: how long it is, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -36,6 +35,7 @@ def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path,
     if config.on_existing == "resume":
         check_settings(found, config)
         return found, False
+    from utils.store import Store  # and with it PyTorch, which plots do without
     with contextlib.closing(Store(found / "checkpoints" / "resume")) as store:
         store.open()                                    # which complains if another process is writing it
     try:

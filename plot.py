@@ -1,0 +1,256 @@
+"""Learning curves and statistics of runs; `python plot.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from train import foreign_package
+
+EXAMPLES = """
+examples:
+  python plot.py outputs                                  all runs in it
+  python plot.py outputs/rrd-* outputs/ircr-* --out figures --last 0.2
+  python plot.py outputs 'RRD-SAC (TF)=log/rews/RUN/HalfCheetah-v2.npz'
+  python plot.py outputs --normalize anchors.json         {"HalfCheetah-v4": [0, 12000], ...}
+
+Runs of one algorithm (--alg, --basis_alg, --rrd_bias_correction, --env_type) on one environment make a curve.
+How to read the figures: docs/plots.md.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns 0; 1 if a figure cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib;
+    130 after Ctrl-C.
+    """
+    if stranger := foreign_package():
+        complain(stranger)
+        return 2
+    from utils.config import ConfigError
+    try:
+        return plot(parse(sys.argv[1:] if argv is None else argv))
+    except ConfigError as error:
+        complain(str(error))
+        return 2
+    except OSError as error:
+        complain(f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error))
+        return 1
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+
+
+def complain(line: str) -> None:
+    """A line on standard error."""
+    print(f"plot.py: {line}", file=sys.stderr)
+
+
+def note(line: str) -> None:
+    """The same, of what is no error."""
+    complain(f"note: {line}")
+
+
+# The command line ---------------------------------------------------------------------------------------------------
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        from utils.config import ConfigError
+        raise ConfigError(message.removeprefix("argument "))
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, checked.
+
+    Raises:
+        ConfigError: one is wrong.
+        SystemExit: `--help` was asked for.
+    """
+    parser = _Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
+                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                     description="Learning curves of runs, and what they amount to over all environments: figures "
+                                 "(PNG, SVG), their numbers (CSV), and tables.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's directory, one above several, or the "
+                        "original's rews/*.npz; NAME=RUN names the algorithm")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("plots"),
+                        help="where to write (default: plots)")
+    parser.add_argument("--last", metavar="FRACTION", type=_fraction, default=0.1, help="a run's final score is the "
+                        "mean of this last share of its evaluations, and at least of one (default: 0.1)")
+    parser.add_argument("--smooth", metavar="N", type=_positive, default=1, help="draw the mean of N evaluations: each "
+                        "and those before it (default: 1)")
+    parser.add_argument("--normalize", metavar="FILE", help="JSON: the two returns per environment that count as 0 and "
+                        "1 (default: SAC with episodic and with dense rewards, where both are among the runs)")
+    parser.add_argument("--resamples", metavar="N", type=_positive, default=2000, help="of the bootstrap (default: "
+                        "2000)")
+    return parser.parse_args(argv)
+
+
+def _fraction(text: str) -> float:
+    number = float(text) if text.replace(".", "", 1).isdecimal() else math.nan
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number above 0 and at most 1")
+    return number
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 10**6):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number of at least 1")
+    return int(text)
+
+
+# What it does -------------------------------------------------------------------------------------------------------
+
+def plot(options: argparse.Namespace) -> int:
+    """Read the runs, draw, write and print; returns the exit code."""
+    figures = _figures()
+    from utils import curves, scores
+
+    anchors = scores.read_anchors(options.normalize) if options.normalize else {}
+    found = curves.read_curves(options.runs, complain)
+    if not found:
+        complain("no run could be read")
+        return 2
+    groups = curves.group(found)
+    for line in curves.notes(groups):
+        note(line)
+    anchors = scores.anchors_of_runs(groups, options.last, note) | anchors
+    finals = scores.final_scores(groups, options.last)
+    styles = figures.Styles([curve.algorithm for curve in found])
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_curves(groups, styles, options)
+    table = scores.score_table(finals, anchors, options.resamples)
+    write_csv(options.out / "scores.csv", table)
+    print_scores(table, options.last)
+    write_aggregates(finals, anchors, styles, options)
+    print(f"figures and their numbers are in {options.out}")
+    return 0
+
+
+def _figures():
+    from utils.config import ConfigError
+    try:
+        from utils import figures
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "matplotlib":
+            raise
+        raise ConfigError("matplotlib is not installed; pip install -e '.[plot]' brings it") from None
+    return figures
+
+
+def write_curves(groups, styles, options: argparse.Namespace) -> None:
+    """A figure for each environment, and its numbers."""
+    from utils import curves, figures
+    names = file_names(list(groups))
+    for env, algorithms in groups.items():
+        lines = [line for algorithm, runs in algorithms.items()
+                 for line in curves.lines(algorithm, runs, options.smooth, options.resamples)]
+        path = options.out / names[env]
+        figures.save(figures.learning_curves(env, lines, styles, options.smooth), path)
+        write_csv(path.with_name(f"{path.name}.csv"), (row for line in lines for row in rows_of(line)),
+                  curves.Line._fields)
+
+
+def file_names(envs: Sequence[str]) -> dict[str, str]:
+    """'curves-HalfCheetah-v4' and so on, all different."""
+    from utils.directories import file_name
+    names: dict[str, str] = {}
+    for env in envs:
+        name = f"curves-{file_name(env)}"
+        names[env] = name if name not in names.values() else f"{name}-{len(names)}"
+    return names
+
+
+def write_aggregates(finals, anchors, styles, options: argparse.Namespace) -> None:
+    """The figures over all environments that have anchors, and their numbers."""
+    from utils import figures, scores
+    if raw := [env for env in finals if env not in anchors]:
+        note(f"raw returns only for {', '.join(raw)}; a normalised score wants --normalize, or runs of --alg=sac with "
+             "--env_type=ep_rews and with =normal")
+    normalized = scores.normalized(finals, anchors, note)
+    if not normalized:
+        return
+    for line in scores.weak_points(normalized):
+        note(line)
+    estimates, profiles = (of(normalized, options.resamples) for of in (scores.estimates, scores.profiles))
+    pairs = scores.improvements(normalized, options.resamples)
+    figures.save(figures.aggregates(estimates, styles), options.out / "aggregates")
+    write_csv(options.out / "aggregates.csv", estimates)
+    figures.save(figures.profiles(profiles, styles), options.out / "profiles")
+    write_csv(options.out / "profiles.csv", (row for one in profiles for row in rows_of(one)), scores.Profile._fields)
+    if pairs:
+        figures.save(figures.improvements(pairs, styles), options.out / "improvement")
+        write_csv(options.out / "improvement.csv", pairs)
+    print_aggregates(estimates, len(next(iter(normalized.values()))))
+
+
+# Writing and printing -----------------------------------------------------------------------------------------------
+
+def rows_of(arrays: Any) -> Iterator[tuple]:
+    """A row for each point of a named tuple of texts and arrays (P,)."""
+    count = max(len(value) for value in arrays if not isinstance(value, str))
+    columns = ([value] * count if isinstance(value, str) else value.tolist() for value in arrays)
+    yield from zip(*columns, strict=True)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence], names: Sequence[str] | None = None) -> None:
+    """Numbers as they are, to the last bit; what is not a number stays empty."""
+    rows = list(rows)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names or rows[0]._fields)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return value
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def print_scores(table, last: float) -> None:
+    """The final scores, a part for each environment."""
+    headers = ["environment", "algorithm", "runs", "score", "95 % interval", "normalised"]
+    rows, before = [], None
+    for one in table:
+        name = f"{one.value:.5g}" + " (mean)" * (one.statistic == "mean" and one.runs > 1)
+        rows.append([one.env if one.env != before else "", one.algorithm, str(one.runs), name,
+                     _interval(one.low, one.high, ".5g"), "-" if math.isnan(one.normalized) else
+                     f"{one.normalized:.3f}"])
+        before = one.env
+    _print_table(f"final scores: IQM over runs of the mean of their last {last:.0%} of evaluations", headers, rows)
+
+
+def print_aggregates(estimates, tasks: int) -> None:
+    """A row for each algorithm, a column for each statistic."""
+    statistics = list(dict.fromkeys(one.statistic for one in estimates))
+    rows = [[algorithm, *(f"{one.value:.3f} {_interval(one.low, one.high, '.3f')}" for one in estimates
+                          if one.algorithm == algorithm)]
+            for algorithm in dict.fromkeys(one.algorithm for one in estimates)]
+    _print_table(f"normalised scores over {tasks} environment{'s' * (tasks > 1)}", ["algorithm", *statistics], rows)
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return "-" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+
+
+def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for header in headers:
+        table.add_column(header, justify="left" if header in ("environment", "algorithm") else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))                  # whatever a name holds, it is no markup
+    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

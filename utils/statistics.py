@@ -1,0 +1,113 @@
+"""Statistics of few runs, as Agarwal et al. (2021, arXiv 2108.13264) propose them; the numbers are those of rliable.
+
+With x[m, n] the score of run n = 1..N on task m = 1..M:
+
+    mean              (1/M) sum_m (1/N) sum_n x[m, n]
+    median            median_m of (1/N) sum_n x[m, n]
+    IQM               the mean of the sorted M N scores without the floor(M N / 4) lowest and as many highest ones
+    optimality gap    gamma - (1/M) sum_m (1/N) sum_n min(x[m, n], gamma)
+    profile           F(tau) = (1/M) sum_m (1/N) sum_n [x[m, n] > tau]
+    P(X > Y)          (1/M) sum_m U_m / (N K),  U_m = sum_{n, k} ([x[m, n] > y[m, k]] + [x[m, n] = y[m, k]] / 2)
+
+The last is the Mann-Whitney U statistic, with K runs of Y. Everywhere `scores` is a sequence of one array for each
+task, (..., runs of that task): leading axes, such as those of points in time or of resamples, stay as they are. Tasks
+may have different numbers of runs. Then every task counts alike, except in the IQM, where every score does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+Scores = Sequence[np.ndarray]
+BLOCK = 100                     # resamples computed at once: they bound the memory
+
+
+def mean(scores: Scores) -> np.ndarray:
+    """The mean of the tasks' means, (...)."""
+    return _task_means(scores).mean(axis=-1)
+
+
+def median(scores: Scores) -> np.ndarray:
+    """The median of the tasks' means, (...)."""
+    return np.median(_task_means(scores), axis=-1)
+
+
+def interquartile_mean(scores: Scores) -> np.ndarray:
+    """The mean of the middle half of all scores of all tasks, (...).
+
+    Whole scores are cut, a quarter of their number rounded down at each end: of 3 none, of 4 to 7 one.
+    """
+    ordered = np.sort(np.concatenate(scores, axis=-1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut:ordered.shape[-1] - cut].mean(axis=-1)
+
+
+def optimality_gap(scores: Scores, gamma: float = 1.0) -> np.ndarray:
+    """By how much scores miss gamma on average, what is above it cut off, (...): 0 is best."""
+    return gamma - _task_means([np.minimum(task, gamma) for task in scores]).mean(axis=-1)
+
+
+def performance_profile(scores: Scores, taus: np.ndarray) -> np.ndarray:
+    """The share of runs and tasks with a score above each of `taus` (T,), (..., T)."""
+    return np.stack([_task_means([task > tau for task in scores]).mean(axis=-1) for tau in taus], axis=-1)
+
+
+def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
+    """How probable it is that a run of X beats a run of Y on a task drawn at random, (...); ties count half.
+
+    Raises:
+        ValueError: X and Y have different numbers of tasks.
+    """
+    return np.mean([_wins(*task) for task in zip(x, y, strict=True)], axis=0)
+
+
+def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples: int = 2000, level: float = 0.95,
+              seed: int = 0) -> np.ndarray:
+    """A stratified bootstrap interval, by the percentile method.
+
+    In every resample each task's runs are drawn with replacement from that task's runs; a run is drawn whole, with all
+    points of its leading axes.
+
+    Args:
+        statistic: of `samples`, each one a Scores, to an array (...).
+        level: the share of resamples inside the interval.
+        seed: of the draws; the same seed gives the same interval.
+    Returns:
+        The lower and the upper end, (2, ...).
+    Raises:
+        ValueError: a task without runs, a level outside (0, 1), or no resamples.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"got {resamples} resamples and level {level}, wants at least 1, and between 0 and 1")
+    if any(np.shape(task)[-1] == 0 for scores in samples for task in scores):
+        raise ValueError("a task without runs")
+    generator = np.random.default_rng(seed)
+    found = [statistic(*([_resample(np.asarray(task), block, generator) for task in scores] for scores in samples))
+             for block in _blocks(resamples)]
+    tail = 50 * (1 - level)
+    return np.percentile(np.concatenate(found), [tail, 100 - tail], axis=0)
+
+
+def _task_means(scores: Scores) -> np.ndarray:
+    """(..., tasks)"""
+    return np.stack([np.mean(task, axis=-1) for task in scores], axis=-1)
+
+
+def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """U / (N K) of one task."""
+    x, y = np.asarray(x)[..., :, None], np.asarray(y)[..., None, :]
+    return ((x > y) + 0.5 * (x == y)).mean(axis=(-1, -2))
+
+
+def _resample(task: np.ndarray, block: int, generator: np.random.Generator) -> np.ndarray:
+    """(..., runs) -> (block, ..., runs)"""
+    runs = task.shape[-1]
+    return np.moveaxis(task[..., generator.integers(runs, size=(block, runs))], -2, 0)
+
+
+def _blocks(total: int) -> Iterator[int]:
+    while total > 0:
+        yield min(BLOCK, total)
+        total -= BLOCK
