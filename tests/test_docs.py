@@ -32,7 +32,7 @@ def test_commands_in_the_readme_are_understood(command):
 
 
 def test_every_algorithm_is_in_the_readmes_table():
-    for name in ("ddpg", "td3", "sac", "dqn", "rrd", "ircr"):
+    for name in ("ddpg", "td3", "sac", "dqn", "rrd", "ircr", "uniform"):
         assert f"| `{name}` |" in README
         assert name in ALGORITHMS | DECOMPOSITIONS
 

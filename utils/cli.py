@@ -153,7 +153,7 @@ def _metavar(name: str, field) -> str:
 def _algorithm_table() -> str:
     lines = ["\ndefaults by algorithm:"]
     for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items():
-        text = ", ".join(f"{name}={value}" for name, value in defaults.items())
+        text = ", ".join(f"{name}={value}" for name, value in defaults.items()) or "those of its basis"
         lines += textwrap.wrap(f"{alg}: {text}", 100, initial_indent="  ", subsequent_indent="        ")
     lines.append("  On Humanoid, ircr over sac takes alpha_lr=0, alpha_init=0.1.")
     return "\n".join(lines)

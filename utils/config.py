@@ -58,7 +58,7 @@ class Config:
 
     tag: str = setting("", "name of the run, the first part of its directory")
     alg: str = setting("rrd", "algorithm; see --help's last lines")
-    basis_alg: str | None = setting(None, "basis of rrd and ircr (default: sac)")
+    basis_alg: str | None = setting(None, "basis of rrd, ircr and uniform (default: sac; dqn on games)")
     seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
     seeds: tuple[int, ...] | None = setting(
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
@@ -176,11 +176,13 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 DECOMPOSITIONS: dict[str, dict[str, Any]] = {
     "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
     "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
+    "uniform": {},
 }
 # Over DQN they are other ones.
 OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
+    "uniform": {},
 }
 IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
