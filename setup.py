@@ -13,7 +13,7 @@ setup(
     # The import names are short and common; train.py refuses to run on somebody else's `utils`.
     packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
                                     for part in ("", ".*")]),
-    py_modules=["train"],
+    py_modules=["train", "doctor"],
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",
