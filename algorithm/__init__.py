@@ -58,7 +58,8 @@ def create_agent(args: Any):
 
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
 _READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_device",
-         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(("learning", "algorithm")))]
+         *(name for name, field in FIELDS.items()
+           if field.metadata["section"].startswith(("learning", "policy", "algorithm")))]
 
 
 def fill_config(args: Any) -> Config:

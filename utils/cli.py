@@ -17,6 +17,7 @@ from utils.config import (
     IRCR_BATCH,
     Config,
     ConfigError,
+    choices_of,
     coerce,
     did_you_mean,
     field_type,
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
             groups[section] = parser.add_argument_group(section)
         flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         is_bool = field_type(name) is bool
-        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name, field),
+        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name),
                                      **(dict(nargs="?", const="True") if is_bool else {}))
     return parser
 
@@ -142,10 +143,8 @@ def _help(field) -> str:
     return text if field.default in (None, "") else f"{text} (default: {field.default})"
 
 
-def _metavar(name: str, field) -> str:
-    choices = field.metadata["choices"]
-    if name in ("alg", "basis_alg"):
-        choices = [*ALGORITHMS, *(DECOMPOSITIONS if name == "alg" else ())]
+def _metavar(name: str) -> str:
+    choices = choices_of(name)
     by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
     return "|".join(choices) if choices else by_type[field_type(name)]
 
