@@ -285,7 +285,7 @@ def coerce(name: str, value: Any) -> Any:
     limits = FIELDS[name].metadata
     if not _within(value, limits):
         raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, limits)}")
-    if name in ("device", "buffer_device") and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+    if name in ("device", "buffer_device") and not re.fullmatch(DEVICE, value):
         raise ConfigError(f"{name}: got {value!r}, wants cpu, cuda, cuda:N or auto")
     return value
 
@@ -362,6 +362,7 @@ def _refuse():
     raise TypeError
 
 
+DEVICE = r"auto|cpu|cuda(:[0-9]{1,3})?"
 MOST_SEEDS = 1000
 MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
 _PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds}
