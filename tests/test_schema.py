@@ -69,7 +69,7 @@ def test_every_setting_has_its_help_its_default_and_its_range():
     assert of["gamma"] | {"description": ""} == {"description": "", "default": 0.99, "type": ["number", "null"],
                                                  "minimum": 0, "maximum": 1}
     assert of["env_type"]["enum"] == ["ep_rews", "normal", None]
-    assert of["pi_lr"]["description"].endswith("(default: ddpg 0.0001, td3 0.0003, sac 0.0003)")
+    assert of["pi_lr"]["description"].startswith("learning rate of the policy (default: ddpg 0.0001, td3 0.0003, sac ")
     assert of["pi_lr"]["exclusiveMinimum"] == 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from utils.completion import SHELLS, script
 from utils.config import (
     ALGORITHMS,
     DECOMPOSITIONS,
@@ -35,6 +36,12 @@ examples:
 """
 
 
+class _Completion(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
+        print(script(values), end="")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
@@ -45,7 +52,7 @@ def parse_args(argv: Sequence[str]) -> Config:
 
     Raises:
         ConfigError: a flag, a JSON key or a value is wrong; nothing was built yet.
-        SystemExit: `--help` was asked for.
+        SystemExit: `--help` or `--completion` was asked for, and is printed.
     """
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
@@ -105,7 +112,7 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume"])
+    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume", "completion"])
     return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
 
 
@@ -126,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
                         "change its length and what is written")
+    parser.add_argument("--completion", choices=SHELLS, action=_Completion,
+                        help="print what makes this shell complete the flags, and exit")
     groups: dict[str, Any] = {}
     for name, field in FIELDS.items():
         section = field.metadata["section"]
