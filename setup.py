@@ -13,7 +13,7 @@ setup(
     # The import names are short and common; train.py refuses to run on somebody else's `utils`.
     packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
                                     for part in ("", ".*")]),
-    py_modules=["train", "plot"],
+    py_modules=["train", "doctor", "evaluate", "plot", "sweep"],
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",

@@ -22,6 +22,7 @@ _REGISTRY: dict[str, str | type] = {
     "dqn": "algorithm.basis_alg.dqn_torch:DQN",
     "rrd": "algorithm.rrd_torch:RRD",
     "ircr": "algorithm.ircr_torch:ircr",
+    "uniform": "algorithm.uniform:uniform",
 }
 _TENSORFLOW: dict[str, str | type] = {
     name: entry.replace("_torch:", ":") for name, entry in _REGISTRY.items() if isinstance(entry, str)
@@ -32,8 +33,8 @@ def create_agent(args: Any):
     """Build the agent that `args` names.
 
     Args:
-        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for rrd and
-            ircr, default sac); every other setting of `utils.config.Config` that is missing or None gets that
+        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for rrd, ircr
+            and uniform, default sac); every other setting of `utils.config.Config` that is missing or None gets that
             algorithm's default; attributes that are no settings of it are not read. `device` wins over `cuda`
             (a bool), `use_pytorch` over the variable USE_PYTORCH.
     Returns:
@@ -57,7 +58,8 @@ def create_agent(args: Any):
 
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
 _READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_device",
-         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(("learning", "algorithm")))]
+         *(name for name, field in FIELDS.items()
+           if field.metadata["section"].startswith(("learning", "policy", "algorithm")))]
 
 
 def fill_config(args: Any) -> Config:

@@ -23,7 +23,7 @@ MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Invert
           "Pusher", "Reacher", "Swimmer", "Walker2d")
 
 
-WANTS_DQN = "wants --alg=dqn, or --basis_alg=dqn with rrd or ircr"
+WANTS_DQN = "wants --alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from algorithm import create_agent
 
 O, A, B, N, K = 5, 2, 8, 3, 4          # noqa: E741 (the specification's letters)
 BASES = ("ddpg", "td3", "sac")
-PAIRS = [(alg, None) for alg in BASES] + [(alg, basis) for alg in ("rrd", "ircr") for basis in BASES]
+PAIRS = [(alg, None) for alg in BASES] + [(alg, basis) for alg in ("rrd", "ircr", "uniform") for basis in BASES]
 IDS = [alg if basis is None else f"{alg}-{basis}" for alg, basis in PAIRS]
 
 

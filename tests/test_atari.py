@@ -109,7 +109,7 @@ def test_no_name_of_a_game_is_a_traceback(name, capsys):
 def test_an_algorithm_for_continuous_actions_is_told_what_a_game_wants(options, capsys):
     assert train.main([*options, "--env=Assault"]) == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, or --basis_alg=dqn with rrd or ircr\n", told)
+    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform\n", told)
     assert not Path("outputs").exists()
 
 

@@ -14,7 +14,8 @@ from utils.cli import parse_args
 from utils.config import ALGORITHMS, FIELDS, Config, ConfigError, coerce, read_json, resolve
 
 BASES = ["sac", "td3", "ddpg"]
-CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} for alg in ("rrd", "ircr") for b in BASES]
+CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} for alg in ("rrd", "ircr", "uniform")
+                                              for b in BASES]
 
 # The table of the original, specs/rrd.md; `seed` and `device` are the port's own.
 COMMON = dict(engine="auto", precision="fp32", buffer_device="auto", num_envs=1,
@@ -220,7 +221,7 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
 @pytest.mark.parametrize(("flags", "begins"), [
     (["--alg=sac", "--std_act=0.1"], "std_act: not a setting of sac; it belongs to ddpg, td3"),
     (["--std_act=0.1"], "std_act: not a setting of rrd over sac"),
-    (["--alg=sac", "--basis_alg=td3"], "basis_alg: not a setting of sac; it belongs to rrd, ircr"),
+    (["--alg=sac", "--basis_alg=td3"], "basis_alg: not a setting of sac; it belongs to rrd, ircr, uniform"),
     (["--alg=ircr", "--rrd_bias_correction"], "rrd_bias_correction: not a setting of ircr over sac; it belongs to rrd"),
     (["--basis_alg=ddpg", "--alpha_lr=0"], "alpha_lr: not a setting of rrd over ddpg; it belongs to sac"),
     (["--rrd_bias_correction", "--rrd_sample_size=1"], "rrd_sample_size: got 1"),

@@ -60,7 +60,7 @@ def assert_same(agent, expected: dict) -> None:
                                        lambda: types.SimpleNamespace(obs_dims=[O], acts_dims=A), Settings],
                          ids=["Namespace", "SimpleNamespace", "class"])
 @pytest.mark.parametrize("basis", BASES)
-@pytest.mark.parametrize("alg", [*BASES, "rrd", "ircr"])
+@pytest.mark.parametrize("alg", [*BASES, "rrd", "ircr", "uniform"])
 def test_the_documented_loop_runs_as_it_stands(alg, basis, make_args):
     args, replay_buffer, batch_size = make_args(), types.SimpleNamespace(sample=sample), B
     args.use_pytorch = True

@@ -110,7 +110,8 @@ def fits(pair, option) -> bool:
             "pi_delay_freq": basis == "td3"}.get(name, True)
 
 
-CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", None) for basis in ("sac", "td3", "ddpg")]
+CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", "uniform", None)
+                                  for basis in ("sac", "td3", "ddpg")]
          for option in OPTIONS if fits(pair, option)]
 
 

@@ -31,12 +31,12 @@ from utils.config import ConfigError, resolve
 from utils.memory import human_bytes
 
 SIZE, ACTS = (6, 5), 7          # of a frame; how many actions there are
-ALGS = ["dqn", "rrd", "ircr"]
+ALGS = ["dqn", "rrd", "ircr", "uniform"]
 
 
 @pytest.fixture(params=ALGS)
 def alg(request):
-    """Replay of single transitions, with sub-sequences, and paid by episode."""
+    """Replay of single transitions, with sub-sequences, and paid by episode in two ways."""
     return request.param
 
 
@@ -133,6 +133,9 @@ def assert_rewards_of(alg, naive, batch):
     if alg == "ircr":
         low, spread = min(values.values()), max(values.values()) - min(values.values())
         expected = [[np.float32((values[number] - low) / (spread or 1))] for number in tags(batch["obs"])[0]]
+        np.testing.assert_array_equal(batch["rews"], expected)
+    elif alg == "uniform":
+        expected = [[np.float32(values[number] / naive.length(number))] for number in tags(batch["obs"])[0]]
         np.testing.assert_array_equal(batch["rews"], expected)
     else:
         assert_steps_of(naive, batch, "rews")

@@ -1,4 +1,4 @@
-"""The three replays: what they hold, what they draw and how often, and what they refuse.
+"""The four replays: what they hold, what they draw and how often, and what they refuse.
 
 Every step carries its episode's number and its time in `obs`, so that a sample says where it comes from.
 """
@@ -23,9 +23,9 @@ assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 REPEATABLE = {"deadline": None, "derandomize": True, "database": None}
 
 
-@pytest.fixture(params=["sac", "rrd", "ircr"])
+@pytest.fixture(params=["sac", "rrd", "ircr", "uniform"])
 def alg(request):
-    """Replay of single transitions, with sub-sequences, and half from the best episodes."""
+    """Replay of single transitions, with sub-sequences, half from the best episodes, and of mean rewards."""
     return request.param
 
 
@@ -300,11 +300,14 @@ class ReplayMachine(stateful.RuleBasedStateMachine):
         value = {number: float(one["rews"].sum()) for number, one in self.ever.items()}
         best = sorted(value, key=lambda number: (value[number], number))[-10:] if self.alg == "ircr" else []
         allowed = {number: self.ever[number] for number in {*self.held, *best}}
-        seen = assert_steps_of(allowed, batch, "obs acts done obs_next" + " rews" * (self.alg != "ircr"))
+        seen = assert_steps_of(allowed, batch, "obs acts done obs_next" + " rews" * (self.alg in ("sac", "rrd")))
         assert size < 600 or all_steps({number: self.ever[number] for number in self.held}) <= seen
         if self.alg == "ircr":
             low, high = min(value[number] for number in allowed), max(value[number] for number in allowed)
             rews = [(value[number] - low) / ((high - low) or 1) for number in tags(batch["obs"])[0]]
+            np.testing.assert_array_equal(batch["rews"][:, 0], np.float32(rews))
+        if self.alg == "uniform":
+            rews = [value[number] / self.steps([number]) for number in tags(batch["obs"])[0]]
             np.testing.assert_array_equal(batch["rews"][:, 0], np.float32(rews))
         if self.alg == "rrd":
             assert_steps_of(allowed, batch, "obs acts obs_next", prefix="rrd_")

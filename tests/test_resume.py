@@ -26,7 +26,7 @@ from utils.config import CheckpointError, resolve
 from utils.stop import Stop, Stopped
 from utils.store import Store
 
-PAIRS = [(alg, basis) for alg in (None, "rrd", "ircr") for basis in ("ddpg", "td3", "sac")]
+PAIRS = [(alg, basis) for alg in (None, "rrd", "ircr", "uniform") for basis in ("ddpg", "td3", "sac")]
 # Episodes of up to 17 steps, and iterations of 20: the run stops in the middle of one.
 FLAGS = ["--device=cpu", "--test_timesteps=17", "--timesteps=20", "--iterations=2", "--warmup=40", "--buffer_size=90",
          "--batch_size=8", "--train_batches=3", "--test_rollouts=1"]
@@ -85,7 +85,7 @@ def test_wherever_the_first_part_ends(short, long):
 
 
 @pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4"],
-                                 ["--alg=ircr"]], ids=str)
+                                 ["--alg=ircr"], ["--alg=uniform"]], ids=str)
 def test_two_parts_of_a_game_are_the_whole(alg):
     """With sticky actions, whose chance the emulator draws itself, and no-ops at the start."""
     twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100"], 60, 120)

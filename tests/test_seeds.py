@@ -101,6 +101,7 @@ CASES = {
     "rrd-sac": MATCH,
     "rrd-ddpg": [*MATCH, "--basis_alg=ddpg"],                   # which normalises observations
     "ircr-td3": ["--alg=ircr", "--basis_alg=td3", *SMALL, "--env=Match-v0"],
+    "uniform-sac": ["--alg=uniform", *SMALL, "--env=Match-v0"],
     "autograd": [*MATCH, "--engine=eager"],
     "bf16": [*SMALL_RRD, "--env=Hopper-v4", "--precision=bf16"],
     "dqn": ["--alg=dqn", *SMALL, "--env=CartPole-v1"],

@@ -486,7 +486,7 @@ def test_somebody_elses_checkpoint_is_refused(tensorflow, capfd):
 
 
 @pytest.mark.parametrize(("flags", "complaint"), [
-    (["--alg=ppo"], "alg: got 'ppo', wants one of ddpg, td3, sac, dqn, rrd, ircr"),
+    (["--alg=ppo"], "alg: got 'ppo', wants one of ddpg, td3, sac, dqn, rrd, ircr, uniform"),
     (["--alg=RRD"], "alg: got 'RRD'; did you mean rrd"), (["--alg="], "alg: got ''"),
     (["--alg=rrd", "--basis_alg=rrd"], "basis_alg: got 'rrd', wants one of ddpg, td3, sac, dqn"),
     (["--alg=td3", "--basis_alg=sac"], "basis_alg: got 'sac', but td3 has no basis"),

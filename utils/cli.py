@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from utils.completion import SHELLS, script
 from utils.config import (
     ALGORITHMS,
     DECOMPOSITIONS,
@@ -17,6 +18,7 @@ from utils.config import (
     IRCR_BATCH,
     Config,
     ConfigError,
+    choices_of,
     coerce,
     did_you_mean,
     field_type,
@@ -34,6 +36,12 @@ examples:
 """
 
 
+class _Completion(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
+        print(script(values), end="")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
@@ -44,7 +52,7 @@ def parse_args(argv: Sequence[str]) -> Config:
 
     Raises:
         ConfigError: a flag, a JSON key or a value is wrong; nothing was built yet.
-        SystemExit: `--help` was asked for.
+        SystemExit: `--help` or `--completion` was asked for, and is printed.
     """
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
@@ -104,7 +112,7 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume"])
+    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume", "completion"])
     return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
 
 
@@ -125,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
                         "change its length and what is written")
+    parser.add_argument("--completion", choices=SHELLS, action=_Completion,
+                        help="print what makes this shell complete the flags, and exit")
     groups: dict[str, Any] = {}
     for name, field in FIELDS.items():
         section = field.metadata["section"]
@@ -132,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
             groups[section] = parser.add_argument_group(section)
         flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         is_bool = field_type(name) is bool
-        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name, field),
+        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name),
                                      **(dict(nargs="?", const="True") if is_bool else {}))
     return parser
 
@@ -142,10 +152,8 @@ def _help(field) -> str:
     return text if field.default in (None, "") else f"{text} (default: {field.default})"
 
 
-def _metavar(name: str, field) -> str:
-    choices = field.metadata["choices"]
-    if name in ("alg", "basis_alg"):
-        choices = [*ALGORITHMS, *(DECOMPOSITIONS if name == "alg" else ())]
+def _metavar(name: str) -> str:
+    choices = choices_of(name)
     by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
     return "|".join(choices) if choices else by_type[field_type(name)]
 
@@ -153,7 +161,7 @@ def _metavar(name: str, field) -> str:
 def _algorithm_table() -> str:
     lines = ["\ndefaults by algorithm:"]
     for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items():
-        text = ", ".join(f"{name}={value}" for name, value in defaults.items())
+        text = ", ".join(f"{name}={value}" for name, value in defaults.items()) or "those of its basis"
         lines += textwrap.wrap(f"{alg}: {text}", 100, initial_indent="  ", subsequent_indent="        ")
     lines.append("  On Humanoid, ircr over sac takes alpha_lr=0, alpha_init=0.1.")
     return "\n".join(lines)

@@ -54,6 +54,7 @@ of_atari = functools.partial(setting, None, section="Atari")
 of_learning = functools.partial(setting, section="learning")
 # The default depends on the algorithm (see ALGORITHMS); None where it is not read.
 of_algorithm = functools.partial(setting, None, section="algorithm (defaults depend on --alg and --basis_alg)")
+of_policy = functools.partial(setting, None, section="policy and critics (defaults depend on --alg and --basis_alg)")
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Config:
 
     tag: str = setting("", "name of the run, the first part of its directory")
     alg: str = setting("rrd", "algorithm; see --help's last lines")
-    basis_alg: str | None = setting(None, "basis of rrd and ircr (default: sac)")
+    basis_alg: str | None = setting(None, "basis of rrd, ircr and uniform (default: sac; dqn on games)")
     seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
     seeds: tuple[int, ...] | None = setting(
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
@@ -111,26 +112,26 @@ class Config:
 
     train_batches: int | None = of_algorithm("updates per iteration", low=1)
     train_target: int | None = of_algorithm("updates per target update", low=1)
-    pi_lr: float | None = of_algorithm("learning rate of the policy", above=0)
-    q_lr: float | None = of_algorithm("learning rate of the critics", above=0)
-    polyak: float | None = of_algorithm("share of the old target kept by a target update", low=0, high=1)
-    obs_normalization: bool | None = of_algorithm("normalise observations by their running mean and std")
-    std_act: float | None = of_algorithm("std of the exploration noise", low=0)
-    q_reg: float | None = of_algorithm("L2 weight of the critic", low=0)
-    pi_t_std: float | None = of_algorithm("std of the target policy's smoothing noise", low=0)
-    pi_t_clip: float | None = of_algorithm("clip of the target policy's smoothing noise", low=0)
-    pi_delay_freq: int | None = of_algorithm("critic updates per policy update", low=1)
-    alpha_lr: float | None = of_algorithm("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
-    alpha_init: float | None = of_algorithm("initial temperature", above=0)
-    optimizer: str | None = of_algorithm("optimiser of the Q-network", choices=("adam", "rmsprop"))
-    Adam_eps: float | None = of_algorithm("epsilon of the Q-network's Adam", above=0)
-    RMSProp_decay: float | None = of_algorithm("decay of the Q-network's RMSProp", low=0, high=1)
-    RMSProp_eps: float | None = of_algorithm("epsilon of the Q-network's RMSProp", above=0)
-    double: bool | None = of_algorithm("double Q-learning: the online network chooses the target's action")
-    dueling: bool | None = of_algorithm("dueling heads on the convolutions: state value and advantages")
-    eps_l: float | None = of_algorithm("share of random actions at the start", low=0, high=1)
-    eps_r: float | None = of_algorithm("share of random actions at the end", low=0, high=1)
-    eps_decay: int | None = of_algorithm("environment steps from eps_l to eps_r", low=1)
+    pi_lr: float | None = of_policy("learning rate of the policy", above=0)
+    q_lr: float | None = of_policy("learning rate of the critics", above=0)
+    polyak: float | None = of_policy("share of the old target kept by a target update", low=0, high=1)
+    obs_normalization: bool | None = of_policy("normalise observations by their running mean and std")
+    std_act: float | None = of_policy("std of the exploration noise", low=0)
+    q_reg: float | None = of_policy("L2 weight of the critic", low=0)
+    pi_t_std: float | None = of_policy("std of the target policy's smoothing noise", low=0)
+    pi_t_clip: float | None = of_policy("clip of the target policy's smoothing noise", low=0)
+    pi_delay_freq: int | None = of_policy("critic updates per policy update", low=1)
+    alpha_lr: float | None = of_policy("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
+    alpha_init: float | None = of_policy("initial temperature", above=0)
+    optimizer: str | None = of_policy("optimiser of the Q-network", choices=("adam", "rmsprop"))
+    Adam_eps: float | None = of_policy("epsilon of the Q-network's Adam", above=0)
+    RMSProp_decay: float | None = of_policy("decay of the Q-network's RMSProp", low=0, high=1)
+    RMSProp_eps: float | None = of_policy("epsilon of the Q-network's RMSProp", above=0)
+    double: bool | None = of_policy("double Q-learning: the online network chooses the target's action")
+    dueling: bool | None = of_policy("dueling heads on the convolutions: state value and advantages")
+    eps_l: float | None = of_policy("share of random actions at the start", low=0, high=1)
+    eps_r: float | None = of_policy("share of random actions at the end", low=0, high=1)
+    eps_decay: int | None = of_policy("environment steps from eps_l to eps_r", low=1)
     r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
     rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
@@ -180,11 +181,13 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 DECOMPOSITIONS: dict[str, dict[str, Any]] = {
     "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
     "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
+    "uniform": {},
 }
 # Over DQN they are other ones.
 OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
+    "uniform": {},
 }
 IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
@@ -286,7 +289,7 @@ def coerce(name: str, value: Any) -> Any:
     limits = FIELDS[name].metadata
     if not _within(value, limits):
         raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, limits)}")
-    if name in ("device", "buffer_device") and not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+    if name in ("device", "buffer_device") and not re.fullmatch(DEVICE, value):
         raise ConfigError(f"{name}: got {value!r}, wants cpu, cuda, cuda:N or auto")
     return value
 
@@ -294,6 +297,14 @@ def coerce(name: str, value: Any) -> Any:
 def _check_name(name: str) -> None:
     if name not in FIELDS:
         raise ConfigError(f"{shown(name)}: unknown setting{did_you_mean(name, FIELDS)}")
+
+
+def choices_of(name: str) -> list[str] | None:
+    """The words that a setting may be, where only some are."""
+    if name in ("alg", "basis_alg"):
+        return [*ALGORITHMS, *(DECOMPOSITIONS if name == "alg" else ())]
+    choices = FIELDS[name].metadata["choices"]
+    return list(choices) if choices else None
 
 
 def field_type(name: str) -> type:
@@ -355,6 +366,7 @@ def _refuse():
     raise TypeError
 
 
+DEVICE = r"auto|cpu|cuda(:[0-9]{1,3})?"
 MOST_SEEDS = 1000
 MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
 _PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds}
@@ -381,10 +393,10 @@ def _range(kind: type, limits) -> str:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The settings in a JSON file: one flat object of names and values."""
-    settings = read_object(path)
+    """The settings in a JSON file by name, which may stand there in sections; see `utils.sections`."""
+    from utils.sections import flatten
+    settings = flatten(read_object(path))
     for name, value in settings.items():
-        _check_name(name)
         if value is not None:
             coerce(name, value)                 # a wrong value is wrong even where a flag wins
     return settings

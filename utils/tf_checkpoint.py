@@ -195,7 +195,7 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
         raise ValueError("checkpoint: holds the networks of none of sac, td3, ddpg, dqn; its variables are "
                          f"{', '.join(list(arrays)[:5]) or 'none'}, ...")
     if held != basis or rewards != (alg == "rrd"):
-        wants = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr over it)"
+        wants = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr or uniform over it)"
         got = f"{alg} over {basis}" if alg in DECOMPOSITIONS else alg
         raise ValueError(f"checkpoint: holds {held}{' with' if rewards else ' without'} a reward network, "
                          f"which {got} is not; wants {wants}")
@@ -289,7 +289,7 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
                                            "PyTorch checkpoint")
     parser.add_argument("--alg", default="rrd", help=f"{', '.join([*ALGORITHMS, *DECOMPOSITIONS])} (default: rrd)")
-    parser.add_argument("--basis_alg", "--basis-alg", help="basis of rrd and ircr (default: sac)")
+    parser.add_argument("--basis_alg", "--basis-alg", help="basis of rrd, ircr and uniform (default: sac)")
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
     parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
     args = parser.parse_args(argv)

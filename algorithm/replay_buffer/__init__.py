@@ -12,6 +12,8 @@ def create_buffer(args: Any):
     from algorithm.replay_buffer.ircr import IRCRReplay
     from algorithm.replay_buffer.subsequence import SubsequenceReplay
     from algorithm.replay_buffer.transition import TransitionReplay
+    from algorithm.replay_buffer.uniform import UniformReplay
 
     config = fill_config(args)
-    return {"rrd": SubsequenceReplay, "ircr": IRCRReplay}.get(config.alg, TransitionReplay)(config)
+    kinds = {"rrd": SubsequenceReplay, "ircr": IRCRReplay, "uniform": UniformReplay}
+    return kinds.get(config.alg, TransitionReplay)(config)

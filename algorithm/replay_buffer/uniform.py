@@ -1,0 +1,32 @@
+"""Replay for the uniform baseline: each step is paid its episode's mean reward."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from algorithm.replay_buffer.storage import Fields
+from algorithm.replay_buffer.transition import TransitionReplay
+from utils.config import Config
+
+
+class UniformReplay(TransitionReplay):
+    """Single transitions, whose `rews` are R/T of their episodes."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.means = torch.empty(self.capacity, device=self.device)     # by slot: R/T, divided once an episode
+
+    @property
+    def bytes_needed(self) -> int:
+        return super().bytes_needed + self.capacity * 4
+
+    def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
+        super()._append(fields, length, episode_return)
+        slot = self.newest_slot
+        self.means[slot] = (self.returns[slot] / self.lengths[slot]).float()        # a double's division
+
+    def sample(self, batch_size: int | None = None) -> Fields:
+        """As `TransitionReplay.sample`, but `rews` (B, 1) is the mean reward R/T of the step's episode."""
+        rows = self._draw_rows(self._size(batch_size))
+        return self.storage.read(rows) | {"rews": self.means[self.episode_of[rows].long()][:, None]}
