@@ -13,7 +13,7 @@ setup(
     # The import names are short and common; train.py refuses to run on somebody else's `utils`.
     packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
                                     for part in ("", ".*")]),
-    py_modules=["train"],
+    py_modules=["train", "evaluate"],
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",
@@ -29,6 +29,7 @@ setup(
         "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "plot": ["matplotlib>=3.9"],
+        "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
         "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77",
                  "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84", "tensorflow-cpu>=2.18.0",
                  "stable-baselines3>=2.9.0"],
