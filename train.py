@@ -79,6 +79,7 @@ class Parts:
     test_env: Any
     engine: Any
     why: str                            # this engine
+    diagnosis_env: Any = None           # with --diagnose_every
 
 
 def build(config) -> Parts:
@@ -99,7 +100,8 @@ def build(config) -> Parts:
     config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    return Parts(config, env, test_env, *create_engine(config, agent, buffer))
+    return Parts(config, env, test_env, *create_engine(config, agent, buffer),
+                 make_env(config) if config.diagnose_every else None)
 
 
 def learn(parts: Parts, view, stop) -> None:
@@ -111,6 +113,7 @@ def learn(parts: Parts, view, stop) -> None:
     from algorithm import check_backend
     from envs import env_kwargs, resolve_env
     from learner import Evaluator, Learner, open_collector
+    from learner.diagnoser import Diagnoser, columns
     from learner.evaluator import Stoppable
     from utils.memory import human_bytes
     from utils.run import Run
@@ -120,7 +123,7 @@ def learn(parts: Parts, view, stop) -> None:
     backend, name = check_backend(), resolve_env(config.env)
     facts = {"backend": backend, "env_id": env.spec.id, "env_kwargs": env_kwargs(config),
              "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
-    with Run(config, engine.agent, facts, view, stop) as run:
+    with Run(config, engine.agent, facts, view, stop, columns=columns(config)) as run:
         sizes = "x".join(map(str, config.obs_dims))
         run.say(f"env {name}: {sizes} observations, {config.acts_dims[0]} actions; "
                 f"replay of {config.buffer_size} steps, up to {human_bytes(engine.buffer.bytes_needed)}; "
@@ -129,6 +132,8 @@ def learn(parts: Parts, view, stop) -> None:
         for note in notes(config):
             run.say(note)
         evaluator = Evaluator(config, Stoppable(parts.test_env, stop), engine.actor)
+        if config.diagnose_every:
+            evaluator = Diagnoser(config, evaluator, Stoppable(parts.diagnosis_env, stop), engine)
         with open_collector(config, env, engine.actor, run.say) as collector:
             learner = Learner(config, collector, engine, evaluator, run)
             begin(learner, run)
@@ -173,6 +178,9 @@ def check_reference(config) -> None:
     for name in (name for name, given in wrong.items() if given):
         raise ConfigError(f"{name}: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one "
                           "and new; wants --seed")
+    if config.diagnose_every:
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, not read by the TensorFlow reference "
+                          "(USE_PYTORCH=0); wants 0")
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
                           "CPU; wants cpu or auto")

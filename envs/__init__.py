@@ -56,12 +56,13 @@ def env_kwargs(config: Config) -> dict:
     return game_kwargs(config) if is_atari(config.env) else resolve_env(config.env).kwargs
 
 
-def make_env(config: Config) -> gym.Env:
+def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     """The environment of a run.
 
     Observations are flat float32 vectors, or images as uint8 (H, W, C). The time limit is `test_timesteps` instead of
     Gymnasium's: at it, `truncated` is True and `terminated` is not. With `ep_rews` the reward is 0 until the episode
     ends, then the sum of the episode's rewards. `info["true_reward"]` holds the step's own reward, for evaluation only.
+    `render_mode` is Gymnasium's: with "rgb_array", `render()` gives a picture.
 
     Raises:
         ConfigError: there is no such environment, it cannot be built here, or its spaces do not fit the algorithm.
@@ -69,7 +70,9 @@ def make_env(config: Config) -> gym.Env:
     _quiet_mujoco()
     if is_atari(config.env) and not config.discrete:
         raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {WANTS_DQN}")
-    env = make_atari(config) if is_atari(config.env) else _build(resolve_env(config.env), config)
+    shown = {} if render_mode is None else {"render_mode": render_mode}
+    env = (make_atari(config, shown) if is_atari(config.env) else
+           _build(resolve_env(config.env), config, shown))
     _check_spaces(config, env)
     if not is_image(env.observation_space):
         env = FlatObservation(env)
@@ -102,13 +105,14 @@ def _log_mujoco(message: str) -> None:
     logging.getLogger("envs.mujoco").log(logging.DEBUG if about_model_file else logging.WARNING, message.strip())
 
 
-def _build(name: EnvName, config: Config) -> gym.Env:
+def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     if config.env.count(":") > 1:
         raise ConfigError(f"env: got {config.env!r}, wants a Gymnasium id or module:id")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
-            return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs)
+            return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs,
+                            **shown)
     except gym.error.UnregisteredEnv:
         hint = did_you_mean(config.env, [*gym.registry, *GAMES])
         raise ConfigError(f"env: got {config.env!r}{hint or ', wants a registered Gymnasium id'}") from None

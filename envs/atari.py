@@ -33,8 +33,8 @@ def game_kwargs(config: Config) -> dict[str, float]:
             "max_num_frames_per_episode": 0}
 
 
-def make_atari(config: Config) -> gym.Env:
-    """The game that `config.env` names; observations are uint8 (84, 84, frames).
+def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
+    """The game that `config.env` names; observations are uint8 (84, 84, frames). `shown` may hold a render mode.
 
     Raises:
         ConfigError: there is no such game, or ale-py or OpenCV is missing.
@@ -46,7 +46,8 @@ def make_atari(config: Config) -> gym.Env:
     try:
         if not re.fullmatch(r"ALE/\w+-v\d+", name):
             raise gym.error.NameNotFound            # Gymnasium would import what stands before a colon
-        game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config))
+        game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config),
+                        **(shown or {}))
     except gym.error.Error:
         wants = ", wants a game such as Assault or ALE/Assault-v5"
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]

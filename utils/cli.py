@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str]) -> Config:
         path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}
     if "env" not in flags:
-        _check_import(from_file.get("env") or "", path)
+        check_import(from_file.get("env") or "", path)
     if "epochs" in flags:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
@@ -92,7 +92,7 @@ def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
     return str(Path(directory) / "config.json")
 
 
-def _check_import(env: str, path: str) -> None:
+def check_import(env: str, path: str) -> None:
     """A file from somebody else must not choose which module is imported; only the command line may."""
     if ":" in env:
         raise ConfigError(f"env: {env!r} in {path} names a module to import, which only a flag may: give "

@@ -98,6 +98,8 @@ class Config:
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
+    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward, of rrd and ircr, on episodes of "
+                                 "their own; 0: none", low=0)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
@@ -270,6 +272,9 @@ def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list
 
 
 def _check_together(config: Config) -> None:
+    if config.diagnose_every and config.alg not in DECOMPOSITIONS:
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} takes the reward as it is; "
+                          f"wants 0, or --alg={' or '.join(DECOMPOSITIONS)}")
     if config.rrd_bias_correction and config.rrd_sample_size < 2:
         raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
                           "(the variance of one step is not defined)")

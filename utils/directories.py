@@ -8,7 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-from utils.config import Config, ConfigError, read_json
+from utils.config import FIELDS, Config, ConfigError, read_json
 
 # What may differ between a run and the rest of it: how long it is, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -49,8 +49,9 @@ def check_settings(directory: Path, config: Config) -> None:
     """A ConfigError with all differences, if the run in the directory has settings that may not change."""
     theirs, ours = read_json(directory / "config.json"), config.settings()
     names = dict.fromkeys([*theirs, *ours])
-    different = [f"{name} {_shown(theirs.get(name))} -> {_shown(ours.get(name))}" for name in names
-                 if name not in MAY_CHANGE and _plain(theirs.get(name)) != _plain(ours.get(name))]
+    theirs = {name: theirs.get(name, FIELDS[name].default) for name in names}       # older runs lack newer settings
+    different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
+                 if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
     if different:
         raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; wants the "
                           f"same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,19 @@ class Run:
     """
 
     def __init__(self, config: Config, agent, facts: dict[str, Any], view: View, stop: Stop,
-                 root: str | Path = "outputs"):
+                 root: str | Path = "outputs", columns: Sequence[str] = ()):
         """Make the directory, or open the one that is gone on with: `config.resume`, or by `config.on_existing`.
 
         Args:
             facts: what else to keep in run.json, such as the resolved environment.
             view: where the run shows itself; the view's name, if it has one, is part of the directory's.
             stop: once it is set, `progress` raises Stopped.
+            columns: metrics besides those that every run has.
         Raises:
             ConfigError: the directory cannot be made, or its run has other settings.
             CheckpointError: there is a run, but what it is resumed from is damaged, or in use.
         """
-        self.config, self.view, self.stop = config, view, stop
+        self.config, self.view, self.stop, self.columns = config, view, stop, columns
         self.facts = describe_system(config.device) | facts
         self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
         self.store = Store(self.directory / "checkpoints" / "resume")
@@ -67,7 +68,7 @@ class Run:
         _write_json(self.directory / "config.json", self.config.settings())
         _write_json(self.directory / "run.json", self.facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
-                 *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards"]
+                 *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *self.columns]
         record = self.saved.values["record"] if self.saved else {"returns": [], "best": -np.inf, "logger": None}
         self.logger = Logger(self.directory, names, record["logger"])
         self.returns = [tuple(pair) for pair in record["returns"]]

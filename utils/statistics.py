@@ -90,6 +90,18 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples:
     return np.percentile(np.concatenate(found), [tail, 100 - tail], axis=0)
 
 
+def summary(values: np.ndarray, seed: int) -> dict[str, dict[str, float | list[float] | None]]:
+    """`value` and 95 % `interval` of `mean`, `median` and `iqm` of (N,) numbers, such as returns; N at least 1.
+
+    Of 10 000 resamples, the same for each, by `seed`. One number has no interval: None.
+    """
+    numbers = [np.asarray(values, np.float64)]
+    statistics = {"mean": mean, "median": lambda scores: np.median(scores[0], axis=-1), "iqm": interquartile_mean}
+    return {name: {"value": float(statistic(numbers)), "interval": None if len(values) < 2 else
+                   bootstrap(statistic, numbers, resamples=10_000, seed=seed).tolist()}
+            for name, statistic in statistics.items()}
+
+
 def _task_means(scores: Scores) -> np.ndarray:
     """(..., tasks)"""
     return np.stack([np.mean(task, axis=-1) for task in scores], axis=-1)

@@ -179,6 +179,11 @@ class TransitionReplay:
         fields = {name: torch.cat([episode[name] for episode in episodes]) for name in episodes[0]}
         return fields | {"lengths": self.lengths[slots], "returns": self.returns[slots]}
 
+    def held_episode(self, number: int) -> tuple[Tensor, float]:
+        """The rows of the steps (T,), and the return, of one of the episodes held, from 0, the oldest."""
+        slot = (self.first_slot + number) % self.capacity
+        return self._rows_of(slot), float(self.returns[slot])
+
     def _rows_of(self, slot: int) -> Tensor:
         length = int(self.lengths[slot])
         return (int(self.starts[slot]) + torch.arange(length, device=self.device)) % self.capacity

@@ -1,0 +1,247 @@
+"""Evaluate a trained agent; `python evaluate.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from train import foreign_package
+
+EXAMPLES = """
+examples:
+  python evaluate.py outputs/RUN                                    its best checkpoint, ten greedy episodes
+  python evaluate.py outputs/RUN --checkpoint last --episodes 100
+  python evaluate.py outputs/RUN/checkpoints/best.safetensors --explore --seed 1
+  python evaluate.py outputs/RUN --diagnose --video                 is the learned reward right?
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns 0; 1 if a disk fails or a number is not finite; 2 for a wrong argument or a damaged checkpoint; 75 after
+    SIGTERM or SIGUSR1, 130 after Ctrl-C.
+    """
+    if stranger := foreign_package():
+        return complain(stranger, 2)
+    from utils.config import CheckpointError, ConfigError
+    from utils.finite import NotFiniteError
+    try:
+        return evaluate(parse_args(sys.argv[1:] if argv is None else argv))
+    except (ConfigError, CheckpointError) as error:
+        return complain(str(error), 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        return complain("CUDA is out of memory; --device=cpu evaluates as well", 1)
+    except (OSError, NotFiniteError) as error:
+        return complain(str(error), 1)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+
+
+def complain(line: str, code: int = 0) -> int:
+    """A line on standard error; returns the code."""
+    print(f"evaluate.py: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        from utils.config import ConfigError
+        raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """What the command line asks for; `settings` holds those of the run's settings that it changes.
+
+    Raises:
+        ConfigError: an argument is wrong; nothing was built yet.
+        SystemExit: `--help` was asked for.
+    """
+    parser = _Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
+                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                     description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
+    add = parser.add_argument
+    add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
+    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")
+    add("--episodes", default="10", metavar="N", help="how many (default: 10)")
+    add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
+    add("--explore", action="store_true", help="actions as in training; greedy without it")
+    add("--env", metavar="ID", help="another environment of the same sizes; a module:id must be given here")
+    add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
+    add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
+    add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
+    add("--json", default="", metavar="FILE", help="where all of it goes (default: RUN/evaluations/<time>.json)")
+    add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
+    add("--diagnose", action="store_true", help="of rrd and ircr: is the learned reward right? As many episodes of "
+        "the other kind (exploring, or greedy) are played for it; draws the first episode's rewards as a PNG")
+    return checked(parser.parse_args(argv))
+
+
+def checked(args: argparse.Namespace) -> argparse.Namespace:
+    """Numbers as numbers, and files where they can be written."""
+    from utils.config import ConfigError, coerce
+    for name in ("episodes", "seed"):
+        try:
+            setattr(args, name, int(getattr(args, name)))
+        except ValueError:
+            raise ConfigError(f"{name}: got {getattr(args, name)!r}, wants an integer") from None
+    if not 1 <= args.episodes <= 1_000_000:
+        raise ConfigError(f"episodes: got {args.episodes}, wants an integer from 1 to 1000000")
+    coerce("seed", args.seed)
+    for name, path in (("json", args.json), ("video", args.video)):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
+    if args.video and not args.video.endswith(".mp4"):
+        raise ConfigError(f"video: got {args.video!r}, wants a name that ends in .mp4")
+    names = ("env", "env_type", "test_timesteps", "device")
+    args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return args
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Play, print, and write down; returns the exit code."""
+    from utils.stop import Stop, Stopped
+    from utils.video import choose_gl
+    if args.video is not None:
+        choose_gl()                                     # before anything imports MuJoCo
+    with Stop() as stop:
+        try:
+            report(args, *played(args, stop))
+        except Stopped:
+            return complain(stop.told(), stop.exit_code)
+    return 0
+
+
+def played(args: argparse.Namespace, stop) -> tuple[Any, Any]:
+    """The evaluation, and the diagnosis or None."""
+    from learner.evaluation import diagnosis, find_run, load, play, prepare_diagnosis
+    run, checkpoint = find_run(args.place, args.checkpoint)
+    evaluation = load(run, checkpoint, args.settings, stop)
+    if args.diagnose:
+        prepare_diagnosis(evaluation, complain)
+    play(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    return evaluation, diagnosis(evaluation) if args.diagnose else None
+
+
+def report(args: argparse.Namespace, evaluation, diagnosis) -> None:
+    """Print what came of it, and write the files that were asked for.
+
+    Raises:
+        SaveError: one could not be written.
+    """
+    from utils.files import saving, write_file
+    from utils.statistics import summary
+    returns = summary([one.true_return for one in evaluation.episodes], args.seed)
+    print(table(args, evaluation, returns))
+    if diagnosis:
+        print(diagnosis_table(diagnosis))
+    path = Path(args.json) if args.json else new_path(evaluation.run / "evaluations")
+    with saving(path.parent, 0):
+        path.parent.mkdir(exist_ok=True)
+    facts = record(args, evaluation, returns, diagnosis)
+    write_file(path, (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
+    print(f"written to {path}")
+    if diagnosis and evaluation.judge:
+        draw(evaluation, path.with_suffix(".png"))
+    if args.video is not None:
+        film(evaluation, Path(args.video) if args.video else path.with_suffix(".mp4"), args.diagnose)
+
+
+def table(args: argparse.Namespace, evaluation, returns: dict[str, dict]) -> str:
+    """The true returns and the lengths, for people."""
+    lengths = [len(one.true) for one in evaluation.episodes]
+    kind = "exploring" if args.explore else "greedy"
+    lines = [f"{evaluation.checkpoint}: {args.episodes} {kind} episode{'s' * (args.episodes > 1)} of "
+             f"{evaluation.config.env}, seed {args.seed}", f"{'return':8}{'':>12}   95 % interval"]
+    for name, one in returns.items():
+        interval = "{:.6g} to {:.6g}".format(*one["interval"]) if one["interval"] else "(of one episode none)"
+        lines.append(f"{name:8}{one['value']:>12.6g}   {interval}")
+    return "\n".join([*lines, f"{'length':8}{sum(lengths) / len(lengths):>12.6g}   {min(lengths)} to {max(lengths)}, "
+                      "the shortest and the longest"])
+
+
+def diagnosis_table(diagnosis: dict[str, dict]) -> str:
+    """The numbers of docs/diagnosis.md, for people; a dash is what is not defined."""
+    lines = [f"{'learned reward':18}" + "".join(f"{kind:>12}" for kind in diagnosis)]
+    for name in diagnosis["both"]:
+        values = [numbers[name] for numbers in diagnosis.values()]
+        lines.append(f"{name:18}" + "".join(f"{'-' if value is None else f'{value:.4g}':>12}" for value in values))
+    return "\n".join(lines)
+
+
+def new_path(folder: Path) -> Path:
+    """A name by the time that no evaluation has yet."""
+    stem = time.strftime("%Y%m%d-%H%M%S")
+    names = (folder / f"{stem}{suffix}.json" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
+    return next(path for path in names if not path.exists())
+
+
+def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict | None) -> dict[str, Any]:
+    """All that the JSON file holds."""
+    from utils.run import describe_system
+    episodes, config = evaluation.episodes, evaluation.config
+    facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
+                            "updates": evaluation.agent.updates},
+             "episodes": args.episodes, "seed": args.seed, "explore": args.explore, "summary": returns,
+             "returns": [one.true_return for one in episodes], "lengths": [len(one.true) for one in episodes],
+             "seeds": [one.seed for one in episodes], "settings": config.settings(),
+             "system": describe_system(config.device)}
+    return facts | ({"diagnosis": diagnosis} if diagnosis else {})
+
+
+def draw(evaluation, path: Path) -> None:
+    """The first episode's rewards as a PNG."""
+    from utils.files import write_file
+    from utils.plots import draw_png
+    first = evaluation.episodes[0]
+    title = f"{evaluation.config.env}: {'an exploring' if first.explored else 'a greedy'} episode"
+    try:
+        data = draw_png(first.predicted, first.true, evaluation.judge.same_unit, title)
+    except ImportError:
+        complain("no picture: matplotlib is not installed; pip install 'return-decomposition[plot]', in a clone "
+                 "pip install -e '.[plot]'")
+        return
+    write_file(path, data)
+    print(f"written to {path}")
+
+
+def film(evaluation, path: Path, diagnose: bool) -> None:
+    """The first episode as an mp4; whatever goes wrong is a line, for the numbers stand already."""
+    from utils.config import printable
+    from utils.video import missing_extra
+    try:
+        if missing := missing_extra():
+            complain(f"no video: {missing}")
+            return
+        shoot(evaluation, path, diagnose and evaluation.judge is not None)
+        print(f"written to {path}")
+    except Exception as error:                          # drivers and encoders raise anything
+        told = printable(" ".join(str(error).split()))[:300]
+        complain(f"no video: {type(error).__name__}: {told}")
+
+
+def shoot(evaluation, path: Path, diagnose: bool) -> None:
+    from envs import make_env
+    from learner.evaluator import Stoppable
+    from utils.plots import Strip
+    from utils.video import record as record_video
+    first = evaluation.episodes[0]
+
+    def strip(width: int) -> Strip:
+        return Strip(first.predicted, first.true, evaluation.judge.same_unit, width)
+    env = Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
+    try:
+        record_video(path, env, first.seed, first.acts, strip if diagnose else None)
+    finally:
+        env.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

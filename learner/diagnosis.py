@@ -1,0 +1,125 @@
+"""Whether a learned reward is right: predictions beside the true rewards of whole episodes, in NumPy.
+
+An episode has T steps, each with a true reward r_t and a predicted one p_t. R is the sum of its r_t, P that of its p_t
+(the mean of the p_t times T). What is not defined, such as the correlation with a constant, is None.
+docs/diagnosis.md tells how to read each number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+PREFIX = "Reward/"
+# By the order of the columns. The last two are of a replay, see `replay_error`.
+NAMES = ("pearson_within", "spearman_within", "pearson_across", "spearman_across", "r2", "slope", "intercept",
+         "std_within", "error_recent", "error_old")
+COLUMNS = tuple(PREFIX + name for name in NAMES)
+
+Numbers = dict[str, float | None]
+
+
+def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], same_unit: bool = True) -> Numbers:
+    """The numbers of `NAMES` that whole episodes tell.
+
+    `pearson_within` and `spearman_within` are means over the episodes in which they are defined, `std_within` the mean
+    over the episodes of two steps or more of the standard deviation of the p_t (in the unit of p). The others are of
+    the pairs (P, R), one an episode: correlations, and what `calibration` tells.
+
+    Args:
+        predicted: the p_t of each episode, (T,); T may differ between episodes, and is at least 1.
+        true: the r_t of each episode, (T,), in reward a step.
+        same_unit: whether p is in reward a step, too; if not, `r2` is None.
+    Raises:
+        ValueError: an episode's predictions are not as many as its rewards.
+    """
+    pairs = [(np.asarray(p, np.float64), np.asarray(r, np.float64)) for p, r in zip(predicted, true, strict=True)]
+    sums = np.array([(p.sum(), r.sum()) for p, r in pairs]).reshape(-1, 2)
+    fit = calibration(*sums.T)
+    return {"pearson_within": mean(pearson(p, r) for p, r in pairs),
+            "spearman_within": mean(spearman(p, r) for p, r in pairs),
+            "pearson_across": pearson(*sums.T), "spearman_across": spearman(*sums.T),
+            **(fit if same_unit else fit | {"r2": None}),
+            "std_within": mean(float((p - p[0]).std()) for p, _ in pairs if len(p) > 1)}
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    """The linear correlation of pairs, x and y (N,), in [-1, 1].
+
+    sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2); None where N < 2 or one is constant.
+
+    Raises:
+        ValueError: they are not of one length.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"y: got {len(y)} numbers, wants {len(x)}, as many as x has")
+    if is_constant(x) or is_constant(y):
+        return None
+    x, y = unit(x), unit(y)
+    return float(np.clip(x @ y, -1, 1))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+    """The correlation of ranks: `pearson` of `ranks(x)` and `ranks(y)`, x and y (N,)."""
+    return pearson(ranks(x), ranks(y))
+
+
+def ranks(x: np.ndarray) -> np.ndarray:
+    """(N,) -> its ranks from 1 to N, (N,); equal numbers share the mean of theirs: [5, 3, 5] -> [2.5, 1, 2.5]."""
+    _, which, counts = np.unique(np.asarray(x, np.float64), return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[which]
+
+
+def calibration(predicted: np.ndarray, true: np.ndarray) -> Numbers:
+    """How predicted returns P (N,) stand to the true ones R (N,).
+
+    `slope` b and `intercept` a are those of the least-squares line R = a + b P, None where the P are all equal or
+    N < 2. `r2` = 1 - sum (R - P)^2 / sum (R - mean R)^2, of the predictions as they are, without that line: 1 is
+    perfect, 0 no better than the mean, and it may be negative; None where the R are all equal or N < 2.
+    """
+    p, r = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
+    found: Numbers = {"r2": None, "slope": None, "intercept": None}
+    if not is_constant(r):
+        found["r2"] = 1 - float(np.square(r - p).sum() / np.square(r - r.mean()).sum())
+    if not is_constant(p):
+        scale = np.abs(p - p.mean()).max()              # or the squares of tiny numbers would be 0
+        shares = (p - p.mean()) / scale
+        slope = float(shares @ (r - r.mean()) / (shares @ shares) / scale)
+        found |= {"slope": slope, "intercept": float(r.mean() - slope * p.mean())}
+    return found
+
+
+def replay_error(held: int, error: Callable[[int], float], most: int = 10) -> Numbers:
+    """The error of the predicted mean reward, on the newest episodes of a replay and on its oldest ones.
+
+    Each is mean |mean_t p_t - R/T| over n episodes, in reward a step, R as the agent was told it. n is `most`, or half
+    of the episodes held if that is less, so that no episode is both; None where that is 0.
+
+    Args:
+        held: how many episodes the replay holds.
+        error: the error of one of them, by its number from 0, the oldest, to held - 1.
+    """
+    count = min(most, held // 2)
+    return {"error_recent": mean(error(number) for number in range(held - count, held)),
+            "error_old": mean(error(number) for number in range(count))}
+
+
+def is_constant(x: np.ndarray) -> bool:
+    """Whether there is nothing to correlate: fewer than two numbers, or all the same."""
+    return len(x) < 2 or bool(np.all(np.asarray(x) == x[0]))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """(N,), not constant -> x - mean x, of length 1."""
+    x = np.asarray(x, np.float64)
+    x = x / np.abs(x).max()                             # or the squares of 1e200 would be infinite
+    x = x - x.mean()
+    x = x / np.abs(x).max()
+    return x / np.sqrt(x @ x)
+
+
+def mean(values) -> float | None:
+    """The mean of those that are not None, None of none."""
+    values = [value for value in values if value is not None]
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,162 @@
+"""A trained agent from its run's directory, and the episodes that tell how good it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from algorithm import check_backend, create_agent
+from algorithm.replay_buffer import create_buffer
+from envs import is_image, make_env
+from learner.diagnosis import NAMES, Numbers
+from learner.episodes import Episode, Player, create_judge, numbers_of
+from learner.evaluator import Stoppable
+from utils.cli import check_import
+from utils.config import DECOMPOSITIONS, CheckpointError, Config, ConfigError, coerce, read_json, resolve
+from utils.files import read_file
+from utils.seeding import stream_seed
+from utils.stop import Stop
+from utils.store import Store, fitting
+
+
+@dataclass
+class Evaluation:
+    """An agent, what it is evaluated in, and what came of it."""
+
+    run: Path
+    checkpoint: Path
+    sha256: str                         # of the checkpoint's bytes
+    config: Config
+    agent: Any
+    env: Any
+    judge: Any = None
+    episodes: list[Episode] = field(default_factory=list)
+    others: list[Episode] = field(default_factory=list)     # for a diagnosis: greedy if those explore, and vice versa
+
+
+def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
+    """(a run's directory, the checkpoint to evaluate) from either of them.
+
+    Args:
+        place: a run's directory, or a .safetensors file in one or in its `checkpoints`.
+        checkpoint: which one of a directory: `best`, `last`, or a file.
+    Raises:
+        ConfigError: there is none, or a file is not inside a run.
+    """
+    path = Path(place)
+    if path.suffix == ".safetensors":
+        if checkpoint:
+            raise ConfigError(f"checkpoint: got {checkpoint!r}, but {place!r} is one already; give one of the two")
+        runs = [one for one in list(path.absolute().parents)[:2] if (one / "config.json").is_file()]
+        if not runs:
+            raise ConfigError(f"{place!r}: wants a checkpoint inside a run's directory, which has its config.json")
+        return runs[0], path
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{place!r}: wants a run's directory, such as outputs/RUN, or a .safetensors file in one")
+    name = checkpoint or "best"
+    return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
+
+
+def read_settings(run: Path, given: dict[str, str]) -> Config:
+    """The run's settings, but for those that are given.
+
+    Raises:
+        ConfigError: one is wrong, or the run's file names a module to import.
+    """
+    settings = read_json(run / "config.json")
+    if "env" not in given:
+        check_import(settings.get("env") or "", str(run / "config.json"))
+    if given.get("env_type") == "ep_rews":
+        settings.pop("rews_scale", None)                # only read with the other one
+    return resolve(settings | {name: coerce(name, text) for name, text in given.items()})
+
+
+def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Evaluation:
+    """The trained agent and its environment.
+
+    Raises:
+        ConfigError: a setting is wrong, or the environment cannot be made.
+        CheckpointError: it is missing, damaged, or another agent's, such as one for an environment of another size.
+    """
+    from utils.torch_utils import resolve_device
+    if check_backend() != "pytorch":
+        raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; wants 1, or nothing")
+    config = read_settings(run, given)
+    config.device, config.buffer_device = str(resolve_device(config.device)), "cpu"
+    env = make_env(config)
+    config.obs_dims = env.observation_space.shape
+    config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
+    config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
+    agent = create_agent(config)
+    agent.load_model(checkpoint)
+    digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+    return Evaluation(run, checkpoint, digest, config, agent, Stoppable(env, stop))
+
+
+def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> None:
+    """Make ready to predict rewards; `say` is told what cannot be.
+
+    Raises:
+        ConfigError: the agent has learned no reward.
+    """
+    agent = evaluation.agent
+    if agent.config.alg not in DECOMPOSITIONS:
+        raise ConfigError(f"diagnose: {agent.config.alg} takes the reward as it is; wants a run of "
+                          f"{' or '.join(DECOMPOSITIONS)}")
+    replay = None
+    try:
+        replay = load_replay(evaluation.run, evaluation.config)
+    except (CheckpointError, ConfigError) as error:
+        say(f"note: the replay of the run cannot be read: {error}")
+    evaluation.judge = create_judge(agent, replay)
+    if replay is None or not replay.episodes:
+        say("note: the run has saved no replay, " + (
+            "so nothing tells of its episodes" if evaluation.judge else "without which ircr predicts no reward"))
+
+
+def load_replay(run: Path, config: Config) -> Any:
+    """The replay as the run has last saved it, on the CPU; None if it never did.
+
+    Raises:
+        CheckpointError: it is damaged, or another one's.
+        ConfigError: there is too little memory for it.
+    """
+    saved = Store(run / "checkpoints" / "resume").load()
+    if saved is None:
+        return None
+    replay = create_buffer(config)
+    with fitting(saved):
+        tensors = {name.removeprefix("replay/"): tensor for name, tensor in saved.tensors.items()
+                   if name.startswith("replay/")}
+        replay.restore(saved.values["replay"], tensors, saved.log())
+    return replay
+
+
+def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose: bool) -> None:
+    """Play so many episodes; to be diagnosed, as many of the other kind, from the same starts.
+
+    Raises:
+        NotFiniteError: an observation or a true reward is not finite.
+        Stopped: it was asked to stop.
+    """
+    player = Player(evaluation.env, evaluation.agent, evaluation.config.test_eps or 0.0)
+    player.judge = evaluation.judge
+    seeds = [stream_seed(seed, f"evaluation {number}") for number in range(count)]
+    evaluation.episodes = [player.play(one, explore) for one in seeds]
+    if diagnose:
+        evaluation.others = [player.play(one, not explore) for one in seeds]
+
+
+def diagnosis(evaluation: Evaluation) -> dict[str, Numbers]:
+    """The numbers of `learner.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`."""
+    judge, episodes = evaluation.judge, evaluation.episodes + evaluation.others
+    if judge is None:
+        return {kind: dict.fromkeys(NAMES) for kind in ("greedy", "exploring", "both")}
+    kinds = {"greedy": [one for one in episodes if not one.explored],
+             "exploring": [one for one in episodes if one.explored], "both": episodes}
+    found = {kind: dict.fromkeys(NAMES) | numbers_of(some, judge.same_unit) for kind, some in kinds.items()}
+    found["both"] |= judge.replay_error()
+    return found
