@@ -15,7 +15,7 @@ from learner.diagnosis import NAMES, Numbers
 from learner.episodes import Episode, Player, create_judge, numbers_of
 from learner.evaluator import Stoppable
 from utils.cli import check_import
-from utils.config import DECOMPOSITIONS, CheckpointError, Config, ConfigError, coerce, read_json, resolve
+from utils.config import DIAGNOSED, CheckpointError, Config, ConfigError, coerce, read_json, resolve
 from utils.files import read_file
 from utils.seeding import stream_seed
 from utils.stop import Stop
@@ -103,9 +103,9 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
         ConfigError: the agent has learned no reward.
     """
     agent = evaluation.agent
-    if agent.config.alg not in DECOMPOSITIONS:
+    if agent.config.alg not in DIAGNOSED:
         raise ConfigError(f"diagnose: {agent.config.alg} takes the reward as it is; wants a run of "
-                          f"{' or '.join(DECOMPOSITIONS)}")
+                          f"{' or '.join(DIAGNOSED)}")
     replay = None
     try:
         replay = load_replay(evaluation.run, evaluation.config)

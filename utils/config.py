@@ -191,6 +191,7 @@ OVER_DQN: dict[str, dict[str, Any]] = {
     "ircr": {},
     "uniform": {},
 }
+DIAGNOSED = ("rrd", "ircr")         # whose rewards can be right or wrong: uniform's are the episode's by definition
 IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
@@ -272,9 +273,9 @@ def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list
 
 
 def _check_together(config: Config) -> None:
-    if config.diagnose_every and config.alg not in DECOMPOSITIONS:
+    if config.diagnose_every and config.alg not in DIAGNOSED:
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} takes the reward as it is; "
-                          f"wants 0, or --alg={' or '.join(DECOMPOSITIONS)}")
+                          f"wants 0, or --alg={' or '.join(DIAGNOSED)}")
     if config.rrd_bias_correction and config.rrd_sample_size < 2:
         raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
                           "(the variance of one step is not defined)")
