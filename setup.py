@@ -30,6 +30,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "plot": ["matplotlib>=3.9"],
         "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
+        "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
         "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77",
                  "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84", "tensorflow-cpu>=2.18.0",
                  "stable-baselines3>=2.9.0", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
