@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def train(config) -> int:
                 learn(parts, display.view(config.run_length), stop)
         except Stopped:
             complain(stop.told())
-            return stop.exit_code
+            # the reference has saved nothing that it could go on with
+            return stop.exit_code if backend == "pytorch" else 128 + (stop.signal or signal.SIGINT)
     return 0
 
 
@@ -200,5 +202,13 @@ def foreign_package() -> str | None:
     return None
 
 
+def leave(number: int, _: object) -> None:
+    """Before a run has begun and after it has ended there is nothing to save, only an exit code to give."""
+    os._exit(130 if number == signal.SIGINT else 75)
+
+
 if __name__ == "__main__":
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
     sys.exit(main())

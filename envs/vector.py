@@ -148,7 +148,8 @@ class Workers:
         answers, lost = {}, {}
         for i, request in requests.items():
             self.workers[i].send(request)
-        patience = self._patience(requests)
+        patience = self._patience(requests) * max(1, *(len(argument[2]) for method, argument in requests.values()
+                                                       if method == "play"), 1)
         end = time.monotonic() + patience
         for i in requests:
             try:

@@ -54,7 +54,8 @@ class Learner:
                 if whole and (due or self.recorded == self.config.run_length):
                     self._save()
         except Stopped:
-            self._save()
+            if self.due % self.config.timesteps == 0:   # else it is saved from before the iteration that was cut short
+                self._save()
             raise
 
     def _train_until(self, due: int) -> None:

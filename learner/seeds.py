@@ -38,12 +38,16 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
         raise ConfigError("engine: got 'compile' with --seeds, wants auto, eager or manual (what torch.compile knows "
                           "is one for the whole process)")
     seeds = Seeds(config, build, learn, stop)
-    if not on_cuda(seeds):
-        SideBySide(seeds).run()
-    elif seeds.can_share:
-        Together(seeds).run()
-    else:
-        in_turn(seeds)
+    try:
+        if not on_cuda(seeds):
+            SideBySide(seeds).run()
+        elif seeds.can_share:
+            Together(seeds).run()
+        else:
+            in_turn(seeds)
+    except Stopped:
+        if not seeds.failed:                            # or the same command would not go on with all of them
+            raise
     return 1 if seeds.failed else 0
 
 
@@ -123,6 +127,10 @@ class SideBySide:
                 self._wake()
                 for thread in self.running.values():
                     thread.join()
+                while not self.ended.empty():           # a run that could not save itself says so
+                    seed, complaint = self.ended.get()
+                    if complaint:
+                        self.seeds.fail(seed, complaint)
                 torch.set_num_threads(threads)
 
     def _count_lanes(self, seeds: int) -> int:

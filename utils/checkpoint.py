@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from utils.config import CheckpointError, did_you_mean
-from utils.files import read_file
+from utils.files import read_file, write_file
 
 __all__ = ["CheckpointError", "check_same", "read_checkpoint", "read_identity", "write_checkpoint"]
 
@@ -34,16 +34,7 @@ def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[
     data = save(state, metadata={"format": FORMAT, "sha256": "0" * 64, **identity})
     at = data.index(MARK) + len(MARK)
     data = data[:at] + _digest(data).encode() + data[at + 64:]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_file(path, data)
 
 
 def read_checkpoint(path: str | Path, identity: Mapping[str, str]) -> dict[str, Tensor]:

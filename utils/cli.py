@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import textwrap
@@ -87,7 +88,7 @@ def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
         if name in flags or (name == "config" and path is not None):
             raise ConfigError(f"{name}: not read with --resume, whose run has its settings"
                               + ("; --on_existing=resume goes on with several seeds" if name == "seeds" else ""))
-    if not (Path(directory) / "config.json").is_file():
+    if not os.path.isfile(os.path.join(directory, "config.json")):          # False for a name that is too long, too
         raise ConfigError(f"resume: got {directory!r}, wants a run's directory, such as outputs/RUN")
     return str(Path(directory) / "config.json")
 

@@ -7,8 +7,9 @@ import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
-from utils.config import FIELDS, Config, ConfigError, read_json
+from utils.config import FIELDS, Config, ConfigError, read_json, read_object
 
 # What may differ between a run and the rest of it: how long it is, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -47,7 +48,22 @@ def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path,
 
 def check_settings(directory: Path, config: Config) -> None:
     """A ConfigError with all differences, if the run in the directory has settings that may not change."""
-    theirs, ours = read_json(directory / "config.json"), config.settings()
+    compare(read_json(directory / "config.json"), config, directory)
+
+
+def check_backend(directory: Path, backend: str | None) -> None:
+    """A ConfigError if the run there was the other backend's."""
+    try:
+        theirs = read_object(directory / "run.json").get("backend")
+    except ConfigError:                                 # it only tells of the run
+        return
+    if theirs != backend:
+        raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, wants {backend}, or a new run")
+
+
+def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
+    """A ConfigError with all differences between a run's settings and these, of those that may not change."""
+    ours = config.settings()
     names = dict.fromkeys([*theirs, *ours])
     theirs = {name: theirs.get(name, FIELDS[name].default) for name in names}       # older runs lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
@@ -69,8 +85,17 @@ def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
     """The last run of the same tag, algorithm, environment and seed's name that stands in `root`."""
     pattern = re.compile(re.escape(_stem(config, which)) + TIME)
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
-    found = [path for path in found if (path / "config.json").is_file()]
+    found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
     return max(found, key=_by_time, default=None)
+
+
+def _is_same(directory: Path, config: Config) -> bool:
+    """Whether the run there has the same tag, seed and basis: a directory's name is short, and does not tell."""
+    try:
+        theirs = read_object(directory / "config.json")
+    except ConfigError:
+        return True                                     # which will be told
+    return all(theirs.get(name) == getattr(config, name) for name in ("tag", "seed", "basis_alg"))
 
 
 def _by_time(path: Path) -> tuple[str, int]:

@@ -56,8 +56,8 @@ def saving(path: Path, needed: int) -> Iterator[None]:
         raise
     except OSError as error:
         from utils.memory import human_bytes  # which imports PyTorch, and `--help` should not
-        raise SaveError(f"cannot write {path}: {error.strerror or error}; {human_bytes(needed)} needed, "
-                        f"{_free(path)} free there") from error
+        wants = f"{human_bytes(needed)} needed, " if needed else ""
+        raise SaveError(f"cannot write {path}: {error.strerror or error}; {wants}{_free(path)} free there") from error
 
 
 def _free(path: Path) -> str:

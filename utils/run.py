@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.config import Config
-from utils.directories import choose_directory, file_name
+from utils.config import CheckpointError, Config
+from utils.directories import check_backend, choose_directory, compare, file_name
 from utils.display import View
 from utils.files import SaveError, saving, write_file
 from utils.logger import Logger
@@ -55,7 +55,9 @@ class Run:
         self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
         self.store = Store(self.directory / "checkpoints" / "resume")
         try:
-            self.saved = None if self.is_new else self._load()
+            was_here = (self.store.directory / "lock").exists()
+            self.store.open()                           # before anybody can find the run
+            self.saved = None if self.is_new else self._load(was_here)
             with fitting(self.saved):
                 self._open(agent)
         except BaseException:
@@ -95,9 +97,16 @@ class Run:
             path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
             error.add_note(f"traceback in {path}")
 
-    def _load(self) -> Generation | None:
-        self.store.open()
-        return self.store.load(lambda line: self.say(f"note: {line}"))
+    def _load(self, was_here: bool) -> Generation | None:
+        """was_here: whether the run, ever since it began, had a place to be saved to."""
+        check_backend(self.directory, self.facts.get("backend"))
+        saved = self.store.load(lambda line: self.say(f"note: {line}"))
+        if saved is None and not was_here:
+            raise CheckpointError(f"{self.store.directory}: missing, so nothing is left to go on from; wants a new run")
+        if saved is not None:
+            with fitting(saved):
+                compare(saved.values["config"], self.config, self.directory)        # config.json may have been edited
+        return saved
 
     def _history(self) -> list[dict[str, Any]]:
         """What run.json tells of each time that the run was gone on with."""

@@ -29,7 +29,7 @@ from safetensors.torch import save as format_tensors
 from torch import Tensor
 
 from utils.config import CheckpointError, ConfigError
-from utils.files import SaveError, read_file, write_file
+from utils.files import read_file, saving, write_file
 
 try:
     import fcntl
@@ -122,12 +122,10 @@ class Store:
         """
         if self.lock is not None:
             return
-        try:
+        with saving(self.directory, 0):
             for chain in self.chains:
                 chain.directory.mkdir(parents=True, exist_ok=True)
             self.lock = open(self.directory / "lock", "w")
-        except OSError as error:
-            raise SaveError(f"cannot write {self.directory}: {error.strerror or error}") from error
         if fcntl is not None:
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,15 +187,25 @@ class Store:
             if generation is not None:
                 self.chains[i] = generation.chain
                 found.append(generation)
+        newest = max(found, key=lambda generation: generation.number, default=None)
+        for chain in self.chains:                       # which it had, if ever two generations were written
+            if not chain.generation and not os.path.lexists(chain.manifest) and (
+                    newest.number >= 2 if newest else _latest(chain.directory) > 2):
+                wrong.append(f"{chain.manifest}: missing")
         if not found and wrong:
             raise CheckpointError("; ".join(wrong))
         for line in wrong:
             complain(f"{line}; the generation before it is used")
-        if not found:
+        if newest is None:
             return None
-        newest = max(found, key=lambda generation: generation.number)
         self.newest = newest.number
         return newest
+
+
+def _latest(directory: Path) -> int:
+    """The number of the last generation whose tensors stand in a chain, whole or not; 0 if there is none."""
+    names = [path.name for path in directory.glob("state-*.safetensors")]
+    return max((int(name[6:14]) for name in names if re.fullmatch(r"state-[0-9]{8}\.safetensors", name)), default=0)
 
 
 def _pieces(first: int, end: int, entry_bytes: int) -> Iterator[tuple[int, int]]:
