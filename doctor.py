@@ -240,6 +240,7 @@ CHECKS = {
     "stable-baselines3": Check(module("stable_baselines3", "stable-baselines3"), False, extra("bench"), 180),
     "matplotlib": Check(matplotlib, False, extra("plot"), 60),
     "tensorboard": Check(module("tensorboard", "tensorboard"), False, extra("tensorboard"), 60),
+    "wandb": Check(module("wandb", "wandb"), False, extra("track"), 60),
 }
 PACKAGES = {"torch": "torch", "mujoco": "mujoco", "tensorflow": "tensorflow", "atari": "ale-py",
             "opencv": "opencv-python-headless", "stable-baselines3": "stable-baselines3"}

@@ -28,6 +28,7 @@ setup(
         "tensorflow": ["tensorflow>=2.18.0"],             # the reference backend, and TensorFlow 1 checkpoints
         "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
+        "track": ["wandb>=0.19.10"],                    # --track
         "plot": ["matplotlib>=3.9"],
         "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77",
                  "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84", "tensorflow-cpu>=2.18.0",
