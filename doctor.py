@@ -94,6 +94,8 @@ def tensorflow():
 
 
 def mujoco():
+    for name in ("mujoco", "gymnasium"):                # what is missing is told by its name
+        __import__(name)
     from envs import make_env
     from utils.config import resolve
     # Not Gymnasium's make: of MuJoCo's warnings it makes a file here.
