@@ -94,6 +94,8 @@ def tensorflow():
 
 
 def mujoco():
+    for name in ("mujoco", "gymnasium"):                # what is missing is told by its name
+        __import__(name)
     from envs import make_env
     from utils.config import resolve
     # Not Gymnasium's make: of MuJoCo's warnings it makes a file here.
@@ -240,6 +242,7 @@ CHECKS = {
     "stable-baselines3": Check(module("stable_baselines3", "stable-baselines3"), False, extra("bench"), 180),
     "matplotlib": Check(matplotlib, False, extra("plot"), 60),
     "tensorboard": Check(module("tensorboard", "tensorboard"), False, extra("tensorboard"), 60),
+    "wandb": Check(module("wandb", "wandb"), False, extra("track"), 60),
 }
 PACKAGES = {"torch": "torch", "mujoco": "mujoco", "tensorflow": "tensorflow", "atari": "ale-py",
             "opencv": "opencv-python-headless", "stable-baselines3": "stable-baselines3"}

@@ -28,6 +28,7 @@ setup(
         "tensorflow": ["tensorflow>=2.18.0"],             # the reference backend, and TensorFlow 1 checkpoints
         "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
+        "track": ["wandb>=0.19.10"],                    # --track
         "plot": ["matplotlib>=3.9"],
         "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
         "ray": ["ray>=2.40"],                           # sweep.py --engine=ray

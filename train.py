@@ -49,6 +49,9 @@ def train(config) -> int:
     """Run the settings, with their seed or with each of their seeds; returns the exit code."""
     from algorithm import check_backend
     backend = check_backend()                           # before anything is built
+    if config.track:
+        from utils.track import import_wandb
+        import_wandb()
     from utils.display import Display
     from utils.stop import Stop, Stopped, complain
     from utils.torch_utils import resolve_device

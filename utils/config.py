@@ -92,6 +92,8 @@ class Config:
                                    "anew, without its unfinished episode", low=0)
     worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs is taken "
                                     "to hang", above=0, high=86_400)
+    track: bool = setting(False, "log to Weights & Biases as well, offline where nobody has logged in (wants the extra "
+                          "`track`)")
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",

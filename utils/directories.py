@@ -13,7 +13,7 @@ from utils.config import FIELDS, Config, ConfigError, read_json, read_object
 
 # What may differ between a run and the rest of it: how long it is, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
-              "worker_timeout")
+              "worker_timeout", "track")
 TIME = r"_\d{8}-\d{6}(\.\d+)?"
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -24,8 +25,9 @@ from utils.directories import check_backend, choose_directory, compare, file_nam
 from utils.display import View
 from utils.files import SaveError, saving, write_file
 from utils.logger import Logger
-from utils.stop import Stop
+from utils.stop import Stop, Stopped
 from utils.store import Generation, Store, fitting
+from utils.track import Tracker, new_id
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich")
@@ -67,6 +69,8 @@ class Run:
     def _open(self, agent) -> None:
         (self.directory / "checkpoints").mkdir(exist_ok=True)
         self.facts["resumed"] = self._history()
+        if run_id := self._run_id():
+            self.facts["wandb"] = run_id
         _write_json(self.directory / "config.json", self.config.settings())
         _write_json(self.directory / "run.json", self.facts)
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
@@ -76,6 +80,7 @@ class Run:
         self.returns = [tuple(pair) for pair in record["returns"]]
         self.best = record["best"]
         self.saving = 0.0                               # seconds spent
+        self.tracker = Tracker(self.config, self.directory, run_id, self.say) if self.config.track else None
 
     def __enter__(self) -> Run:
         return self
@@ -85,6 +90,8 @@ class Run:
             self._keep_error(error)
         self.view.close()
         self.store.close()
+        if self.tracker:
+            self.tracker.close(exit_code=0 if error is None or isinstance(error, Stopped) else 1)
         try:
             self.logger.close()
         except SaveError:
@@ -119,6 +126,14 @@ class Run:
         now = {name: self.facts[name] for name in ("command", "started", "git_commit", "versions")}
         return [*then.get("resumed", ()), {"at": self.saved.values["learner"]["steps"], "changes": changes, **now}]
 
+    def _run_id(self) -> str | None:
+        """Under which Weights & Biases knows the run, of all its parts; None where none was tracked."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):   # it may be anybody's file
+            facts = json.loads((self.directory / "run.json").read_bytes())
+            if re.fullmatch(r"[0-9a-f]{8}", facts.get("wandb")):
+                return facts["wandb"]
+        return new_id() if self.config.track else None
+
     def say(self, line: str) -> None:
         """A line for people."""
         self.view.say(line)
@@ -134,6 +149,8 @@ class Run:
                          "Episodes": episodes, "Timesteps": steps})
         means = self.logger.flush(steps)
         self.view.show(means)
+        if self.tracker:
+            self.tracker.log(means, steps)
         self._save_model(agent, "last")
         if self.config.test_rollouts:
             self._keep_returns(agent, steps, means["Rewards"])
