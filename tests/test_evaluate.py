@@ -31,7 +31,7 @@ FEW = "--episodes=3"
 
 
 class Shown(tiny_envs.Match):
-    """Renders pictures of an odd size, the step in their brightness."""
+    """Renders pictures of an odd size; their first column is as bright as the step, the others as the observation."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}        # noqa: RUF012 (Gymnasium's way)
 
@@ -40,7 +40,9 @@ class Shown(tiny_envs.Match):
         self.render_mode = render_mode
 
     def render(self):
-        return np.full((21, 37, 3), self.t, np.uint8)
+        picture = np.full((21, 37, 3), np.uint8(100 + 100 * self.obs[0]))
+        picture[:, 0] = self.t
+        return picture
 
 
 gym.register("Shown-v0", Shown)
@@ -121,8 +123,8 @@ def test_the_returns_are_those_of_the_episodes_that_anybody_may_play_again(train
                 obs, reward, terminated, truncated, _ = world.env.step(world.agent.step(obs))
                 total, over = total + reward, terminated or truncated
             assert total == pytest.approx(wanted)
-    assert [Player(world.env, world.agent).play(seed, explore).true_return
-            for seed in facts["seeds"]] == facts["returns"]
+    player = Player(world.env, world.agent)                         # in any order
+    assert [player.play(seed, explore).true_return for seed in facts["seeds"][::-1]] == facts["returns"][::-1]
 
 
 @pytest.mark.parametrize("trained", [[*SMALL_RRD, "--env=Match-v0"], [*SMALL, "--alg=dqn", "--env=CartPole-v1"]],
@@ -139,7 +141,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(trained):
 def test_more_episodes_begin_with_the_same_ones_and_a_diagnosis_changes_none(trained):
     returns = []
     for flags in (["--episodes=2"], ["--episodes=4"], ["--episodes=4", "--diagnose"]):
-        assert evaluate.main([str(trained), "--json=one.json", *flags]) == 0
+        assert evaluate.main([str(trained), "--json=one.json", "--explore", *flags]) == 0
         returns.append(json.loads(Path("one.json").read_text())["returns"])
     assert returns[1] == returns[2]
     assert returns[1][:2] == returns[0]
@@ -290,6 +292,10 @@ def test_a_video_has_a_frame_of_the_start_and_of_each_step(trained, films, diagn
     assert {picture.shape for picture in pictures} == {(height + -height % 16, 48, 3)}
     assert {picture.dtype for picture in pictures} == {np.dtype(np.uint8)}
     assert [int(picture[0, 0, 0]) for picture in pictures] == list(range(11))
+    env = Shown()                                                   # it is the episode that was evaluated first
+    env.reset(seed=told(trained)["seeds"][0])
+    seen = [env.render(), *(env.step(np.zeros(1)) and env.render() for _ in range(10))]
+    assert all((picture[:21, 1:37] == frame[:, 1:]).all() for picture, frame in zip(pictures, seen, strict=True))
     assert [path.read_bytes() for path in (trained / "evaluations").glob("*.mp4")] == [b"video"]
     if diagnose:
         blank = [(picture[22:21 + STRIP, :37] == PAPER).all(-1).mean() for picture in pictures]
