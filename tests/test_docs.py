@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import setuptools
 
+import sweep
 from utils.cli import parse_args
 from utils.config import ALGORITHMS, DECOMPOSITIONS, read_json
 
@@ -37,13 +38,18 @@ def test_every_algorithm_is_in_the_readmes_table():
         assert name in ALGORITHMS | DECOMPOSITIONS
 
 
-CONFIGS = {path.name for path in (ROOT / "configs").glob("*.json")} - {"schema.json"}
+CONFIGS = {path.name for path in (ROOT / "configs").glob("*.json")} - {"schema.json", "suite.json"}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS))
 def test_every_config_is_understood(path):
     env = read_json(ROOT / "configs" / path)["env"]
     parse_args(["--config", str(ROOT / "configs" / path), *([f"--env={env}"] if ":" in env else [])])
+
+
+def test_the_suite_is_understood():
+    trials = sweep.read_suite(ROOT / "configs" / "suite.json", "0-2", [])
+    assert len(trials) == 3 * 6 * 3
 
 
 def test_the_build_holds_the_packages_and_the_script_but_no_tests(monkeypatch):

@@ -300,3 +300,92 @@ def test_runs_of_every_released_format_are_gone_on_with():
     create_agent(config).load_model("kept/checkpoints/last.safetensors")
     assert train.main(["--resume=kept", "--total_timesteps=150"]) == 0
     assert [row["Timesteps"] for row in rows(Path("kept/metrics.csv").read_text())] == ["40", "80", "120", "150"]
+
+
+# Found by a review ----------------------------------------------------------------------------------------------
+
+def test_a_run_is_locked_from_its_start(monkeypatch, capsys):
+    """Before it has saved anything, too: else a second one would begin anew in its directory."""
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x", "--checkpoint_every=0"]
+    codes = []
+
+    def second(self):
+        if not codes:
+            codes.append(None)
+            codes[:] = [train.main([*argv, f"--on_existing={how}"]) for how in ("resume", "overwrite")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Stop, "check", second)
+        assert train.main(argv) == 0
+    assert codes == [2, 2]
+    assert capsys.readouterr().err.count("in use by another process") == 2
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_is_not_wiped(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    before = (directory / "metrics.csv").read_bytes()
+    resume = directory / "checkpoints" / "resume"
+    (resume / "a" / "manifest.json").unlink()
+    assert train.main([f"--resume={directory}"]) == 0                   # the other one holds the last generation
+    assert "a/manifest.json: missing" in capsys.readouterr().out
+    (resume / "b" / "manifest.json").unlink()
+    assert train.main([f"--resume={directory}"]) in (0, 2)
+    shutil.rmtree(resume)
+    assert train.main([f"--resume={directory}"]) == 2
+    assert "missing, so nothing is left to go on from" in capsys.readouterr().err
+    assert (directory / "metrics.csv").read_bytes() == before
+
+
+def test_settings_are_compared_with_what_was_saved_not_with_a_file_that_may_be_edited(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    path = directory / "config.json"
+    path.write_text(path.read_text().replace('"gamma": 0.99', '"gamma": 0.5'))
+    assert train.main([f"--resume={directory}", "--total_timesteps=200"]) == 2
+    assert "gamma 0.99 -> 0.5" in capsys.readouterr().err
+
+
+def test_a_stop_in_the_last_evaluation_of_a_run_that_was_cut_short_is_taken_back(monkeypatch):
+    argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
+    calls, check = [], Stop.check
+
+    def ask(self):
+        calls.append(self)
+        if len(calls) == 20:
+            signal.raise_signal(signal.SIGTERM)
+        check(self)
+    with monkeypatch.context() as patched:
+        patched.setattr(Stop, "check", ask)
+        assert train.main([*argv, "--total_timesteps=47", "--tag=parts"]) == 75
+    (parts,) = Path("outputs").glob("parts*")
+    for steps in (47, 133):
+        assert train.main([f"--resume={parts}", f"--total_timesteps={steps}"]) == 0
+    same(parts, run(*argv, "--total_timesteps=133", "--tag=whole"))
+
+
+def test_runs_of_one_tag_are_told_apart_by_their_seeds():
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x"]
+    first, second = (run(*argv, f"--seed={seed}") for seed in (1, 2))
+    assert train.main([*argv, "--seed=1", "--on_existing=resume"]) == 0
+    (first / "mark").touch()
+    assert train.main([*argv, "--seed=2", "--on_existing=overwrite"]) == 0
+    assert (first / "mark").exists()
+    assert len(list(Path("outputs").iterdir())) == 2 or not second.exists()
+
+
+def test_signals_before_and_after_a_run_have_its_exit_codes():
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=10000000")
+        time.sleep(0.4)                                                     # within the imports
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in err
+
+
+def test_who_reads_along_may_leave():
+    process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=200")
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    (directory,) = Path("outputs").iterdir()
+    assert rows((directory / "metrics.csv").read_text())[-1]["Timesteps"] == "200"

@@ -16,7 +16,7 @@ from utils.schema import schema
 from utils.sections import SCHEMA, flatten
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-FILES = sorted(path for path in CONFIGS.glob("*.json") if path.name != "schema.json")
+FILES = sorted(path for path in CONFIGS.glob("*.json") if path.name not in ("schema.json", "suite.json"))
 KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 PASSED_OVER = {"$schema", "$defs", "title", "description", "default"}
 

@@ -57,7 +57,7 @@ def check_backend(directory: Path, backend: str | None) -> None:
         theirs = read_object(directory / "run.json").get("backend")
     except ConfigError:                                 # it only tells of the run
         return
-    if theirs != backend:
+    if theirs not in (None, backend):
         raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, wants {backend}, or a new run")
 
 
