@@ -675,7 +675,8 @@ def test_a_run_leaves_what_a_run_by_pytorch_leaves(flags, monkeypatch, capsys):
     assert theirs.returns("Pendulum-v1").shape == ours.returns("Pendulum-v1").shape
     assert all(math.isfinite(float(value)) for row in theirs.rows[1:] for value in row.values())
     # `resume` holds the lock that keeps other processes out, and nothing to go on from
-    assert [path.name for path in (theirs.directory / "checkpoints" / "resume").rglob("*") if path.is_file()] == ["lock"]
+    resume = theirs.directory / "checkpoints" / "resume"
+    assert [path.name for path in resume.rglob("*") if path.is_file()] == ["lock"]
     assert {path.name for path in (theirs.directory / "checkpoints").iterdir()} == {"resume"} | {
         f"{name}.ckpt.{part}" for name in ("last", "best") for part in ("index", "data-00000-of-00001")}
     agent = create_agent(Namespace(**theirs.config, obs_dims=(3,), acts_dims=(1,)))
