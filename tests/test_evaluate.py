@@ -303,6 +303,8 @@ def test_a_video_has_a_frame_of_the_start_and_of_each_step(trained, films, diagn
         assert sorted(blank, reverse=True) == blank
 
 
+# imageio-ffmpeg does not always wait for its process, nor close that one's pipes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("trained", [[*SMALL_RRD, "--env=Shown-v0"]], indirect=True, ids=["shown"])
 def test_a_real_video(trained):
     pytest.importorskip("imageio_ffmpeg")
