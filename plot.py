@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from train import foreign_package
 
@@ -59,12 +59,6 @@ def note(line: str) -> None:
 
 # The command line ---------------------------------------------------------------------------------------------------
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from utils.config import ConfigError
-        raise ConfigError(message.removeprefix("argument "))
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options, checked.
 
@@ -72,67 +66,48 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    parser = _Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
-                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                     description="Learning curves of runs, and what they amount to over all environments: figures "
-                                 "(PNG, SVG), their numbers (CSV), and tables.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's directory, one above several, or the "
-                        "original's rews/*.npz; NAME=RUN names the algorithm")
+    from utils.study import Parser, add_arguments
+    parser = Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
+                    formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Learning curves of runs, and what they amount to over all environments: figures "
+                                "(PNG, SVG), their numbers (CSV), and tables.")
+    add_arguments(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("plots"),
                         help="where to write (default: plots)")
-    parser.add_argument("--last", metavar="FRACTION", type=_fraction, default=0.1, help="a run's final score is the "
-                        "mean of this last share of its evaluations, and at least of one (default: 0.1)")
-    parser.add_argument("--smooth", metavar="N", type=_positive, default=1, help="draw the mean of N evaluations: each "
-                        "and those before it (default: 1)")
-    parser.add_argument("--normalize", metavar="FILE", help="JSON: the two returns per environment that count as 0 and "
-                        "1 (default: SAC with episodic and with dense rewards, where both are among the runs)")
-    parser.add_argument("--resamples", metavar="N", type=_positive, default=2000, help="of the bootstrap (default: "
-                        "2000)")
     return parser.parse_args(argv)
-
-
-def _fraction(text: str) -> float:
-    number = float(text) if text.replace(".", "", 1).isdecimal() else math.nan
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number above 0 and at most 1")
-    return number
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 10**6):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number of at least 1")
-    return int(text)
 
 
 # What it does -------------------------------------------------------------------------------------------------------
 
 def plot(options: argparse.Namespace) -> int:
     """Read the runs, draw, write and print; returns the exit code."""
-    figures = _figures()
-    from utils import curves, scores
+    figures = import_figures()
+    from utils.study import read_study
 
-    anchors = scores.read_anchors(options.normalize) if options.normalize else {}
-    found = curves.read_curves(options.runs, complain)
-    if not found:
+    study = read_study(options, complain)
+    if study is None:
         complain("no run could be read")
         return 2
-    groups = curves.group(found)
-    for line in curves.notes(groups):
+    for line in study.notes:
         note(line)
-    anchors = scores.anchors_of_runs(groups, options.last, note) | anchors
-    finals = scores.final_scores(groups, options.last)
-    styles = figures.Styles([curve.algorithm for curve in found])
+    styles = figures.Styles(study.algorithms)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_curves(groups, styles, options)
-    table = scores.score_table(finals, anchors, options.resamples)
-    write_csv(options.out / "scores.csv", table)
-    print_scores(table, options.last)
-    write_aggregates(finals, anchors, styles, options)
+    write_curves(study, styles, options)
+    write_csv(options.out / "scores.csv", study.scores)
+    print_scores(study.scores, options.last)
+    if study.estimates:
+        write_aggregates(study, styles, options.out)
+        print_aggregates(study.estimates, study.tasks)
     print(f"figures and their numbers are in {options.out}")
     return 0
 
 
-def _figures():
+def import_figures():
+    """The module that draws.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     from utils.config import ConfigError
     try:
         from utils import figures
@@ -143,50 +118,44 @@ def _figures():
     return figures
 
 
-def write_curves(groups, styles, options: argparse.Namespace) -> None:
-    """A figure for each environment, and its numbers."""
-    from utils import curves, figures
-    names = file_names(list(groups))
-    for env, algorithms in groups.items():
-        lines = [line for algorithm, runs in algorithms.items()
-                 for line in curves.lines(algorithm, runs, options.smooth, options.resamples)]
-        path = options.out / names[env]
+def write_curves(study, styles, options: argparse.Namespace) -> None:
+    """For each environment the figure of its returns and, if a learned reward was diagnosed, one of that."""
+    from utils import figures
+    from utils.curves import Line
+    names = file_names(list(study.groups))
+    for env, lines in study.lines.items():
+        path = options.out / f"curves-{names[env]}"
         figures.save(figures.learning_curves(env, lines, styles, options.smooth), path)
-        write_csv(path.with_name(f"{path.name}.csv"), (row for line in lines for row in rows_of(line)),
-                  curves.Line._fields)
+        write_csv(path.with_name(f"{path.name}.csv"), (row for line in lines for row in rows_of(line)), Line._fields)
+    for env, numbers in study.reward_lines.items():
+        path = options.out / f"reward-{names[env]}"
+        figures.save(figures.reward_numbers(env, numbers, styles), path)
+        write_csv(path.with_name(f"{path.name}.csv"),
+                  ((name, *row) for name, lines in numbers.items() for line in lines for row in rows_of(line)),
+                  ("number", *Line._fields))
 
 
 def file_names(envs: Sequence[str]) -> dict[str, str]:
-    """'curves-HalfCheetah-v4' and so on, all different."""
+    """Environments as parts of files' names, all different."""
     from utils.directories import file_name
     names: dict[str, str] = {}
     for env in envs:
-        name = f"curves-{file_name(env)}"
+        name = file_name(env)
         names[env] = name if name not in names.values() else f"{name}-{len(names)}"
     return names
 
 
-def write_aggregates(finals, anchors, styles, options: argparse.Namespace) -> None:
+def write_aggregates(study, styles, out: Path) -> None:
     """The figures over all environments that have anchors, and their numbers."""
-    from utils import figures, scores
-    if raw := [env for env in finals if env not in anchors]:
-        note(f"raw returns only for {', '.join(raw)}; a normalised score wants --normalize, or runs of --alg=sac with "
-             "--env_type=ep_rews and with =normal")
-    normalized = scores.normalized(finals, anchors, note)
-    if not normalized:
-        return
-    for line in scores.weak_points(normalized):
-        note(line)
-    estimates, profiles = (of(normalized, options.resamples) for of in (scores.estimates, scores.profiles))
-    pairs = scores.improvements(normalized, options.resamples)
-    figures.save(figures.aggregates(estimates, styles), options.out / "aggregates")
-    write_csv(options.out / "aggregates.csv", estimates)
-    figures.save(figures.profiles(profiles, styles), options.out / "profiles")
-    write_csv(options.out / "profiles.csv", (row for one in profiles for row in rows_of(one)), scores.Profile._fields)
-    if pairs:
-        figures.save(figures.improvements(pairs, styles), options.out / "improvement")
-        write_csv(options.out / "improvement.csv", pairs)
-    print_aggregates(estimates, len(next(iter(normalized.values()))))
+    from utils import figures
+    from utils.scores import Profile
+    figures.save(figures.aggregates(study.estimates, styles), out / "aggregates")
+    write_csv(out / "aggregates.csv", study.estimates)
+    figures.save(figures.profiles(study.profiles, styles), out / "profiles")
+    write_csv(out / "profiles.csv", (row for one in study.profiles for row in rows_of(one)), Profile._fields)
+    if study.improvements:
+        figures.save(figures.improvements(study.improvements, styles), out / "improvement")
+        write_csv(out / "improvement.csv", study.improvements)
 
 
 # Writing and printing -----------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Curve(NamedTuple):
     run: str                        # which one: 'seed 1', or where it stands
     rows: np.ndarray                # (evaluations, 2): environment steps, which grow, and mean return
     settings: dict[str, Any]        # its config.json; empty for a file of the original program
+    path: Path = Path()             # the run's directory, or the file
 
 
 class Line(NamedTuple):
@@ -107,14 +108,14 @@ def read_run(directory: Path, name: str | None = None) -> Curve:
     Raises:
         ValueError: it cannot be read, or was not evaluated yet.
     """
-    settings = _settings(directory / "config.json")
+    settings = read_settings(directory / "config.json")
     files = sorted((directory / "rews").glob("*.npz"))
     if len(files) != 1:
         raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, wants one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
     return Curve(name or algorithm_name(settings), environment_name(settings["env"]), which, read_rows(files[0]),
-                 settings)
+                 settings, directory)
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:
@@ -129,7 +130,7 @@ def read_original(path: Path, name: str | None = None) -> Curve:
     rows = read_rows(path)
     algorithm = name or printable(path.resolve().parent.name)
     which = f"seed {seed}" if seed else printable(str(path))
-    return Curve(algorithm, environment_name(env), which, rows, {})
+    return Curve(algorithm, environment_name(env), which, rows, {}, path)
 
 
 def read_rows(path: Path) -> np.ndarray:
@@ -160,8 +161,9 @@ def read_rows(path: Path) -> np.ndarray:
 
 
 def algorithm_name(settings: dict[str, Any]) -> str:
-    """'RRD-SAC', 'RRD-L(RD)-TD3', 'SAC (dense reward)'."""
-    name = settings["alg"].upper() + "-L(RD)" * bool(settings.get("rrd_bias_correction"))
+    """'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
+    alg = settings["alg"]
+    name = (alg.capitalize() if alg == "uniform" else alg.upper()) + "-L(RD)" * bool(settings.get("rrd_bias_correction"))
     basis = f"-{settings['basis_alg'].upper()}" if settings.get("basis_alg") else ""
     return printable(name + basis + " (dense reward)" * (settings.get("env_type") == "normal"))
 
@@ -171,7 +173,7 @@ def environment_name(name: str) -> str:
     return printable(str(resolve_env(name)))
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Only what is used here is checked: a newer version's settings can be drawn as well."""
     try:
         settings = json.loads(read_file(path, MOST_BYTES))

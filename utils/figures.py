@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +29,10 @@ STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fonts
 WIDTH = 4.2                             # inches
 LABEL = 7                               # points
 WRAP = 17                               # characters of a line of a label
+UNITS = {1: "", 1e3: " (thousands)", 1e6: " (millions)"}
+# The numbers of a diagnosis that are drawn, in order, and what of their range is shown.
+PANELS = {"pearson_within": (-1.05, 1.05), "spearman_within": (-1.05, 1.05), "std_within": (None, None),
+          "pearson_across": (-1.05, 1.05), "spearman_across": (-1.05, 1.05), "r2": (-1.05, 1.05)}
 
 
 class Styles:
@@ -64,7 +68,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
             _curve(axes, line, styles[line.algorithm], unit)
         axes.set_xlim(0, most / unit or 1)                   # names stand right beside the ends
         axes.set_title(_plain(env), loc="left")
-        axes.set_xlabel("environment steps" + {1: "", 1e3: " (thousands)", 1e6: " (millions)"}[unit])
+        axes.set_xlabel("environment steps" + UNITS[unit])
         axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
         figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
         _label_ends(figure, axes, ends, styles)
@@ -146,6 +150,43 @@ def _join(below: tuple, above: tuple) -> tuple[float, float, list[int]]:
 
 def _inside(centre: float, size: float) -> float:
     return 0.5 if size > 1 else min(max(centre, size / 2), 1 - size / 2)
+
+
+# Learned rewards ----------------------------------------------------------------------------------------------------
+
+def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styles) -> Figure:
+    """Panels for those of PANELS that are known, with the lines of all algorithms that have them."""
+    names = [name for name in PANELS if name in numbers] or [*numbers][:len(PANELS)]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((max(WIDTH, 2.3 * columns), 0.7 + 1.7 * rows), layout="constrained")
+        every = [line for name in names for line in numbers[name]]
+        unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
+        for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            if place >= len(names):
+                axes.set_axis_off()
+                continue
+            name = names[place]
+            for line in numbers[name]:
+                _curve(axes, line, styles[line.algorithm], unit)
+            axes.set_title(_plain(name), fontsize=7, loc="left")
+            if place + columns >= len(names):           # nothing below it
+                axes.set_xlabel("environment steps" + UNITS[unit], fontsize=7)
+            _limit(axes, *PANELS.get(name, (None, None)))
+        figure.suptitle(f"{_plain(env)}: the learned reward beside the true one", fontsize=8, x=0.01, ha="left")
+        shown = dict.fromkeys(line.algorithm for line in every)
+        handles = [Line2D([], [], **styles[name], label=_plain(name)) for name in shown]
+        figure.legend(handles=[*handles, *_kinds(every)], loc="outside lower center", ncols=3, handlelength=1.6,
+                      columnspacing=1.5)
+    return figure
+
+
+def _limit(axes: Axes, low: float | None, high: float | None) -> None:
+    """Show no more than [low, high]: a negative R2 has no end, and its size says nothing."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom if low is None else max(low, bottom), top if high is None else min(high, top))
+    axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
 
 
 # Over all environments ----------------------------------------------------------------------------------------------
