@@ -13,7 +13,8 @@ setup(
     # The import names are short and common; train.py refuses to run on somebody else's `utils`.
     packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
                                     for part in ("", ".*")]),
-    py_modules=["train", "doctor", "evaluate", "plot", "sweep"],
+    py_modules=["train", "doctor", "evaluate", "plot", "report", "sweep"],
+    package_data={"utils": ["page.html"]},
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",
@@ -29,11 +30,11 @@ setup(
         "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
         "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
         "track": ["wandb>=0.19.10"],                    # --track
-        "plot": ["matplotlib>=3.9"],
+        "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py
         "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
         "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
-        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "ruff>=0.8", "setuptools>=77",
-                 "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84", "tensorflow-cpu>=2.18.0",
-                 "stable-baselines3>=2.9.0", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
+        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "jinja2>=3.1.3", "playwright>=1.48",
+                 "ruff>=0.8", "setuptools>=77", "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84",
+                 "tensorflow-cpu>=2.18.0", "stable-baselines3>=2.9.0", "imageio>=2.34", "imageio-ffmpeg>=0.5"],
     },
 )

@@ -59,7 +59,7 @@ def test_the_build_holds_the_packages_and_the_script_but_no_tests(monkeypatch):
     runpy.run_path("setup.py")
     assert set(given["packages"]) == {"algorithm", "algorithm.basis_alg", "algorithm.engine", "algorithm.replay_buffer",
                                       "envs", "learner", "utils"}
-    assert given["py_modules"] == ["train", "doctor", "evaluate", "plot", "sweep"]
+    assert given["py_modules"] == ["train", "doctor", "evaluate", "plot", "report", "sweep"]
 
 
 def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkeypatch):

@@ -163,7 +163,8 @@ def read_rows(path: Path) -> np.ndarray:
 def algorithm_name(settings: dict[str, Any]) -> str:
     """'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
     alg = settings["alg"]
-    name = (alg.capitalize() if alg == "uniform" else alg.upper()) + "-L(RD)" * bool(settings.get("rrd_bias_correction"))
+    name = alg.capitalize() if alg == "uniform" else alg.upper()        # a word among abbreviations
+    name += "-L(RD)" * bool(settings.get("rrd_bias_correction"))
     basis = f"-{settings['basis_alg'].upper()}" if settings.get("basis_alg") else ""
     return printable(name + basis + " (dense reward)" * (settings.get("env_type") == "normal"))
 

@@ -46,9 +46,14 @@ class Styles:
         return {"color": COLOURS[colour], "linestyle": DASHES[turn % len(DASHES)]}
 
 
+def styled():
+    """What figures are made and written in: a context."""
+    return matplotlib.rc_context(STYLE)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write `path` with .png (200 dpi) and .svg; the same figure gives the same bytes."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure.savefig(path.with_name(path.name + ".png"), dpi=200)
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
 
@@ -57,7 +62,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
     """The averages of an environment's runs with their bands; thin lines are single runs."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         ends = _ends(lines)
         labels = sum(label.count("\n") + 1 for _, label, _ in ends)
         figure = Figure((WIDTH, max(2.9, 1.1 + 0.13 * labels)), layout="constrained")
@@ -159,7 +164,7 @@ def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styl
     names = [name for name in PANELS if name in numbers] or [*numbers][:len(PANELS)]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure((max(WIDTH, 2.3 * columns), 0.7 + 1.7 * rows), layout="constrained")
         every = [line for name in names for line in numbers[name]]
         unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
@@ -194,7 +199,7 @@ def _limit(axes: Axes, low: float | None, high: float | None) -> None:
 def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
     """A panel for each statistic, an interval for each algorithm."""
     names = list(dict.fromkeys(one.algorithm for one in found))[::-1]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure((WIDTH, 1.5 + 0.5 * len(names)), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True).flat
         for axes, statistic in zip(panels, AGGREGATES, strict=True):
@@ -211,7 +216,7 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
 
 def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
     """P(X > Y) of each pair, an interval each."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure((WIDTH, 0.8 + 0.36 * len(found)), layout="constrained")
         axes = figure.add_subplot()
         for row, one in enumerate(reversed(found)):
@@ -240,7 +245,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
     """The share of runs above each score; every step is one of the scores."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure((WIDTH, 2.4 + 0.15 * -(-len(found) // 2)), layout="constrained")
         axes = figure.add_subplot()
         for one in found:

@@ -95,12 +95,14 @@ def reward_curves(records: Iterable[Record]) -> dict[str, dict[str, list[Curve]]
     for record in records:
         steps = record.metrics.get("Timesteps")
         for name in (name for name in record.metrics if name.startswith(REWARD) and steps is not None):
+            # a place for each column, in their order, though this run may have no number there
+            runs = found.setdefault(record.curve.env, {}).setdefault(name.removeprefix(REWARD), [])
             rows = np.column_stack([steps, record.metrics[name]])
             rows = rows[np.isfinite(rows).all(axis=1)]
             if len(rows) and (np.diff(rows[:, 0]) > 0).all():
-                numbers = found.setdefault(record.curve.env, {})
-                numbers.setdefault(name.removeprefix(REWARD), []).append(record.curve._replace(rows=rows))
-    return found
+                runs.append(record.curve._replace(rows=rows))
+    some = {env: {name: runs for name, runs in numbers.items() if runs} for env, numbers in found.items()}
+    return {env: numbers for env, numbers in some.items() if numbers}
 
 
 def newest_picture(directory: Path) -> bytes:

@@ -1,0 +1,96 @@
+"""One page on runs: scores, curves, learned rewards, settings, systems; `python report.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from train import foreign_package
+
+EXAMPLES = """
+examples:
+  python report.py outputs                                all runs in it, to report.html
+  python report.py outputs/rrd-* outputs/ircr-* --out rrd.html --title 'RRD and IRCR'
+  python report.py outputs 'RRD-SAC (TF)=log/rews/RUN/HalfCheetah-v2.npz'
+
+The page holds all that it shows, so it can be sent or kept as one file; it fetches nothing and runs no script.
+What it shows, and how to read it: docs/report.md.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns 0; 1 if the page cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib
+    and Jinja; 130 after Ctrl-C.
+    """
+    if stranger := foreign_package():
+        return complain(stranger, 2)
+    from utils.config import ConfigError
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return report(parse(argv), shlex.join(["report.py", *argv]))
+    except ConfigError as error:
+        return complain(str(error), 2)
+    except OSError as error:
+        return complain(str(error), 1)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+
+
+def complain(line: str, code: int = 0) -> int:
+    """A line on standard error; returns the code."""
+    print(f"report.py: {line}", file=sys.stderr)
+    return code
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, checked.
+
+    Raises:
+        ConfigError: one is wrong.
+        SystemExit: `--help` was asked for.
+    """
+    from utils.study import Parser, add_arguments
+    parser = Parser(prog="report.py", allow_abbrev=False, epilog=EXAMPLES,
+                    formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="One HTML page on runs: final scores, learning curves, how right the learned rewards "
+                                "are, settings, systems.")
+    add_arguments(parser)
+    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("report.html"),
+                        help="where to write (default: report.html)")
+    parser.add_argument("--title", metavar="TEXT", help="of the page (default: the runs, as they were given)")
+    return parser.parse_args(argv)
+
+
+def report(options: argparse.Namespace, command: str) -> int:
+    """Read the runs and write the page; returns the exit code."""
+    from utils.config import ConfigError, printable
+    if options.out.is_dir() or not options.out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: got {str(options.out)!r}, wants a file in a directory that exists")
+    try:
+        from utils.page import render
+    except ModuleNotFoundError as error:
+        name = (error.name or "").split(".")[0]
+        if name not in ("matplotlib", "jinja2"):
+            raise
+        raise ConfigError(f"{name} is not installed; pip install -e '.[plot]' brings it") from None
+    from utils.files import write_file
+    from utils.study import read_study
+
+    study = read_study(options, complain)
+    if study is None:
+        return complain("no run could be read", 2)
+    about = {"title": printable(options.title or ", ".join(options.runs)), "command": printable(command),
+             "made": time.strftime("%Y-%m-%d %H:%M")}
+    write_file(options.out, render(study, options.last, options.smooth, about).encode("utf-8", "replace"))
+    print(f"the report is in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
