@@ -26,8 +26,7 @@ def save(store: Store, agent, buffer) -> tuple[float, int]:
     before = sizes(store.directory)
     start = time.perf_counter()
     store.save({"replay": buffer.numbers()}, agent.state_dict() | buffer.tensors(),
-               buffer.episodes_stored - buffer.episodes, buffer.episodes_stored, buffer.read_episodes,
-               buffer.storage.bytes_needed * buffer.longest // buffer.capacity)
+               buffer.first_episode, buffer.episodes_stored, buffer.read_episodes, buffer.episode_bytes)
     seconds = time.perf_counter() - start
     return seconds, sum(size for path, size in sizes(store.directory).items() if before.get(path) != size)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from algorithm.replay_buffer.episode import OpenEpisode
 from envs.origin import Origin, play
 from utils.config import Config
-from utils.finite import all_finite, check_observation, check_reward
+from utils.finite import all_finite, check_observation, check_reward, is_finite
 from utils.seeding import stream_seed
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ class Collector:
         action = self.agent.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
         self.steps += 1
-        where = place(self.steps, len(self.open_episode) + 1)
-        check_observation(obs_next, where)
-        check_reward(reward, where)
+        if not (all_finite(obs_next) and is_finite(reward)):            # seldom: the place is told only then
+            where = place(self.steps, len(self.open_episode) + 1)
+            check_observation(obs_next, where)
+            check_reward(reward, where)
         self.open_episode.add(action, reward, terminated, obs_next)
         self.obs = obs_next
         if not (terminated or truncated):

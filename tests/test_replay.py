@@ -326,8 +326,7 @@ def test_any_history_agrees_with_a_list_of_episodes(alg):
 
 def restored(buffer, make, parts):
     """Another replay that takes over all that this one tells, its episodes in so many parts."""
-    oldest = buffer.episodes_stored - buffer.episodes
-    borders = np.linspace(oldest, buffer.episodes_stored, parts + 1).astype(int).tolist()
+    borders = np.linspace(buffer.first_episode, buffer.episodes_stored, parts + 1).astype(int).tolist()
     logged = [(first, buffer.read_episodes(first, end)) for first, end in itertools.pairwise(borders) if first < end]
     other = make()
     other.restore(buffer.numbers(), {name: tensor.clone() for name, tensor in buffer.tensors().items()}, logged)

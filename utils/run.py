@@ -79,7 +79,6 @@ class Run:
         self.logger = Logger(self.directory, names, record["logger"])
         self.returns = [tuple(pair) for pair in record["returns"]]
         self.best = record["best"]
-        self.saving = 0.0                               # seconds spent
         self.tracker = Tracker(self.config, self.directory, run_id, self.say) if self.config.track else None
 
     def __enter__(self) -> Run:
@@ -161,9 +160,8 @@ class Run:
         Raises:
             SaveError: it could not be written; the generation before is untouched.
         """
-        if not hasattr(learner.agent, "state_dict"):    # the TensorFlow reference
+        if not learner.agent.resumable:
             return
-        start = time.perf_counter()
         self.stop.saves += 1
         try:
             values, tensors = learner.state()
@@ -171,11 +169,9 @@ class Run:
             values |= {"system": self.facts, "config": self.config.settings()}
             replay = learner.buffer
             self.store.save(values, tensors,
-                            replay.episodes_stored - replay.episodes, replay.episodes_stored, replay.read_episodes,
-                            replay.storage.bytes_needed * replay.longest // replay.capacity)
+                            replay.first_episode, replay.episodes_stored, replay.read_episodes, replay.episode_bytes)
         finally:
             self.stop.saves -= 1
-            self.saving += time.perf_counter() - start
 
     def _keep_returns(self, agent, steps: int, rewards: float) -> None:
         self.returns.append((steps, rewards))

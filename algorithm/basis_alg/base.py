@@ -38,6 +38,7 @@ class Base:
     explore_info: tuple[str, ...] = ()
     inspect: Callable[[dict[str, np.ndarray]], None] | None = None      # called with the metrics of every update
     checkpoint_suffix = ".ckpt"
+    resumable = False
 
     def __init__(self, config: Config):
         start(config.device)

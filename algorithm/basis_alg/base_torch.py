@@ -35,6 +35,7 @@ class Agent:
     q_noise: tuple[str, ...] = ()           # what the critics' loss draws from
     pi_noise: tuple[str, ...] = ()          # what the policy's does
     checkpoint_suffix = ".safetensors"
+    resumable = True                    # a run can be gone on with from its `state_dict`
     inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
     opts: list[TFAdam | TFRMSProp]
 

@@ -48,6 +48,16 @@ class TransitionReplay:
         """What the ring takes when it is full, at most (one-step episodes), and what is kept beside it."""
         return self.bytes_beside + self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
+    @property
+    def first_episode(self) -> int:
+        """The number, of all episodes ever stored, of the oldest one that is held."""
+        return self.episodes_stored - self.episodes
+
+    @property
+    def episode_bytes(self) -> int:
+        """What one episode takes, at most."""
+        return self.storage.bytes_needed * self.longest // self.capacity
+
     def _choose_device(self, config: Config) -> None:
         """Where the settings say; else where the agent is, and if that is a GPU with too little memory, on the CPU."""
         auto = config.buffer_device == "auto"
@@ -173,7 +183,7 @@ class TransitionReplay:
 
         `lengths` (E,), `returns` (E,) float64, and the fields that the storage writes: `obs` (T1 + ... + TE, O), ...
         """
-        slots = [(self.first_slot + number - (self.episodes_stored - self.episodes)) % self.capacity
+        slots = [(self.first_slot + number - self.first_episode) % self.capacity
                  for number in range(first, end)]
         episodes = [self.storage.read_episode(self._rows_of(slot)) for slot in slots]
         fields = {name: torch.cat([episode[name] for episode in episodes]) for name in episodes[0]}
