@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns 0; 1 if a disk fails or a number is not finite; 2 for a wrong argument or a damaged checkpoint; 75 after
-    SIGTERM or SIGUSR1, 130 after Ctrl-C.
+    SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C.
     """
     if stranger := foreign_package():
         return complain(stranger, 2)

@@ -15,290 +15,220 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent
-AGAIN, INTERRUPTED = 75, 130            # exit codes of train.py: stopped, and can be gone on with
+from train import foreign_package, leave_early
 
-
-@dataclass
-class Trial:
-    """One run of train.py, and how it stands."""
-
-    name: str
-    settings: dict[str, Any]
-    state: str = "waiting"              # then running, done, failed or stopped
-    tries: int = 0
-    told: str = ""                      # the last line that it wrote
-    process: subprocess.Popen | None = None
-    began: float = 0.0
-    fields: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def flags(self) -> list[str]:
-        return [f"--{name}={value}" for name, value in self.settings.items()] + ["--on_existing=resume"]
-
-    @property
-    def log(self) -> Path:
-        return Path("outputs") / "sweep" / f"{self.name.replace('/', '_').replace(' ', '_')}.log"
+WRONG = 2                   # train.py's exit code for what another try would not change
+ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the table's rows
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns 0; 1 if a trial failed, 2 for a wrong setting, 75 or 130 if it was stopped."""
+    """Run the command line.
+
+    Returns 0; 1 if a trial failed or a disk did, 2 for a wrong setting; 75 if a trial was stopped or is another
+    process's, or after SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C: then the same command goes on.
+    """
+    if stranger := foreign_package():
+        return complain(stranger, 2)
     from utils.config import ConfigError
     try:
-        given = _parser().parse_args(argv)
+        given = parse(sys.argv[1:] if argv is None else argv)
+        from utils.lanes import Lanes, RayLanes
+        from utils.suite import read_suite
         trials = read_suite(Path(given.suite), given.seeds, given.modules)
-        if given.engine == "ray":
-            return sweep(trials, RayLanes(given.jobs), given.retries)
-        return sweep(trials, Lanes(given.jobs), given.retries)
+        return sweep(trials, (RayLanes if given.engine == "ray" else Lanes)(given.jobs), given.retries)
     except ConfigError as error:
-        print(f"sweep.py: {error}", file=sys.stderr)
-        return 2
+        return complain(str(error), 2)
+    except OSError as error:
+        return complain(str(error), 1)
+    except KeyboardInterrupt:
+        return complain("interrupted; trials that hang may still run", 130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sweep.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def complain(line: str, code: int = 0) -> int:
+    """A line on standard error; returns the code."""
+    print(f"sweep.py: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, checked.
+
+    Raises:
+        ConfigError: one is wrong.
+        SystemExit: `--help` was asked for.
+    """
+    from utils.study import Parser
+    parser = Parser(prog="sweep.py", description=__doc__, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON file: common settings, environments, runs")
     parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0,1,2 or 0-9 (default: 0)")
     parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="a module that "
                         "environments of the suite, module:id, may come from; may be given several times")
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="trials at a time (default: the cores)")
-    parser.add_argument("--retries", type=int, default=1, metavar="N", help="of a trial that fails (default: 1)")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="trials at a time (default: the cores)")
+    parser.add_argument("--retries", type=_count_or_none, default=1, metavar="N",
+                        help="of a trial that fails (default: 1)")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a "
                         "Ray cluster (the extra [ray]; RAY_ADDRESS says which, else one on this machine)")
-    return parser
+    return parser.parse_args(argv)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants an integer of at least 1")
+def _count(text: str, least: int = 1) -> int:
+    if not (text.isdecimal() and text.isascii() and least <= int(text) < 10**6):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants an integer of at least {least}")
     return int(text)
 
 
-def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
-    """The trials of a suite, seed by seed, so that every comparison is complete for the seeds that are done.
-
-    Args:
-        modules: what environments may be imported from.
-    Raises:
-        ConfigError: the file cannot be read, or a setting in it is wrong; nothing was started.
-    """
-    from utils.cli import parse_args
-    from utils.config import ConfigError, coerce, read_object
-    suite = read_object(path)
-    known = {"common": dict, "env": list, "runs": dict}
-    for name, value in suite.items():
-        if name not in known:
-            raise ConfigError(f"{name}: unknown in a suite, wants {', '.join(known)}")
-        if not isinstance(value, known[name]) or not value:
-            raise ConfigError(f"{name}: got {json.dumps(value)[:60]}, wants {known[name].__name__} that is not empty")
-    for name in ("env", "runs"):
-        if name not in suite:
-            raise ConfigError(f"{name}: missing in {str(path)!r}")
-    for module, _, rest in (str(env).partition(":") for env in suite["env"]):
-        if rest and module not in modules:
-            raise ConfigError(f"env: {f'{module}:{rest}'!r} names a module to import, which only a flag may: give "
-                              f"--import={module}")
-    trials = []
-    for seed, env, (name, own) in itertools.product(coerce("seeds", seeds), suite["env"], suite["runs"].items()):
-        if not isinstance(own, dict):
-            raise ConfigError(f"runs: {name!r}: got {json.dumps(own)[:60]}, wants an object of settings")
-        settings = {**suite.get("common", {}), **own, "env": env, "seed": seed, "tag": f"{name} seed {seed}"}
-        trial = Trial(f"{name}, {env}, seed {seed}", settings)
-        parse_args(trial.flags)
-        trials.append(trial)
-    return trials
+def _count_or_none(text: str) -> int:
+    return _count(text, 0)
 
 
-class Lanes:
-    """Trials as processes of this machine, some at a time."""
-
-    def __init__(self, jobs: int | None):
-        from utils.run import count_cores
-        self.jobs = jobs or count_cores()
-
-    def start(self, trial: Trial) -> None:
-        trial.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(trial.log, "ab") as log:
-            # A session of its own: Ctrl-C is for this program, which tells its trials.
-            trial.process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *trial.flags], stdout=log,
-                                             stderr=subprocess.STDOUT, start_new_session=True,
-                                             env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-    def poll(self, trial: Trial) -> int | None:
-        """The exit code, once there is one."""
-        return trial.process.poll()
-
-    def stop(self, trial: Trial) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            trial.process.send_signal(signal.SIGTERM)
-
-    def close(self) -> None:
-        pass
-
-
-class RayLanes(Lanes):
-    """Trials as tasks of a Ray cluster that sees the same directory."""
-
-    def __init__(self, jobs: int | None):
-        from utils.config import ConfigError
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a "
-                              "clone pip install -e '.[ray]'") from None
-        self.ray, self.tasks = ray, {}
-        ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
-        self.jobs = jobs or int(ray.cluster_resources().get("CPU", 1))
-        self.remote = ray.remote(num_cpus=1, max_retries=0)(_run_remotely)
-
-    def start(self, trial: Trial) -> None:
-        self.tasks[trial.name] = self.remote.remote(trial.flags, str(trial.log.absolute()), os.getcwd(), str(ROOT))
-
-    def poll(self, trial: Trial) -> int | None:
-        task = self.tasks[trial.name]
-        done, _ = self.ray.wait([task], timeout=0)
-        if not done:
-            return None
-        try:
-            return self.ray.get(task)
-        except self.ray.exceptions.RayError as error:
-            trial.told = " ".join(str(error).split())[:200]
-            return 1
-
-    def stop(self, trial: Trial) -> None:
-        Path(f"{trial.log}.stop").touch()
-
-    def close(self) -> None:
-        self.ray.shutdown()
-
-
-def _run_remotely(flags: list[str], log: str, directory: str, root: str) -> int:
-    """In a worker of the cluster: train, and stop when a file says so, for a task has no signals."""
-    stop = Path(f"{log}.stop")
-    stop.unlink(missing_ok=True)
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as file:
-        process = subprocess.Popen([sys.executable, str(Path(root) / "train.py"), *flags], stdout=file, cwd=directory,
-                                   stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        told = False
-        while process.poll() is None:
-            if stop.exists() and not told:
-                process.send_signal(signal.SIGTERM)
-                told = True
-            time.sleep(0.2)
-    stop.unlink(missing_ok=True)
-    return process.returncode
-
-
-def sweep(trials: list[Trial], lanes: Lanes, retries: int) -> int:
-    """Run them all; a table shows how they stand."""
+def sweep(trials: list, lanes, retries: int) -> int:
+    """Run them all; a table shows how they stand. However this ends, the trials end with it, and save themselves."""
     from utils.stop import Stop
     waiting, running = deque(trials), []
     with Stop() as stop, live_table(trials) as show:
-        told = False
-        while waiting or running:
-            if stop.is_set() and not told:
-                told = True
-                waiting.clear()
-                for trial in running:
-                    lanes.stop(trial)
-            while waiting and len(running) < lanes.jobs:
-                trial = waiting.popleft()
-                lanes.start(trial)
-                trial.state, trial.tries, trial.began = "running", trial.tries + 1, time.monotonic()
-                running.append(trial)
-            for trial in [one for one in running if look(one, lanes.poll(one))]:
-                running.remove(trial)
-                if trial.state == "failed" and trial.tries <= retries and not stop.is_set():
-                    trial.state = "waiting"
-                    waiting.append(trial)
-            show()
-            time.sleep(0.2)
-    lanes.close()
+        try:
+            while (waiting and not stop.is_set()) or running:
+                while waiting and len(running) < lanes.jobs and not stop.is_set():
+                    running.append(start(lanes, waiting.popleft()))
+                if stop.is_set():
+                    tell(lanes, running)
+                for trial in [one for one in running if look(one, lanes.poll(one))]:
+                    running.remove(trial)
+                    if trial.may_recover and trial.tries <= retries and not stop.is_set():
+                        trial.state = "waiting"
+                        waiting.append(trial)
+                show()
+                time.sleep(0.2)
+        finally:
+            tell(lanes, running)
+            while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
+                time.sleep(0.2)
+            lanes.close()
     return report(trials, stop)
 
 
-def look(trial: Trial, code: int | None) -> bool:
+def start(lanes, trial):
+    """Begin a try of it; returns the trial."""
+    trial.state, trial.told, trial.tries = "running", "", trial.tries + 1
+    lanes.start(trial)
+    return trial
+
+
+def tell(lanes, running: list) -> None:
+    """Once, each that runs, to stop."""
+    for trial in (one for one in running if not one.stopping):
+        lanes.stop(trial)
+        trial.stopping = True
+
+
+def look(trial, code: int | None) -> bool:
     """Take down how a running trial stands; whether it has ended."""
-    for line in _new_lines(trial):
-        trial.told = line
-        trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
-    if code is not None:
-        # SIGTERM ends what has not yet begun to listen for it
-        trial.state = {0: "done"}.get(code, "stopped" if code in (AGAIN, INTERRUPTED, -signal.SIGTERM) else "failed")
-    return code is not None
+    from utils.stop import AGAIN, INTERRUPTED
+    from utils.store import IN_USE
+    for line in trial.new_lines():
+        if line.startswith("train.py: "):
+            trial.told = line
+        elif line.startswith("Epoch="):
+            trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+    if code is None:
+        return False
+    if code == WRONG and IN_USE in trial.told:
+        trial.state = "elsewhere"
+    elif code in (AGAIN, INTERRUPTED) or (code == -signal.SIGTERM and trial.stopping):  # it did not listen yet
+        trial.state = "stopped"
+    else:
+        trial.state = "done" if code == 0 else "failed"
+    if trial.state == "failed" and not trial.told:
+        trial.told = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    trial.may_recover = trial.state == "failed" and code != WRONG
+    return True
 
 
-def _new_lines(trial: Trial) -> Iterator[str]:
-    """The last lines of its log."""
-    with contextlib.suppress(OSError), open(trial.log, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        yield from file.read().decode(errors="replace").splitlines()[-3:]
-
+# What is shown ------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def live_table(trials: list[Trial]):
+def live_table(trials: list) -> Iterator[Callable[[], None]]:
     """On a terminal a table that is drawn anew; elsewhere a line for each change."""
     from rich.console import Console
     from rich.live import Live
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     if not console.is_terminal:
         seen: dict[str, str] = {}
 
-        def say() -> None:
+        def say_changes() -> None:
             for trial in trials:
                 if seen.get(trial.name, "waiting") != trial.state:
                     seen[trial.name] = trial.state
-                    console.print(f"{trial.name}: {trial.state}", markup=False)
-        yield say
-        say()
+                    say(f"{trial.name}: {trial.state}")
+        yield say_changes
+        say_changes()
         return
-    with Live(table(trials), console=console, refresh_per_second=2) as live:
-        yield lambda: live.update(table(trials))
-        live.update(table(trials))
+    with Live(table(trials, console.height), console=console, refresh_per_second=2) as live:
+        yield lambda: live.update(table(trials, console.height))
+        live.update(table(trials, console.height))
 
 
-def table(trials: list[Trial]):
-    """Trials that run or are over; those that wait are counted."""
+def say(line: str) -> None:
+    """A line on standard output; where nobody reads it any more, nothing is said from then on."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def table(trials: list, height: int):
+    """What Rich draws: the trials for which the terminal has room, those that run first; under them the counts."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
     drawn = Table()
     for name in ("trial", "state", "steps", "return"):
         drawn.add_column(name)
     styles = {"done": "green", "failed": "red", "running": "bold"}
-    for trial in (one for one in trials if one.state != "waiting"):
-        drawn.add_row(trial.name, trial.state, trial.fields.get("Timesteps", ""), trial.fields.get("Rewards", ""),
-                      style=styles.get(trial.state))
-    waiting = sum(one.state == "waiting" for one in trials)
-    drawn.caption = f"{waiting} of {len(trials)} waiting" if waiting else None
-    return drawn
+    shown = sorted((one for one in trials if one.state in ORDER), key=lambda trial: ORDER.index(trial.state))
+    for trial in shown[:max(1, height - 6)]:
+        cells = (trial.name, trial.state, trial.fields.get("Timesteps", ""), trial.fields.get("Rewards", ""))
+        drawn.add_row(*map(Text, cells), style=styles.get(trial.state))         # whatever a name holds, it is no markup
+    return Group(drawn, Text(counts(trials)))
 
 
-def report(trials: list[Trial], stop) -> int:
-    """What has become of them, in a line, and in one for each that failed."""
-    counts = Counter(trial.state for trial in trials)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    for trial in (one for one in trials if one.state == "failed"):
-        print(f"sweep.py: {trial.name}: failed {trial.tries} times: {trial.told} (all of it in {trial.log})",
-              file=sys.stderr)
+def counts(trials: list) -> str:
+    """'3 done, 2 running, 7 waiting'."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items())
+
+
+def report(trials: list, stop) -> int:
+    """What has become of them, in a line, and in one for each that is not done; returns the exit code."""
+    from utils.stop import AGAIN
+    say(counts(trials))
+    states = {trial.state for trial in trials}
+    for trial in trials:
+        if trial.state == "failed":
+            complain(f"{trial.name}: failed {_times(trial.tries)}: {trial.told} (all of it in {trial.log})")
+        elif trial.state == "elsewhere":
+            complain(f"{trial.name}: another process is running it")
+        elif trial.state == "stopped" and not stop.is_set():
+            complain(f"{trial.name}: stopped by somebody else")
     if stop.is_set():
-        print(f"sweep.py: {stop.told()}; the same command goes on", file=sys.stderr)
-        return stop.exit_code
-    return int(counts["failed"] > 0)
+        return complain(f"{stop.told()}; the same command goes on", stop.exit_code)
+    if "failed" in states:
+        return 1
+    return complain("not all is done; the same command goes on", AGAIN) if states != {"done"} else 0
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 if __name__ == "__main__":
+    leave_early()
     sys.exit(main())

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns 0; 1 if a disk, a worker process or one of several seeds fails, or a number is not finite; 2 for a wrong
-    setting or a damaged checkpoint; 75 after SIGTERM or SIGUSR1, 130 after Ctrl-C: then the run can be gone on with.
+    setting or a damaged checkpoint; 75 after SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C: then it can be gone on with.
     """
     if stranger := foreign_package():
         print(f"train.py: {stranger}", file=sys.stderr)
@@ -205,13 +205,14 @@ def foreign_package() -> str | None:
     return None
 
 
-def leave(number: int, _: object) -> None:
-    """Before a run has begun and after it has ended there is nothing to save, only an exit code to give."""
-    os._exit(130 if number == signal.SIGINT else 75)
+def leave_early() -> None:
+    """Signals before a run has begun, and after it has ended, find nothing to save, but give `utils.stop`'s codes."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: os._exit(130 if number == signal.SIGINT else 75))
 
 
 if __name__ == "__main__":
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), leave)
+    leave_early()
     sys.exit(main())

@@ -24,13 +24,11 @@ from envs import make_env
 from envs.origin import Origin, State, play
 from utils.config import Config, ConfigError
 from utils.seeding import stream_seed
+from utils.stop import SIGNALS
 
 GRACE = 5.0         # seconds that workers have to close their environments
 LONGEST = 1e6       # seconds that one may wait for a pipe; the system counts milliseconds in 32 bits
 SPAWN = multiprocessing.get_context("spawn")        # not forked: PyTorch's threads and CUDA do not survive that
-# A terminal, or a scheduler, sends these to the whole group of processes, but what they mean is the main process's
-# business: it may want to save, with its environments alive.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 class Workers:
@@ -324,6 +322,8 @@ def observations(memory, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
 
 def _work(pipe, config: Config, layout: tuple, i: int) -> None:
     """Answer calls of `WorkerEnv`'s methods until the pipe breaks: the main process wants no more, or is gone."""
+    # A terminal, or a scheduler, sends these to the whole group of processes, but what they mean is the main process's
+    # business: it may want to save, with its environments alive.
     for one in SIGNALS:
         signal.signal(one, _ignore)
     if hasattr(signal, "pthread_sigmask"):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from runs import ROOT, SMALL
 from saved import digest
 
 import sweep
+from utils import lanes, suite
 
 COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
 RUNS = {"SAC": {"alg": "sac"}, "RRD-SAC": {"alg": "rrd", "rrd_batch_size": 8, "rrd_sample_size": 4}}
@@ -71,7 +77,7 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
     assert sweep.main([suite, "--retries=2", "--import=tiny_envs"]) == 1
     err = capsys.readouterr().err
     assert re.match(r"sweep\.py: bad, tiny_envs:Fails-kill-v0, seed 0: failed 3 times: train\.py: env: .* "
-                    r"\(all of it in outputs/sweep/bad,_tiny_envs:Fails-kill-v0,_seed_0\.log\)\n$", err)
+                    r"\(all of it in outputs/sweep/bad_tiny_envs_Fails-kill-v0_seed_0\.log\)\n$", err)
     full = runs | {"bad": {"alg": "sac", "buffer_size": 10**15}}
     assert sweep.main([write(["Pendulum-v1"], full), "--retries=0"]) == 1
     told = capsys.readouterr()
@@ -79,25 +85,58 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
     assert "bad, Pendulum-v1, seed 0: failed 1 times: train.py: buffer_size" in told.err
 
 
+GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
+
+
 @pytest.mark.parametrize(("suite", "message"), [
     ({}, "env: missing in 'suite.json'"),
     ({"env": ["A"], "runs": {"x": 3}}, "runs: 'x': got 3, wants an object of settings"),
-    ({"env": "A", "runs": {"x": {}}}, 'env: got "A", wants list that is not empty'),
-    ({"env": ["A"], "runs": {}}, "runs: got {}, wants dict that is not empty"),
-    ({"env": ["A"], "runs": {"x": {"alg": "sac"}}, "more": 1}, "more: unknown in a suite, wants common, env, runs"),
-    ({"env": ["A"], "runs": {"x": {"alg": "what"}}}, "alg: got 'what', wants one of"),
-    ({"env": ["A"], "runs": {"x": {"alg": "sac", "gama": 1}}}, "--gama: unknown flag; did you mean --gamma?"),
+    (GOOD | {"env": "A"}, 'env: got "A", wants a list of environments, at least one'),
+    (GOOD | {"env": []}, "env: got [], wants a list of environments, at least one"),
+    (GOOD | {"env": [3]}, "env: got 3, wants the id of an environment"),
+    (GOOD | {"env": [""]}, 'env: got "", wants the id of an environment'),
+    (GOOD | {"env": [{"a:": 1}]}, 'env: got {"a:": 1}, wants the id of an environment'),
+    (GOOD | {"env": ["A", "B", "A"]}, "env: 'A' stands 2 times, wants each once"),
+    (GOOD | {"runs": {}}, "runs: got {}, wants an object of runs by name, at least one"),
+    (GOOD | {"common": []}, "common: got [], wants an object of settings"),
+    (GOOD | {"more": 1}, "more: unknown in a suite, wants common, env, runs"),
+    (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', wants one of"),
+    (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
+    (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
+    (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', wants a finite number"),
+    (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
+    (GOOD | {"runs": {"x": {"seed": 1}}}, "runs: 'x': seed: not read here: --seeds chooses"),
+    (GOOD | {"common": {"tag": "t"}}, "common: tag: not read here: the run's name is the tag"),
+    (GOOD | {"common": {"on_existing": "new"}}, "common: on_existing: not read here: the same command always goes on"),
+    (GOOD | {"runs": {"": {}}}, "runs: got '', wants a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', wants a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {61 * "x": {}}}, "runs: got 'xxxxx"),
+    (GOOD | {"runs": {"A B": {}, "A/B": {}}}, "runs: 'A B, A, seed 0' and 'A/B, A, seed 0' would share a directory; "),
 ])
 def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys):
     Path("suite.json").write_text(json.dumps(suite))
     assert sweep.main(["suite.json"]) == 2
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
     assert err.startswith(f"sweep.py: {message}")
     assert err.count("\n") == 1
     assert not Path("outputs").exists()
 
 
-@pytest.mark.parametrize("flags", [["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--engine=ray"]])
+def test_settings_may_stand_in_sections_and_null_is_not_given():
+    Path("suite.json").write_text(json.dumps({
+        "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
+        "env": ["A"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
+    (trial,) = suite.read_suite(Path("suite.json"), "7", ["m"])
+    assert trial.flags == [
+        "--import=m", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac", "--pi_lr=0.001", "--env=A", "--seed=7",
+        "--tag=x seed 7", "--on_existing=resume"]
+
+
+@pytest.mark.parametrize("flags", [
+    ["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--engine=ray"], ["suite.json", "--jobs=0"],
+    ["suite.json", "--jobs=\u00b2"], ["suite.json", "--retries=-1"], ["suite.json", "--retries=x"],
+    ["suite.json", "--nope"], []])
 def test_wrong_flags(flags, capsys):
     write()
     if "--engine=ray" in flags and _has_ray():
@@ -111,20 +150,152 @@ def _has_ray() -> bool:
     return importlib.util.find_spec("ray") is not None
 
 
-def test_a_signal_stops_all_trials_which_save_themselves(capsys):
-    write(total_timesteps=100_000_000)
-    with subprocess.Popen([sys.executable, ROOT / "sweep.py", "suite.json", "--jobs=2"], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 60
-        while len(list(Path("outputs").glob("*/checkpoints/last.safetensors"))) < 2:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(("number", "code", "told"), [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 75, "stopped by SIGHUP")])
+def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
+    with long_sweep() as process:
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "sweep.py: interrupted; the same command goes on\n"
+    assert process.returncode == code
+    assert err == f"sweep.py: {told}; the same command goes on\n"
     assert out.endswith("2 stopped\n")
     assert all(digest(path) for path in directories("*"))
+    assert children() == []
+
+
+@contextlib.contextmanager
+def long_sweep(**settings):
+    """One that would go on for days, with both of its trials training."""
+    write(total_timesteps=100_000_000)
+    before = len(list(Path("outputs").glob("*/checkpoints/last.safetensors")))
+    with subprocess.Popen([sys.executable, ROOT / "sweep.py", "suite.json", "--jobs=2"], stderr=subprocess.PIPE,
+                          text=True, **({"stdout": subprocess.PIPE} | settings)) as process:
+        end = time.monotonic() + 120
+        while len(list(Path("outputs").glob("*/checkpoints/last.safetensors"))) < before + 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield process
+
+
+def children() -> list[int]:
+    """Processes whose directory is this test's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").resolve() == Path.cwd() and process.name != str(os.getpid()):
+                found.append(int(process.name))
+    return found
+
+
+def test_where_nobody_reads_any_more_the_sweep_goes_on_and_ends_its_trials():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with long_sweep(stdout=writer) as process:
+        assert len(children()) == 3
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    os.close(writer)
+    assert process.returncode == 75
+    assert children() == []
+
+
+def test_an_error_in_the_sweep_itself_ends_its_trials(monkeypatch):
+    def fail(trial, code):
+        if trial.new_lines():
+            monkeypatch.setattr(sweep, "look", look)
+            raise RuntimeError("of its own")
+    look = sweep.look
+    monkeypatch.setattr(sweep, "look", fail)
+    with pytest.raises(RuntimeError, match="of its own"):
+        sweep.main([write(total_timesteps=100_000_000), "--jobs=2"])
+    assert children() == []
+
+
+def test_a_trial_that_another_process_has_is_no_failure(capsys):
+    with long_sweep() as process:
+        assert sweep.main(["suite.json"]) == 75
+        out, err = capsys.readouterr()
+        assert out.endswith("2 elsewhere\n")
+        assert err.splitlines() == ["sweep.py: SAC, Pendulum-v1, seed 0: another process is running it",
+                                    "sweep.py: RRD-SAC, Pendulum-v1, seed 0: another process is running it",
+                                    "sweep.py: not all is done; the same command goes on"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def test_a_trial_that_somebody_stops_is_not_done(capsys):
+    def stop_it():
+        end = time.monotonic() + 60
+        while not list(Path("outputs").glob("*/checkpoints/last.safetensors")) and time.monotonic() < end:
+            time.sleep(0.1)
+        for one in children():
+            os.kill(one, signal.SIGTERM)
+    thread = threading.Thread(target=stop_it)
+    suite_file = write(runs={"SAC": RUNS["SAC"]}, total_timesteps=100_000_000)
+    thread.start()
+    assert sweep.main([suite_file]) == 75
+    thread.join()
+    out, err = capsys.readouterr()
+    assert out.endswith("1 stopped\n")
+    assert err == ("sweep.py: SAC, Pendulum-v1, seed 0: stopped by somebody else\n"
+                   "sweep.py: not all is done; the same command goes on\n")
+
+
+def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    (tmp_path / "train.py").write_text("import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.stdin.read() == '')")
+    assert lanes.spawn([], "log", ".", str(tmp_path)).wait() == 0
+    assert Path("log").read_text() == "1 True\n"
+
+
+@pytest.mark.parametrize(("code", "log", "state", "told", "again"), [
+    (0, "", "done", "", False), (75, "", "stopped", "", False), (130, "", "stopped", "", False),
+    (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
+    (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
+    (2, "train.py: d: in use by another process, wants to be alone\n", "elsewhere", None, False),
+    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
+def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, log, state, told, again):
+    trial = suite.Trial("a, b", {})
+    trial.log.parent.mkdir(parents=True)
+    trial.log.write_text("train.py: an older try's\n")
+    trial.read = trial.log.stat().st_size
+    with open(trial.log, "a") as file:
+        file.write(log)
+    assert sweep.look(trial, code)
+    assert (trial.state, trial.may_recover) == (state, again)
+    assert told is None or trial.told == told
+    if "Epoch=9" in log:
+        assert trial.fields == {"Epoch": "9", "Rewards": "4"}
+
+
+@pytest.mark.parametrize("height", [12, 24, 200])
+def test_the_live_table_shows_what_is_live(height):
+    states = ["done"] * 40 + ["running"] * 2 + ["failed"] + ["waiting"] * 17
+    trials = [suite.Trial(f"[/b] {i}", {}, state=state) for i, state in enumerate(states)]
+    file = io.StringIO()
+    Console(file=file, width=80, height=height).print(sweep.table(trials, height))
+    lines = file.getvalue().splitlines()
+    assert len(lines) <= max(height, 40 + 2 + 1 + 5)
+    assert len(lines) <= height or height == 200
+    assert [line.split()[2] for line in lines if "running" in line and "[/b]" in line] == ["40", "41"]
+    assert "40 done, 2 running, 1 failed, 17 waiting" in lines[-1]
+
+
+def test_on_a_terminal_the_table_is_drawn(monkeypatch):
+    main, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, ROOT / "sweep.py", write(runs={"SAC": RUNS["SAC"]})], stdout=other,
+                               env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"})
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):                  # the other end closed
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    os.close(main)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "running" in text
+    assert re.search(r"SAC, Pendulum-v1, seed 0 .*done.*120.*-\d", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert "1 done" in text
 
 
 def test_trials_on_a_local_ray_cluster(capsys):

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 PATIENCE = 30.0         # seconds within which a run has saved itself
 AGAIN = 75              # exit code: temporary failure, run the command again (EX_TEMPFAIL)
 INTERRUPTED = 130       # exit code of Ctrl-C
@@ -34,7 +34,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():       # only there may handlers be set
-            self.handlers = {number: signal.signal(number, self._hear) for number in SIGNALS}
+            self.handlers = {number: signal.signal(number, self._hear) for number in SIGNALS if not by_nohup(number)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -67,6 +67,11 @@ class Stop:
     def told(self) -> str:
         """What has happened, in a word or two."""
         return "interrupted" if self.exit_code == INTERRUPTED else f"stopped by {signal.Signals(self.signal).name}"
+
+
+def by_nohup(number: int) -> bool:
+    """Whether it is ignored because the run was started to outlive its terminal."""
+    return signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
 
 
 def complain(line: str) -> None:

@@ -37,6 +37,7 @@ except ImportError:             # Windows
     fcntl = None
 
 FORMAT = "return-decomposition/resume/1"
+IN_USE = "in use by another process"
 MOST_MANIFEST_BYTES = 256_000_000
 SEGMENT_BYTES = 64_000_000      # of a log's file, about
 Tensors = dict[str, Tensor]
@@ -131,7 +132,7 @@ class Store:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 self.close()
-                raise CheckpointError(f"{self.directory}: in use by another process, wants to be alone") from None
+                raise CheckpointError(f"{self.directory}: {IN_USE}, wants to be alone") from None
 
     # Saving -------------------------------------------------------------------------------------------------------
 
