@@ -241,8 +241,10 @@ CHECKS = {
     "tensorflow": Check(tensorflow, False, extra("tensorflow"), 180),
     "stable-baselines3": Check(module("stable_baselines3", "stable-baselines3"), False, extra("bench"), 180),
     "matplotlib": Check(matplotlib, False, extra("plot"), 60),
+    "video": Check(module("imageio_ffmpeg", "imageio-ffmpeg"), False, extra("video"), 60),
     "tensorboard": Check(module("tensorboard", "tensorboard"), False, extra("tensorboard"), 60),
     "wandb": Check(module("wandb", "wandb"), False, extra("track"), 60),
+    "ray": Check(module("ray", "ray"), False, extra("ray"), 60),
 }
 PACKAGES = {"torch": "torch", "mujoco": "mujoco", "tensorflow": "tensorflow", "atari": "ale-py",
             "opencv": "opencv-python-headless", "stable-baselines3": "stable-baselines3"}
@@ -379,11 +381,18 @@ def report(names, as_json):
         for name, result in zip(names, pool.map(examine, names)):       # noqa: B905 (Python 3.9 knows no strict)
             results[name] = result
             if not as_json:
-                print(f"{result.status:4}  {name}: {result.found}" + f"\n      {result.mend}" * bool(result.mend),
-                      flush=True)
+                say(f"{result.status:4}  {name}: {result.found}" + f"\n      {result.mend}" * bool(result.mend))
     if as_json:
-        print(json.dumps([{"name": name, **result._asdict()} for name, result in results.items()], indent=2))
+        say(json.dumps([{"name": name, **result._asdict()} for name, result in results.items()], indent=2))
     return int(any(result.status == "fail" for result in results.values()))
+
+
+def say(line):
+    """Once nobody reads any more, the exit code still tells."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from train import foreign_package
+from train import foreign_package, leave_early
 
 EXAMPLES = """
 examples:
@@ -95,11 +95,11 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     if not 1 <= args.episodes <= 1_000_000:
         raise ConfigError(f"episodes: got {args.episodes}, wants an integer from 1 to 1000000")
     coerce("seed", args.seed)
-    for name, path in (("json", args.json), ("video", args.video)):
+    for name, path, ending in (("json", args.json, ".json"), ("video", args.video, ".mp4")):
         if path and not Path(path).absolute().parent.is_dir():
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
-    if args.video and not args.video.endswith(".mp4"):
-        raise ConfigError(f"video: got {args.video!r}, wants a name that ends in .mp4")
+        if path and (not path.endswith(ending) or Path(path).is_dir()):
+            raise ConfigError(f"{name}: got {path!r}, wants a file's name that ends in {ending}")
     names = ("env", "env_type", "test_timesteps", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args
@@ -109,8 +109,8 @@ def evaluate(args: argparse.Namespace) -> int:
     """Play, print, and write down; returns the exit code."""
     from utils.stop import Stop, Stopped
     from utils.video import choose_gl
-    if args.video is not None:
-        choose_gl()                                     # before anything imports MuJoCo
+    if args.video is not None and (note := choose_gl()):        # before anything imports MuJoCo
+        complain(f"note: {note}")
     with Stop() as stop:
         try:
             report(args, *played(args, stop))
@@ -136,18 +136,19 @@ def report(args: argparse.Namespace, evaluation, diagnosis) -> None:
     Raises:
         SaveError: one could not be written.
     """
+    from utils.display import say
     from utils.files import saving, write_file
     from utils.statistics import summary
     returns = summary([one.true_return for one in evaluation.episodes], args.seed)
-    print(table(args, evaluation, returns))
-    if diagnosis:
-        print(diagnosis_table(diagnosis))
     path = Path(args.json) if args.json else new_path(evaluation.run / "evaluations")
     with saving(path.parent, 0):
         path.parent.mkdir(exist_ok=True)
     facts = record(args, evaluation, returns, diagnosis)
     write_file(path, (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
-    print(f"written to {path}")
+    say(table(args, evaluation, returns))
+    if diagnosis:
+        say(diagnosis_table(diagnosis))
+    say(f"written to {path}")
     if diagnosis and evaluation.judge:
         draw(evaluation, path.with_suffix(".png"))
     if args.video is not None:
@@ -198,6 +199,7 @@ def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict 
 
 def draw(evaluation, path: Path) -> None:
     """The first episode's rewards as a PNG."""
+    from utils.display import say
     from utils.files import write_file
     from utils.plots import draw_png
     first = evaluation.episodes[0]
@@ -209,22 +211,24 @@ def draw(evaluation, path: Path) -> None:
                  "pip install -e '.[plot]'")
         return
     write_file(path, data)
-    print(f"written to {path}")
+    say(f"written to {path}")
 
 
 def film(evaluation, path: Path, diagnose: bool) -> None:
     """The first episode as an mp4; whatever goes wrong is a line, for the numbers stand already."""
     from utils.config import printable
-    from utils.video import missing_extra
-    try:
-        if missing := missing_extra():
-            complain(f"no video: {missing}")
-            return
-        shoot(evaluation, path, diagnose and evaluation.judge is not None)
-        print(f"written to {path}")
-    except Exception as error:                          # drivers and encoders raise anything
-        told = printable(" ".join(str(error).split()))[:300]
-        complain(f"no video: {type(error).__name__}: {told}")
+    from utils.display import say
+    from utils.video import missing_extra, undisturbed
+    if missing := missing_extra():
+        complain(f"no video: {missing}")
+        return
+    with undisturbed():
+        try:
+            shoot(evaluation, path, diagnose and evaluation.judge is not None)
+            say(f"written to {path}")
+        except Exception as error:                      # drivers and encoders raise anything
+            told = printable(" ".join(str(error).split()))[:300]
+            complain(f"no video: {type(error).__name__}: {told}")
 
 
 def shoot(evaluation, path: Path, diagnose: bool) -> None:
@@ -244,4 +248,5 @@ def shoot(evaluation, path: Path, diagnose: bool) -> None:
 
 
 if __name__ == "__main__":
+    leave_early()
     sys.exit(main())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def plot(options: argparse.Namespace) -> int:
     """Read the runs, draw, write and print; returns the exit code."""
-    figures = import_figures()
+    figures, began = import_figures(), time.time()
     from utils.study import read_study
 
     study = read_study(options, complain)
@@ -99,7 +101,14 @@ def plot(options: argparse.Namespace) -> int:
         write_aggregates(study, styles, options.out)
         print_aggregates(study.estimates, study.tasks)
     print(f"figures and their numbers are in {options.out}")
+    if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
+        note(f"{options.out} also holds older figures, of other runs perhaps: {', '.join(older)}")
     return 0
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a name is one that this program writes."""
+    return bool(re.fullmatch(r"((curves|reward)-.+|aggregates|profiles|improvement)\.(png|svg|csv)", path.name))
 
 
 def import_figures():

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -160,6 +159,8 @@ def live_table(trials: list) -> Iterator[Callable[[], None]]:
     """On a terminal a table that is drawn anew; elsewhere a line for each change."""
     from rich.console import Console
     from rich.live import Live
+
+    from utils.display import say
     console = Console(highlight=False)
     if not console.is_terminal:
         seen: dict[str, str] = {}
@@ -175,14 +176,6 @@ def live_table(trials: list) -> Iterator[Callable[[], None]]:
     with Live(table(trials, console.height), console=console, refresh_per_second=2) as live:
         yield lambda: live.update(table(trials, console.height))
         live.update(table(trials, console.height))
-
-
-def say(line: str) -> None:
-    """A line on standard output; where nobody reads it any more, nothing is said from then on."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(trials: list, height: int):
@@ -208,6 +201,7 @@ def counts(trials: list) -> str:
 
 def report(trials: list, stop) -> int:
     """What has become of them, in a line, and in one for each that is not done; returns the exit code."""
+    from utils.display import say
     from utils.stop import AGAIN
     say(counts(trials))
     states = {trial.state for trial in trials}

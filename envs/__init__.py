@@ -97,6 +97,8 @@ def _quiet_mujoco() -> None:
         import mujoco
     except ImportError:
         return
+    except RuntimeError as error:                       # it is about MUJOCO_GL
+        raise ConfigError(f"env: MuJoCo cannot be imported: {_one_line(error)}") from None
     mujoco.set_mju_user_warning(_log_mujoco)
 
 

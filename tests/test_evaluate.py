@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -359,9 +360,48 @@ def test_without_a_display_mujoco_renders_by_what_works(works, chosen, monkeypat
 def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.setenv(name, given.get(name, ""))
-    monkeypatch.setattr(video, "renders_by", lambda name: pytest.fail("asked"))
-    video.choose_gl()
+    monkeypatch.setattr(video, "renders_by",
+                        lambda name, probe=video.PROBE: probe == video.IMPORT or pytest.fail("asked"))
+    assert video.choose_gl() is None
     assert os.environ["MUJOCO_GL"] == given.get("MUJOCO_GL", "")
+
+
+def test_a_wrong_way_to_render_is_not_heeded(trained):
+    done = subprocess.run([sys.executable, ROOT / "evaluate.py", trained, FEW, "--video", "--env=Match-v0"],
+                          env=os.environ | {"MUJOCO_GL": "nope"}, capture_output=True, text=True, check=False)
+    assert "env: got 'Match-v0'" in done.stderr                     # of tests/tiny_envs.py, not found there
+    assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', with which MuJoCo cannot be imported "
+                                  "here; not heeded\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_viewer_that_was_half_made_says_nothing(trained, monkeypatch, capfd):
+    class Viewer:
+        def __del__(self):
+            raise AttributeError("half-made")
+
+    def shoot(*given):
+        viewer = Viewer()
+        viewer.itself = viewer
+        raise RuntimeError("no EGL")
+    monkeypatch.setattr(evaluate, "shoot", shoot)
+    monkeypatch.setattr(video, "missing_extra", lambda: None)
+    assert evaluate.main([str(trained), FEW, "--video"]) == 0
+    gc.collect()
+    assert capfd.readouterr().err == "evaluate.py: no video: RuntimeError: no EGL\n"
+
+
+def test_where_nobody_reads_any_more_the_numbers_are_still_written(trained):
+    code = "import sys, tiny_envs, evaluate; sys.exit(evaluate.main(sys.argv[1:]))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code, trained, FEW, "--diagnose"], stdout=writer,
+                          stderr=subprocess.PIPE, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert told(trained)["diagnosis"]
+    assert list((trained / "evaluations").glob("*.png"))
 
 
 # What is wrong ----------------------------------------------------------------------------------------------------
@@ -373,6 +413,9 @@ def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
     (["RUN", "--env=Nothing-v0"], "env: got 'Nothing-v0'"), (["RUN", "--env=Hopper-v4"], "obs_dims"),
     (["RUN", "--env_type=x"], "env_type: got 'x'"), (["RUN", "--test_timesteps=0"], "test_timesteps: got 0"),
     (["RUN", "--device=gpu"], "device: got 'gpu'"), (["RUN", "--json=no/where.json"], "json: got 'no/where.json'"),
+    (["RUN", "--json=."], "json: got '.', wants a file's name that ends in .json"),
+    (["RUN", "--json=x.png"], "json: got 'x.png', wants a file's name that ends in .json"),
+    (["RUN", "--video=folder.mp4"], "video: got 'folder.mp4', wants a file's name that ends in .mp4"),
     (["RUN", "--video=x.avi"], "video: got 'x.avi'"), (["RUN", "--wrong"], "unrecognized arguments: --wrong"),
     (["RUN", "--env=CartPole-v1"], "wants --alg=dqn"),
     (["RUN/checkpoints/best.safetensors", "--checkpoint=last"], "checkpoint: got 'last'"),
@@ -380,6 +423,7 @@ def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
 ])
 def test_bad_input_is_one_line_and_exit_code_2(trained, flags, complaint, capsys):
     Path("lonely.safetensors").write_bytes(b"")
+    Path("folder.mp4").mkdir()
     before = set(trained.rglob("*"))
     assert evaluate.main([flag.replace("RUN", str(trained)) for flag in flags]) == 2
     err = capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 import re
 import shlex
 import struct
@@ -341,6 +343,39 @@ def test_anchors_may_be_given_by_any_name_of_the_task():
     assert plot.main(["outputs", "--normalize=anchors.json"]) == 0
     assert float(read_csv("scores.csv")[0]["normalized"]) == 0.5
     assert not Path("plots/improvement.csv").exists()               # over whom?
+
+
+def test_anchors_of_no_run_are_told_and_a_task_has_one_scale(capsys):
+    make_runs("rrd", RRD, [100, 200, 300])
+    Path("anchors.json").write_text('{"Hoper-v4": [100, 300]}')
+    assert plot.main(["outputs", "--normalize=anchors.json"]) == 0
+    assert "note: --normalize: no run is of Hoper-v4; there are Hopper-v4\n" in capsys.readouterr().err
+    Path("anchors.json").write_text('{"Hopper-v2": [100, 300], "Hopper-v4": [0, 1]}')
+    assert plot.main(["outputs", "--normalize=anchors.json"]) == 2
+    assert capsys.readouterr().err == ("plot.py: --normalize: 'anchors.json': Hopper-v4: a second scale for Hopper-v4, "
+                                       "wants one\n")
+
+
+def test_figures_of_an_earlier_call_are_told(capsys):
+    make_study()
+    assert plot.main(["outputs", "--resamples=20"]) == 0
+    assert "older figures" not in capsys.readouterr().err
+    for path in Path("plots").iterdir():
+        os.utime(path, (0, 0))
+    Path("plots/notes.txt").touch()
+    runs = [str(path) for path in Path("outputs").glob("rrd-Hopper*")]
+    assert plot.main([*runs, "--resamples=20"]) == 0
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("plot.py: note: plots also holds older figures, of other runs perhaps: aggregates.csv, ")
+    assert "curves-Walker2d-v4.svg" in line
+    assert "curves-Hopper" not in line
+    assert "notes" not in line
+
+
+def test_one_task_of_few_runs_leaves_no_interval_over_all():
+    values = {"A": [np.arange(5.0), np.arange(2.0)]}
+    assert all(math.isnan(one.low) and math.isnan(one.high) for one in scores.estimates(values, 20))
+    assert not any(math.isnan(one.low) for one in scores.estimates({"A": [np.arange(5.0), np.arange(3.0)]}, 20))
 
 
 def test_few_runs_have_no_intervals(capsys):

@@ -11,10 +11,22 @@ from rich.table import Table
 from rich.text import Text
 
 
+def say(line: str) -> None:
+    """A line on standard output; once nobody reads it any more, nothing is said."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        fall_silent()
+
+
+def fall_silent() -> None:
+    """Who read along has left; the work goes on, for its results go to files."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Who read along has left; the run goes on, for its record goes to files."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fall_silent()
 
 
 class Display:

@@ -88,6 +88,8 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], None]) -> 
     notes = list(curves.notes(groups))
     anchors = scores.anchors_of_runs(groups, options.last, notes.append) | given
     finals = scores.final_scores(groups, options.last)
+    if strangers := [env for env in given if env not in finals]:
+        notes.append(f"--normalize: no run is of {', '.join(strangers)}; there are {', '.join(finals)}")
     if raw := [env for env in finals if env not in anchors]:
         notes.append(f"raw returns only for {', '.join(raw)}; a normalised score wants --normalize, or runs of "
                      "--alg=sac with --env_type=ep_rews and with =normal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import subprocess
@@ -17,7 +18,8 @@ import numpy as np
 from utils.plots import Strip
 
 BLOCK = 16              # H.264 works on squares of so many pixels; other sizes imageio would stretch
-PROBE = "import mujoco; mujoco.GLContext(16, 16).make_current()"
+IMPORT = "import mujoco"
+PROBE = f"{IMPORT}; mujoco.GLContext(16, 16).make_current()"
 
 
 def missing_extra() -> str | None:
@@ -29,25 +31,42 @@ def missing_extra() -> str | None:
     return None
 
 
-def choose_gl() -> None:
+def choose_gl() -> str | None:
     """Where there is no display, and nothing was chosen, MuJoCo renders by EGL; by OSMesa if only that works.
 
-    To be called before MuJoCo is imported: it reads MUJOCO_GL then. Hence the trials in processes of their own.
+    A MUJOCO_GL with which MuJoCo cannot even be imported is not heeded; returns a line that says so. To be called
+    before MuJoCo is imported: it reads MUJOCO_GL then. Hence the trials in processes of their own.
     """
+    note = None
+    if (given := os.environ.get("MUJOCO_GL")) and importlib.util.find_spec("mujoco") and not renders_by(given, IMPORT):
+        del os.environ["MUJOCO_GL"]
+        note = f"MUJOCO_GL: got {given!r}, with which MuJoCo cannot be imported here; not heeded"
     shown = any(os.environ.get(name) for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
     if shown or sys.platform != "linux" or importlib.util.find_spec("mujoco") is None:
-        return
+        return note
     os.environ["MUJOCO_GL"] = next((name for name in ("egl", "osmesa") if renders_by(name)), "egl")
+    return note
 
 
-def renders_by(name: str) -> bool:
-    """Whether MuJoCo can render here with MUJOCO_GL of this name."""
+def renders_by(name: str, probe: str = PROBE) -> bool:
+    """Whether MuJoCo can render here with MUJOCO_GL of this name, or do what else a probe does."""
     try:
-        done = subprocess.run([sys.executable, "-P", "-c", PROBE], env=os.environ | {"MUJOCO_GL": name},
+        done = subprocess.run([sys.executable, "-P", "-c", probe], env=os.environ | {"MUJOCO_GL": name},
                               capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Nothing is told of viewers that were made here by halves, whose `__del__` fails where rendering does."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda told: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
 
 
 def record(path: Path, env: gym.Env, seed: int, acts: np.ndarray,
