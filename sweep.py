@@ -38,6 +38,7 @@ class Trial:
 
     name: str
     settings: dict[str, Any]
+    modules: list[str] = field(default_factory=list)            # that it imports first
     state: str = "waiting"              # then running, done, failed or stopped
     tries: int = 0
     told: str = ""                      # the last line that it wrote
@@ -47,7 +48,8 @@ class Trial:
 
     @property
     def flags(self) -> list[str]:
-        return [f"--{name}={value}" for name, value in self.settings.items()] + ["--on_existing=resume"]
+        imports = [f"--import={module}" for module in self.modules]
+        return [*imports, *(f"--{name}={value}" for name, value in self.settings.items()), "--on_existing=resume"]
 
     @property
     def log(self) -> Path:
@@ -73,8 +75,9 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON file: common settings, environments, runs")
     parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0,1,2 or 0-9 (default: 0)")
-    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="a module that "
-                        "environments of the suite, module:id, may come from; may be given several times")
+    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="imported "
+                        "first in every trial, as train.py --import does; environments of the suite, module:id, may "
+                        "come from it; may be given several times")
     parser.add_argument("--jobs", type=_positive, metavar="N", help="trials at a time (default: the cores)")
     parser.add_argument("--retries", type=int, default=1, metavar="N", help="of a trial that fails (default: 1)")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a "
@@ -92,7 +95,7 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
     """The trials of a suite, seed by seed, so that every comparison is complete for the seeds that are done.
 
     Args:
-        modules: what environments may be imported from.
+        modules: what every trial imports, and environments may come from.
     Raises:
         ConfigError: the file cannot be read, or a setting in it is wrong; nothing was started.
     """
@@ -117,7 +120,9 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
         if not isinstance(own, dict):
             raise ConfigError(f"runs: {name!r}: got {json.dumps(own)[:60]}, wants an object of settings")
         settings = {**suite.get("common", {}), **own, "env": env, "seed": seed, "tag": f"{name} seed {seed}"}
-        trial = Trial(f"{name}, {env}, seed {seed}", settings)
+        if any(setting.partition("=")[0] == "import" for setting in settings):
+            raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
+        trial = Trial(f"{name}, {env}, seed {seed}", settings, modules)
         parse_args(trial.flags)
         trials.append(trial)
     return trials

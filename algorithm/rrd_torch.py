@@ -53,6 +53,7 @@ class RRD(Agent):
 
     def __init__(self, config: Config, basis: Agent, reward: nn.Module | None = None):
         """`reward` maps (..., O), (..., A), (..., O) to (..., 1); the paper's network if None."""
+        config.wants("r_lr")
         # The basis' own parts, shared: one tree of networks, one stream of noise.
         self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape

@@ -34,6 +34,9 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
 
 
 def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
+    if not hasattr(agent, "update"):
+        raise ConfigError(f"alg: {config.alg!r} builds a {type(agent).__name__}, "
+                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
     if config.engine not in ("auto", "eager"):
         raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} of another backend runs as it "
                           "is; wants eager or auto")
@@ -41,12 +44,21 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 
 
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
-    from algorithm.engine.programs import by_hand
-    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand(agent) or not agent.policy_batch):
+    from algorithm.engine.programs import why_not_by_hand
+    missing = why_not_by_hand(agent)
+    by_hand = missing is None
+    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand or _can_be_captured(agent, buffer)):
         return "cudagraph", "the agent and its replay are on one CUDA device"
-    if by_hand(agent):
+    if by_hand:
         return "manual", "gradients by hand are the fastest on CPUs"
-    return "eager", "no gradients are written by hand for this agent or precision"
+    return "eager", f"no gradients are written by hand for {missing}"
+
+
+def _can_be_captured(agent: Any, buffer: Any) -> bool:
+    """What is not of this package may do anything in an update, such as wait for the GPU."""
+    parts = (agent, getattr(agent, "basis", agent), buffer, *agent.nets.modules())
+    ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
+    return ours and not agent.policy_batch
 
 
 def _load(name: str) -> type[Engine]:

@@ -14,6 +14,7 @@ class SubsequenceReplay(TransitionReplay):
     """Adds N = rrd_batch_size // rrd_sample_size sub-sequences of K = rrd_sample_size steps to a batch."""
 
     def __init__(self, config: Config):
+        config.wants("rrd_batch_size", "rrd_sample_size")
         super().__init__(config)
         self.sample_size = config.rrd_sample_size
         self.sequences = config.rrd_batch_size // config.rrd_sample_size
