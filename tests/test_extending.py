@@ -459,6 +459,22 @@ def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
                                "got shape (8,), wants (B, 1)")
 
 
+def test_what_would_not_be_saved_is_one_line(capsys):
+    def forgets(config, basis):
+        basis.nets["main"]["policy"] = type(basis.policy)(3, 1)
+        return basis
+
+    def adam(config, basis):
+        basis.opts = [torch.optim.Adam(basis.nets.parameters())]
+        return basis
+    for build, message in ((forgets, "its optimisers step parameters that are not in its nets, so they would not be "
+                                     "saved; wants them in both"),
+                           (adam, "its optimisers are a Adam, wants utils.torch_utils.TFAdam or TFRMSProp")):
+        register_decomposition("mine")(build)
+        assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
+        assert capsys.readouterr().err == f"train.py: alg: 'mine': {message}\n"
+
+
 # What the engines make of it ------------------------------------------------------------------------------------
 
 class Doubled(RRD):
@@ -483,12 +499,19 @@ class OtherReward(MLPRewardNet):
 
 
 def patched(config, basis):
-    basis.pi_loss = lambda batch: Lazy.pi_loss(Lazy, batch)
+    plain = basis.pi_loss
+
+    def lazy(batch):
+        loss, info = plain(batch)
+        return 0 * loss, info
+    basis.pi_loss = lazy
     return basis
 
 
 def other_policy(config, basis):
-    basis.nets["main"]["policy"] = basis.policy = type("Other", (type(basis.policy),), {})(5, 2)
+    basis.policy = type("Other", (type(basis.policy),), {})(5, 2, basis.weights_generator)
+    basis.nets["main"]["policy"] = basis.policy
+    basis.opts = [basis.make_optimizer(basis.policy, basis.critics)]
     return basis
 
 
@@ -496,7 +519,7 @@ def register_all() -> None:
     register_algorithm("lazy")(Lazy)
     register_decomposition("doubled", replay=SubsequenceReplay, **RRD_READS)(Doubled)
     register_decomposition("other_reward", replay=SubsequenceReplay, **RRD_READS)(
-        lambda config, basis: RRD(config, basis, OtherReward(5, 2)))
+        lambda config, basis: RRD(config, basis, OtherReward(5, 2, basis.weights_generator)))
     register_decomposition("patched")(patched)
     register_decomposition("other_policy")(other_policy)
 

@@ -21,6 +21,7 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     from algorithm.basis_alg.base_torch import Agent
     if not isinstance(agent, Agent):
         return _only_eager(config, agent, buffer)
+    _check_optimizers(agent)
     if config.precision == "tf32":
         if agent.device.type != "cuda":
             raise ConfigError("precision: got 'tf32', which only CUDA devices have; wants fp32 or bf16 on "
@@ -31,6 +32,18 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
         raise ConfigError("engine: got 'manual' with --precision=bf16, wants eager, compile or auto (what is written "
                           "by hand is float32)")
     return _load(name)(agent, buffer), why
+
+
+def _check_optimizers(agent: Any) -> None:
+    """Of an agent of somebody's own: what it trains must be what it saves."""
+    from utils.torch_utils import TFOptimizer
+    whose = f"alg: {agent.config.alg!r}: its optimisers"
+    for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
+        raise ConfigError(f"{whose} are a {type(opt).__name__}, wants utils.torch_utils.TFAdam or TFRMSProp")
+    held = set(agent.nets.parameters())
+    if not all(parameter in held for _, group in agent.groups() for parameter in group["params"]):
+        raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; wants them "
+                          "in both")
 
 
 def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
