@@ -18,7 +18,7 @@ import torch
 from runs import SMALL, Finished
 from saved import digest
 
-import algorithm
+import algorithm.engine
 import evaluate
 import sweep
 import train
@@ -574,6 +574,19 @@ def test_what_is_captured_is_ones_own_loss(alg, basis, no_graphs):
         learned.append(agent.state_dict())
     for name, tensor in learned[0].items():
         torch.testing.assert_close(learned[1][name], tensor, msg=name)
+
+
+@pytest.mark.parametrize(("alg", "basis"), [("sac", None), ("rrd", "td3"), ("uniform", "sac"), ("recency", "sac"),
+                                            *OTHERS], ids=str)
+def test_auto_captures_what_is_the_packages(alg, basis):
+    """Told that both lie on a GPU; nothing is computed."""
+    register_all()
+    register_decomposition("recency", replay=type("Recency", (TransitionReplay,), {}))(lambda config, basis: basis)
+    agent, replay = create_agent(args(alg, basis_alg=basis)), create_buffer(args(alg, basis_alg=basis))
+    agent.device = replay.device = torch.device("cuda")
+    name, _ = algorithm.engine._fastest(agent, replay)
+    assert name == {"sac": "cudagraph", "recency": "manual"}.get(alg, "eager" if (alg, basis) in OTHERS
+                                                                 else "cudagraph")
 
 
 def test_an_update_of_ones_own_is_not_captured(no_graphs):

@@ -59,19 +59,21 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
     from algorithm.engine.programs import why_not_by_hand
     missing = why_not_by_hand(agent)
-    by_hand = missing is None
-    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand or _can_be_captured(agent, buffer)):
+    on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device
+    if on_one_gpu and _is_ours(agent, buffer) and (missing is None or not agent.policy_batch):
         return "cudagraph", "the agent and its replay are on one CUDA device"
-    if by_hand:
+    if missing is None:
         return "manual", "gradients by hand are the fastest on CPUs"
     return "eager", f"no gradients are written by hand for {missing}"
 
 
-def _can_be_captured(agent: Any, buffer: Any) -> bool:
-    """What is not of this package may do anything in an update, such as wait for the GPU."""
-    parts = (agent, getattr(agent, "basis", agent), buffer, *agent.nets.modules())
+def _is_ours(agent: Any, buffer: Any) -> bool:
+    """What is not of this package may do anything in an update, such as wait for the GPU, which no graph can."""
+    from algorithm.engine.programs import replaced_methods
+    agents = (agent, getattr(agent, "basis", agent))
+    parts = (*agents, buffer, *agent.nets.modules())
     ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
-    return ours and not agent.policy_batch
+    return ours and not any(map(replaced_methods, agents))
 
 
 def _load(name: str) -> type[Engine]:
