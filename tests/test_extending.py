@@ -410,6 +410,8 @@ def test_defaults_become_flags_and_others_stay_refused():
     register_decomposition("mine", r_lr=0.5, gamma=0.9)(lambda config, basis: basis)
     assert (config := parse_args(["--alg=mine", "--r_lr=0.25"])).r_lr == 0.25
     assert (config.gamma, config.basis_alg, config.train_batches) == (0.9, "sac", 100)
+    over_dqn = parse_args(["--alg=mine", "--basis_alg=dqn"])
+    assert (over_dqn.r_lr, over_dqn.gamma, over_dqn.train_batches) == (0.5, 0.9, 25)
     with pytest.raises(ConfigError, match=r"^rrd_sample_size: not a setting of mine over sac; it belongs to rrd"):
         parse_args(["--alg=mine", "--rrd_sample_size=4"])
 
