@@ -14,6 +14,7 @@ from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
 from learner import diagnosis
+from utils.config import ConfigError
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
 
@@ -129,11 +130,12 @@ class PaidReward:
         """(T,) float64, of what `OpenEpisode.columns` gives.
 
         Raises:
-            ValueError: it is not as many as there are steps.
+            ConfigError: they are not as many as there are steps.
         """
         paid = np.asarray(self.replay.predict_rewards(columns), np.float64)
         if paid.shape != (len(columns["rews"]),):
-            raise ValueError(f"predict_rewards: got shape {paid.shape}, wants ({len(columns['rews'])},)")
+            raise ConfigError(f"predict_rewards: of an episode of {len(columns['rews'])} steps "
+                              f"{type(self.replay).__name__} gives shape {paid.shape}, wants one number for each step")
         return paid
 
     def replay_error(self) -> diagnosis.Numbers:

@@ -449,6 +449,16 @@ def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
     assert not Path("outputs").exists()
 
 
+def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
+    class Sums(TransitionReplay):
+        def predict_rewards(self, episode):
+            return episode["rews"]
+    register_decomposition("mine", replay=Sums, diagnosed=True)(lambda config, basis: basis)
+    assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
+    assert capsys.readouterr().err == ("train.py: predict_rewards: of an episode of 10 steps Sums gives shape (10, 1), "
+                                       "wants one number for each step\n")
+
+
 def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
     class Flat(TransitionReplay):
         def sample(self, batch_size=None):

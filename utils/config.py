@@ -159,12 +159,6 @@ class Config:
         """Environment steps of the whole run."""
         return self.total_timesteps or self.epochs * self.cycles * self.iterations * self.timesteps
 
-    def wants(self, *names: str) -> None:
-        """A ConfigError if one of these is not read by the chosen algorithm; for what reads them all the same."""
-        for name in (name for name in names if getattr(self, name) is None):
-            raise ConfigError(f"{name}: not a setting of {self.alg}, but what it is built of reads it; wants it among "
-                              f"the defaults that {self.alg} is registered with")
-
     def settings(self) -> dict[str, Any]:
         """The settings that the chosen algorithm reads; `resolve` on them gives this object again."""
         values = {name: getattr(self, name) for name in FIELDS}
@@ -293,6 +287,13 @@ def _check_together(config: Config) -> None:
     if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, wants at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+
+
+def check_reads(config: Any, *names: str) -> None:
+    """A ConfigError if one of these is no setting of the algorithm, for what it is built of, which reads them."""
+    for name in (name for name in names if getattr(config, name, None) is None):
+        raise ConfigError(f"{name}: not a setting of {config.alg}, but what it is built of reads it; wants it among "
+                          f"the defaults that {config.alg} is registered with")
 
 
 def coerce(name: str, value: Any) -> Any:
