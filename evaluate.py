@@ -18,6 +18,7 @@ examples:
   python evaluate.py outputs/RUN --checkpoint last --episodes 100
   python evaluate.py outputs/RUN/checkpoints/best.safetensors --explore --seed 1
   python evaluate.py outputs/RUN --diagnose --video                 is the learned reward right?
+  python evaluate.py outputs/RUN --import=my_rewards                of an algorithm that my_rewards.py registers
 """
 
 
@@ -64,6 +65,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         ConfigError: an argument is wrong; nothing was built yet.
         SystemExit: `--help` was asked for.
     """
+    from utils.imports import add_import
     parser = _Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
                      formatter_class=argparse.RawDescriptionHelpFormatter,
                      description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
@@ -79,14 +81,19 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
     add("--json", default="", metavar="FILE", help="where all of it goes (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
-    add("--diagnose", action="store_true", help="of rrd and ircr: is the learned reward right? As many episodes of "
+    add("--diagnose", action="store_true", help="of a learned reward: is it right? As many episodes of "
         "the other kind (exploring, or greedy) are played for it; draws the first episode's rewards as a PNG")
+    add_import(parser)
     return checked(parser.parse_args(argv))
 
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
-    """Numbers as numbers, and files where they can be written."""
+    """Modules imported, numbers as numbers, and files where they can be written."""
     from utils.config import ConfigError, coerce
+    from utils.imports import import_modules, search_here
+    import_modules(args.modules)
+    if ":" in (args.env or ""):
+        search_here()
     for name in ("episodes", "seed"):
         try:
             setattr(args, name, int(getattr(args, name)))

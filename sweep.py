@@ -69,8 +69,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON file: common settings, environments, runs")
     parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0,1,2 or 0-9 (default: 0)")
-    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="a module that "
-                        "environments of the suite, module:id, may come from; may be given several times")
+    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="imported "
+                        "first in every trial, as train.py --import does; environments of the suite, module:id, may "
+                        "come from it; may be given several times")
     parser.add_argument("--jobs", type=_count, metavar="N", help="trials at a time (default: the cores)")
     parser.add_argument("--retries", type=_count_or_none, default=1, metavar="N",
                         help="of a trial that fails (default: 1)")

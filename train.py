@@ -97,6 +97,7 @@ def build(config) -> Parts:
     from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
     from envs import is_image, make_env
+    from learner.diagnoser import diagnosis_env
     from utils.memory import check_workers
 
     env, test_env = make_env(config), make_env(config)
@@ -106,7 +107,7 @@ def build(config) -> Parts:
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),
-                 make_env(config) if config.diagnose_every else None)
+                 diagnosis_env(config, agent, buffer))
 
 
 def learn(parts: Parts, view, stop) -> None:

@@ -8,14 +8,28 @@ from __future__ import annotations
 import importlib
 import operator
 import os
+import re
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from utils.config import ALGORITHMS, DECOMPOSITIONS, FIELDS, Config, ConfigError, algorithm_defaults, coerce, resolve
+from utils.config import (
+    ALGORITHMS,
+    DECOMPOSITIONS,
+    DIAGNOSED,
+    DISCRETE,
+    FIELDS,
+    Config,
+    ConfigError,
+    algorithm_defaults,
+    coerce,
+    resolve,
+)
 
-__all__ = ["check_backend", "create_agent", "fill_config", "register_algorithm", "use_pytorch"]
+__all__ = ["check_backend", "create_agent", "create_twin", "fill_config", "register_algorithm",
+           "register_decomposition", "use_pytorch"]
 
-_REGISTRY: dict[str, str | type] = {
+_REGISTRY: dict[str, str | Callable] = {
     "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
     "td3": "algorithm.basis_alg.td3_torch:TD3",
     "sac": "algorithm.basis_alg.sac_torch:SAC",
@@ -24,17 +38,24 @@ _REGISTRY: dict[str, str | type] = {
     "ircr": "algorithm.ircr_torch:ircr",
     "uniform": "algorithm.uniform:uniform",
 }
-_TENSORFLOW: dict[str, str | type] = {
+_TENSORFLOW: dict[str, str | Callable] = {
     name: entry.replace("_torch:", ":") for name, entry in _REGISTRY.items() if isinstance(entry, str)
 }
+# The replays of decompositions; all else learns from plain transitions.
+_REPLAYS: dict[str, str | type] = {
+    "rrd": "algorithm.replay_buffer.subsequence:SubsequenceReplay",
+    "ircr": "algorithm.replay_buffer.ircr:IRCRReplay",
+    "uniform": "algorithm.replay_buffer.uniform:UniformReplay",
+}
+_TRANSITIONS = "algorithm.replay_buffer.transition:TransitionReplay"
 
 
 def create_agent(args: Any):
     """Build the agent that `args` names.
 
     Args:
-        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for rrd, ircr
-            and uniform, default sac); every other setting of `utils.config.Config` that is missing or None gets that
+        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for
+            decompositions, default sac); every other setting of `utils.config.Config` that is missing or None gets that
             algorithm's default; attributes that are no settings of it are not read. `device` wins over `cuda`
             (a bool), `use_pytorch` over the variable USE_PYTORCH.
     Returns:
@@ -48,18 +69,23 @@ def create_agent(args: Any):
     if config.alg not in DECOMPOSITIONS:
         return _load(registry, config.alg)(_view(config.alg, config, args))
     basis = _load(registry, config.basis_alg)(_view(config.basis_alg, config, args))
-    if registry is _REGISTRY:
-        from algorithm.basis_alg.base_torch import Agent
-        if not isinstance(basis, Agent):
-            raise ConfigError(f"basis_alg: {config.basis_alg!r} builds a {type(basis).__name__}, "
-                              "wants a subclass of algorithm.basis_alg.base_torch.Agent")
-    return _load(registry, config.alg)(config, basis)
+    if registry is not _REGISTRY:
+        return _load(registry, config.alg)(config, basis)
+    _check_agent("basis_alg", config.basis_alg, basis)
+    agent = _load(registry, config.alg)(_view(config.alg, config, args), basis)
+    _check_agent("alg", config.alg, agent)
+    return agent
+
+
+def create_twin(agent: Any, device: str) -> Any:
+    """Another agent of the same settings, on this device."""
+    return create_agent(_Filled(Namespace(device=device), agent.config))
 
 
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
+LEARNED = ("learning", "policy", "algorithm")           # how the sections of their settings begin
 _READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_device",
-         *(name for name, field in FIELDS.items()
-           if field.metadata["section"].startswith(("learning", "policy", "algorithm")))]
+         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(LEARNED))]
 
 
 def fill_config(args: Any) -> Config:
@@ -90,28 +116,103 @@ def fill_config(args: Any) -> Config:
     return config
 
 
-def register_algorithm(name: str, **defaults: Any) -> Callable[[type], type]:
-    """Class decorator: `create_agent` with `alg` (or the `basis_alg` of a decomposition) `name` builds the class.
+def register_algorithm(name: str, *, like: str = "sac", **defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorator of a class or function: `create_agent` with `alg` (or a decomposition's `basis_alg`) `name` calls it.
 
-    The class is called with one object that has the attributes of `args` and, for what is missing there, of the
-    filled-in `Config`. As a basis it must be an `Agent`; a decomposition then takes its losses, its actions, its
-    targets and its normaliser, and does `train` and `update` itself.
+    It is called with one object that has the attributes of `args` and, for what is missing there, of the filled-in
+    `Config`. As a basis, and for train.py, what it gives must be an `Agent`; a decomposition then takes its losses, its
+    actions, its targets and its normaliser, and does `train` and `update` itself.
 
     Args:
         name: the name; registering it again replaces the class.
-        defaults: defaults that differ from SAC's, for settings of `utils.config.Config`. Settings of your own are
-            simply attributes of `args`.
+        like: the algorithm whose settings and defaults it has; like dqn, it has discrete actions.
+        defaults: those that differ, or that it reads besides, of `utils.config.Config`'s settings. Settings of your
+            own are simply attributes of `args`.
+    Raises:
+        ConfigError: names what is wrong; nothing was registered.
     """
-    if not isinstance(name, str) or name in DECOMPOSITIONS:
-        raise ConfigError(f"name: got {name!r}, wants a name other than {', '.join(DECOMPOSITIONS)}: "
-                          "@register_algorithm(\"mine\")")
-    defaults = {setting: coerce(setting, value) for setting, value in defaults.items()}
+    _check_new("register_algorithm", name, DECOMPOSITIONS)
+    if like not in ALGORITHMS:
+        raise ConfigError(f"like: got {like!r}, wants one of {', '.join(ALGORITHMS)}")
+    defaults = _checked_defaults(defaults)
 
-    def register(cls: type) -> type:
-        _REGISTRY[name] = cls
-        ALGORITHMS[name] = ALGORITHMS["sac"] | defaults
-        return cls
+    def register(build: Callable) -> Callable:
+        _check_callable("register_algorithm", name, build)
+        _REGISTRY[name] = build
+        ALGORITHMS[name] = ALGORITHMS[like] | defaults
+        _list(DISCRETE, name, like in DISCRETE)
+        return build
     return register
+
+
+def register_decomposition(name: str, *, replay: type | None = None, diagnosed: bool = False,
+                           **defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorator of a class or function: `create_agent` with `alg` `name` calls it as `(config, basis)`.
+
+    `basis` is the agent of `basis_alg`. What it gives is the agent that is trained: the basis itself, where the replay
+    pays the steps, or an `Agent` that wraps it, such as a subclass of `algorithm.rrd_torch.RRD`.
+
+    Args:
+        name: the name; registering it again replaces the decomposition.
+        replay: the subclass of `algorithm.replay_buffer.transition.TransitionReplay` that `create_buffer` builds, as
+            `replay(config)`; that class itself if None.
+        diagnosed: whether `--diagnose_every` and `evaluate.py --diagnose` judge its rewards. Then the agent has
+            `predict_reward` as RRD has it, or the replay `predict_rewards` as `IRCRReplay` has it.
+        defaults: the settings of `utils.config.Config` that it reads besides its basis', or whose defaults differ.
+    Raises:
+        ConfigError: names what is wrong; nothing was registered.
+    """
+    _check_new("register_decomposition", name, ALGORITHMS | _TENSORFLOW)
+    if replay is not None:
+        from algorithm.replay_buffer.transition import TransitionReplay
+        if not (isinstance(replay, type) and issubclass(replay, TransitionReplay)):
+            raise ConfigError(f"replay: got {replay!r}, wants a subclass of "
+                              "algorithm.replay_buffer.transition.TransitionReplay, or None for that class itself")
+    defaults = _checked_defaults(defaults)
+
+    def register(build: Callable) -> Callable:
+        _check_callable("register_decomposition", name, build)
+        _REGISTRY[name], _REPLAYS[name], DECOMPOSITIONS[name] = build, replay or _TRANSITIONS, defaults
+        _list(DIAGNOSED, name, diagnosed)
+        return build
+    return register
+
+
+def create_replay(config: Config, args: Any) -> Any:
+    """The replay of the algorithm, for `algorithm.replay_buffer.create_buffer`."""
+    return _load(_REPLAYS, config.alg, _TRANSITIONS)(_view(config.alg, config, args))
+
+
+def _check_new(decorator: str, name: str, taken: Mapping[str, Any]) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name) or name in taken:
+        raise ConfigError(f"name: got {name!r}, wants a word other than {', '.join(taken)}: @{decorator}(\"mine\")")
+
+
+def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """In their types and ranges, of settings that may depend on the algorithm."""
+    checked = {setting: coerce(setting, value) for setting, value in defaults.items()}
+    for setting in checked:
+        if not FIELDS[setting].metadata["section"].startswith(LEARNED):
+            raise ConfigError(f"{setting}: not a setting whose default an algorithm has; those are in --help's groups "
+                              f"{', '.join(LEARNED)}")
+    return checked
+
+
+def _check_callable(decorator: str, name: str, build: Any) -> None:
+    if not callable(build):
+        raise ConfigError(f"{name}: @{decorator} got a {type(build).__name__}, wants a class or a function")
+
+
+def _list(names: list[str], name: str, belongs: bool) -> None:
+    """A name registered anew may have belonged."""
+    names[:] = [one for one in names if one != name] + [name] * bool(belongs)
+
+
+def _check_agent(field: str, name: str, agent: Any) -> None:
+    from algorithm.basis_alg.base_torch import Agent
+    if not isinstance(agent, Agent):
+        raise ConfigError(f"{field}: {name!r} builds a {type(agent).__name__}, "
+                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
 
 
 def check_backend(args: Any = None) -> str:
@@ -164,10 +265,10 @@ def _obs_scale(value: Any) -> float:
     return scale
 
 
-def _load(registry: dict[str, str | type], name: str) -> Callable:
-    if name not in registry:
+def _load(registry: Mapping[str, str | Callable], name: str, default: str | None = None) -> Callable:
+    entry = registry.get(name, default)
+    if entry is None:
         raise ConfigError(f"alg: {name!r} is registered for PyTorch only; TensorFlow has {', '.join(registry)}")
-    entry = registry[name]
     if isinstance(entry, str):
         module, _, attribute = entry.partition(":")
         entry = getattr(importlib.import_module(module), attribute)
@@ -175,8 +276,8 @@ def _load(registry: dict[str, str | type], name: str) -> Callable:
 
 
 def _view(name: str, config: Config, args: Any) -> Any:
-    """Built-in agents get the typed settings; a user's agent sees its own attributes as well."""
-    return config if isinstance(_REGISTRY[name], str) else _Filled(args, config)
+    """Built-in agents get the typed settings; a user's agent sees its own attributes as well, where there are any."""
+    return config if isinstance(_REGISTRY[name], str) or isinstance(args, Config) else _Filled(args, config)
 
 
 class _Filled:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
-from utils.config import Config
+from utils.config import Config, check_reads
 from utils.torch_utils import ConvTrunk, TFAdam, dense
 
 
@@ -53,6 +53,7 @@ class RRD(Agent):
 
     def __init__(self, config: Config, basis: Agent, reward: nn.Module | None = None):
         """`reward` maps (..., O), (..., A), (..., O) to (..., 1); the paper's network if None."""
+        check_reads(config, "r_lr")
         # The basis' own parts, shared: one tree of networks, one stream of noise.
         self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape

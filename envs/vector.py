@@ -20,9 +20,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import clear_mpi_env_vars
 
-from envs import make_env
+from envs import make_env, resolve_env
 from envs.origin import Origin, State, play
 from utils.config import Config, ConfigError
+from utils.imports import import_modules
 from utils.seeding import stream_seed
 from utils.stop import SIGNALS
 
@@ -352,9 +353,12 @@ def _call(method: Callable, argument: Any) -> tuple[Any, tuple[str, bool] | None
 
 def _make(config: Config) -> gym.Env:
     try:
+        if ":" not in config.env and resolve_env(config.env).id not in gym.registry:
+            import_modules(config.imports)                      # one of them registers it; else they are not needed
         return make_env(config)
     except ConfigError as error:                                # the main process could build it
-        raise ConfigError(f"{error} (in a worker process, which finds environments by --env=module:id)") from None
+        raise ConfigError(f"{error} (in a worker process, which finds environments by --env=module:id, or in a module "
+                          "of --import)") from None
 
 
 def _ignore(*_) -> None:

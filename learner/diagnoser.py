@@ -7,11 +7,12 @@ from typing import Any
 import gymnasium as gym
 
 from algorithm.engine import Engine
+from envs import make_env
 from envs.origin import State
 from learner.diagnosis import COLUMNS, PREFIX
 from learner.episodes import Player, create_judge, numbers_of
 from learner.evaluator import Evaluator
-from utils.config import Config
+from utils.config import Config, ConfigError
 from utils.seeding import stream_seed
 
 EPISODES = 5            # greedy ones, and as many exploring ones
@@ -51,11 +52,25 @@ class Diagnoser:
     def diagnose(self) -> dict[str, Any]:
         """The numbers of greedy and exploring episodes together, and those of the replay."""
         judge = self.player.judge = create_judge(self.engine.agent, self.engine.buffer)
-        if judge is None:                                                   # IRCR, and no episode was stored yet
+        if judge is None:                                                   # the replay is to tell, and is empty
             return {}
         episodes = [self.player.play(stream_seed(self.seed, f"diagnosis {self.evaluations} {number}"), explore)
                     for number in range(EPISODES) for explore in (False, True)]
         return numbers_of(episodes, judge.same_unit) | judge.replay_error()
+
+
+def diagnosis_env(config: Config, agent: Any, replay: Any) -> gym.Env | None:
+    """The environment of the diagnoses, of a run that has them.
+
+    Raises:
+        ConfigError: neither agent nor replay predicts a reward.
+    """
+    if not config.diagnose_every:
+        return None
+    if not (hasattr(agent, "predict_reward") or hasattr(replay, "predict_rewards")):
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but neither {type(agent).__name__} has "
+                          f"predict_reward nor {type(replay).__name__} predict_rewards; wants 0, or one of them")
+    return make_env(config)
 
 
 def columns(config: Config) -> tuple[str, ...]:

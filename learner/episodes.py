@@ -14,6 +14,7 @@ from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
 from learner import diagnosis
+from utils.config import ConfigError
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
 
@@ -41,7 +42,7 @@ class Player:
     def __init__(self, env: gym.Env, actor: Any, random_share: float = 0.0):
         """random_share: of the greedy actions, how many are random instead (the custom on Atari)."""
         self.env, self.actor, self.random_share = env, actor, random_share
-        self.judge: LearnedReward | SharedReturn | None = None              # predicts the rewards of the steps
+        self.judge: LearnedReward | PaidReward | None = None                # predicts the rewards of the steps
 
     def play(self, seed: int, explore: bool) -> Episode:
         """The episode of this seed.
@@ -88,7 +89,7 @@ def own_draws(actor: Any, seed: int) -> Iterator[None]:
 
 
 class LearnedReward:
-    """RRD's prediction: the reward network."""
+    """What the agent predicts, as RRD does by its reward network."""
 
     same_unit = True                    # as the reward
 
@@ -118,34 +119,35 @@ class LearnedReward:
         return abs(float(predicted.mean()) - told / len(rows))
 
 
-class SharedReturn:
-    """IRCR's: what its replay would pay for each step, (R - min)/(max - min), the same all over an episode.
-
-    R is the episode's return as the agent is told it, min and max the least and the greatest of those in the replay.
-    Of an episode beyond them it is less than 0 or more than 1; if they are equal, it is 0.
-    """
-
-    same_unit = False
+class PaidReward:
+    """What the replay would pay for the steps of an episode, as IRCR's does."""
 
     def __init__(self, replay: Any):
-        self.replay = replay
+        """`replay` has `predict_rewards` and `same_unit`; see `algorithm.replay_buffer.ircr.IRCRReplay`."""
+        self.replay, self.same_unit = replay, replay.same_unit
 
     def rewards(self, columns: dict[str, np.ndarray]) -> np.ndarray:
-        """(T,) float64, of what `OpenEpisode.columns` gives."""
-        lowest, highest = self.replay.range.tolist()
-        told = columns["rews"].astype(np.float64).sum()
-        return np.full(len(columns["rews"]), (told - lowest) / (highest - lowest) if highest > lowest else 0.0)
+        """(T,) float64, of what `OpenEpisode.columns` gives.
+
+        Raises:
+            ConfigError: they are not as many as there are steps.
+        """
+        paid = np.asarray(self.replay.predict_rewards(columns), np.float64)
+        if paid.shape != (len(columns["rews"]),):
+            raise ConfigError(f"predict_rewards: of an episode of {len(columns['rews'])} steps "
+                              f"{type(self.replay).__name__} gives shape {paid.shape}, wants one number for each step")
+        return paid
 
     def replay_error(self) -> diagnosis.Numbers:
         """Nothing is learned of which there could be an error."""
         return {}
 
 
-def create_judge(agent: Any, replay: Any = None) -> LearnedReward | SharedReturn | None:
-    """What predicts the rewards of this agent; None of one that has none, or of IRCR without its replay."""
-    if agent.config.alg == "rrd":
+def create_judge(agent: Any, replay: Any = None) -> LearnedReward | PaidReward | None:
+    """What predicts the rewards of this agent; None where nothing does, or only a replay that holds nothing yet."""
+    if hasattr(agent, "predict_reward"):
         return LearnedReward(agent, replay)
-    return SharedReturn(replay) if agent.config.alg == "ircr" and replay is not None and replay.episodes else None
+    return PaidReward(replay) if hasattr(replay, "predict_rewards") and replay.episodes else None
 
 
 def both_observations(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -114,7 +114,8 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
     evaluation.judge = create_judge(agent, replay)
     if replay is None or not replay.episodes:
         say("note: the run has saved no replay, " + (
-            "so nothing tells of its episodes" if evaluation.judge else "without which ircr predicts no reward"))
+            "so nothing tells of its episodes" if evaluation.judge else
+            f"without which {agent.config.alg} predicts no reward"))
 
 
 def load_replay(run: Path, config: Config) -> Any:

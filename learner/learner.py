@@ -100,7 +100,9 @@ class Learner:
             self.episodes += len(episodes)
 
     def _train(self, updates: int) -> None:
-        self.agent.normalizer_update(self.buffer.sample())
+        batch = self.buffer.sample()
+        self.engine.check_batch(batch)
+        self.agent.normalizer_update(batch)
         self.run.logger.add_sums(self.engine.run(updates).items())
 
     def _save(self) -> None:

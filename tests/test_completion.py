@@ -15,7 +15,7 @@ from utils.completion import SHELLS, script, values_of
 from utils.config import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
-ALL = sorted(f"--{name}" for name in [*FIELDS, "config", "resume", "help"])
+ALL = sorted(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "help"])
 
 
 def shell(name: str):

@@ -22,7 +22,7 @@ from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import diagnoser, diagnosis
 from learner.diagnosis import COLUMNS, NAMES, calibration, diagnose, pearson, ranks, replay_error, spearman
-from learner.episodes import LearnedReward, Player, SharedReturn, create_judge
+from learner.episodes import LearnedReward, PaidReward, Player, create_judge
 from utils.config import ConfigError, resolve
 from utils.stop import Stop, Stopped
 
@@ -207,7 +207,7 @@ def test_ircr_is_judged_by_what_its_replay_would_pay():
     assert create_judge(agent, buffer) is None                              # it holds nothing
     buffer.store_episode(columns([0, 0, 10]))
     judge = create_judge(agent, buffer)
-    assert isinstance(judge, SharedReturn)
+    assert isinstance(judge, PaidReward)
     np.testing.assert_array_equal(judge.rewards(columns([0, 25])), [0, 0])  # all returns are equal
     buffer.store_episode(columns([0, 50]))
     np.testing.assert_array_equal(judge.rewards(columns([0, 20])), [0.25, 0.25])

@@ -27,6 +27,7 @@ from utils.config import (
     resolve,
     shown,
 )
+from utils.imports import add_import, import_modules, named_modules, search_here
 
 EXAMPLES = """
 examples:
@@ -34,6 +35,7 @@ examples:
   python train.py --alg=rrd --basis_alg=td3 --env=HalfCheetah-v4 --total_timesteps=100000 --seed=1
   python train.py --config outputs/RUN/config.json        repeats a run
   python train.py --resume outputs/RUN                    goes on with one that was stopped or killed
+  python train.py --import=my_rewards --alg=my_decomposition      what my_rewards.py registers, see docs/extending
 """
 
 
@@ -55,14 +57,19 @@ def parse_args(argv: Sequence[str]) -> Config:
         ConfigError: a flag, a JSON key or a value is wrong; nothing was built yet.
         SystemExit: `--help` or `--completion` was asked for, and is printed.
     """
+    modules = named_modules(argv)
+    import_modules(modules)                             # before the parser is made, which knows what they register
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
         raise _unknown(unknown[0].split("=")[0])
     flags = vars(given)
+    del flags["modules"]
     path, directory = flags.pop("config", None), flags.pop("resume", None)
     if directory is not None:
         path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}
+    if ":" in flags.get("env", ""):
+        search_here()
     if "env" not in flags:
         check_import(from_file.get("env") or "", path)
     if "epochs" in flags:
@@ -78,7 +85,7 @@ def parse_args(argv: Sequence[str]) -> Config:
         hint = f" (it stands in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
-    config.resume = directory
+    config.resume, config.imports = directory, tuple(modules)
     return config
 
 
@@ -113,7 +120,7 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume", "completion"])
+    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume", "import", "completion"])
     return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
 
 
@@ -134,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
                         "change its length and what is written")
+    add_import(parser)
     parser.add_argument("--completion", choices=SHELLS, action=_Completion,
                         help="print what makes this shell complete the flags, and exit")
     groups: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from utils.config import FIELDS, choices_of, field_type
 
 SHELLS = ("bash", "zsh", "fish")
+MODULES = {"import": "import this module first, which may register algorithms of your own"}
 FILES = {"config": "JSON file of settings; flags win over it", "resume": "go on with the run in this directory"}
 
 
@@ -44,7 +45,7 @@ complete -o bashdefault -o default -F _return_decomposition python python3 train
 def _bash() -> str:
     cases = [f'        __{name}) COMPREPLY=($(compgen -W "{" ".join(values_of(name))}" -- "$word"))\n'
              '            ((${#COMPREPLY[@]})) && return 0 ;;' for name in FIELDS if values_of(name)]
-    flags = " ".join(f"--{name}" for name in [*FIELDS, *FILES, "help"])
+    flags = " ".join(f"--{name}" for name in [*FIELDS, *FILES, *MODULES, "help"])
     return _BASH.replace("@CASES@", "\n".join(cases)).replace("@FLAGS@", flags)
 
 
@@ -77,13 +78,14 @@ def _zsh() -> str:
     flags = [_zsh_flag(name, field.metadata["help"], f"({' '.join(values_of(name))})" if values_of(name) else " ")
              for name, field in FIELDS.items()]
     flags += [_zsh_flag(name, text, "_files") for name, text in FILES.items()]
+    flags += [_zsh_flag(name, text, " ", "\\*") for name, text in MODULES.items()]
     return _ZSH.replace("@FLAGS@", " \\\n".join(flags))
 
 
-def _zsh_flag(name: str, text: str, action: str) -> str:
+def _zsh_flag(name: str, text: str, action: str, often: str = "") -> str:
     for c in "\\[]:":
         text = text.replace(c, f"\\{c}")
-    return f"        '--{name}=[{_single(text)}]:{name}:{action}'"
+    return f"        {often}'--{name}=[{_single(text)}]:{name}:{action}'"
 
 
 def _single(text: str) -> str:
@@ -107,6 +109,7 @@ def _fish() -> str:
     lines = [_fish_flag(name, field.metadata["help"], f"-x -a '{' '.join(values_of(name))}'")
              for name, field in FIELDS.items()]
     lines += [_fish_flag(name, text, "-r -F") for name, text in FILES.items()]
+    lines += [_fish_flag(name, text, "-x") for name, text in MODULES.items()]
     return _FISH.replace("@FLAGS@", "\n".join(lines))
 
 

@@ -142,6 +142,7 @@ class Config:
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
     resume: str | None = None           # --resume: the directory of the run that is gone on with
+    imports: tuple[str, ...] = ()       # --import: modules, which no file of settings may name
 
     # Not flags: known once the environment is, or given to create_agent.
     obs_dims: tuple[int, ...] | None = None
@@ -151,7 +152,7 @@ class Config:
     @property
     def discrete(self) -> bool:
         """Whether actions are indices."""
-        return "dqn" in (self.alg, self.basis_alg)
+        return self.alg in DISCRETE or self.basis_alg in DISCRETE
 
     @property
     def run_length(self) -> int:
@@ -168,7 +169,8 @@ FIELDS = {f.name: f for f in dataclasses.fields(Config) if f.metadata}
 
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
 
-# Basis algorithms: the settings that each one reads beyond the common ones, with its defaults.
+# Basis algorithms: the settings that each one reads beyond the common ones, with its defaults. These tables, and the
+# lists below, grow by `algorithm.register_algorithm` and `register_decomposition`.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "ddpg": _ACTOR_CRITIC | dict(pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1, q_reg=1e-2),
     "td3": _ACTOR_CRITIC | dict(std_act=0.1, pi_t_std=0.2, pi_t_clip=0.5, pi_delay_freq=2),
@@ -176,6 +178,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "dqn": dict(batch_size=32, train_batches=25, train_target=8000, obs_normalization=False, double=False,
                 dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
 }
+DISCRETE = ["dqn"]                  # those of discrete actions
 # What DQN reads beyond that, by its optimiser.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
@@ -187,13 +190,12 @@ DECOMPOSITIONS: dict[str, dict[str, Any]] = {
     "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
     "uniform": {},
 }
-# Over DQN they are other ones.
+# Over DQN these are other ones.
 OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
-    "uniform": {},
 }
-DIAGNOSED = ("rrd", "ircr")         # whose rewards can be right or wrong: uniform's are the episode's by definition
+DIAGNOSED = ["rrd", "ircr"]         # whose rewards can be right or wrong: uniform's are the episode's by definition
 IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
@@ -253,8 +255,8 @@ def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
         return _basis_defaults("alg", alg, values, [*ALGORITHMS, *DECOMPOSITIONS])
     basis = _basis(values)
     defaults = {"basis_alg": basis} | _basis_defaults("basis_alg", basis, values, list(ALGORITHMS))
-    defaults |= (OVER_DQN if basis == "dqn" else DECOMPOSITIONS)[alg]
-    if alg == "rrd":                                    # at least one sub-sequence, however long
+    defaults |= OVER_DQN.get(alg, DECOMPOSITIONS[alg]) if basis in DISCRETE else DECOMPOSITIONS[alg]
+    if "rrd_batch_size" in defaults:                    # at least one sub-sequence, however long
         defaults["rrd_batch_size"] = max(defaults["rrd_batch_size"], values.get("rrd_sample_size", 0))
     # IRCR is steadier on Humanoid with a fixed temperature; so the original.
     if alg == "ircr" and basis == "sac" and re.match(r"Humanoid-v\d", values.get("env", Config.env)):
@@ -268,7 +270,8 @@ def _basis(values: dict[str, Any]) -> str:
 
 def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list[str]) -> dict[str, Any]:
     if name not in ALGORITHMS:
-        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}")
+        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}, or one "
+                          "of your own, which --import=MODULE brings")
     defaults = ALGORITHMS[name]
     optimizer = values.get("optimizer", defaults.get("optimizer"))
     return defaults | OPTIMIZERS[optimizer] if "optimizer" in defaults else defaults
@@ -278,12 +281,19 @@ def _check_together(config: Config) -> None:
     if config.diagnose_every and config.alg not in DIAGNOSED:
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} takes the reward as it is; "
                           f"wants 0, or --alg={' or '.join(DIAGNOSED)}")
-    if config.rrd_bias_correction and config.rrd_sample_size < 2:
+    if config.rrd_bias_correction and config.rrd_sample_size == 1:
         raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
                           "(the variance of one step is not defined)")
-    if config.rrd_sample_size and config.rrd_batch_size < config.rrd_sample_size:
+    if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, wants at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+
+
+def check_reads(config: Any, *names: str) -> None:
+    """A ConfigError if one of these is no setting of the algorithm, for what it is built of, which reads them."""
+    for name in (name for name in names if getattr(config, name, None) is None):
+        raise ConfigError(f"{name}: not a setting of {config.alg}, but what it is built of reads it; wants it among "
+                          f"the defaults that {config.alg} is registered with")
 
 
 def coerce(name: str, value: Any) -> Any:

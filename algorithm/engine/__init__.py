@@ -21,6 +21,7 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     from algorithm.basis_alg.base_torch import Agent
     if not isinstance(agent, Agent):
         return _only_eager(config, agent, buffer)
+    _check_optimizers(agent)
     if config.precision == "tf32":
         if agent.device.type != "cuda":
             raise ConfigError("precision: got 'tf32', which only CUDA devices have; wants fp32 or bf16 on "
@@ -33,7 +34,22 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     return _load(name)(agent, buffer), why
 
 
+def _check_optimizers(agent: Any) -> None:
+    """Of an agent of somebody's own: what it trains must be what it saves."""
+    from utils.torch_utils import TFOptimizer
+    whose = f"alg: {agent.config.alg!r}: its optimisers"
+    for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
+        raise ConfigError(f"{whose} are a {type(opt).__name__}, wants utils.torch_utils.TFAdam or TFRMSProp")
+    held = set(agent.nets.parameters())
+    if not all(parameter in held for _, group in agent.groups() for parameter in group["params"]):
+        raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; wants them "
+                          "in both")
+
+
 def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
+    if not hasattr(agent, "update"):
+        raise ConfigError(f"alg: {config.alg!r} builds a {type(agent).__name__}, "
+                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
     if config.engine not in ("auto", "eager"):
         raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} of another backend runs as it "
                           "is; wants eager or auto")
@@ -41,12 +57,23 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 
 
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
-    from algorithm.engine.programs import by_hand
-    if agent.device.type == "cuda" and buffer.device == agent.device and (by_hand(agent) or not agent.policy_batch):
+    from algorithm.engine.programs import why_not_by_hand
+    missing = why_not_by_hand(agent)
+    on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device
+    if on_one_gpu and _is_ours(agent, buffer) and (missing is None or not agent.policy_batch):
         return "cudagraph", "the agent and its replay are on one CUDA device"
-    if by_hand(agent):
+    if missing is None:
         return "manual", "gradients by hand are the fastest on CPUs"
-    return "eager", "no gradients are written by hand for this agent or precision"
+    return "eager", f"no gradients are written by hand for {missing}"
+
+
+def _is_ours(agent: Any, buffer: Any) -> bool:
+    """What is not of this package may do anything in an update, such as wait for the GPU, which no graph can."""
+    from algorithm.engine.programs import replaced_methods
+    agents = (agent, getattr(agent, "basis", agent))
+    parts = (*agents, buffer, *agent.nets.modules())
+    ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
+    return ours and not any(map(replaced_methods, agents))
 
 
 def _load(name: str) -> type[Engine]:

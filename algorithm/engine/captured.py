@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from algorithm.engine.guard import Recorder
 from algorithm.engine.manual import ManualEngine, Pair, draw
 from algorithm.engine.programs import by_hand
 from algorithm.engine.stacked import StackedEngine
+from algorithm.rrd_torch import RRD
 from utils.config import ConfigError
 
 WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
@@ -37,6 +37,9 @@ class CapturedEngine(Engine):
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
+        if not self.by_hand and (own := own_updates(agent)):
+            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has a {own[0]} of its own, which "
+                              "is not captured; wants eager, compile or auto")
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
     def _open(self, agents: list[Agent], buffers: list[Any], inner: Any, guard: Recorder) -> None:
@@ -162,12 +165,19 @@ def check_device(agent: Agent, buffer: Any) -> None:
                           "compile or auto")
 
 
+def own_updates(agent: Agent) -> list[str]:
+    """The methods that `_Autograd` computes without, where they are not the package's."""
+    verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
+    return [name for name in verbs if getattr(type(agent), name) not in (getattr(Agent, name), getattr(RRD, name))
+            or name in vars(agent)]
+
+
 def create_actor(agent: Agent) -> Agent:
     """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
     if len(agent.obs_dims) == 3:
         return agent
-    from algorithm import create_agent
-    actor = create_agent(Namespace(**vars(agent.config) | {"device": "cpu"}))
+    from algorithm import create_twin
+    actor = create_twin(agent, "cpu")
     actor.counters.update(agent.counters)
     agent.counters = actor.counters                     # exploring steps are counted where they are made
     if hasattr(agent, "basis"):

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
 from algorithm.engine.guard import check_tensors, create_guard, labels
+from utils.config import ConfigError
 from utils.finite import NotFiniteError
 
 
@@ -65,6 +67,20 @@ class Engine:
         self.agent, self.buffer = agent, buffer
         self.actor = agent              # who acts
         self.guard, self.labels = create_guard(agent), labels(agent)
+
+    def check_batch(self, batch: Batch) -> None:
+        """Look at what the replay gives, once for many updates: not every engine does so in each.
+
+        Raises:
+            ConfigError: a field is missing or wrong.
+        """
+        if not isinstance(self.agent, Agent):
+            return
+        try:
+            self.agent.checked(batch, self.agent.q_spec() | self.agent.pi_spec())
+        except ValueError as error:
+            raise ConfigError(f"alg: {self.agent.config.alg!r} does not go with what its replay, a "
+                              f"{type(self.buffer).__name__}, gives: {error}") from error
 
     def run(self, updates: int) -> Sums:
         """So many updates from the replay, with a target update after each `train_target`-th; their metrics.

@@ -16,7 +16,7 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import gather
-from algorithm.engine.programs import Fields, Phase, Program, Task, create_program
+from algorithm.engine.programs import Fields, Phase, Program, Task, create_program, why_not_by_hand
 from algorithm.engine.traced import Traced
 from utils.config import ConfigError
 
@@ -49,7 +49,8 @@ class ManualEngine(Engine):
         program = create_program([agent])
         if program is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
-                              "with the paper's reward network or none; wants eager, compile or auto")
+                              "with the paper's reward network or none, as they stand, and not for "
+                              f"{why_not_by_hand(agent)}; wants eager, compile or auto")
         self.grads = program.of_parameters()
         self._set_jobs(program, [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads])
 

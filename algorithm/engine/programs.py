@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.basis_alg.ddpg_torch import DDPG
-from algorithm.basis_alg.sac_torch import SAC
+from algorithm.basis_alg.ddpg_torch import DDPG, MLPPolicy, MLPQValue
+from algorithm.basis_alg.sac_torch import SAC, MLPQValueSAC, MLPStochasticPolicy, Temperature
 from algorithm.basis_alg.td3_torch import TD3
 from algorithm.engine.kernels import MLP, Pad, Stacks, sizes
 from algorithm.rrd_torch import RRD, MLPRewardNet
+from utils.torch_utils import Normalizer
 
 Fields = dict[str, Tensor]
 Task = Callable[[Fields], Info]
@@ -39,13 +40,31 @@ def create_program(agents: Sequence[Agent]) -> Program | None:
 
 def by_hand(agent: Agent) -> bool:
     """Whether there is a program for the agent, at its precision."""
-    return _kind(agent) is not None and agent.config.precision != "bf16"
+    return why_not_by_hand(agent) is None
+
+
+def why_not_by_hand(agent: Agent) -> str | None:
+    """What of the agent no gradients are written for, in a few words; None where they are."""
+    return "bf16" if agent.config.precision == "bf16" else _unknown_part(agent)
+
+
+def _unknown_part(agent: Agent) -> str | None:
+    for part in {id(part): part for part in (agent, _basis(agent))}.values():
+        if type(part) not in (RRD, *PROGRAMS):          # a subclass may compute anything
+            return type(part).__name__
+        if changed := replaced_methods(part):
+            return f"{type(part).__name__} with another {changed[0]}"
+    strange = [type(module).__name__ for module in agent.nets.modules() if type(module) not in NETWORKS]
+    return f"networks such as {strange[0]}" if strange else None
+
+
+def replaced_methods(agent: Agent) -> list[str]:
+    """Methods that an agent has been given instead of its class'; `losses` is what `CompiledEngine` replaces."""
+    return [name for name in vars(agent) if name != "losses" and callable(getattr(type(agent), name, None))]
 
 
 def _kind(agent: Agent) -> type[Program] | None:
-    if isinstance(agent, RRD) and type(agent.reward) is not MLPRewardNet:
-        return None
-    return {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}.get(type(_basis(agent)))
+    return None if _unknown_part(agent) else PROGRAMS[type(_basis(agent))]
 
 
 def _basis(agent: Agent) -> Agent:
@@ -330,3 +349,9 @@ class DDPGProgram(Program):
         by_q = self.climbed.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
         self.own_policy.backward(torch.ops.aten.tanh_backward(by_q, acts))
         return {"Pi_loss": -mean(q)}
+
+
+PROGRAMS: dict[type[Agent], type[Program]] = {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}
+# What a program takes an agent's networks to be made of.
+NETWORKS = (nn.ModuleDict, nn.Linear, Normalizer, Temperature, MLPStochasticPolicy, MLPPolicy, MLPQValueSAC, MLPQValue,
+            MLPRewardNet)

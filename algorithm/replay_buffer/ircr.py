@@ -22,6 +22,8 @@ class IRCRReplay(TransitionReplay):
     Of images there are only the recent episodes, as in the original: ten episodes of Atari are gigabytes.
     """
 
+    same_unit = False                   # what it pays is a share, not in the unit of the reward
+
     def __init__(self, config: Config):
         # bytes_beside, which super() asks for, needs these.
         self.keeps, self.longest_best = BEST if len(config.obs_dims) == 1 else 0, config.test_timesteps
@@ -74,6 +76,15 @@ class IRCRReplay(TransitionReplay):
         lowest, highest = self.range
         scaled = torch.where(highest > lowest, (returns - lowest) / (highest - lowest), 0.0)
         return fields | {"rews": scaled.float()[:, None]}
+
+    def predict_rewards(self, episode: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What it would pay for the steps of an episode, (T,) float64: (R - min R) / (max R - min R), all the same.
+
+        R is the episode's return as the agent is told it. Beyond those that are held it is less than 0 or more than 1.
+        """
+        lowest, highest = self.range.tolist()
+        told = episode["rews"].astype(np.float64).sum()
+        return np.full(len(episode["rews"]), (told - lowest) / (highest - lowest) if highest > lowest else 0.0)
 
     @property
     def layout(self) -> tuple:

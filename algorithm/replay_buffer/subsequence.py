@@ -7,13 +7,14 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import Config
+from utils.config import Config, check_reads
 
 
 class SubsequenceReplay(TransitionReplay):
     """Adds N = rrd_batch_size // rrd_sample_size sub-sequences of K = rrd_sample_size steps to a batch."""
 
     def __init__(self, config: Config):
+        check_reads(config, "rrd_batch_size", "rrd_sample_size")
         super().__init__(config)
         self.sample_size = config.rrd_sample_size
         self.sequences = config.rrd_batch_size // config.rrd_sample_size

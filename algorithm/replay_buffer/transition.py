@@ -23,7 +23,11 @@ class TransitionReplay:
 
     What sampling needs of the ring stands on the device, and nothing in `sample` depends on its values: so a CUDA
     graph of it stays right while the ring turns, as long as `layout` is the same.
+
+    Of a subclass that has `predict_rewards`, see `IRCRReplay`, the paid rewards can be diagnosed.
     """
+
+    same_unit = True                    # whether the rewards that it pays are in the unit of the environment's
 
     def __init__(self, config: Config):
         self.capacity, self.batch_size = config.buffer_size, config.batch_size
@@ -146,7 +150,18 @@ class TransitionReplay:
         Raises:
             ValueError: the buffer is empty or the size is not positive.
         """
-        return self.storage.read(self._draw_rows(self._size(batch_size)))
+        return self.storage.read(self.draw(batch_size))
+
+    def draw(self, batch_size: int | None = None) -> Tensor:
+        """The rows of such a batch, (B,), for `storage.read`."""
+        return self._draw_rows(self._size(batch_size))
+
+    def of_episode(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) rows of steps -> what is known of their episodes, each (B,): return R, float64; length T; and the
+        step's number t in it, 0 <= t < T.
+        """
+        slots = self.episode_of[rows].long()
+        return self.returns[slots], self.lengths[slots], (rows - self.starts[slots]) % self.capacity
 
     def _size(self, batch_size: int | None) -> int:
         size = self.batch_size if batch_size is None else batch_size

@@ -28,5 +28,5 @@ class UniformReplay(TransitionReplay):
 
     def sample(self, batch_size: int | None = None) -> Fields:
         """As `TransitionReplay.sample`, but `rews` (B, 1) is the mean reward R/T of the step's episode."""
-        rows = self._draw_rows(self._size(batch_size))
+        rows = self.draw(batch_size)
         return self.storage.read(rows) | {"rews": self.means[self.episode_of[rows].long()][:, None]}
