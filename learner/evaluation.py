@@ -104,7 +104,7 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
     """
     agent = evaluation.agent
     if agent.config.alg not in DIAGNOSED:
-        raise ConfigError(f"diagnose: {agent.config.alg} takes the reward as it is; wants a run of "
+        raise ConfigError(f"diagnose: {agent.config.alg} learns no reward; wants a run of "
                           f"{' or '.join(DIAGNOSED)}")
     replay = None
     try:

@@ -345,7 +345,7 @@ def test_a_run_cannot_begin_to_be_diagnosed_in_its_middle(capsys):
 @pytest.mark.parametrize("alg", ["sac", "dqn"])
 def test_an_agent_that_learns_no_reward_cannot_be_diagnosed(alg, capsys):
     assert train.main([f"--alg={alg}", "--env=CartPole-v1", "--diagnose_every=3"]) == 2
-    assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} takes the reward as it is; wants "
+    assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} learns no reward; wants "
                                        "0, or --alg=rrd or ircr\n")
 
 

@@ -82,7 +82,7 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
     assert sweep.main([write(["Pendulum-v1"], full), "--retries=0"]) == 1
     told = capsys.readouterr()
     assert "SAC, Pendulum-v1, seed 0: done" in told.out
-    assert "bad, Pendulum-v1, seed 0: failed 1 times: train.py: buffer_size" in told.err
+    assert "bad, Pendulum-v1, seed 0: failed once: train.py: buffer_size" in told.err
 
 
 GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}

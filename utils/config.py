@@ -279,7 +279,7 @@ def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list
 
 def _check_together(config: Config) -> None:
     if config.diagnose_every and config.alg not in DIAGNOSED:
-        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} takes the reward as it is; "
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} learns no reward; "
                           f"wants 0, or --alg={' or '.join(DIAGNOSED)}")
     if config.rrd_bias_correction and config.rrd_sample_size == 1:
         raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
