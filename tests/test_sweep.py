@@ -127,16 +127,16 @@ def test_settings_may_stand_in_sections_and_null_is_not_given():
     Path("suite.json").write_text(json.dumps({
         "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
         "env": ["A"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
-    (trial,) = suite.read_suite(Path("suite.json"), "7", ["m"])
+    (trial,) = suite.read_suite(Path("suite.json"), "7", ["tiny_envs"])
     assert trial.flags == [
-        "--import=m", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac", "--pi_lr=0.001", "--env=A", "--seed=7",
+        "--import=tiny_envs", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac", "--pi_lr=0.001", "--env=A", "--seed=7",
         "--tag=x seed 7", "--on_existing=resume"]
 
 
 @pytest.mark.parametrize("flags", [
     ["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--engine=ray"], ["suite.json", "--jobs=0"],
     ["suite.json", "--jobs=\u00b2"], ["suite.json", "--retries=-1"], ["suite.json", "--retries=x"],
-    ["suite.json", "--nope"], []])
+    ["suite.json", "--nope"], ["suite.json", "--import=no_such_module"], []])
 def test_wrong_flags(flags, capsys):
     write()
     if "--engine=ray" in flags and _has_ray():

@@ -13,6 +13,7 @@ from typing import Any
 from utils.cli import parse_args
 from utils.config import ConfigError, coerce, printable, read_object
 from utils.directories import file_name
+from utils.imports import import_modules
 from utils.sections import flatten
 
 WANTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
@@ -65,8 +66,9 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
     Args:
         modules: what every trial imports, and environments may come from.
     Raises:
-        ConfigError: the file cannot be read, or a setting in it is wrong; nothing was started.
+        ConfigError: a module cannot be imported, the file cannot be read, or a setting in it is wrong.
     """
+    import_modules(modules)
     suite = read_object(path)
     _check_parts(suite, path)
     for env in suite["env"]:
