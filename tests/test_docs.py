@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import setuptools
 
-import sweep
 from utils.cli import parse_args
 from utils.config import ALGORITHMS, DECOMPOSITIONS, read_json
+from utils.suite import read_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def test_every_config_is_understood(path):
 @pytest.mark.parametrize("path", sorted(SUITES))
 def test_every_suite_is_understood(path):
     suite = json.loads((ROOT / "configs" / path).read_text())
-    trials = sweep.read_suite(ROOT / "configs" / path, "0-2", [])
+    trials = read_suite(ROOT / "configs" / path, "0-2", [])
     assert len(trials) == 3 * len(suite["env"]) * len(suite["runs"])
 
 

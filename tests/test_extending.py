@@ -209,7 +209,7 @@ def test_evaluation(page, flags, capsys):
     code = evaluate.main([*argv, "--diagnose"])
     out, err = capsys.readouterr()
     if page == "algorithm":
-        assert (code, err) == (2, "evaluate.py: diagnose: munchausen takes the reward as it is; wants a run of rrd or "
+        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; wants a run of rrd or "
                                   "ircr\n")
     else:
         assert code == 0
@@ -445,7 +445,7 @@ def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == "train.py: diagnose_every: got 1, but " + (
         "neither SAC has predict_reward nor TransitionReplay predict_rewards; wants 0, or one of them\n" if diagnosed
-        else "mine takes the reward as it is; wants 0, or --alg=rrd or ircr\n")
+        else "mine learns no reward; wants 0, or --alg=rrd or ircr\n")
     assert not Path("outputs").exists()
 
 

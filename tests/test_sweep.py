@@ -128,9 +128,8 @@ def test_settings_may_stand_in_sections_and_null_is_not_given():
         "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
         "env": ["A"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
     (trial,) = suite.read_suite(Path("suite.json"), "7", ["tiny_envs"])
-    assert trial.flags == [
-        "--import=tiny_envs", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac", "--pi_lr=0.001", "--env=A", "--seed=7",
-        "--tag=x seed 7", "--on_existing=resume"]
+    assert trial.flags == ["--import=tiny_envs", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac",
+                           "--pi_lr=0.001", "--env=A", "--seed=7", "--tag=x seed 7", "--on_existing=resume"]
 
 
 @pytest.mark.parametrize("flags", [
