@@ -23,6 +23,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+smartquotes = False                 # --flags stay as they are
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 highlight_language = "none"         # what is indented is commands, or text

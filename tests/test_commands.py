@@ -58,15 +58,16 @@ def test_every_command_works(command, place):
 def test_there_are_commands_of_every_kind_and_page():
     assert len(COMMANDS) > 70
     assert {"make train", "python doctor.py", "pip install -e '.[plot]'", "tensorboard --logdir outputs",
-            "USE_PYTORCH=0 python train.py --tag='RRD Hopper-v2' --alg=rrd --basis_alg=sac --env=Hopper-v2"} <= set(COMMANDS)
+            "srun python train.py --tag=mine ... --on_existing=resume"} <= set(COMMANDS)
     for page in ("quickstart", "figure1", "algorithms/rrd", "reliability", "plots", "performance"):
         assert f"docs/{page}.md" in {*COMMANDS.values()}
 
 
 def test_commands_are_found_where_they_stand():
-    text = ("Say `make test`, not `python` or `A=1`.\n\n    python a.py  # why\n    # only why\n\n- in a list\n\n      b c\n"
-            "\n```sh\n$ d \\\n  e\n```\n\n```python\nf()\n```\n\n```text\ng\n```\n\n| `pytest h` |\n|---|\n| `pip install i` |\n")
-    assert list(commands_of(text)) == ["make test", "python a.py", "b c", "d   e", "pytest h", "pip install i"]
+    text = ("Say `make test`, not `python` or `A=1`.\n\n    python a.py  # why\n    # only why\n\n"
+            "- in a list\n\n      b c\n\n```sh\n$ d \\\n  e\n```\n\n```python\nf()\n```\n\n```text\ng\n```\n\n"
+            "| `pytest h` |\n|---|\n| `pip install i` |\n")
+    assert list(commands_of(text)) == ["make test", "python a.py", "b c", "d    e", "pytest h", "pip install i"]
 
 
 @pytest.mark.parametrize(("command", "complaint"), [
@@ -75,12 +76,13 @@ def test_commands_are_found_where_they_stand():
     ("python train.py --resume outputs/RUN --alg=sac", None),
     ("python evaluate.py outputs/RUN --episode 3", None), ("python evaluate.py outputs/NONE", None),
     ("python plot.py nowhere", None), ("python plot.py outputs --smoth=5", None),
-    ("python sweep.py configs/quickstart.json", None), ("python sweep.py configs/suite.json --seed 1", None),
+    ("python sweep.py configs/quickstart.json", None), ("python sweep.py configs/suite.json --seedz 1", None),
     ("python benchmarks/speed.py --quickly", "unrecognized arguments: --quickly"),
     ("python benchmarks/nothing.py", "nothing.py"), ("python benchmarks/saving.py --stepps 3", "has no --stepps"),
     ("python tests/torture.py --kill 3", "has no --kill"), ("python doctor.py --jsn", None),
     ("python -m utils.schema > configs/other.json", "configs/other.json"),
-    ("make tset", "Makefile has no tset"), ("pip install -e '.[plots]'", "plots"), ("pip install tensorbord", "tensorbord"),
+    ("make tset", "Makefile has no tset"), ("pip install -e '.[plots]'", "plots"),
+    ("pip install tensorbord", "tensorbord"),
     ("pip install -c nothing.txt -e .", ""), ("pytest tests/test_nothing.py", "test_nothing"),
     ("[ $? -eq 76 ] && scontrol requeue $SLURM_JOB_ID", "76"), ("source <(python train.py --completion csh)", None),
     ("curl -O somewhere", "no rule"), ("python other.py", "no rule"), ("tensorboard --logdir runs", "no rule"),
