@@ -23,6 +23,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 smartquotes = False                 # --flags stay as they are
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
@@ -31,7 +32,7 @@ highlight_language = "none"         # what is indented is commands, or text
 # Docstrings, as they stand there.
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"          # the docstrings say shapes and units, which types cannot
-autodoc_default_options = {"show-inheritance": False}
+default_role = "code"               # `name`, as in comments
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

@@ -20,6 +20,7 @@ from runs import SMALL
 
 import evaluate
 import plot
+import report
 import sweep
 import train
 from algorithm import use_pytorch
@@ -115,7 +116,7 @@ def small(config: Config) -> list[str]:
         return ["--total_timesteps=160"]                            # 40 more than SMALL
     images = config.env.startswith("Assault") or "catch" in config.env
     return [*SMALL, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
-            *["--total_timesteps=80", "--train_batches=1", "--batch_size=2", "--test_rollouts=1"] * images,
+            *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2", "--test_rollouts=1"] * images,
             *["--diagnose_every=2"] * bool(config.diagnose_every),
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
 
@@ -160,10 +161,19 @@ def run_evaluate(words: list[str]) -> None:
 
 @rule("python plot.py")
 def run_plot(words: list[str]) -> None:
-    argv = [path for word in words[2:] for path in (glob.glob(word) if "*" in word else [word])]
-    assert plot.main([*argv, "--resamples=20"]) == 0
+    assert plot.main([*unglobbed(words[2:]), "--resamples=20"]) == 0
     out = next((word.partition("=")[2] for word in words if word.startswith("--out=")), "plots")
     assert list(Path(out).glob("curves-*.png"))
+
+
+@rule("python report.py")
+def run_report(words: list[str]) -> None:
+    assert report.main([*unglobbed(words[2:]), "--resamples=20"]) == 0
+    assert Path(next((word[6:] for word in words if word.startswith("--out=")), "report.html")).is_file()
+
+
+def unglobbed(words: list[str]) -> list[str]:
+    return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
 
 
 @rule("python doctor.py")

@@ -23,8 +23,10 @@ def trained(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert train.main([*SMALL_RRD, "--env=HalfCheetah-v4", "--tag=rrd"]) == 0
-        assert train.main([*SMALL, "--alg=ircr", "--env=HalfCheetah-v4", "--tag=ircr"]) == 0
+        for tag in ("rrd", "RRD"):
+            assert train.main([*SMALL_RRD, "--env=HalfCheetah-v4", f"--tag={tag}"]) == 0
+        for tag in ("ircr", "IRCR"):
+            assert train.main([*SMALL, "--alg=ircr", "--env=HalfCheetah-v4", f"--tag={tag}"]) == 0
     return place
 
 

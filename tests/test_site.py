@@ -165,30 +165,26 @@ def settings_of(page: str) -> list[list[str]]:
     if name == "configs":
         return [row(setting, *defaults_of(setting)) for setting in FIELDS if setting not in {*OWN, *LEARNING}]
     if name in DECOMPOSITIONS:
-        over = OVER_DQN[name]
-        return [row(setting, shown(value), between=[shown(over.get(setting, "its basis'"))])
+        over = OVER_DQN.get(name, {})
+        return [row(setting, str(value), between=[str(over.get(setting, "its basis'"))])
                 for setting, value in DECOMPOSITIONS[name].items()]
     rows = {setting: defaults_of(setting)[:1 + (name == "dqn")] for setting in LEARNING}
-    rows |= {setting: [shown(value)] for setting, value in ALGORITHMS[name].items()}
+    rows |= {setting: [str(value)] for setting, value in ALGORITHMS[name].items()}
     for optimizer, values in OPTIMIZERS.items() if name == "dqn" else ():
         for setting, value in values.items():
-            rows[setting] = [*rows.get(setting, []), f"{shown(value)} ({optimizer})"]
+            rows[setting] = [*rows.get(setting, []), f"{value} ({optimizer})"]
     return [row(setting, *defaults) for setting, defaults in rows.items()]
 
 
 def defaults_of(setting: str) -> list[str]:
     """The common default, and that of games."""
     common, games = FIELDS[setting].default, GAMES.get(setting)
-    return [*([] if common is None else [shown(common)]), *([] if games is None else [f"{shown(games)} (games)"])]
+    return [*([] if common is None else [str(common)]), *([] if games is None else [f"{games} (games)"])]
 
 
 def row(setting: str, *defaults: str, between: Sequence[str] = ()) -> list[str]:
     text = FIELDS[setting].metadata["help"]
     return [f"`{setting}`", ", ".join(defaults), *between, text.replace("|", "\\|").replace("<", "\\<")]
-
-
-def shown(value: object) -> str:
-    return f"{value:,}".replace(",", " ") if type(value) is int else str(value)
 
 
 @pytest.mark.parametrize("page", ["docs/configs.md", *(f"docs/algorithms/{name}.md" for name in BUILT_IN)])

@@ -5,6 +5,7 @@ docutils translates them; what it does not know is a warning, and so an error of
 
 from __future__ import annotations
 
+import functools
 import re
 
 from docutils import nodes
@@ -14,13 +15,15 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
-ACCENTED = re.compile(r"(\\(?:bar|hat|tilde)\s*(?:\{\w\}|\w))_")
+# What docutils does not know, or sets otherwise than others do: it puts the index of an accented letter under it.
+DIALECT = {r"(\\(?:bar|hat|tilde)\s*(?:\{\w\}|\w))_": r"\1^{}_", r"\\dots\b": r"\\ldots",
+           r"\\([bB]igg?)(?=[(\[{|]|\\\{)": r"\\\1l", r"\\([bB]igg?)(?=[)\]}]|\\\})": r"\\\1r"}
 
 
 def write(translator, node: nodes.math | nodes.math_block) -> None:
     """The equation of a node, as a block or within a line."""
     block = isinstance(node, nodes.math_block)
-    text = ACCENTED.sub(r"\1^{}_", node.astext())           # else docutils sets the index under the letter
+    text = functools.reduce(lambda text, rule: re.sub(*rule, text), DIALECT.items(), node.astext())
     try:
         found = tex2mathml(text, as_block=block)
     except (MathError, IndexError, SyntaxError) as error:   # IndexError: a brace that is not closed
