@@ -116,7 +116,7 @@ def small(config: Config) -> list[str]:
         return ["--total_timesteps=160"]                            # 40 more than SMALL
     images = config.env.startswith("Assault") or "catch" in config.env
     return [*SMALL, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
-            *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2", "--test_rollouts=1"] * images,
+            *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
             *["--diagnose_every=2"] * bool(config.diagnose_every),
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
 
