@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from documents import DOCS, ROOT, commands, commands_of, tables
+from documents import DOCS, PAGES, ROOT, commands, commands_of, tables
 from runs import SMALL, SMALL_RRD
 from shell import run
 
@@ -63,6 +63,14 @@ def test_there_are_commands_of_every_kind_and_page():
             "srun python train.py --tag=mine ... --on_existing=resume"} <= set(COMMANDS)
     for page in ("quickstart", "figure1", "algorithms/rrd", "reliability", "plots", "performance"):
         assert f"docs/{page}.md" in {*COMMANDS.values()}
+
+
+def test_code_in_pages_is_run_by_some_test():
+    """README.md and docs/migration.md: tests/test_docs.py."""
+    others = {page.relative_to(ROOT) for page in PAGES if "```python" in page.read_text(encoding="utf-8")
+              and page.name not in ("README.md", "migration.md")}
+    assert {page.parent.name for page in others} <= {"extending"}
+    assert not (DOCS / "extending").exists() or (ROOT / "tests" / "test_extending.py").is_file()
 
 
 def test_commands_are_found_where_they_stand():
