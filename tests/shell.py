@@ -24,8 +24,10 @@ import report
 import sweep
 import train
 from algorithm import use_pytorch
+from utils import lanes, suite
 from utils.cli import parse_args
 from utils.config import Config
+from utils.stop import AGAIN
 
 SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
 RULES: dict[str, Callable[[list[str]], None]] = {}
@@ -126,30 +128,30 @@ def run_by_slurm(words: list[str]) -> None:
     run_train(words[1:])
 
 
-class Here(sweep.Lanes):
+class Here(lanes.Lanes):
     """Trials in this process, a small one of each."""
 
     def __init__(self, jobs: int | None):
         super().__init__(jobs)
         self.codes: dict[str, int] = {}
 
-    def start(self, trial: sweep.Trial) -> None:
+    def start(self, trial: suite.Trial) -> None:
         self.codes[trial.name] = train.main([*trial.flags, *small(parse_args(trial.flags))])
 
-    def poll(self, trial: sweep.Trial) -> int:
+    def poll(self, trial: suite.Trial) -> int:
         return self.codes[trial.name]
 
 
 @rule("python sweep.py")
 def run_sweep(words: list[str]) -> None:
     """All trials are read and checked; of each algorithm one takes place, on the last of the environments."""
-    def few(*args) -> list[sweep.Trial]:
+    def few(*args) -> list[suite.Trial]:
         return list({trial.settings["alg"]: trial for trial in read_suite(*args)}.values())
 
-    read_suite = sweep.read_suite
+    read_suite = suite.read_suite
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "read_suite", few)
-        patch.setattr(sweep, "Lanes", Here)
+        patch.setattr(suite, "read_suite", few)
+        patch.setattr(lanes, "Lanes", Here)
         assert sweep.main(words[2:]) == 0
 
 
@@ -287,4 +289,4 @@ def run_viewer(match: re.Match) -> None:
 
 @sentence(r"\[ \$\? -eq (\d+) \] && scontrol requeue \$SLURM_JOB_ID")
 def run_requeue(match: re.Match) -> None:
-    assert int(match[1]) == sweep.AGAIN, f"{match[1]}: no exit code of a run that goes on"
+    assert int(match[1]) == AGAIN, f"{match[1]}: no exit code of a run that goes on"

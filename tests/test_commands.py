@@ -13,6 +13,7 @@ from shell import run
 
 import train
 from algorithm import create_agent
+from utils.stop import AGAIN, INTERRUPTED
 
 COMMANDS = commands()
 
@@ -106,7 +107,6 @@ def test_a_wrong_command_fails(command, complaint, place):
 # What only stands there ----------------------------------------------------------------------------------------------
 
 def test_exit_codes_are_the_programs():
-    import sweep
     for page in ("reliability", "troubleshooting"):
         (codes,) = (table for table in tables((DOCS / f"{page}.md").read_text()) if table[0][0] == "exit code")
-        assert [int(row[0]) for row in codes[1:]] == [0, 1, 2, sweep.AGAIN, sweep.INTERRUPTED]
+        assert [int(row[0]) for row in codes[1:]] == [0, 1, 2, AGAIN, INTERRUPTED]

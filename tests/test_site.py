@@ -17,7 +17,6 @@ import pytest
 from documents import DOCS, PAGES, ROOT, tables
 from shell import declared
 
-import sweep
 from utils.config import (
     ALGORITHMS,
     ATARI,
@@ -29,6 +28,7 @@ from utils.config import (
     Config,
     read_object,
 )
+from utils.suite import read_suite
 
 BUILT_IN = (*ALGORITHMS, *DECOMPOSITIONS)         # before another test registers its own
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
@@ -213,7 +213,7 @@ def test_a_configs_row_links_a_page_that_uses_it():
 
 
 def test_the_papers_figure_is_all_there():
-    trials = sweep.read_suite(ROOT / "configs" / "figure1.json", "0-9", [])
+    trials = read_suite(ROOT / "configs" / "figure1.json", "0-9", [])
     assert len(trials) == 8 * 3 * 10
     assert {trial.settings["total_timesteps"] for trial in trials} == {3_000_000}
     assert {trial.settings["total_timesteps"] for trial in trials} == {Config().run_length}
