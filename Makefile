@@ -5,13 +5,14 @@
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
 # make bench   speed on this machine beside others' and its own ceiling, ten minutes; docs/performance.md
 # make torture a run killed 200 times, also while it saves, which must end as if nothing had been; ten minutes
+# make docs    the documentation as a site, to read in a browser
 # make soak    an hour of training, which must not grow
 
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: train test parity lint oldest bench torture soak clean
+.PHONY: train test parity lint docs oldest bench torture soak clean
 
 train: $(READY)
 	@cat configs/quickstart.txt
@@ -25,6 +26,10 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "written to build/docs; open build/docs/index.html in a browser"
 
 oldest:
 	$(PYTHON) -m venv .venv-oldest

@@ -16,7 +16,8 @@ from utils.schema import schema
 from utils.sections import SCHEMA, flatten
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-FILES = sorted(path for path in CONFIGS.glob("*.json") if path.name not in ("schema.json", "suite.json"))
+FILES = [path for path in sorted(CONFIGS.glob("*.json"))                # suites are sweep.py's
+         if path.name != "schema.json" and "runs" not in json.loads(path.read_text())]
 KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 PASSED_OVER = {"$schema", "$defs", "title", "description", "default"}
 

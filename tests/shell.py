@@ -1,0 +1,292 @@
+"""How each command of the documentation is run with a small budget, or, where it cannot be, what of it is checked.
+
+A rule is a function of a command's words, and the first words tell which one applies. There is none for what no page
+has said so far: then the test fails, and a new rule is to be written here.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import runpy
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import setuptools
+from documents import ROOT
+from runs import SMALL
+
+import evaluate
+import plot
+import report
+import sweep
+import train
+from algorithm import use_pytorch
+from utils import lanes, suite
+from utils.cli import parse_args
+from utils.config import Config
+from utils.stop import AGAIN
+
+SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
+RULES: dict[str, Callable[[list[str]], None]] = {}
+# What is no command of one program, as a pattern of its whole.
+SENTENCES: dict[str, Callable[[re.Match], None]] = {}
+
+
+def run(command: str) -> None:
+    """Run a command of the documentation; the current directory is `place`'s.
+
+    Raises:
+        AssertionError: it fails, or there is no rule for it.
+    """
+    for pattern, check in SENTENCES.items():
+        if match := re.fullmatch(pattern, command):
+            return check(match)
+    words = [word for word in shlex.split(command) if word != "..."]
+    with pytest.MonkeyPatch.context() as patch:
+        while "=" in words[0]:
+            patch.setenv(*words.pop(0).split("=", 1))
+        rule_of(words)(words)
+
+
+def rule_of(words: list[str]) -> Callable[[list[str]], None]:
+    """The rule of a command's words."""
+    for count in (3, 2, 1):
+        if found := RULES.get(" ".join(words[:count])):
+            return found
+    if words[0] == "python" and SCRIPT.fullmatch(words[1]):
+        return script
+    raise AssertionError(f"{shlex.join(words)}: no rule in tests/shell.py says how to run it")
+
+
+def rule(*beginnings: str) -> Callable:
+    """Decorator: the rule of the commands that begin so."""
+    def register(function: Callable) -> Callable:
+        RULES.update(dict.fromkeys(beginnings, function))
+        return function
+    return register
+
+
+def sentence(pattern: str) -> Callable:
+    """Decorator: the rule of the commands that are so, all of them."""
+    def register(function: Callable) -> Callable:
+        SENTENCES[pattern] = function
+        return function
+    return register
+
+
+# This program's own --------------------------------------------------------------------------------------------------
+
+@rule("python train.py")
+def run_train(words: list[str]) -> None:
+    flags = words[2:]
+    if flags[0] in ("--help", "--completion"):
+        return only_print(flags)
+    config = parse_args(flags)                                      # as it stands
+    if config.env.startswith("Assault"):
+        pytest.importorskip("ale_py")
+        pytest.importorskip("cv2")
+    if not use_pytorch():
+        pytest.importorskip("tensorflow")
+    before = set(Path("outputs").glob("*/metrics.csv"))
+    assert train.main([*flags, *small(config)]) == 0
+    new = set(Path("outputs").glob("*/metrics.csv")) - before
+    if config.resume:
+        new = {Path(config.resume) / "metrics.csv"}
+    assert len(new) == len(small_seeds(config))
+    assert all("Rewards" in path.read_text().partition("\n")[0] for path in new)
+
+
+def only_print(flags: list[str]) -> None:
+    try:
+        code = train.main(flags)
+    except SystemExit as end:
+        code = end.code or 0
+    assert code == 0
+
+
+def small_seeds(config: Config) -> tuple[int, ...]:
+    """Two of several seeds."""
+    return config.seeds[:2] if config.seeds else (config.seed,)
+
+
+def small(config: Config) -> list[str]:
+    """Flags that make a run of these settings take a second."""
+    if config.resume:
+        return ["--total_timesteps=160"]                            # 40 more than SMALL
+    images = config.env.startswith("Assault") or "catch" in config.env
+    return [*SMALL, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
+            *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
+            *["--diagnose_every=2"] * bool(config.diagnose_every),
+            *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
+
+
+@rule("srun python train.py")
+def run_by_slurm(words: list[str]) -> None:
+    run_train(words[1:])
+
+
+class Here(lanes.Lanes):
+    """Trials in this process, a small one of each."""
+
+    def __init__(self, jobs: int | None):
+        super().__init__(jobs)
+        self.codes: dict[str, int] = {}
+
+    def start(self, trial: suite.Trial) -> None:
+        self.codes[trial.name] = train.main([*trial.flags, *small(parse_args(trial.flags))])
+
+    def poll(self, trial: suite.Trial) -> int:
+        return self.codes[trial.name]
+
+
+@rule("python sweep.py")
+def run_sweep(words: list[str]) -> None:
+    """All trials are read and checked; of each algorithm one takes place, on the last of the environments."""
+    def few(*args) -> list[suite.Trial]:
+        return list({trial.settings["alg"]: trial for trial in read_suite(*args)}.values())
+
+    read_suite = suite.read_suite
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "read_suite", few)
+        patch.setattr(lanes, "Lanes", Here)
+        assert sweep.main(words[2:]) == 0
+
+
+@rule("python evaluate.py")
+def run_evaluate(words: list[str]) -> None:
+    assert evaluate.main([*words[2:], "--episodes=2", "--device=cpu"]) == 0
+    assert list(Path("outputs/RUN/evaluations").glob("*.json"))
+
+
+@rule("python plot.py")
+def run_plot(words: list[str]) -> None:
+    assert plot.main([*unglobbed(words[2:]), "--resamples=20"]) == 0
+    out = next((word.partition("=")[2] for word in words if word.startswith("--out=")), "plots")
+    assert list(Path(out).glob("curves-*.png"))
+
+
+@rule("python report.py")
+def run_report(words: list[str]) -> None:
+    assert report.main([*unglobbed(words[2:]), "--resamples=20"]) == 0
+    assert Path(next((word[6:] for word in words if word.startswith("--out=")), "report.html")).is_file()
+
+
+def unglobbed(words: list[str]) -> list[str]:
+    return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+
+
+@rule("python doctor.py")
+def run_doctor(words: list[str]) -> None:
+    import doctor
+    assert doctor.main([*words[2:], "--only=python"]) == 0
+
+
+@rule("python -m utils.tf_checkpoint")
+def run_tf_checkpoint(words: list[str]) -> None:
+    pytest.importorskip("tensorflow")
+    from utils import tf_checkpoint
+    assert tf_checkpoint.main(words[3:]) == 0
+    assert list(Path("DIR").glob("model.*"))
+
+
+@sentence(r"python -m utils\.schema(?: > (\S+))?")
+def run_schema(match: re.Match) -> None:
+    from utils.schema import schema
+    assert match[1] in (None, "configs/schema.json"), f"{match[1]}: not where the schema is"
+    assert schema()["$defs"]
+
+
+@sentence(r"source <\(python train\.py (--completion \w+)\)|python train\.py (--completion \w+) \| source")
+def run_completion(match: re.Match) -> None:
+    run(f"python train.py {match[1] or match[2]}")
+
+
+@rule("python benchmarks/speed.py")
+def run_speed(words: list[str]) -> None:
+    """Its flags; tests/test_benchmarks.py runs it."""
+    from benchmarks import speed
+    speed.parse_args(words[2:])
+
+
+def script(words: list[str]) -> None:
+    """Another one for measuring, which takes minutes: its flags are known to it."""
+    text = (ROOT / words[1]).read_text(encoding="utf-8")
+    for word in words[2:]:
+        assert not word.startswith("-") or f'"{word.partition("=")[0]}"' in text, f"{words[1]} has no {word}"
+
+
+# Make, pip and others ------------------------------------------------------------------------------------------------
+
+@rule("make")
+def run_make(words: list[str]) -> None:
+    """The targets are there, and for each line of their recipes there is a rule."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in words[1:]:
+        match = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+        assert match, f"Makefile has no {target}"
+        for line in match[1].replace("$(BIN)/", "").replace("$(PYTHON)", "python").splitlines():
+            check_recipe(shlex.split(line.strip().removeprefix("@").replace(".venv-oldest/bin/", "")))
+
+
+def check_recipe(words: list[str]) -> None:
+    if words[0] not in ("echo", "rm"):
+        rule_of(words)
+    for word in words[1:]:
+        assert not re.fullmatch(r"[\w/]+\.(py|txt|json)", word) or (ROOT / word).is_file(), word
+
+
+@rule("cat", "ruff check", "python -m pytest", "python -m sphinx", "python -m venv", "python3 -m venv")
+def nothing(words: list[str]) -> None:
+    """What other tests do, or nobody could do wrong."""
+    assert "venv" not in words or words[-1] == ".venv"
+
+
+@sentence(r"source \.venv/bin/activate")
+def run_activate(match: re.Match) -> None:
+    pass
+
+
+@rule("pip install", "python -m pip")
+def run_pip(words: list[str]) -> None:
+    """Extras and files are there; what is named is something that an extra brings."""
+    words = words[words.index("install") + 1:]
+    extras = declared()
+    while words:
+        word = words.pop(0)
+        if word == "-c":
+            assert (ROOT / words.pop(0)).is_file()
+        elif match := re.fullmatch(r"(?:\.|return-decomposition)(?:\[(.+)\])?", word):
+            assert set((match[1] or "test").split(",")) <= set(extras), word
+        elif word != "-e":
+            assert word in {re.match(r"[\w-]+", entry)[0] for entries in extras.values() for entry in entries}, word
+
+
+def declared() -> dict[str, list[str]]:
+    """setup.py's extras."""
+    given: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(setuptools, "setup", given.update)
+        runpy.run_path("setup.py")
+    return given["extras_require"]
+
+
+@rule("pytest")
+def run_pytest(words: list[str]) -> None:
+    """The files are there; they are run anyway."""
+    assert len(words) > 1
+    assert all((ROOT / word).is_file() for word in words[1:]), words
+
+
+@sentence(r"tensorboard --logdir outputs|wandb sync outputs/RUN/wandb/offline-run-\*")
+def run_viewer(match: re.Match) -> None:
+    """Programs of extras that the tests do not have; test_record.py and test_track.py hold what they read."""
+    assert declared()["track" if "wandb" in match[0] else "tensorboard"]
+
+
+@sentence(r"\[ \$\? -eq (\d+) \] && scontrol requeue \$SLURM_JOB_ID")
+def run_requeue(match: re.Match) -> None:
+    assert int(match[1]) == AGAIN, f"{match[1]}: no exit code of a run that goes on"
