@@ -96,6 +96,7 @@ def plot(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_curves(study, styles, options)
     write_csv(options.out / "scores.csv", study.scores)
+    write_csv(options.out / "evaluations.csv", evaluations(study), ("env", "algorithm", "run", "steps", "return"))
     print_scores(study.scores, options.last)
     if study.estimates:
         write_aggregates(study, styles, options.out)
@@ -104,6 +105,12 @@ def plot(options: argparse.Namespace) -> int:
     if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
         note(f"{options.out} also holds older figures, of other runs perhaps: {', '.join(older)}")
     return 0
+
+
+def evaluations(study) -> Iterator[tuple]:
+    """All that was read: a row for each evaluation of each run."""
+    for curve in (record.curve for record in study.records):
+        yield from ((curve.env, curve.algorithm, curve.run, *row) for row in curve.rows.tolist())
 
 
 def is_ours(path: Path) -> bool:

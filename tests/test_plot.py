@@ -315,13 +315,23 @@ def test_the_table_is_printed_and_written(capsys):
     assert f"RRD-SAC 3 {expected:.5g} [{float(row['low']):.5g}, {float(row['high']):.5g}] 0.667" in shown
 
 
+def test_all_that_was_read_is_written():
+    make_run("a", RRD, [1, 2.5], seed=7)
+    make_run("b", SAC, [3], env="Walker2d-v4")
+    assert plot.main(["outputs"]) == 0
+    assert [[*row.values()] for row in read_csv("evaluations.csv")] == [
+        ["Hopper-v4", "RRD-SAC", "seed 7", "1000.0", "1.0"], ["Hopper-v4", "RRD-SAC", "seed 7", "2000.0", "2.5"],
+        ["Walker2d-v4", "SAC", "seed 0", "1000.0", "3.0"]]
+
+
 def test_figures_are_png_of_200_dpi_and_svg_and_the_same_each_time():
     make_study()
     for out in ("plots", "again"):
         assert plot.main(["outputs", "--out", out]) == 0
     names = {path.name for path in Path("plots").iterdir()}
     stems = {"curves-Hopper-v4", "curves-Walker2d-v4", "aggregates", "profiles", "improvement"}
-    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "csv")} | {"scores.csv"}
+    tables = {"scores.csv", "evaluations.csv"}
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "csv")} | tables
     data = Path("plots/curves-Hopper-v4.png").read_bytes()
     assert struct.unpack(">I", data[16:20])[0] == round(200 * figures.WIDTH)
     assert xml.etree.ElementTree.parse("plots/aggregates.svg").getroot().tag.endswith("svg")
@@ -332,8 +342,8 @@ def test_figures_are_png_of_200_dpi_and_svg_and_the_same_each_time():
 def test_without_anchors_there_are_curves_and_a_note(capsys):
     make_runs("rrd", RRD, [1, 2, 3])
     assert plot.main(["outputs"]) == 0
-    assert {path.name for path in Path("plots").iterdir()} == {"scores.csv", *(f"curves-Hopper-v4.{kind}" for kind in
-                                                                              ("png", "svg", "csv"))}
+    assert {path.name for path in Path("plots").iterdir()} == {
+        "scores.csv", "evaluations.csv", *(f"curves-Hopper-v4.{kind}" for kind in ("png", "svg", "csv"))}
     assert "note: raw returns only for Hopper-v4" in capsys.readouterr().err
 
 
