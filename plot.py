@@ -206,7 +206,7 @@ def print_scores(table, last: float) -> None:
         name = f"{one.value:.5g}" + " (mean)" * (one.statistic == "mean" and one.runs > 1)
         rows.append([one.env if one.env != before else "", one.algorithm, str(one.runs), name,
                      _interval(one.low, one.high, ".5g"), "-" if math.isnan(one.normalized) else
-                     f"{one.normalized:.3f}"])
+                     f"{one.normalized:z.3f}"])
         before = one.env
     _print_table(f"final scores: IQM over runs of the mean of their last {last:.0%} of evaluations", headers, rows)
 
@@ -214,7 +214,7 @@ def print_scores(table, last: float) -> None:
 def print_aggregates(estimates, tasks: int) -> None:
     """A row for each algorithm, a column for each statistic."""
     statistics = list(dict.fromkeys(one.statistic for one in estimates))
-    rows = [[algorithm, *(f"{one.value:.3f} {_interval(one.low, one.high, '.3f')}" for one in estimates
+    rows = [[algorithm, *(f"{one.value:z.3f} {_interval(one.low, one.high, '.3f')}" for one in estimates
                           if one.algorithm == algorithm)]
             for algorithm in dict.fromkeys(one.algorithm for one in estimates)]
     _print_table(f"normalised scores over {tasks} environment{'s' * (tasks > 1)}", ["algorithm", *statistics], rows)

@@ -92,7 +92,7 @@ def score_tables(study: Study) -> list[tuple[str, Table]]:
     """The final scores on each environment."""
     head = ("algorithm", "runs", "score", "95 % interval", "normalised")
     return [(env, Table(head, [(one.algorithm, str(one.runs), f"{one.value:,.1f}" + _of_few(one),
-                                _interval(one.low, one.high, ",.1f"), _number(one.normalized, ".3f"))
+                                _interval(one.low, one.high, ",.1f"), _number(one.normalized, "z.3f"))
                                for one in study.scores if one.env == env], range(1, 5)))
             for env in study.groups]
 
@@ -106,7 +106,7 @@ def overall(study: Study, styles) -> dict[str, Any]:
     if not study.estimates:
         return {}
     names = list(dict.fromkeys(one.statistic for one in study.estimates))
-    rows = [(algorithm, *(f"{one.value:.3f} {_interval(one.low, one.high, '.3f', '')}" for one in study.estimates
+    rows = [(algorithm, *(f"{one.value:z.3f} {_interval(one.low, one.high, '.3f', '')}" for one in study.estimates
                           if one.algorithm == algorithm))
             for algorithm in dict.fromkeys(one.algorithm for one in study.estimates)]
     pictures = [drawn("Statistics of normalised scores", figures.aggregates(study.estimates, styles)),
