@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import runpy
@@ -125,3 +126,16 @@ def test_every_file_that_the_guide_names_is_there():
         names, _, tail = rest.partition("}")
         for path in [stem + part + tail for part in names.split(",")] if brace else [name]:
             assert path.startswith("outputs/") or (ROOT / path).exists(), path
+
+
+def test_the_table_of_the_first_results_is_what_was_found():
+    with open(ROOT / "benchmarks" / "results" / "scores.csv", newline="") as file:
+        scores = {(row["algorithm"], row["env"]): row for row in csv.DictReader(file)}
+    names = {"SAC, paid at each step": "SAC (dense reward)", "SAC, paid at the end": "SAC"}
+    head, _, *rows = re.findall(r"^\|(.*)\|$", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)
+    envs = [cell.strip() for cell in head.split("|")[1:]]
+    assert len(envs) * len(rows) == len(scores) == 18
+    for name, *cells in ([cell.strip() for cell in row.split("|")] for row in rows):
+        for env, cell in zip(envs, cells, strict=True):
+            found = scores[names.get(name, name), env]
+            assert cell == "{:.0f} [{:.0f}, {:.0f}]".format(*(float(found[key]) for key in ("value", "low", "high")))
