@@ -352,12 +352,18 @@ def answer(name):
     os._exit(0)                         # some libraries hang or crash at the end
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        print(f"doctor.py: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
 # All of them -------------------------------------------------------------------------------------------------------
 
 def main(argv=None):
     """Returns 0 if all that is needed works, 1 if something does not, 2 for a wrong flag."""
-    parser = argparse.ArgumentParser(prog="doctor.py", allow_abbrev=False,
-                                     description="Check all that training needs, and say how to mend what is wrong.")
+    parser = Parser(prog="doctor.py", allow_abbrev=False,
+                    description="Check all that training needs, and say how to mend what is wrong.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument("--only", metavar="NAMES", help=f"only these, by commas: {','.join(CHECKS)}")
     parser.add_argument("--check", choices=CHECKS, metavar="NAME", help=argparse.SUPPRESS)

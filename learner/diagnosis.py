@@ -76,18 +76,21 @@ def calibration(predicted: np.ndarray, true: np.ndarray) -> Numbers:
 
     `slope` b and `intercept` a are those of the least-squares line R = a + b P, None where the P are all equal or
     N < 2. `r2` = 1 - sum (R - P)^2 / sum (R - mean R)^2, of the predictions as they are, without that line: 1 is
-    perfect, 0 no better than the mean, and it may be negative; None where the R are all equal or N < 2.
+    perfect, 0 no better than the mean, and it may be negative; None where the R are all equal or N < 2. What is
+    beyond a double, for returns that differ by 1e-300, is None as well.
     """
     p, r = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     found: Numbers = {"r2": None, "slope": None, "intercept": None}
-    if not is_constant(r):
-        found["r2"] = 1 - float(np.square(r - p).sum() / np.square(r - r.mean()).sum())
-    if not is_constant(p):
-        scale = np.abs(p - p.mean()).max()              # or the squares of tiny numbers would be 0
-        shares = (p - p.mean()) / scale
-        slope = float(shares @ (r - r.mean()) / (shares @ shares) / scale)
-        found |= {"slope": slope, "intercept": float(r.mean() - slope * p.mean())}
-    return found
+    with np.errstate(all="ignore"):
+        if not is_constant(r):
+            scale = np.abs(r - r.mean()).max()          # or the squares of tiny numbers would be 0
+            found["r2"] = 1 - float(np.square((r - p) / scale).sum() / np.square((r - r.mean()) / scale).sum())
+        if not is_constant(p):
+            scale = np.abs(p - p.mean()).max()
+            shares = (p - p.mean()) / scale
+            slope = float(shares @ (r - r.mean()) / (shares @ shares) / scale)
+            found |= {"slope": slope, "intercept": float(r.mean() - slope * p.mean())}
+    return {name: value if value is not None and np.isfinite(value) else None for name, value in found.items()}
 
 
 def replay_error(held: int, error: Callable[[int], float], most: int = 10) -> Numbers:
