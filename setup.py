@@ -37,6 +37,6 @@ setup(
         "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "jinja2>=3.1.3", "playwright>=1.48",
                  "ruff>=0.8", "setuptools>=77", "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84",
                  "tensorflow-cpu>=2.18.0", "stable-baselines3>=2.9.0", "imageio>=2.34", "imageio-ffmpeg>=0.5",
-                 "sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],
+                 "sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22", "ray>=2.40"],
     },
 )

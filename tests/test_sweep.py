@@ -133,20 +133,21 @@ def test_settings_may_stand_in_sections_and_null_is_not_given():
 
 
 @pytest.mark.parametrize("flags", [
-    ["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--engine=ray"], ["suite.json", "--jobs=0"],
+    ["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--jobs=0"],
     ["suite.json", "--jobs=\u00b2"], ["suite.json", "--retries=-1"], ["suite.json", "--retries=x"],
     ["suite.json", "--nope"], ["suite.json", "--import=no_such_module"], []])
 def test_wrong_flags(flags, capsys):
     write()
-    if "--engine=ray" in flags and _has_ray():
-        pytest.skip("ray is installed")
     assert sweep.main(flags) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def _has_ray() -> bool:
-    import importlib.util
-    return importlib.util.find_spec("ray") is not None
+def test_without_ray_one_line_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert capsys.readouterr().err == (
+        "sweep.py: engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a clone pip "
+        "install -e '.[ray]'\n")
 
 
 @pytest.mark.parametrize(("number", "code", "told"), [
@@ -163,11 +164,11 @@ def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
 
 
 @contextlib.contextmanager
-def long_sweep(**settings):
+def long_sweep(*flags, **settings):
     """One that would go on for days, with both of its trials training."""
     write(total_timesteps=100_000_000)
     before = len(list(Path("outputs").glob("*/checkpoints/last.safetensors")))
-    with subprocess.Popen([sys.executable, ROOT / "sweep.py", "suite.json", "--jobs=2"], stderr=subprocess.PIPE,
+    with subprocess.Popen([sys.executable, ROOT / "sweep.py", "suite.json", "--jobs=2", *flags], stderr=subprocess.PIPE,
                           text=True, **({"stdout": subprocess.PIPE} | settings)) as process:
         end = time.monotonic() + 120
         while len(list(Path("outputs").glob("*/checkpoints/last.safetensors"))) < before + 2:
@@ -302,3 +303,13 @@ def test_trials_on_a_local_ray_cluster(capsys):
     assert sweep.main([write(runs={"SAC": RUNS["SAC"]}), "--seeds=0,1", "--engine=ray", "--jobs=2"]) == 0
     assert capsys.readouterr().out.endswith("2 done\n")
     assert len(directories("*")) == 2
+
+
+def test_a_signal_reaches_trials_on_a_cluster():
+    pytest.importorskip("ray")
+    with long_sweep("--engine=ray") as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert out.endswith("2 stopped\n")
+    assert all(digest(path) for path in directories("*"))
