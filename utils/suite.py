@@ -111,6 +111,8 @@ def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"runs: {name!r}: got {_json(own)}, wants an object of settings")
     settings: dict[str, Any] = {}
     for where, part in (("common", common), (f"runs: {name!r}", own)):
+        if any(setting.partition("=")[0] == "import" for setting in part):
+            raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
         try:
             given = flatten(part)
         except ConfigError as error:
