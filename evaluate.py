@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from train import foreign_package, leave_early
 
@@ -52,12 +51,6 @@ def complain(line: str, code: int = 0) -> int:
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from utils.config import ConfigError
-        raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
-
-
 def parse_args(argv: list[str]) -> argparse.Namespace:
     """What the command line asks for; `settings` holds those of the run's settings that it changes.
 
@@ -65,10 +58,11 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         ConfigError: an argument is wrong; nothing was built yet.
         SystemExit: `--help` was asked for.
     """
+    from utils.cli import Parser
     from utils.imports import add_import
-    parser = _Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
-                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                     description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
+    parser = Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
+                    formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
     add = parser.add_argument
     add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
     add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")

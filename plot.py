@@ -68,7 +68,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.study import Parser, add_arguments
+    from utils.cli import Parser
+    from utils.study import add_arguments
     parser = Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Learning curves of runs, and what they amount to over all environments: figures "

@@ -55,7 +55,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.study import Parser, add_arguments
+    from utils.cli import Parser
+    from utils.study import add_arguments
     parser = Parser(prog="report.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="One HTML page on runs: final scores, learning curves, how right the learned rewards "

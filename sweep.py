@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.study import Parser
+    from utils.cli import Parser
     parser = Parser(prog="sweep.py", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON file: common settings, environments, runs")

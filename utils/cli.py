@@ -45,9 +45,11 @@ class _Completion(argparse.Action):
         parser.exit()
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """One that complains by a ConfigError: every program's."""
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message))
+        raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message).removeprefix("argument "))
 
 
 def parse_args(argv: Sequence[str]) -> Config:
@@ -135,7 +137,7 @@ def _check_run(config: Config) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+    parser = Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
                      formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
                      description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")

@@ -6,16 +6,6 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
-
-from utils.config import ConfigError
-
-
-class Parser(argparse.ArgumentParser):
-    """One that complains by a ConfigError."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message.removeprefix("argument "))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
