@@ -1,5 +1,5 @@
 # make train   set up .venv and run the main job, five to ten minutes on two cores
-# make test    set up .venv and run the tests
+# make test    set up .venv and run the tests, files side by side (WORKERS=2)
 # make lint    style checks
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
@@ -11,6 +11,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
+WORKERS ?= 2
 
 .PHONY: train test parity lint docs oldest bench torture soak clean
 
@@ -22,7 +23,7 @@ parity: $(READY)
 	$(BIN)/python tests/parity.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,7 +35,7 @@ docs: $(READY)
 oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[test]'
-	.venv-oldest/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: $(READY)
 	$(BIN)/python benchmarks/speed.py

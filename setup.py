@@ -2,6 +2,21 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+EXTRAS = {
+    "atari": ["ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84"],
+    "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
+    "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
+    "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
+    "track": ["wandb>=0.19.10"],                    # --track
+    "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py
+    "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
+    "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
+    "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
+}
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "playwright>=1.48", "ruff>=0.8",
+                  "setuptools>=77", "tensorflow-cpu>=2.18.0",
+                  *(need for name in ("atari", "bench", "plot", "video", "ray", "docs") for need in EXTRAS[name])]
+
 setup(
     name="return-decomposition",
     version="0.1.0",
@@ -24,19 +39,5 @@ setup(
         "tensorboardX>=2.6.2.2",
         "rich>=13.7.0",
     ],
-    extras_require={
-        "atari": ["ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84"],
-        "tensorflow": ["tensorflow>=2.18.0"],             # the reference backend, and TensorFlow 1 checkpoints
-        "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
-        "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
-        "track": ["wandb>=0.19.10"],                    # --track
-        "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py
-        "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
-        "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
-        "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
-        "test": ["pytest>=8", "hypothesis>=6.150", "matplotlib>=3.9", "jinja2>=3.1.3", "playwright>=1.48",
-                 "ruff>=0.8", "setuptools>=77", "ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84",
-                 "tensorflow-cpu>=2.18.0", "stable-baselines3>=2.9.0", "imageio>=2.34", "imageio-ffmpeg>=0.5",
-                 "sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22", "ray>=2.40"],
-    },
+    extras_require=EXTRAS,
 )

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -35,6 +35,7 @@ from benchmarks.sections import (
     note,
     profile,
 )
+from utils.cli import Parser
 from utils.config import ConfigError
 from utils.torch_utils import resolve_device
 
@@ -81,15 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The flags; a ConfigError for wrong ones."""
-    parser = _Parser(prog="speed.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                     allow_abbrev=False)
+    parser = Parser(prog="speed.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
     add = parser.add_argument
     add("--only", type=names_of(ALGORITHMS), default=ALGORITHMS, metavar="NAMES",
         help=f"of updates and whole runs, by commas: {','.join(ALGORITHMS)} (default: all)")

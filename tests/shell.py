@@ -232,6 +232,8 @@ def run_make(words: list[str]) -> None:
 
 
 def check_recipe(words: list[str]) -> None:
+    while "=" in words[0]:                              # the environment of the command
+        words = words[1:]
     if words[0] not in ("echo", "rm"):
         rule_of(words)
     for word in words[1:]:

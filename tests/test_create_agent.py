@@ -97,7 +97,7 @@ def test_a_given_setting_wins_over_the_default_wherever_it_is_found():
 
 
 @pytest.mark.parametrize("left_over", [{"basis_alg": "junk"}, {"rrd_batch_size": "junk"}, {"std_act": -1},
-                                       {"buffer": object(), "logger": object(), "acts_num": 2}], ids=str)
+                                       {"buffer": object(), "logger": object(), "acts_num": 2}], ids=" ".join)
 def test_attributes_that_are_no_settings_of_the_algorithm_are_not_read(left_over):
     assert create_agent(args(**left_over)).config == create_agent(args()).config
 

@@ -354,7 +354,8 @@ def test_an_algorithm_of_ones_own_is_no_name_for_a_decomposition_nor_the_other_w
         register_algorithm("other")
 
 
-@pytest.mark.parametrize("replay", [dict, 3, "TransitionReplay", lambda config: None, TransitionReplay.sample], ids=str)
+@pytest.mark.parametrize("replay", [dict, 3, "TransitionReplay", lambda config: None, TransitionReplay.sample],
+                         ids=["dict", "3", "name", "function", "method"])
 def test_a_wrong_replay_is_refused(replay):
     with pytest.raises(ConfigError, match=r"^replay: got .* wants a subclass of algorithm\.replay_buffer\.transition"):
         register_decomposition("mine", replay=replay)

@@ -19,11 +19,12 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from utils import tf_index
+from utils.cli import Parser
 from utils.config import ALGORITHMS, DECOMPOSITIONS, ConfigError, did_you_mean
 from utils.files import read_file
 
@@ -277,15 +278,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def _parse(argv: Sequence[str] | None) -> Namespace:
-    parser = _Parser(prog="python -m utils.tf_checkpoint", allow_abbrev=False, epilog=__doc__.partition("\n\n")[2],
-                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                     description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
+    parser = Parser(prog="python -m utils.tf_checkpoint", allow_abbrev=False, epilog=__doc__.partition("\n\n")[2],
+                    formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
     parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
                                            "PyTorch checkpoint")
     parser.add_argument("--alg", default="rrd", help=f"{', '.join([*ALGORITHMS, *DECOMPOSITIONS])} (default: rrd)")
