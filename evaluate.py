@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train import foreign_package, leave_early
+from train import complain, leave_early, run_program
 
 EXAMPLES = """
 examples:
@@ -27,28 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 1 if a disk fails or a number is not finite; 2 for a wrong argument or a damaged checkpoint; 75 after
     SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C.
     """
-    if stranger := foreign_package():
-        return complain(stranger, 2)
-    from utils.config import CheckpointError, ConfigError
-    from utils.finite import NotFiniteError
-    try:
+    def work() -> int:
         return evaluate(parse_args(sys.argv[1:] if argv is None else argv))
-    except (ConfigError, CheckpointError) as error:
-        return complain(str(error), 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        return complain("CUDA is out of memory; --device=cpu evaluates as well", 1)
-    except (OSError, NotFiniteError) as error:
-        return complain(str(error), 1)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
-
-
-def complain(line: str, code: int = 0) -> int:
-    """A line on standard error; returns the code."""
-    print(f"evaluate.py: {line}", file=sys.stderr, flush=True)
-    return code
+    return run_program("evaluate.py", work, "--device=cpu evaluates as well")
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -111,12 +93,12 @@ def evaluate(args: argparse.Namespace) -> int:
     from utils.stop import Stop, Stopped
     from utils.video import choose_gl
     if args.video is not None and (note := choose_gl()):        # before anything imports MuJoCo
-        complain(f"note: {note}")
+        complain("evaluate.py", f"note: {note}")
     with Stop() as stop:
         try:
             report(args, *played(args, stop))
         except Stopped:
-            return complain(stop.told(), stop.exit_code)
+            return complain("evaluate.py", stop.told(), stop.exit_code)
     return 0
 
 
@@ -126,7 +108,7 @@ def played(args: argparse.Namespace, stop) -> tuple[Any, Any]:
     run, checkpoint = find_run(args.place, args.checkpoint)
     evaluation = load(run, checkpoint, args.settings, stop)
     if args.diagnose:
-        prepare_diagnosis(evaluation, complain)
+        prepare_diagnosis(evaluation, partial(complain, "evaluate.py"))
     play(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
     return evaluation, diagnosis(evaluation) if args.diagnose else None
 
@@ -208,8 +190,8 @@ def draw(evaluation, path: Path) -> None:
     try:
         data = draw_png(first.predicted, first.true, evaluation.judge.same_unit, title)
     except ImportError:
-        complain("no picture: matplotlib is not installed; pip install 'return-decomposition[plot]', in a clone "
-                 "pip install -e '.[plot]'")
+        complain("evaluate.py", "no picture: matplotlib is not installed; pip install 'return-decomposition[plot]', "
+                 "in a clone pip install -e '.[plot]'")
         return
     write_file(path, data)
     say(f"written to {path}")
@@ -221,7 +203,7 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
     from utils.display import say
     from utils.video import missing_extra, undisturbed
     if missing := missing_extra():
-        complain(f"no video: {missing}")
+        complain("evaluate.py", f"no video: {missing}")
         return
     with undisturbed():
         try:
@@ -229,7 +211,7 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
             say(f"written to {path}")
         except Exception as error:                      # drivers and encoders raise anything
             told = printable(" ".join(str(error).split()))[:300]
-            complain(f"no video: {type(error).__name__}: {told}")
+            complain("evaluate.py", f"no video: {type(error).__name__}: {told}")
 
 
 def shoot(evaluation, path: Path, diagnose: bool) -> None:

@@ -9,10 +9,11 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train import foreign_package
+from train import complain, run_program
 
 EXAMPLES = """
 examples:
@@ -32,31 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0; 1 if a figure cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib;
     130 after Ctrl-C.
     """
-    if stranger := foreign_package():
-        complain(stranger)
-        return 2
-    from utils.config import ConfigError
-    try:
-        return plot(parse(sys.argv[1:] if argv is None else argv))
-    except ConfigError as error:
-        complain(str(error))
-        return 2
-    except OSError as error:
-        complain(f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error))
-        return 1
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
-
-
-def complain(line: str) -> None:
-    """A line on standard error."""
-    print(f"plot.py: {line}", file=sys.stderr)
+    return run_program("plot.py", lambda: plot(parse(sys.argv[1:] if argv is None else argv)))
 
 
 def note(line: str) -> None:
-    """The same, of what is no error."""
-    complain(f"note: {line}")
+    """A line on standard error, of what is no error."""
+    complain("plot.py", f"note: {line}")
 
 
 # The command line ---------------------------------------------------------------------------------------------------
@@ -87,10 +69,7 @@ def plot(options: argparse.Namespace) -> int:
     figures, began = import_figures(), time.time()
     from utils.study import read_study
 
-    study = read_study(options, complain)
-    if study is None:
-        complain("no run could be read")
-        return 2
+    study = read_study(options, partial(complain, "plot.py"))
     for line in study.notes:
         note(line)
     styles = figures.Styles(study.algorithms)

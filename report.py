@@ -7,9 +7,10 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from train import foreign_package
+from train import complain, run_program
 
 EXAMPLES = """
 examples:
@@ -28,24 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0; 1 if the page cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib
     and Jinja; 130 after Ctrl-C.
     """
-    if stranger := foreign_package():
-        return complain(stranger, 2)
-    from utils.config import ConfigError
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        return report(parse(argv), shlex.join(["report.py", *argv]))
-    except ConfigError as error:
-        return complain(str(error), 2)
-    except OSError as error:
-        return complain(str(error), 1)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
-
-
-def complain(line: str, code: int = 0) -> int:
-    """A line on standard error; returns the code."""
-    print(f"report.py: {line}", file=sys.stderr)
-    return code
+    return run_program("report.py", lambda: report(parse(argv), shlex.join(["report.py", *argv])))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -83,9 +68,7 @@ def report(options: argparse.Namespace, command: str) -> int:
     from utils.files import write_file
     from utils.study import read_study
 
-    study = read_study(options, complain)
-    if study is None:
-        return complain("no run could be read", 2)
+    study = read_study(options, partial(complain, "report.py"))
     about = {"title": printable(options.title or ", ".join(options.runs)), "command": printable(command),
              "made": time.strftime("%Y-%m-%d %H:%M")}
     write_file(options.out, render(study, options.last, options.smooth, about).encode("utf-8", "replace"))

@@ -13,8 +13,8 @@ EXTRAS = {
     "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
     "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
 }
-EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "playwright>=1.48", "ruff>=0.8",
-                  "setuptools>=77", "tensorflow-cpu>=2.18.0",
+EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
+                  "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
                   *(need for name in ("atari", "bench", "plot", "video", "ray", "docs") for need in EXTRAS[name])]
 
 setup(

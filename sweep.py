@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from train import foreign_package, leave_early
+from train import complain, leave_early, run_program
 
 WRONG = 2                   # train.py's exit code for what another try would not change
 ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the table's rows
@@ -34,27 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 1 if a trial failed or a disk did, 2 for a wrong setting; 75 if a trial was stopped or is another
     process's, or after SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C: then the same command goes on.
     """
-    if stranger := foreign_package():
-        return complain(stranger, 2)
-    from utils.config import ConfigError
-    try:
+    def work() -> int:
         given = parse(sys.argv[1:] if argv is None else argv)
         from utils.lanes import Lanes, RayLanes
         from utils.suite import read_suite
         trials = read_suite(Path(given.suite), given.seeds, given.modules)
         return sweep(trials, (RayLanes if given.engine == "ray" else Lanes)(given.jobs), given.retries)
-    except ConfigError as error:
-        return complain(str(error), 2)
-    except OSError as error:
-        return complain(str(error), 1)
-    except KeyboardInterrupt:
-        return complain("interrupted; trials that hang may still run", 130)
-
-
-def complain(line: str, code: int = 0) -> int:
-    """A line on standard error; returns the code."""
-    print(f"sweep.py: {line}", file=sys.stderr, flush=True)
-    return code
+    return run_program("sweep.py", work)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -208,16 +194,16 @@ def report(trials: list, stop) -> int:
     states = {trial.state for trial in trials}
     for trial in trials:
         if trial.state == "failed":
-            complain(f"{trial.name}: failed {_times(trial.tries)}: {trial.told} (all of it in {trial.log})")
+            complain("sweep.py", f"{trial.name}: failed {_times(trial.tries)}: {trial.told} (all of it in {trial.log})")
         elif trial.state == "elsewhere":
-            complain(f"{trial.name}: another process is running it")
+            complain("sweep.py", f"{trial.name}: another process is running it")
         elif trial.state == "stopped" and not stop.is_set():
-            complain(f"{trial.name}: stopped by somebody else")
+            complain("sweep.py", f"{trial.name}: stopped by somebody else")
     if stop.is_set():
-        return complain(f"{stop.told()}; the same command goes on", stop.exit_code)
+        return complain("sweep.py", f"{stop.told()}; the same command goes on", stop.exit_code)
     if "failed" in states:
         return 1
-    return complain("not all is done; the same command goes on", AGAIN) if states != {"done"} else 0
+    return complain("sweep.py", "not all is done; the same command goes on", AGAIN) if states != {"done"} else 0
 
 
 def _times(count: int) -> str:

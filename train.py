@@ -6,7 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     Returns 0; 1 if a disk, a worker process or one of several seeds fails, or a number is not finite; 2 for a wrong
     setting or a damaged checkpoint; 75 after SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C: then it can be gone on with.
     """
-    if stranger := foreign_package():
-        print(f"train.py: {stranger}", file=sys.stderr)
-        return 2
-    from utils.cli import parse_args
-    from utils.config import CheckpointError, ConfigError, NotFiniteError
-    try:
-        config = parse_args(sys.argv[1:] if argv is None else argv)
-        return train(config)
-    except (ConfigError, CheckpointError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        print("train.py: CUDA is out of memory; --buffer_device=cpu, or a smaller --batch_size, frees most",
-              file=sys.stderr)
-        return 1
-    except (OSError, NotFiniteError) as error:      # a full disk, a worker process that failed; a NaN
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("train.py: interrupted", file=sys.stderr)
-        return 130
+    def work() -> int:
+        from utils.cli import parse_args
+        return train(parse_args(sys.argv[1:] if argv is None else argv))
+    return run_program("train.py", work, "--buffer_device=cpu, or a smaller --batch_size, frees most")
 
 
 def train(config) -> int:
@@ -53,7 +34,7 @@ def train(config) -> int:
         from utils.track import import_wandb
         import_wandb()
     from utils.display import Display
-    from utils.stop import Stop, Stopped, complain
+    from utils.stop import Stop, Stopped
     from utils.torch_utils import resolve_device
 
     if backend == "tensorflow":
@@ -69,7 +50,7 @@ def train(config) -> int:
             with Display() as display:
                 learn(parts, display.view(config.run_length), stop)
         except Stopped:
-            complain(stop.told())
+            complain("train.py", stop.told())
             # the reference has saved nothing that it could go on with
             return stop.exit_code if backend == "pytorch" else 128 + (stop.signal or signal.SIGINT)
     return 0
@@ -190,6 +171,43 @@ def check_reference(config) -> None:
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
                           "CPU; wants cpu or auto")
+
+
+# How every program here begins and ends -----------------------------------------------------------------------------
+
+def run_program(name: str, work: Callable[[], int], without_memory: str = "") -> int:
+    """The exit code of `work`; what it raises is one line on standard error.
+
+    Args:
+        name: of the program, such as "plot.py".
+        work: imports what it needs of this project's packages, which are looked for first.
+        without_memory: what helps where CUDA has no more of it.
+
+    Returns: what `work` does; 1 if a disk, a worker process or CUDA's memory fails, or a number is not finite; 2 for
+        a wrong setting or a damaged checkpoint; 130 after Ctrl-C.
+    """
+    if stranger := foreign_package():
+        return complain(name, stranger, 2)
+    from utils.config import CheckpointError, ConfigError, NotFiniteError
+    try:
+        return work()
+    except (ConfigError, CheckpointError) as error:
+        return complain(name, str(error), 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        return complain(name, f"CUDA is out of memory; {without_memory}", 1)
+    except (OSError, NotFiniteError) as error:
+        path = getattr(error, "filename", None)
+        return complain(name, f"{path}: {error.strerror}" if path else str(error), 1)
+    except KeyboardInterrupt:
+        return complain(name, "interrupted", 130)
+
+
+def complain(program: str, line: str, code: int = 0) -> int:
+    """A line on standard error; returns the code."""
+    print(f"{program}: {line}", file=sys.stderr, flush=True)
+    return code
 
 
 def foreign_package() -> str | None:

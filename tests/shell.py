@@ -192,11 +192,12 @@ def run_tf_checkpoint(words: list[str]) -> None:
     assert list(Path("DIR").glob("model.*"))
 
 
-@sentence(r"python -m utils\.schema(?: > (\S+))?")
+@sentence(r"python -m utils\.schema( suite)?(?: > (\S+))?")
 def run_schema(match: re.Match) -> None:
-    from utils.schema import schema
-    assert match[1] in (None, "configs/schema.json"), f"{match[1]}: not where the schema is"
-    assert schema()["$defs"]
+    from utils.schema import schema, suite_schema
+    make, path = (suite_schema, "configs/suite.schema.json") if match[1] else (schema, "configs/schema.json")
+    assert match[2] in (None, path), f"{match[2]}: not where the schema is"
+    assert make()["$defs"]
 
 
 @sentence(r"source <\(python train\.py (--completion \w+)\)|python train\.py (--completion \w+) \| source")

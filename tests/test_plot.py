@@ -453,7 +453,7 @@ def test_where_nothing_can_be_written_is_exit_code_1(capsys):
     make_runs("rrd", RRD, [1])
     Path("file").touch()
     assert plot.main(["outputs", "--out=file/plots"]) == 1
-    assert "plot.py: cannot write file/plots: Not a directory" in capsys.readouterr().err
+    assert "plot.py: file/plots: Not a directory" in capsys.readouterr().err
 
 
 def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):

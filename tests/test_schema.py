@@ -1,65 +1,47 @@
-"""configs/schema.json: up to date, every file of settings fits it in both forms, and what does not fit is refused."""
+"""The schemas in configs/: up to date, every file there fits its own, and what does not fit is refused."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 from test_sections import in_sections
 
 from utils.config import FIELDS, ConfigError, resolve
-from utils.schema import schema
+from utils.schema import main, schema, suite_schema
 from utils.sections import SCHEMA, flatten
+from utils.suite import read_suite
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-FILES = [path for path in sorted(CONFIGS.glob("*.json"))                # suites are sweep.py's
-         if path.name != "schema.json" and "runs" not in json.loads(path.read_text())]
-KINDS = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
-PASSED_OVER = {"$schema", "$defs", "title", "description", "default"}
+SCHEMAS = {"configs/schema.json": schema, "configs/suite.schema.json": suite_schema}
+FILES = [path for path in sorted(CONFIGS.glob("*.json")) if str(path.relative_to(CONFIGS.parent)) not in SCHEMAS]
+SUITES = [path for path in FILES if "runs" in json.loads(path.read_text())]
+CHECK, CHECK_SUITE = (jsonschema.Draft202012Validator(make()) for make in (schema, suite_schema))
 
 
-def is_a(kind: str, value) -> bool:
-    if kind in ("integer", "number"):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and (kind == "number" or value == int(value))
-    return isinstance(value, KINDS[kind])
+def fits(value) -> bool:
+    return CHECK.is_valid(value)
 
 
-CHECKS = {
-    "type": lambda wants, value: any(is_a(kind, value) for kind in ([wants] if isinstance(wants, str) else wants)),
-    "enum": lambda wants, value: any(type(one) is type(value) and one == value for one in wants),
-    "minimum": lambda wants, value: value is None or value >= wants,
-    "maximum": lambda wants, value: value is None or value <= wants,
-    "exclusiveMinimum": lambda wants, value: value is None or value > wants,
-    "pattern": lambda wants, value: value is None or re.search(wants, value) is not None,
-    "minItems": lambda wants, value: len(value) >= wants,
-    "maxItems": lambda wants, value: len(value) <= wants,
-    "uniqueItems": lambda wants, value: len(set(value)) == len(value),
-    "items": lambda wants, value: all(fits(one, wants) for one in value),
-    "anyOf": lambda wants, value: any(fits(value, one) for one in wants),
-    "$ref": lambda wants, value: fits(value, schema()["$defs"][wants.removeprefix("#/$defs/")]),
-    "properties": lambda wants, value: all(fits(value[name], wants[name]) for name in value if name in wants),
-}
+@pytest.mark.parametrize(("name", "word"), [("configs/schema.json", []), ("configs/suite.schema.json", ["suite"])])
+def test_the_files_are_up_to_date(name, word):
+    done = subprocess.run([sys.executable, "-m", "utils.schema", *word], cwd=CONFIGS.parent, capture_output=True,
+                          text=True, check=True)
+    assert (CONFIGS.parent / name).read_text() == done.stdout, f"python -m utils.schema {' '.join(word)} > {name}"
 
 
-def fits(value, wants: dict) -> bool:
-    """The part of JSON schema that ours uses; `type` is looked at first."""
-    if "type" in wants and not CHECKS["type"](wants["type"], value):
-        return False
-    rest = {word: what for word, what in wants.items() if word not in PASSED_OVER | {"type", "additionalProperties"}}
-    if "additionalProperties" in wants and not set(value) <= set(wants["properties"]):
-        return False
-    return all(CHECKS[word](what, value) for word, what in rest.items())
+def test_another_word_is_no_schema(capsys):
+    assert main(["suites"]) == 2
+    assert capsys.readouterr().err == "schema: got 'suites', wants suite or nothing\n"
 
 
-def test_the_file_is_up_to_date():
-    done = subprocess.run([sys.executable, "-m", "utils.schema"], cwd=CONFIGS.parent, capture_output=True, text=True,
-                          check=True)
-    assert (CONFIGS / "schema.json").read_text() == done.stdout, "python -m utils.schema > configs/schema.json"
+@pytest.mark.parametrize("make", [schema, suite_schema])
+def test_they_are_schemas(make):
+    jsonschema.Draft202012Validator.check_schema(make())
 
 
 def test_every_setting_has_its_help_its_default_and_its_range():
@@ -74,14 +56,14 @@ def test_every_setting_has_its_help_its_default_and_its_range():
     assert of["pi_lr"]["exclusiveMinimum"] == 0
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if path not in SUITES], ids=lambda path: path.name)
 def test_every_config_fits_in_both_forms(path):
     values = json.loads(path.read_text())
     assert (path.parent / values[SCHEMA]).is_file()
-    assert fits(values, schema())
+    assert fits(values)
     settings = flatten(values)
     assert SCHEMA not in settings
-    assert fits(in_sections(settings), schema())
+    assert fits(in_sections(settings))
     assert flatten(in_sections(settings)) == settings
 
 
@@ -89,8 +71,8 @@ def test_every_config_fits_in_both_forms(path):
                                     {"seeds": [0, 3]}, {"seeds": "0-4"}, {"device": "cuda:1"}], ids=str)
 def test_what_a_run_writes_fits(choice):
     values = json.loads(json.dumps(resolve(choice).settings()))
-    assert fits(values, schema())
-    assert fits(in_sections(values), schema())
+    assert fits(values)
+    assert fits(in_sections(values))
 
 
 @pytest.mark.parametrize("wrong", [
@@ -99,15 +81,54 @@ def test_what_a_run_writes_fits(choice):
     {"seeds": [0, 0]}, {"seeds": [-1]}, {"epoch": 3}, {"tag": 5}, {"noop": 1001}, {"worker_timeout": 0},
 ], ids=str)
 def test_what_is_wrong_fits_neither_the_schema_nor_the_program(wrong):
-    assert not fits(wrong, schema())
+    assert not fits(wrong)
     with pytest.raises(ConfigError):
         resolve(flatten(wrong))
     (name,) = wrong
     if name in FIELDS:
-        assert not fits(in_sections(wrong), schema())
+        assert not fits(in_sections(wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"policy": {"gamma": 0.5}}, {"env": {"id": "Ant-v4"}}, {"policy": 3}, {"env": 3},
                                    {"runtime": {"seed": -1}}], ids=str)
 def test_wrong_sections_do_not_fit(wrong):
-    assert not fits(wrong, schema())
+    assert not fits(wrong)
+
+
+# Suites --------------------------------------------------------------------------------------------------------------
+
+def suite(**parts) -> dict:
+    return {"env": ["Hopper-v4"], "runs": {"SAC": {"alg": "sac"}}} | parts
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.name)
+def test_every_suite_fits(path):
+    values = json.loads(path.read_text())
+    assert (path.parent / values[SCHEMA]).is_file()
+    assert CHECK_SUITE.is_valid(values)
+
+
+@pytest.mark.parametrize("given", [
+    suite(), suite(common={"device": "cpu", "policy": {"pi_lr": 1e-4}}), suite(common={"env": {"test_rollouts": 3}}),
+    suite(runs={"a": {}, "b": {"runtime": {"epochs": 2}, "gamma": None}}),
+], ids=str)
+def test_what_the_sweep_reads_fits(given, tmp_path):
+    assert CHECK_SUITE.is_valid(given)
+    (tmp_path / "suite.json").write_text(json.dumps(given))
+    assert read_suite(tmp_path / "suite.json", "0", [])
+
+
+@pytest.mark.parametrize("wrong", [
+    {"env": ["Hopper-v4"]}, suite(env=[]), suite(env="Hopper-v4"), suite(env=["Ant-v4", "Ant-v4"]), suite(env=[3]),
+    suite(runs={}), suite(runs=[{}]), suite(runs={"a": 3}), suite(runs={"": {}}), suite(runs={"a" * 61: {}}),
+    suite(seeds=[0, 1]), suite(common={"seed": 1}), suite(common={"env": "Ant-v4"}),
+    suite(common={"env": {"env": "Ant-v4"}}),
+    suite(runs={"a": {"tag": "b"}}), suite(runs={"a": {"on_existing": "new"}}), suite(runs={"a": {"gama": 0.9}}),
+    suite(runs={"a": {"gamma": 2}}), suite(runs={"a": {"policy": {"gamma": 0.5}}}), suite(common=[]),
+    suite(runs={"a": {"runtime": {"seeds": "0-4"}}}),
+], ids=lambda wrong: str(wrong)[:90])
+def test_what_is_wrong_in_a_suite_fits_neither_the_schema_nor_the_program(wrong, tmp_path):
+    assert not CHECK_SUITE.is_valid(wrong)
+    (tmp_path / "suite.json").write_text(json.dumps(wrong))
+    with pytest.raises(ConfigError):
+        read_suite(tmp_path / "suite.json", "0", [])

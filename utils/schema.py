@@ -1,14 +1,16 @@
-"""The settings as a JSON schema, by which editors complete and check files of settings.
+"""Files of settings, and suites of sweep.py, as JSON schemas, by which editors complete and check them.
 
     python -m utils.schema > configs/schema.json
+    python -m utils.schema suite > configs/suite.schema.json
 
-A file says where it is in the key "$schema", which train.py passes over.
+A file says where its schema is in the key "$schema", which the programs pass over.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from utils.config import (
@@ -20,31 +22,57 @@ from utils.config import (
     choices_of,
     field_type,
 )
+from utils.display import say
 from utils.sections import SCHEMA, SECTIONS
+from utils.suite import LONGEST, RESERVED
 
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
 def schema() -> dict[str, Any]:
     """Of a file of settings, flat or in sections."""
-    settings = {name: {"$ref": f"#/$defs/{name}"} for name in FIELDS}
-    sections = {section: _section(section) for section in SECTIONS}
-    # `env` is a setting or a section, by what follows.
-    properties = {SCHEMA: {"type": "string"}} | settings | sections
-    properties["env"] = {"anyOf": [settings["env"], sections["env"]]}
-    return {
-        SCHEMA: "https://json-schema.org/draft/2020-12/schema",
-        "title": "Settings of train.py",
+    return _head("Settings of train.py") | _settings_without({}) | {"$defs": {name: _setting(name) for name in FIELDS}}
+
+
+def suite_schema() -> dict[str, Any]:
+    """Of a suite: common settings, environments, and runs by name."""
+    definitions = {"settings": _settings_without(RESERVED)} | {
+        name: _setting(name) for name in FIELDS if name not in RESERVED}
+    settings, name = {"$ref": "#/$defs/settings"}, {"minLength": 1, "maxLength": LONGEST}
+    return _head("A suite of sweep.py") | {
         "type": "object",
-        "properties": properties,
+        "required": ["env", "runs"],
+        "properties": {
+            SCHEMA: {"type": "string"},
+            "common": settings | {"description": "settings of every run, unless it has its own"},
+            "env": {"description": "environments, each of which every run is made on", "type": "array",
+                    "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True},
+            "runs": {"description": "settings by the name that figures show", "type": "object", "minProperties": 1,
+                     "propertyNames": name, "additionalProperties": settings},
+        },
         "additionalProperties": False,
-        "$defs": {name: _setting(name) for name in FIELDS},
+        "$defs": definitions,
     }
 
 
-def _section(section: str) -> dict[str, Any]:
+def _head(title: str) -> dict[str, Any]:
+    return {SCHEMA: "https://json-schema.org/draft/2020-12/schema", "title": title}
+
+
+def _settings_without(left_out: Collection[str]) -> dict[str, Any]:
+    """An object of settings, flat or in sections."""
+    properties: dict[str, Any] = {SCHEMA: {"type": "string"}}
+    properties |= {name: {"$ref": f"#/$defs/{name}"} for name in FIELDS if name not in left_out}
+    for section in SECTIONS:
+        found = _section(section, left_out)
+        # `env` is a setting or a section, by what follows.
+        properties[section] = {"anyOf": [properties[section], found]} if section in properties else found
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _section(section: str, left_out: Collection[str]) -> dict[str, Any]:
     return {"description": f"settings of the section {section}", "type": "object", "additionalProperties": False,
-            "properties": {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS[section]}}
+            "properties": {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS[section] if name not in left_out}}
 
 
 def _setting(name: str) -> dict[str, Any]:
@@ -79,5 +107,15 @@ def _description(name: str) -> str:
     return FIELDS[name].metadata["help"] + (f" (default: {', '.join(by_algorithm)})" if by_algorithm else "")
 
 
+def main(argv: Sequence[str]) -> int:
+    """Print the schema that is asked for; returns 0, or 2 for another word than `suite`."""
+    makers = {(): schema, ("suite",): suite_schema}
+    if tuple(argv) not in makers:
+        print(f"schema: got {' '.join(argv)!r}, wants suite or nothing", file=sys.stderr)
+        return 2
+    say(json.dumps(makers[tuple(argv)](), indent=2))
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+    sys.exit(main(sys.argv[1:]))

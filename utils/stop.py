@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from typing import Any
@@ -72,8 +71,3 @@ class Stop:
 def by_nohup(number: int) -> bool:
     """Whether it is ignored because the run was started to outlive its terminal."""
     return signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
-
-
-def complain(line: str) -> None:
-    """A line on standard error."""
-    print(f"train.py: {line}", file=sys.stderr, flush=True)

@@ -57,21 +57,22 @@ class Study:
         return list(dict.fromkeys(name for algorithms in self.groups.values() for name in algorithms))
 
 
-def read_study(options: argparse.Namespace, complain: Callable[[str], None]) -> Study | None:
-    """The runs that `options` name (see `add_arguments`) and what follows from them; None if none can be read.
+def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -> Study:
+    """The runs that `options` name (see `add_arguments`) and what follows from them.
 
     Args:
         complain: is given a line for each run that cannot be read.
     Raises:
-        ConfigError: the file of anchors is wrong.
+        ConfigError: no run can be read, or the file of anchors is wrong.
     """
     from utils import curves, scores
+    from utils.config import ConfigError
     from utils.records import read_record, reward_curves
 
     given = scores.read_anchors(options.normalize) if options.normalize else {}
     found = curves.read_curves(options.runs, complain)
     if not found:
-        return None
+        raise ConfigError("no run could be read")
     records, groups = [read_record(curve) for curve in found], curves.group(found)
     rewards = {env: {name: curves.group(runs)[env] for name, runs in numbers.items()}
                for env, numbers in reward_curves(records).items()}

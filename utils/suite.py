@@ -14,7 +14,7 @@ from utils.cli import parse_args
 from utils.config import ConfigError, coerce, printable, read_object
 from utils.directories import file_name
 from utils.imports import import_modules
-from utils.sections import flatten
+from utils.sections import SCHEMA, flatten
 
 WANTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
          "runs": (dict, "an object of runs by name, at least one")}
@@ -83,6 +83,7 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
 
 
 def _check_parts(suite: dict[str, Any], path: Path) -> None:
+    suite.pop(SCHEMA, None)
     for name, value in suite.items():
         if name not in WANTS:
             raise ConfigError(f"{name}: unknown in a suite, wants {', '.join(WANTS)}")
