@@ -67,21 +67,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def plot(options: argparse.Namespace) -> int:
     """Read the runs, draw, write and print; returns the exit code."""
     figures, began = import_figures(), time.time()
+    from utils.display import say
     from utils.study import read_study
 
     study = read_study(options, partial(complain, "plot.py"))
-    for line in study.notes:
+    for line in (*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements)):
         note(line)
     styles = figures.Styles(study.algorithms)
     options.out.mkdir(parents=True, exist_ok=True)
     write_curves(study, styles, options)
     write_csv(options.out / "scores.csv", study.scores)
     write_csv(options.out / "evaluations.csv", evaluations(study), ("env", "algorithm", "run", "steps", "return"))
-    print_scores(study.scores, options.last)
     if study.estimates:
         write_aggregates(study, styles, options.out)
+    print_scores(study.scores, options.last)            # at last: who reads along may leave
+    if study.estimates:
         print_aggregates(study.estimates, study.tasks)
-    print(f"figures and their numbers are in {options.out}")
+    say(f"figures and their numbers are in {options.out}")
     if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
         note(f"{options.out} also holds older figures, of other runs perhaps: {', '.join(older)}")
     return 0
@@ -206,15 +208,16 @@ def _interval(low: float, high: float, form: str) -> str:
 
 def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from utils.display import console
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for header in headers:
         table.add_column(header, justify="left" if header in ("environment", "algorithm") else "right")
     for row in rows:
         table.add_row(*map(Text, row))                  # whatever a name holds, it is no markup
-    Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 if __name__ == "__main__":

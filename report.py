@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -56,7 +57,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def report(options: argparse.Namespace, command: str) -> int:
     """Read the runs and write the page; returns the exit code."""
     from utils.config import ConfigError, printable
-    if options.out.is_dir() or not options.out.absolute().parent.is_dir():
+    out = Path(os.path.realpath(options.out))           # a link stays one
+    if not out.parent.is_dir() or (os.path.lexists(out) and not out.is_file()):
         raise ConfigError(f"--out: got {str(options.out)!r}, wants a file in a directory that exists")
     try:
         from utils.page import render
@@ -65,14 +67,15 @@ def report(options: argparse.Namespace, command: str) -> int:
         if name not in ("matplotlib", "jinja2"):
             raise
         raise ConfigError(f"{name} is not installed; pip install -e '.[plot]' brings it") from None
+    from utils.display import say
     from utils.files import write_file
     from utils.study import read_study
 
     study = read_study(options, partial(complain, "report.py"))
-    about = {"title": printable(options.title or ", ".join(options.runs)), "command": printable(command),
-             "made": time.strftime("%Y-%m-%d %H:%M")}
-    write_file(options.out, render(study, options.last, options.smooth, about).encode("utf-8", "replace"))
-    print(f"the report is in {options.out}")
+    title = options.title or (", ".join(options.runs) if len(options.runs) <= 3 else f"{len(study.records)} runs")
+    about = {"title": printable(title), "command": printable(command), "made": time.strftime("%Y-%m-%d %H:%M")}
+    write_file(out, render(study, options.last, options.smooth, about).encode("utf-8", "replace"))
+    say(f"the report is in {options.out}")
     return 0
 
 

@@ -144,12 +144,11 @@ def look(trial, code: int | None) -> bool:
 @contextlib.contextmanager
 def live_table(trials: list) -> Iterator[Callable[[], None]]:
     """On a terminal a table that is drawn anew; elsewhere a line for each change."""
-    from rich.console import Console
     from rich.live import Live
 
-    from utils.display import say
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    from utils.display import console, say
+    screen = console()
+    if not screen.is_terminal:
         seen: dict[str, str] = {}
 
         def say_changes() -> None:
@@ -160,9 +159,9 @@ def live_table(trials: list) -> Iterator[Callable[[], None]]:
         yield say_changes
         say_changes()
         return
-    with Live(table(trials, console.height), console=console, refresh_per_second=2) as live:
-        yield lambda: live.update(table(trials, console.height))
-        live.update(table(trials, console.height))
+    with Live(table(trials, screen.height), console=screen, refresh_per_second=2) as live:
+        yield lambda: live.update(table(trials, screen.height))
+        live.update(table(trials, screen.height))
 
 
 def table(trials: list, height: int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -205,8 +206,9 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
 
 
 def complain(program: str, line: str, code: int = 0) -> int:
-    """A line on standard error; returns the code."""
-    print(f"{program}: {line}", file=sys.stderr, flush=True)
+    """A line on standard error, if anybody reads it; returns the code."""
+    with contextlib.suppress(OSError):                  # the terminal may be closed
+        print(f"{program}: {line}", file=sys.stderr, flush=True)
     return code
 
 

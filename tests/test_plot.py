@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import plot
 import utils
-from utils import curves, figures, scores, statistics
+from utils import curves, figures, reading, scores, statistics, styles
 
 ROOT = Path(__file__).resolve().parent.parent
 ORIGINAL = ROOT / "tests" / "reference" / "original_rews" / "HalfCheetah-v2_seed1.npz"
@@ -128,7 +128,7 @@ def test_anchors_are_sacs_with_episodic_and_with_dense_rewards():
     make_runs("ep", SAC, [5, 7], "Ant-v4")
     make_runs("dense", DENSE, [4], "Ant-v4")
     said = []
-    groups = curves.group(curves.read_curves(["outputs"], said.append))
+    groups = curves.group(reading.read_curves(["outputs"], said.append))
     anchors = scores.anchors_of_runs(groups, 0.1, said.append)
     assert anchors == {"Hopper-v4": (100, 300), "Walker2d-v4": (1000, 3000)}
     assert said == ["Ant-v4: not normalised, for SAC is no better with dense rewards (4) than with episodic ones (6)"]
@@ -151,45 +151,96 @@ def test_an_algorithm_that_lacks_an_environment_is_left_out():
     (RRD | dict(rrd_bias_correction=True, basis_alg="td3"), "RRD-L(RD)-TD3"),
     (dict(alg="ircr", basis_alg="dqn", env_type="ep_rews"), "IRCR-DQN")])
 def test_an_algorithms_name_follows_from_its_settings(settings, name):
-    assert curves.read_run(make_run("a", settings, [1])).algorithm == name
+    assert reading.read_run(make_run("a", settings, [1])).algorithm == name
 
 
 def test_the_originals_file_joins_the_runs_of_its_task():
     make_run("a", RRD, [1], "HalfCheetah-v2")
     make_run("b", RRD, [2], "HalfCheetah-v4", seed=1)
-    found = curves.read_curves(["outputs", f"RRD (TF) a=b={ORIGINAL}"], pytest.fail)
+    found = reading.read_curves(["outputs", f"RRD (TF) a=b={ORIGINAL}"], pytest.fail)
     groups = curves.group(found)
     assert list(groups) == ["HalfCheetah-v4"]
     assert {name: len(runs) for name, runs in groups["HalfCheetah-v4"].items()} == {"RRD-SAC": 2, "RRD (TF) a=b": 1}
     original = found[-1]
     assert original.run == "seed 1"
     np.testing.assert_allclose(original.rows[-1], [100_000, 3266.93366], rtol=1e-8)
-    assert curves.read_curves([str(ORIGINAL)], pytest.fail)[0].algorithm == "original_rews"
+    assert reading.read_curves([str(ORIGINAL)], pytest.fail)[0].algorithm == "original_rews"
 
 
 def test_runs_are_found_below_a_directory_and_counted_once():
     made = make_run("deep/er/run", RRD, [1])
     np.savez("outputs/Hopper-v4.npz", info=rows((1, 2)))
-    found = curves.read_curves([str(made), "outputs", "X=outputs/deep"], pytest.fail)
+    found = reading.read_curves([str(made), "outputs", "X=outputs/deep"], pytest.fail)
     assert [(one.algorithm, one.env) for one in found] == [("RRD-SAC", "Hopper-v4"), ("outputs", "Hopper-v4")]
 
 
 def test_a_name_may_hold_what_a_path_may_hold():
     Path("a=b").mkdir()
-    assert curves.split_name("a=b") == (None, Path("a=b"))
-    assert curves.split_name("x=y=a=b") == ("x=y", Path("a=b"))
-    assert curves.split_name("x=gone") == ("x", Path("gone"))
+    assert reading.split_name("a=b") == (None, Path("a=b"))
+    assert reading.split_name("x=y=a=b") == ("x=y", Path("a=b"))
+    assert reading.split_name("x=gone") == ("x", Path("gone"))
 
 
 def test_notes_tell_what_a_curve_mixes():
     make_run("a", RRD | dict(q_lr=1e-3, engine="eager"), [1, 2])
     make_run("b", RRD | dict(q_lr=1e-4, engine="manual"), [1, 2, 3])
     make_run("c", RRD, [1, 2], seed=2)
-    found = list(curves.notes(curves.group(curves.read_curves(["outputs"], pytest.fail))))
+    found = list(curves.notes(curves.group(reading.read_curves(["outputs"], pytest.fail))))
     where = "RRD-SAC on Hopper-v4: "
-    assert found == [where + "the runs differ in q_lr; NAME=PATH tells them apart",
+    assert found == [where + "the runs differ in q_lr; --by=tag or NAME=PATH tells them apart",
                      where + "several runs of seed 0, which are counted as if they were independent",
                      where + "the runs end after 2000 to 3000 steps; a run's score is of its own end"]
+
+
+def test_links_are_followed_and_a_loop_ends():
+    made = make_run("a", RRD, [1])
+    Path("few").mkdir()
+    Path("few/linked").symlink_to(made.absolute())
+    Path("few/loop").symlink_to(Path("few").absolute())
+    (found,) = reading.read_curves(["few"], pytest.fail)
+    assert found.path == Path("few/linked")
+    assert len(reading.read_curves(["few", "outputs"], pytest.fail)) == 1
+
+
+def test_a_runs_own_file_stands_for_the_run():
+    made = make_run("a", RRD, [1, 2])
+    (found,) = reading.read_curves(["outputs", str(made / "rews" / "Hopper-v4.npz")], pytest.fail)
+    assert (found.algorithm, found.path) == ("RRD-SAC", made)
+
+
+@pytest.mark.parametrize(("tag", "name"), [
+    ("K=64 seed 3", "K=64"), ("SAC, dense, seed=10", "SAC, dense"), ("a_seed1", "a"), ("bseed1", "bseed1"),
+    ("", "RRD-SAC"), ("seed 1", "RRD-SAC"), (5, "RRD-SAC"), ("a\x1b[1m seed 1", "a\\x1b[1m"),
+    ("seed 1 of two", "seed 1 of two")])
+def test_a_tag_names_a_curve_where_that_is_wanted(tag, name):
+    directory = make_run("a", RRD, [1])
+    (directory / "config.json").write_text(json.dumps(RRD | dict(env="Hopper-v4", tag=tag)))
+    assert reading.read_run(directory, by="tag").algorithm == name
+    assert reading.read_run(directory).algorithm == "RRD-SAC"
+    assert reading.read_run(directory, "mine", by="tag").algorithm == "mine"
+
+
+def test_runs_of_a_suite_are_told_apart_by_their_tags():
+    for seed in range(3):
+        make_run(f"K=32 seed {seed}", RRD | dict(rrd_sample_size=32), [1, 2], seed=seed)
+        make_run(f"K=64 seed {seed}", RRD | dict(rrd_sample_size=64), [1, 2], seed=seed)
+    assert plot.main(["outputs", "--by=tag"]) == 0
+    assert [(row["algorithm"], row["runs"]) for row in read_csv("scores.csv")] == [("K=32", "3"), ("K=64", "3")]
+
+
+def test_why_a_run_has_no_returns_is_told(capsys):
+    (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
+    Path("outputs/a/error.txt").write_text("Traceback\nValueError: no air\n")
+    assert plot.main(["outputs"]) == 2
+    assert capsys.readouterr().err.startswith("plot.py: outputs/a: no files of evaluation returns in rews/, wants one; "
+                                              "the run ended with ValueError: no air\n")
+
+
+@pytest.mark.parametrize("row", [(1, 1e101), (1, -np.inf), (1e300, 0)])
+def test_numbers_beyond_all_reason_are_refused(row):
+    np.savez("E.npz", info=rows(row))
+    with pytest.raises(ValueError, match="too large"):
+        reading.read_rows(Path("E.npz"))
 
 
 BAD = {"object": np.array([None, {}], dtype=object), "flat": np.zeros(3), "empty": np.zeros((0, 2)),
@@ -237,8 +288,44 @@ def test_no_flipped_byte_ends_in_a_traceback(place, value):
     data[place] = value
     Path("E.npz").write_bytes(data)
     said = []
-    assert len(curves.read_curves(["E.npz"], said.append)) + len(said) == 1
+    assert len(reading.read_curves(["E.npz"], said.append)) + len(said) == 1
     assert not any("\n" in line for line in said)
+
+
+# Many, and odd, names ------------------------------------------------------------------------------------------------
+
+def test_of_very_many_pairs_those_with_the_best_are_drawn(capsys):
+    names = [f"A{i}" for i in range(50)]
+    found = scores.improvements({name: [np.full(3, i / 50)] for i, name in enumerate(names)}, 10)
+    assert len(found) == 50 * 49 / 2
+    figure = figures.improvements(found, figures.Styles(names))
+    assert {label.get_text().splitlines()[0] for label in figure.axes[0].get_yticklabels()} == {"A49"}
+    assert figure.get_size_inches()[1] < 25
+    assert list(figures.notes(names, [], found)) == [
+        "50 algorithms share 32 kinds of lines; fewer at a time can be told apart",
+        "of 1225 probabilities of improvement only those of A49 are drawn; improvement.csv of plot.py has all"]
+    assert list(figures.notes(names[:10], [], found[:45])) == []
+
+
+def test_letters_that_no_font_has_are_a_note_and_no_warning(capsys):
+    make_run("\ue000", RRD, [1, 2])                              # of private use: no font here has it
+    assert plot.main([f"\ue000 \u00e9={Path('outputs').absolute()}"]) == 0
+    assert styles.missing_letters(["\u0378", "A\u00e9", "\u03c4"]) == "\u0378"
+    assert list(figures.notes(["\u0378"], ["E"], [])) == [
+        "no font here has \u0378, boxes stand for them; Noto Sans CJK, for one, has most"]
+    make_run("b", RRD, [1, 2], seed=1)
+    assert plot.main(["A\u4e2d=outputs/b", "--out=other"]) == 0          # warnings are errors here
+
+
+def test_figures_are_whole_though_who_reads_along_has_left():
+    make_study()
+    process = subprocess.Popen([sys.executable, str(ROOT / "plot.py"), "outputs"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert {"improvement.csv", "aggregates.png", "profiles.svg"} <= {path.name for path in Path("plots").iterdir()}
 
 
 # What is written ----------------------------------------------------------------------------------------------------
@@ -458,8 +545,9 @@ def test_where_nothing_can_be_written_is_exit_code_1(capsys):
 
 def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "utils.figures")
-    monkeypatch.delattr(utils, "figures")
+    for name in ("figures", "styles"):
+        monkeypatch.delitem(sys.modules, f"utils.{name}")
+        monkeypatch.delattr(utils, name)
     assert plot.main(["outputs"]) == 2
     assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' brings it\n"
 

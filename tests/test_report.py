@@ -176,9 +176,9 @@ def test_runs_say_how_they_stand():
     (failed / "metrics.csv").write_text("Timesteps,TimeCost(sec)/train,TimeCost(sec)/test\n1000,30,6\n2000,30,\n")
     html = page("outputs", f"TF={ORIGINAL}")
     table = cells(html)
-    assert re.search(r"seed 0\|done\|2,000\|2.0\|2.0\|-\|-\|-\|outputs/whole", table)
+    assert re.search(r"seed 0\|done\|2,000\|2\|2\|-\|-\|-\|outputs/whole", table)
     assert re.search(r"seed 1\|not done\|2,000", table)
-    assert re.search(r"seed 2\|failed\|2,000\|2.0\|2.0\|1.0\|0.1\|33\|outputs/failed", table)
+    assert re.search(r"seed 2\|failed\|2,000\|2\|2\|1.0\|0.1\|33\|outputs/failed", table)
     assert "|the original&#39;s|100,000|" in table
     assert "<code>outputs/failed</code> ended with an error: ValueError: no air" in html
 
@@ -224,6 +224,52 @@ def test_the_files_of_a_run_may_hold_anything():
     assert html.count("<td>not done</td>") + html.count("<td>done</td>") == 6
 
 
+@pytest.mark.parametrize("text", [
+    'Timesteps,Rewards\n1000,3\n2000,"' + "9" * 200_000, "Timesteps,Rewards\r1000,3\r",
+    "\ufeffTimesteps,Rewards\n1000,3\n", "Timesteps,Rewards\r\n1000,3\r\n5,",
+    "Timesteps,Rewards\n1000,3\n1e300,1e200\n"], ids=range(5))
+def test_damaged_metrics_keep_what_can_be_read(text):
+    directory = make_run("a", RRD, [1])
+    (directory / "metrics.csv").write_text(text, encoding="utf-8", newline="")
+    found = read_metrics(directory)
+    assert [found["Timesteps"][0], found["Rewards"][0]] == [1000, 3]
+    assert "1,000 environment steps" in page("outputs").replace("\u202f", ",")
+
+
+def test_runs_that_cannot_be_shown_are_told_of_with_their_errors():
+    make_run("a", RRD, [1])
+    (make_run("b", RRD, [1], seed=4) / "rews" / "Hopper-v4.npz").unlink()
+    Path("outputs/b/error.txt").write_text("ValueError: no air\n")
+    assert ("<li>not shown: outputs/b: no files of evaluation returns in rews/, wants one; the run ended with "
+            "ValueError: no air</li>") in page("outputs")
+
+
+def test_small_scores_keep_their_digits():
+    make_runs("rrd", RRD, [0.0748, 0.079, 0.0828])
+    assert re.search(r"RRD-SAC\|3\|0\.07\d+\|\[0\.0748, 0\.08\d+\]", cells(page("outputs")))
+
+
+def test_many_runs_make_a_short_title():
+    make_runs("rrd", RRD, [1, 2, 3, 4])
+    html = page(*(str(path) for path in sorted(Path("outputs").iterdir())))
+    assert "<h1>4 runs</h1>" in html
+
+
+def test_only_a_file_is_replaced_and_a_link_stays_one(capsys):
+    make_runs("rrd", RRD, [1])
+    os.mkfifo("pipe.html")
+    Path("dangling.html").symlink_to("gone/report.html")
+    for place in ("/dev/null", "pipe.html", "dangling.html"):
+        assert report.main(["outputs", f"--out={place}"]) == 2
+        assert f"--out: got '{place}', wants a file" in capsys.readouterr().err
+    assert Path("/dev/null").is_char_device()
+    Path("target.html").write_text("old")
+    Path("link.html").symlink_to("target.html")
+    assert report.main(["outputs", "--out=link.html"]) == 0
+    assert Path("link.html").is_symlink()
+    assert "<h1>" in Path("target.html").read_text(encoding="utf-8")
+
+
 def test_metrics_are_read_as_they_were_written(study):
     metrics = read_metrics(study[0].directory)
     for name in ("Timesteps", "Reward/r2", "TimeCost(sec)/train"):
@@ -258,7 +304,7 @@ def test_where_nothing_can_be_written_is_exit_code_1(capsys):
     assert capsys.readouterr().err.startswith("report.py: cannot write /proc/report.html: ")
 
 
-@pytest.mark.parametrize(("module", "ours"), [("matplotlib", ["figures"]), ("jinja2", [])])
+@pytest.mark.parametrize(("module", "ours"), [("matplotlib", ["figures", "styles"]), ("jinja2", [])])
 def test_without_a_package_one_line_names_the_extra(module, ours, monkeypatch, capsys):
     make_runs("rrd", RRD, [1])
     monkeypatch.setitem(sys.modules, module, None)

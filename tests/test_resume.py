@@ -372,10 +372,26 @@ def test_runs_of_one_tag_are_told_apart_by_their_seeds():
     assert len(list(Path("outputs").iterdir())) == 2 or not second.exists()
 
 
+def test_a_run_that_goes_on_has_its_error_behind_it():
+    directory = run(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=60")
+    (directory / "error.txt").write_text("SaveError: no space\n")
+    assert train.main([f"--resume={directory}", "--gamma=0.5"]) == 2
+    assert (directory / "error.txt").exists()                           # it did not go on
+    assert train.main([f"--resume={directory}", "--total_timesteps=80"]) == 0
+    assert not (directory / "error.txt").exists()
+
+
+def hears(pid: int, number: int) -> bool:
+    """Whether a process has set a handler of this signal."""
+    (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def test_signals_before_and_after_a_run_have_its_exit_codes():
     for number, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
         process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=10000000")
-        time.sleep(0.4)                                                     # within the imports
+        while not hears(process.pid, signal.SIGTERM):                       # then it is within the imports
+            time.sleep(0.01)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
         assert process.returncode == code

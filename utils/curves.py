@@ -1,28 +1,21 @@
-"""Evaluation returns of runs: found, read, grouped by environment and algorithm, and brought onto one grid of steps."""
+"""Evaluation returns of runs: grouped by environment and algorithm, and brought onto one grid of steps."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import re
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs import resolve_env
 from utils import statistics
-from utils.config import MOST_BYTES, printable
+from utils.config import printable
 from utils.directories import MAY_CHANGE
-from utils.files import read_file
 
 FEW = 3                             # with fewer runs there is no interval, and single runs are shown
 MOST_POINTS = 500                   # of a curve that is drawn
-MOST_ROWS = 2**26                   # bytes of evaluation returns that are read from a file
 # Settings in which the runs of one curve may differ: what does not change what is learned, and the seed.
 OF_A_RUN = {"tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
 
@@ -53,143 +46,6 @@ class Line(NamedTuple):
 Groups = dict[str, dict[str, list[Curve]]]          # environment -> algorithm -> its runs
 
 
-# Reading ------------------------------------------------------------------------------------------------------------
-
-def read_curves(arguments: Iterable[str], complain: Callable[[str], None]) -> list[Curve]:
-    """The runs that a command line names: directories of runs or above them, or npz files, each also as NAME=PATH.
-
-    Args:
-        complain: is given a line for everything that cannot be read.
-    """
-    curves: list[Curve] = []
-    seen: set[Path] = set()
-    for argument in arguments:
-        name, path = split_name(argument)
-        found = [one for one in find(path) if one.resolve() not in seen]
-        if not found and not any(find(path)):
-            complain(f"{path}: {'no runs in it' if path.exists() else 'does not exist'}")
-        for one in found:
-            seen.add(one.resolve())
-            try:
-                curves.append(read_run(one, name) if one.is_dir() else read_original(one, name))
-            except ValueError as error:
-                complain(f"{one}: {error}")
-    return curves
-
-
-def split_name(argument: str) -> tuple[str | None, Path]:
-    """'NAME=PATH' -> (NAME, PATH). Both may hold further equals signs: what exists decides."""
-    if not os.path.exists(argument):
-        cuts = [match.start() for match in re.finditer("=", argument)]
-        cut = next((cut for cut in cuts if os.path.exists(argument[cut + 1:])), cuts[0] if cuts else None)
-        if cut:
-            return printable(argument[:cut]), Path(argument[cut + 1:])
-    return None, Path(argument)
-
-
-def find(path: Path) -> Iterator[Path]:
-    """Directories of runs, and npz files that belong to none, at and below a path."""
-    if path.is_file():
-        yield path
-    for folder, below, files in os.walk(path):
-        below.sort()
-        if "config.json" in files:
-            below.clear()
-            yield Path(folder)
-        else:
-            yield from (Path(folder, file) for file in sorted(files) if file.endswith(".npz"))
-
-
-def read_run(directory: Path, name: str | None = None) -> Curve:
-    """What a run of train.py left behind.
-
-    Args:
-        name: the algorithm's, instead of the one that follows from the settings.
-    Raises:
-        ValueError: it cannot be read, or was not evaluated yet.
-    """
-    settings = read_settings(directory / "config.json")
-    files = sorted((directory / "rews").glob("*.npz"))
-    if len(files) != 1:
-        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, wants one")
-    seed = settings.get("seed")
-    which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
-    return Curve(name or algorithm_name(settings), environment_name(settings["env"]), which, read_rows(files[0]),
-                 settings, directory)
-
-
-def read_original(path: Path, name: str | None = None) -> Curve:
-    """A file of evaluation returns that stands by itself, as the original program wrote them: `<env>.npz`.
-
-    Its environment is the file's name up to `_seed1` or the like.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    env, seed = re.fullmatch(r"(.+?)(?:[-_]seed[-_]?(\d+))?", path.stem, re.DOTALL).groups()
-    rows = read_rows(path)
-    algorithm = name or printable(path.resolve().parent.name)
-    which = f"seed {seed}" if seed else printable(str(path))
-    return Curve(algorithm, environment_name(env), which, rows, {}, path)
-
-
-def read_rows(path: Path) -> np.ndarray:
-    """(evaluations, 2): environment steps and mean return.
-
-    Raises:
-        ValueError: no such rows; nothing in the file is run, and no more memory is taken than MOST_ROWS.
-    """
-    try:
-        data = io.BytesIO(read_file(path, MOST_ROWS))
-        with zipfile.ZipFile(data) as archive:
-            if archive.getinfo("info.npy").file_size > MOST_ROWS:
-                raise ValueError("too long")
-        with np.load(data, allow_pickle=False) as file:
-            rows = file["info"]
-    except (OSError, MemoryError) as error:
-        raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}") from None
-    except Exception as error:          # there is no end to what a damaged archive makes of its readers
-        raise ValueError(f"no evaluation returns: {_one_line(error)}") from None
-    if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "fiu":
-        raise ValueError(f"got {rows.dtype} {rows.shape} under 'info', wants rows of (steps, mean return)")
-    if not len(rows):
-        raise ValueError("no evaluation yet")
-    rows = rows.astype(np.float64)
-    if not np.isfinite(rows).all() or (np.diff(rows[:, 0]) <= 0).any():
-        raise ValueError("returns that are not finite, or steps that do not grow")
-    return rows
-
-
-def algorithm_name(settings: dict[str, Any]) -> str:
-    """'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
-    alg = settings["alg"]
-    name = alg.capitalize() if alg == "uniform" else alg.upper()        # a word among abbreviations
-    name += "-L(RD)" * bool(settings.get("rrd_bias_correction"))
-    basis = f"-{settings['basis_alg'].upper()}" if settings.get("basis_alg") else ""
-    return printable(name + basis + " (dense reward)" * (settings.get("env_type") == "normal"))
-
-
-def environment_name(name: str) -> str:
-    """The name of the task itself: 'HalfCheetah-v2' is run as 'HalfCheetah-v4', 'Assault' is 'ALE/Assault-v5'."""
-    return printable(str(resolve_env(name)))
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Only what is used here is checked: a newer version's settings can be drawn as well."""
-    try:
-        settings = json.loads(read_file(path, MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"config.json cannot be read: {_one_line(error)}") from None
-    names = [settings.get(name, "") for name in ("alg", "env", "basis_alg")] if isinstance(settings, dict) else [None]
-    if not all(isinstance(name, str) for name in names) or not all(names[:2]):
-        raise ValueError("config.json names no algorithm and environment")
-    return settings
-
-
-def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split())[:200] or type(error).__name__)
-
-
 # Grouping -----------------------------------------------------------------------------------------------------------
 
 def group(curves: Iterable[Curve]) -> Groups:
@@ -206,7 +62,7 @@ def notes(groups: Groups) -> Iterator[str]:
         for algorithm, curves in algorithms.items():
             where = f"{algorithm} on {env}"
             if names := _differences([curve.settings for curve in curves if curve.settings]):
-                yield f"{where}: the runs differ in {', '.join(names)}; NAME=PATH tells them apart"
+                yield f"{where}: the runs differ in {', '.join(names)}; --by=tag or NAME=PATH tells them apart"
             seeds = Counter(curve.run for curve in curves)
             if twice := [run for run, times in seeds.items() if times > 1]:
                 yield f"{where}: several runs of {', '.join(twice)}, which are counted as if they were independent"

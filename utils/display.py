@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,20 +17,39 @@ from rich.text import Text
 
 def say(line: str) -> None:
     """A line on standard output; once nobody reads it any more, nothing is said."""
+    print(line, file=Output(), flush=True)
+
+
+class Output:
+    """Standard output that outlives its reader: the work goes on, for its results go to files."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> int:
+        with lasting():
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with lasting():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Where the pipe is broken or the terminal closed, nothing is said any more."""
     try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        fall_silent()
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):         # a full disk is told
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def fall_silent() -> None:
-    """Who read along has left; the work goes on, for its results go to files."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        fall_silent()
+def console(**options: Any) -> Console:
+    """Rich's, on such output."""
+    return Console(file=Output(), highlight=False, **options)
 
 
 class Display:
@@ -38,7 +61,7 @@ class Display:
     def __init__(self):
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
-        self.console = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.console = console(soft_wrap=True)
         self.is_terminal = self.console.is_terminal
         self.bars = Progress(TextColumn("{task.description}{task.completed}/{task.total} steps"), BarColumn(), _Rate(),
                              TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,38 +16,16 @@ from matplotlib.ticker import MaxNLocator
 
 from utils.curves import Line
 from utils.scores import AGGREGATES, Estimate, Improvement, Profile
+from utils.styles import DIFFERENT, Styles, missing_letters, styled
 
-# Okabe and Ito's colours, which all kinds of colour vision tell apart, without their yellow; each is used with a full
-# line first, and with a broken one where there are more algorithms than colours.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
-STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "axes.linewidth": 0.6,
-         "xtick.labelsize": 7, "ytick.labelsize": 7, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.4,
-         "svg.hashsalt": "return-decomposition", "axes.formatter.use_mathtext": True}
 WIDTH = 4.2                             # inches
 LABEL = 7                               # points
 WRAP = 17                               # characters of a line of a label
+MOST_PAIRS = 45                         # of ten algorithms; a figure of more is no longer read
 UNITS = {1: "", 1e3: " (thousands)", 1e6: " (millions)"}
 # The numbers of a diagnosis that are drawn, in order, and what of their range is shown.
 PANELS = {"pearson_within": (-1.05, 1.05), "spearman_within": (-1.05, 1.05), "std_within": (None, None),
           "pearson_across": (-1.05, 1.05), "spearman_across": (-1.05, 1.05), "r2": (-1.05, 1.05)}
-
-
-class Styles:
-    """The colour and dashes of each algorithm, the same in all figures."""
-
-    def __init__(self, algorithms: Sequence[str]):
-        self.order = list(dict.fromkeys(algorithms))
-
-    def __getitem__(self, algorithm: str) -> dict:
-        turn, colour = divmod(self.order.index(algorithm), len(COLOURS))
-        return {"color": COLOURS[colour], "linestyle": DASHES[turn % len(DASHES)]}
-
-
-def styled():
-    """What figures are made and written in: a context."""
-    return matplotlib.rc_context(STYLE)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -56,6 +33,17 @@ def save(figure: Figure, path: Path) -> None:
     with styled():
         figure.savefig(path.with_name(path.name + ".png"), dpi=200)
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+
+
+def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improvement]) -> Iterator[str]:
+    """What the figures of these cannot show."""
+    if letters := missing_letters([*algorithms, *envs]):
+        yield f"no font here has {letters[:20]}, boxes stand for them; Noto Sans CJK, for one, has most"
+    if len(algorithms) > DIFFERENT:
+        yield f"{len(algorithms)} algorithms share {DIFFERENT} kinds of lines; fewer at a time can be told apart"
+    if len(found) > MOST_PAIRS:
+        yield (f"of {len(found)} probabilities of improvement only those of {found[0].x} are drawn; improvement.csv of "
+               "plot.py has all")
 
 
 # Learning curves ----------------------------------------------------------------------------------------------------
@@ -215,7 +203,9 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
 
 
 def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
-    """P(X > Y) of each pair, an interval each."""
+    """P(X > Y) of each pair, an interval each; of very many pairs those with the best algorithm, which comes first."""
+    if len(found) > MOST_PAIRS:
+        found = [one for one in found if one.x == found[0].x]
     with styled():
         figure = Figure((WIDTH, 0.8 + 0.36 * len(found)), layout="constrained")
         axes = figure.add_subplot()

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,9 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(
-        about=about, last=f"{last:.0%}", summary=summary(study), notes=study.notes,
+        about=about, last=f"{last:.0%}", summary=summary(study),
+        notes=[*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements),
+               *(f"not shown: {line}" for line in study.unread)],
         scores=score_tables(study),
         curves=[drawn(f"Learning curves on {env}", figures.learning_curves(env, lines, styles, smooth))
                 for env, lines in study.lines.items()],
@@ -91,8 +93,8 @@ def _count(number: int, what: str) -> str:
 def score_tables(study: Study) -> list[tuple[str, Table]]:
     """The final scores on each environment."""
     head = ("algorithm", "runs", "score", "95 % interval", "normalised")
-    return [(env, Table(head, [(one.algorithm, str(one.runs), f"{one.value:,.1f}" + _of_few(one),
-                                _interval(one.low, one.high, ",.1f"), _number(one.normalized, "z.3f"))
+    return [(env, Table(head, [(one.algorithm, str(one.runs), _score(one.value) + _of_few(one),
+                                _interval(one.low, one.high, _score), _number(one.normalized, "z.3f"))
                                for one in study.scores if one.env == env], range(1, 5)))
             for env in study.groups]
 
@@ -106,7 +108,7 @@ def overall(study: Study, styles) -> dict[str, Any]:
     if not study.estimates:
         return {}
     names = list(dict.fromkeys(one.statistic for one in study.estimates))
-    rows = [(algorithm, *(f"{one.value:z.3f} {_interval(one.low, one.high, '.3f', '')}" for one in study.estimates
+    rows = [(algorithm, *(f"{_share(one.value)} {_interval(one.low, one.high, _share, '')}" for one in study.estimates
                           if one.algorithm == algorithm))
             for algorithm in dict.fromkeys(one.algorithm for one in study.estimates)]
     pictures = [drawn("Statistics of normalised scores", figures.aggregates(study.estimates, styles)),
@@ -185,7 +187,7 @@ def run_table(records: Iterable[Record], last: float) -> Table:
         train, test = record.seconds
         curve = record.curve
         rows.append((curve.env, curve.algorithm, curve.run, record.state, f"{record.steps:,}",
-                     f"{final_score(curve.rows, last):,.1f}", f"{curve.rows[:, 1].max():,.1f}",
+                     _score(final_score(curve.rows, last)), _score(curve.rows[:, 1].max()),
                      _number(train / 60 or math.nan, ".1f"), _number(test / 60 or math.nan, ".1f"),
                      _number(record.steps / train if train else math.nan, ".0f"), printable(str(curve.path))))
     return Table(("environment", "algorithm", "run", "state", "steps", "score", "best", "training, min",
@@ -227,5 +229,15 @@ def _number(value: float, form: str) -> str:
     return f"{value:{form}}" if math.isfinite(value) else "\u2013"
 
 
-def _interval(low: float, high: float, form: str, none: str = "\u2013") -> str:
-    return none if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
+def _score(value: float) -> str:
+    """A return: four digits, or all before the point."""
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _share(value: float) -> str:
+    """A normalised score."""
+    return f"{value:z.3f}"
+
+
+def _interval(low: float, high: float, shown: Callable[[float], str], none: str = "\u2013") -> str:
+    return none if math.isnan(low) else f"[{shown(low)}, {shown(high)}]"

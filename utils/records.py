@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from utils.config import MOST_BYTES, printable
+from utils.config import MOST_BYTES
 from utils.curves import Curve
 from utils.files import read_file
+from utils.reading import LARGEST, MOST_STEPS, last_error
 
 MOST_CSV = 2**27                        # bytes of metrics
 MOST_PICTURE = 2**22
@@ -68,14 +68,12 @@ def read_record(curve: Curve) -> Record:
     """What the directory of a run holds besides its returns; of a file of the original nothing."""
     if not curve.path.is_dir():
         return Record(curve)
-    text = _text(curve.path / "error.txt", MOST_BYTES).strip()
-    error = printable(text.splitlines()[-1]) if text else ""
-    return Record(curve, read_metrics(curve.path), read_facts(curve.path), error)
+    return Record(curve, read_metrics(curve.path), read_facts(curve.path), last_error(curve.path))
 
 
 def read_metrics(directory: Path) -> Metrics:
     """The columns of metrics.csv."""
-    rows = list(csv.reader(io.StringIO(_text(directory / "metrics.csv", MOST_CSV).replace("\0", ""))))
+    rows = [_cells(line) for line in _text(directory / "metrics.csv", MOST_CSV).replace("\0", "").splitlines()]
     names, cells = (rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]) if rows else ([], [])
     return {name: np.array([_number(row[i]) for row in cells]) for i, name in enumerate(names)}
 
@@ -117,22 +115,30 @@ def newest_picture(directory: Path) -> bytes:
 
 def _text(path: Path, most: int) -> str:
     try:
-        return read_file(path, most).decode("utf-8", errors="replace")
+        return read_file(path, most).decode("utf-8-sig", errors="replace")
     except (OSError, ValueError):
         return ""
 
 
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:                                   # a quote that never ends
+        return []
+
+
 def _number(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return math.nan
+    return number if abs(number) <= LARGEST else math.nan
 
 
 def _last(values: Sequence[float] | None) -> float:
-    finite = [value for value in ([] if values is None else values) if math.isfinite(value)]
-    return finite[-1] if finite else 0.0
+    counts = [value for value in ([] if values is None else values) if abs(value) < MOST_STEPS]
+    return counts[-1] if counts else 0.0
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**62
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_STEPS

@@ -68,6 +68,7 @@ class Run:
 
     def _open(self, agent) -> None:
         (self.directory / "checkpoints").mkdir(exist_ok=True)
+        (self.directory / "error.txt").unlink(missing_ok=True)      # it goes on from before the error
         self.facts["resumed"] = self._history()
         if run_id := self._run_id():
             self.facts["wandb"] = run_id

@@ -12,8 +12,9 @@ import numpy as np
 
 from utils import statistics
 from utils.config import MOST_BYTES, ConfigError
-from utils.curves import FEW, Groups, environment_name, final_score
+from utils.curves import FEW, Groups, final_score
 from utils.files import read_file
+from utils.reading import environment_name
 
 AGGREGATES: dict[str, Callable] = {"IQM": statistics.interquartile_mean, "median": statistics.median,
                                    "mean": statistics.mean, "optimality gap": statistics.optimality_gap}

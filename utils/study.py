@@ -12,6 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which runs, and how they are compared."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's directory, one above several, or the "
                         "original's rews/*.npz; NAME=RUN names the algorithm")
+    parser.add_argument("--by", choices=["algorithm", "tag"], default="algorithm", help="what the runs of one curve "
+                        "have in common: their algorithm, or their tag without its seed, by which a suite names its "
+                        "runs (default: algorithm)")
     parser.add_argument("--last", metavar="FRACTION", type=_fraction, default=0.1, help="a run's final score is the "
                         "mean of this last share of its evaluations, and at least of one (default: 0.1)")
     parser.add_argument("--smooth", metavar="N", type=positive, default=1, help="draw the mean of N evaluations: each "
@@ -50,6 +53,7 @@ class Study:
     improvements: list
     tasks: int                          # how many these are
     notes: list[str]                    # what a reader should know
+    unread: list[str]                   # a line for each run that could not be read, and why
 
     @property
     def algorithms(self) -> list[str]:
@@ -65,12 +69,17 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
     Raises:
         ConfigError: no run can be read, or the file of anchors is wrong.
     """
-    from utils import curves, scores
+    from utils import curves, reading, scores
     from utils.config import ConfigError
     from utils.records import read_record, reward_curves
 
     given = scores.read_anchors(options.normalize) if options.normalize else {}
-    found = curves.read_curves(options.runs, complain)
+    unread: list[str] = []
+
+    def miss(line: str) -> None:
+        unread.append(line)
+        complain(line)
+    found = reading.read_curves(options.runs, miss, options.by)
     if not found:
         raise ConfigError("no run could be read")
     records, groups = [read_record(curve) for curve in found], curves.group(found)
@@ -95,7 +104,7 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
         estimates=scores.estimates(normalized, options.resamples),
         profiles=scores.profiles(normalized, options.resamples) if normalized else [],
         improvements=scores.improvements(normalized, options.resamples),
-        tasks=len(next(iter(normalized.values()), ())), notes=notes)
+        tasks=len(next(iter(normalized.values()), ())), notes=notes, unread=unread)
 
 
 def _lines(algorithms: dict, options: argparse.Namespace) -> list:
