@@ -86,6 +86,7 @@ def sweep(trials: list, lanes, retries: int) -> int:
                 while waiting and len(running) < lanes.jobs and not stop.is_set():
                     running.append(start(lanes, waiting.popleft()))
                 if stop.is_set():
+                    announce(stop, running)
                     tell(lanes, running)
                 for trial in [one for one in running if look(one, lanes.poll(one))]:
                     running.remove(trial)
@@ -94,6 +95,10 @@ def sweep(trials: list, lanes, retries: int) -> int:
                         waiting.append(trial)
                 show()
                 time.sleep(0.2)
+        except KeyboardInterrupt:                       # asked again, long after the first time
+            for trial in running:
+                lanes.kill(trial)
+            raise
         finally:
             tell(lanes, running)
             while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
@@ -116,6 +121,15 @@ def tell(lanes, running: list) -> None:
         trial.stopping = True
 
 
+def announce(stop, running: list) -> None:
+    """Once, what is waited for."""
+    from utils.stop import PATIENCE
+    if new := [trial.name for trial in running if not trial.stopping]:
+        more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+        complain("sweep.py", f"{stop.told()}; waiting until {'; '.join(new[:3])}{more} saved what they have; Ctrl-C "
+                             f"after {PATIENCE:g} seconds ends what hangs")
+
+
 def look(trial, code: int | None) -> bool:
     """Take down how a running trial stands; whether it has ended."""
     from utils.stop import AGAIN, INTERRUPTED
@@ -129,7 +143,7 @@ def look(trial, code: int | None) -> bool:
         return False
     if code == WRONG and IN_USE in trial.told:
         trial.state = "elsewhere"
-    elif code in (AGAIN, INTERRUPTED) or (code == -signal.SIGTERM and trial.stopping):  # it did not listen yet
+    elif code in (AGAIN, INTERRUPTED) or (code < 0 and trial.stopping):         # it did not listen yet, or no more
         trial.state = "stopped"
     else:
         trial.state = "done" if code == 0 else "failed"

@@ -17,7 +17,7 @@ from envs.atari import game_id, game_kwargs, make_atari
 from envs.wrappers import CheckFrames, ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
 from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
 
-__all__ = ["EnvName", "env_kwargs", "is_image", "make_env", "resolve_env"]
+__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
 
 MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
           "Pusher", "Reacher", "Swimmer", "Walker2d")
@@ -49,6 +49,25 @@ def resolve_env(name: str) -> EnvName:
     if match is None or match[1] not in MUJOCO:
         return EnvName(name)
     return EnvName(f"{match[1]}-v4", {"use_contact_forces": True} if match[1] == "Ant" else {})
+
+
+def check_registered(name: str) -> None:
+    """Raises ConfigError if there is no such environment; of `module:id` the module must have been imported.
+
+    None is made, so that one which is there may still fail.
+    """
+    try:
+        if not is_atari(name):
+            gym.spec(resolve_env(name).id.rpartition(":")[2])
+    except gym.error.UnregisteredEnv:
+        raise _unknown(name) from None
+    except gym.error.Error:                             # of an id without its version Gymnasium makes the newest
+        pass
+
+
+def _unknown(name: str) -> ConfigError:
+    hint = did_you_mean(name, [*gym.registry, *GAMES])
+    return ConfigError(f"env: got {name!r}{hint or ', wants a registered Gymnasium id'}")
 
 
 def env_kwargs(config: Config) -> dict:
@@ -116,8 +135,7 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
             return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs,
                             **shown)
     except gym.error.UnregisteredEnv:
-        hint = did_you_mean(config.env, [*gym.registry, *GAMES])
-        raise ConfigError(f"env: got {config.env!r}{hint or ', wants a registered Gymnasium id'}") from None
+        raise _unknown(config.env) from None
     except (ImportError, gym.error.Error) as error:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {_one_line(error)}") from None
 

@@ -112,6 +112,8 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', wants a name of 1 to 60 printable characters"),
     (GOOD | {"runs": {61 * "x": {}}}, "runs: got 'xxxxx"),
     (GOOD | {"runs": {"A B": {}, "A/B": {}}}, "runs: 'A B, A, seed 0' and 'A/B, A, seed 0' would share a directory; "),
+    (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: 'Hopper-v4' and 'Hopper-v2' are one task here, Hopper-v4; "),
+    (GOOD | {"env": ["Hopper-v4", "Pendulm-v1"]}, "env: got 'Pendulm-v1'; did you mean Pendulum-v1?"),
 ])
 def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys):
     Path("suite.json").write_text(json.dumps(suite))
@@ -126,10 +128,10 @@ def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys
 def test_settings_may_stand_in_sections_and_null_is_not_given():
     Path("suite.json").write_text(json.dumps({
         "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
-        "env": ["A"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
+        "env": ["Ant-v4"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
     (trial,) = suite.read_suite(Path("suite.json"), "7", ["tiny_envs"])
     assert trial.flags == ["--import=tiny_envs", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac",
-                           "--pi_lr=0.001", "--env=A", "--seed=7", "--tag=x seed 7", "--on_existing=resume"]
+                           "--pi_lr=0.001", "--env=Ant-v4", "--seed=7", "--tag=x seed 7", "--on_existing=resume"]
 
 
 @pytest.mark.parametrize("flags", [
@@ -157,19 +159,22 @@ def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == f"sweep.py: {told}; the same command goes on\n"
+    waiting, end = err.splitlines()
+    names = "SAC, Pendulum-v1, seed 0; RRD-SAC, Pendulum-v1, seed 0"
+    assert waiting.startswith(f"sweep.py: {told}; waiting until {names} saved what they have; ")
+    assert end == f"sweep.py: {told}; the same command goes on"
     assert out.endswith("2 stopped\n")
     assert all(digest(path) for path in directories("*"))
     assert children() == []
 
 
 @contextlib.contextmanager
-def long_sweep(*flags, **settings):
+def long_sweep(*flags, program=(ROOT / "sweep.py",), **settings):
     """One that would go on for days, with both of its trials training."""
     write(total_timesteps=100_000_000)
     before = len(list(Path("outputs").glob("*/checkpoints/last.safetensors")))
-    with subprocess.Popen([sys.executable, ROOT / "sweep.py", "suite.json", "--jobs=2", *flags], stderr=subprocess.PIPE,
-                          text=True, **({"stdout": subprocess.PIPE} | settings)) as process:
+    with subprocess.Popen([sys.executable, *program, "suite.json", "--jobs=2", *flags], text=True,
+                          **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings)) as process:
         end = time.monotonic() + 120
         while len(list(Path("outputs").glob("*/checkpoints/last.safetensors"))) < before + 2:
             assert time.monotonic() < end
@@ -196,6 +201,47 @@ def test_where_nobody_reads_any_more_the_sweep_goes_on_and_ends_its_trials():
         process.communicate(timeout=60)
     os.close(writer)
     assert process.returncode == 75
+    assert children() == []
+
+
+def test_where_the_sweep_is_killed_its_trials_save_themselves():
+    with long_sweep() as process:
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda: children() == [])
+    assert all(digest(path) for path in directories("*"))
+    assert sweep.main([write(total_timesteps=100), "--seeds=1", "--jobs=2"]) == 0           # and others may begin
+
+
+def wait_until(done, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_trial_that_hangs_is_killed_by_another_ctrl_c(monkeypatch):
+    code = "import utils.stop, sweep, sys; utils.stop.PATIENCE = 0.5; sys.exit(sweep.main(sys.argv[1:]))"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with long_sweep(program=("-c", code)) as process:
+        hung = [one for one in children() if one != process.pid]
+        os.kill(hung[0], signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        assert "waiting until" in process.stderr.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "sweep.py: interrupted\n")
+    assert children() == []
+
+
+def test_where_the_terminal_closes_the_sweep_says_so_by_its_exit_code():
+    main, other = pty.openpty()
+    with long_sweep(stdout=other, stderr=other, stdin=other, start_new_session=True) as process:
+        os.close(other)
+        os.close(main)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 75
     assert children() == []
 
 
@@ -298,6 +344,16 @@ def test_on_a_terminal_the_table_is_drawn(monkeypatch):
     assert "1 done" in text
 
 
+@pytest.mark.parametrize("name", ["\u6f22" * 33, "x" * 60])
+def test_long_names_are_told_apart_by_their_ends(name):
+    write(["tiny_envs:Match-v0"], {name: {"alg": "sac"}, name[:-1] + "y": {"alg": "sac"}})
+    trials = suite.read_suite(Path("suite.json"), "0-2", ["tiny_envs"])
+    assert len({trial.log for trial in trials}) == len(trials) == 6
+    for trial in trials:
+        trial.log.parent.mkdir(parents=True, exist_ok=True)
+        trial.log.touch()
+
+
 def test_trials_on_a_local_ray_cluster(capsys):
     pytest.importorskip("ray")
     assert sweep.main([write(runs={"SAC": RUNS["SAC"]}), "--seeds=0,1", "--engine=ray", "--jobs=2"]) == 0
@@ -313,3 +369,71 @@ def test_a_signal_reaches_trials_on_a_cluster():
     assert process.returncode == 75, err
     assert out.endswith("2 stopped\n")
     assert all(digest(path) for path in directories("*"))
+
+
+@pytest.mark.parametrize(("address", "why"), [
+    ("127.0.0.1:1", "Connection refused"), ("ray://127.0.0.1:1", "Connection refused"), ("127.0.0.1:99999", "")])
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(address, why, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert time.monotonic() - began < 12
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sweep.py: engine: RAY_ADDRESS={address} does not answer: {why}")
+
+
+class Cluster:
+    """A stand-in for Ray: a task begins when it is told to, if ever."""
+
+    def __init__(self, cores: float):
+        self.cores, self.cancelled = cores, []
+        self.cloudpickle = self.exceptions = self
+        self.RayError = RuntimeError
+
+    def init(self, **options):
+        pass
+
+    def shutdown(self):
+        pass
+
+    def register_pickle_by_value(self, module):
+        pass
+
+    def cluster_resources(self):
+        return {"CPU": self.cores}
+
+    def remote(self, *given, **options):
+        if given and not callable(given[0]):
+            return given                                # a task: its arguments
+        return lambda function: type("Remote", (), {"remote": staticmethod(lambda *args: args)})
+
+    def wait(self, tasks, timeout):
+        return [], tasks
+
+    def cancel(self, task, force=False):
+        self.cancelled.append((task, force))
+
+
+@pytest.mark.parametrize("cores", [0, 0.5])
+def test_a_cluster_without_cores_is_one_line(cores, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", Cluster(cores))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert capsys.readouterr().err == "sweep.py: engine: the Ray cluster has no CPU, of which each trial wants one\n"
+
+
+def test_a_trial_for_which_the_cluster_has_no_place_can_be_stopped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", cluster := Cluster(2))
+    lane = lanes.RayLanes(None)
+    assert lane.jobs == 2
+    trial = suite.Trial("a", {})
+    lane.start(trial)
+    assert lane.poll(trial) is None
+    lane.stop(trial)
+    assert lane.poll(trial) == 75
+    (task, force), = cluster.cancelled
+    assert not force
+    assert lanes.run_remotely(*task) == 75                              # should it begin after all
+    lane.start(trial)                                                   # a sweep that goes on begins it anew
+    assert lane.poll(trial) is None

@@ -123,7 +123,7 @@ def _stem(config: Config, which: str) -> str:
     return "-".join(filter(None, parts)) + f"_{which}" * bool(which)
 
 
-def file_name(text: str) -> str:
-    """A name that no shell or file system trips over."""
+def file_name(text: str, most: int = 100) -> str:
+    """A name that no shell or file system trips over, of at most so many bytes."""
     safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
-    return safe.encode()[:100].decode(errors="ignore")          # file systems count bytes, up to 255
+    return safe.encode()[:most].decode(errors="ignore")          # file systems count bytes, up to 255

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from utils.config import ConfigError
+from utils.config import ConfigError, printable
 from utils.stop import AGAIN
 from utils.suite import Trial
 
+# Becomes another Python, after prctl(PR_SET_PDEATHSIG, SIGTERM).
+TIED = ("import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,6 +43,10 @@ class Lanes:
         with contextlib.suppress(ProcessLookupError):
             self.processes[trial.name].send_signal(signal.SIGTERM)
 
+    def kill(self, trial: Trial) -> None:
+        """End one that does not end itself; what it saved last stays."""
+        self.processes[trial.name].kill()
+
     def close(self) -> None:
         pass
 
@@ -52,27 +61,37 @@ class RayLanes(Lanes):
         except ImportError:
             raise ConfigError("engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a "
                               "clone pip install -e '.[ray]'") from None
-        self.ray, self.tasks = ray, {}
+        self.ray, self.tasks, self.never_began = ray, {}, set()
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         except Exception as error:                      # whatever its parts raise
             told = " ".join(str(error).split())[:200]
-            raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}") from None
-        self.jobs = jobs or int(ray.cluster_resources().get("CPU", 1))
+            hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
+            raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if not cores:
+            raise ConfigError("engine: the Ray cluster has no CPU, of which each trial wants one")
+        self.jobs = jobs or cores
         # the cluster's workers need not find this module
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self.remote = ray.remote(num_cpus=1, max_retries=0)(run_remotely)
 
     def start(self, trial: Trial) -> None:
         trial.read = _make_log(trial.log)
-        Path(f"{trial.log}.stop").unlink(missing_ok=True)
+        self.never_began.discard(trial.name)
+        _sign(trial.log, "stop").unlink(missing_ok=True)
+        _sign(trial.log, "go").touch()
         self.tasks[trial.name] = self.remote.remote(trial.flags, str(trial.log.absolute()), os.getcwd(), str(ROOT))
 
     def poll(self, trial: Trial) -> int | None:
+        if trial.name in self.never_began:
+            return AGAIN
         task = self.tasks[trial.name]
         done, _ = self.ray.wait([task], timeout=0)
         if not done:
             return None
+        _sign(trial.log, "stop").unlink(missing_ok=True)
         try:
             return self.ray.get(task)
         except self.ray.exceptions.RayError as error:
@@ -80,10 +99,36 @@ class RayLanes(Lanes):
             return 1
 
     def stop(self, trial: Trial) -> None:
-        Path(f"{trial.log}.stop").touch()
+        """Where the cluster had no place for it yet, it will not begin: who removes the sign `go` decides."""
+        try:
+            _sign(trial.log, "go").unlink()
+        except FileNotFoundError:
+            _sign(trial.log, "stop").touch()
+        else:
+            self.never_began.add(trial.name)
+            self.ray.cancel(self.tasks[trial.name])
+
+    def kill(self, trial: Trial) -> None:
+        self.ray.cancel(self.tasks[trial.name], force=True)
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries for minutes to reach a machine that does not answer."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d{1,5})", address)
+    try:
+        if match:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"engine: RAY_ADDRESS={printable(address)} does not answer: {why}") from None
+
+
+def _sign(log: Path | str, name: str) -> Path:
+    """A file by which a task, which hears no signals, and the sweep tell each other something."""
+    return Path(f"{log}.{name}")
 
 
 def _make_log(path: Path) -> int:
@@ -94,17 +139,23 @@ def _make_log(path: Path) -> int:
 
 
 def spawn(flags: list[str], log: str, directory: str, root: str) -> subprocess.Popen:
-    """train.py with one thread, in a session of its own: Ctrl-C is for the sweep, which tells its trials."""
+    """train.py with one thread, in a session of its own: Ctrl-C is for the sweep, which tells its trials.
+
+    On Linux it is told to stop when this process ends, be it by SIGKILL.
+    """
+    tie = ["-c", TIED] if sys.platform == "linux" else []
+    command = [sys.executable, *tie, str(Path(root) / "train.py"), *flags]
     with open(log, "ab") as file:
-        return subprocess.Popen([sys.executable, str(Path(root) / "train.py"), *flags], stdout=file, cwd=directory,
-                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                                env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(command, cwd=directory, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=file,
+                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def run_remotely(flags: list[str], log: str, directory: str, root: str) -> int:
     """In a worker of the cluster: train, and stop when a file says so, for a task has no signals."""
-    stop = Path(f"{log}.stop")
-    if stop.exists():                                   # before it began
+    stop = _sign(log, "stop")
+    try:
+        _sign(log, "go").unlink()
+    except FileNotFoundError:                           # the sweep has stopped before this began
         return AGAIN
     process, told = spawn(flags, log, directory, root), False
     while process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envs import check_registered, resolve_env
 from utils.cli import parse_args
 from utils.config import ConfigError, coerce, printable, read_object
 from utils.directories import file_name
@@ -46,7 +48,10 @@ class Trial:
 
     @property
     def log(self) -> Path:
-        return Path("outputs") / "sweep" / f"{file_name(self.name)}.log"
+        name = file_name(self.name, 200)
+        if name != file_name(self.name, 1000):          # what was cut may tell it from another
+            name = f"{file_name(self.name, 180)}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        return Path("outputs") / "sweep" / f"{name}.log"
 
     def new_lines(self) -> list[str]:
         """What this try has written since it was looked at last."""
@@ -73,12 +78,13 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
     _check_parts(suite, path)
     for env in suite["env"]:
         _check_env(env, modules)
-    if twice := [env for env in suite["env"] if suite["env"].count(env) > 1]:
-        raise ConfigError(f"env: {twice[0]!r} stands {suite['env'].count(twice[0])} times, wants each once")
+    _check_each_once(suite["env"])
     runs = {name: _settings_of(name, own, suite.get("common", {})) for name, own in suite["runs"].items()}
     trials = [_trial(name, env, seed, settings, modules) for seed, env, (name, settings)
               in itertools.product(coerce("seeds", seeds), suite["env"], runs.items())]
     _check_directories(trials)
+    for env in suite["env"]:
+        check_registered(env)
     return trials
 
 
@@ -102,6 +108,17 @@ def _check_env(env: Any, modules: list[str]) -> None:
     if colon and module not in modules:
         raise ConfigError(f"env: {env!r} names a module to import, which only a flag may: give "
                           f"--import={shlex.quote(module)}")
+
+
+def _check_each_once(envs: list[str]) -> None:
+    """Hopper-v2 is run as Hopper-v4."""
+    first: dict[str, str] = {}
+    for env in envs:
+        other = first.setdefault(str(resolve_env(env)), env)
+        if envs.count(env) > 1:
+            raise ConfigError(f"env: {env!r} stands {envs.count(env)} times, wants each once")
+        if other != env:
+            raise ConfigError(f"env: {other!r} and {env!r} are one task here, {resolve_env(env)}; wants one of them")
 
 
 def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
