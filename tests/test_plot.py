@@ -228,6 +228,13 @@ def test_runs_of_a_suite_are_told_apart_by_their_tags():
     assert [(row["algorithm"], row["runs"]) for row in read_csv("scores.csv")] == [("K=32", "3"), ("K=64", "3")]
 
 
+def test_runs_come_in_the_order_of_their_numbers():
+    for name in ("K=16", "K=8", "K=128", "J", "9"):
+        make_run(name, RRD, [1])
+    found = reading.read_curves(["outputs"], pytest.fail)
+    assert [one.path.name for one in found] == ["9", "J", "K=8", "K=16", "K=128"]
+
+
 def test_why_a_run_has_no_returns_is_told(capsys):
     (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
     Path("outputs/a/error.txt").write_text("Traceback\nValueError: no air\n")

@@ -176,9 +176,9 @@ def test_runs_say_how_they_stand():
     (failed / "metrics.csv").write_text("Timesteps,TimeCost(sec)/train,TimeCost(sec)/test\n1000,30,6\n2000,30,\n")
     html = page("outputs", f"TF={ORIGINAL}")
     table = cells(html)
-    assert re.search(r"seed 0\|done\|2,000\|2\|2\|-\|-\|-\|outputs/whole", table)
+    assert re.search(r"seed 0\|done\|2,000\|2.000\|2.000\|-\|-\|-\|outputs/whole", table)
     assert re.search(r"seed 1\|not done\|2,000", table)
-    assert re.search(r"seed 2\|failed\|2,000\|2\|2\|1.0\|0.1\|33\|outputs/failed", table)
+    assert re.search(r"seed 2\|failed\|2,000\|2.000\|2.000\|1.0\|0.1\|33\|outputs/failed", table)
     assert "|the original&#39;s|100,000|" in table
     assert "<code>outputs/failed</code> ended with an error: ValueError: no air" in html
 
@@ -246,7 +246,7 @@ def test_runs_that_cannot_be_shown_are_told_of_with_their_errors():
 
 def test_small_scores_keep_their_digits():
     make_runs("rrd", RRD, [0.0748, 0.079, 0.0828])
-    assert re.search(r"RRD-SAC\|3\|0\.07\d+\|\[0\.0748, 0\.08\d+\]", cells(page("outputs")))
+    assert re.search(r"RRD-SAC\|3\|0\.07\d+\|\[0\.07480, 0\.08\d+\]", cells(page("outputs")))
 
 
 def test_many_runs_make_a_short_title():

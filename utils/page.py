@@ -231,7 +231,7 @@ def _number(value: float, form: str) -> str:
 
 def _score(value: float) -> str:
     """A return: four digits, or all before the point."""
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
 def _share(value: float) -> str:

@@ -67,14 +67,19 @@ def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, below, files in os.walk(path, followlinks=True,
                                         onerror=lambda error: complain(f"{error.filename}: {error.strerror}")):
-        below.sort()
+        below.sort(key=by_number)
         place = os.path.realpath(folder)
         if place in seen or "config.json" in files:
             below.clear()
         if place not in seen:
             yield from ([Path(folder)] if "config.json" in files else
-                        (Path(folder, file) for file in sorted(files) if file.endswith(".npz")))
+                        (Path(folder, file) for file in sorted(files, key=by_number) if file.endswith(".npz")))
         seen.add(place)
+
+
+def by_number(name: str) -> list[str | int]:
+    """By which K=8 comes before K=16."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _belongs_to_a_run(path: Path) -> bool:
