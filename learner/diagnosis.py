@@ -1,8 +1,8 @@
 """Whether a learned reward is right: predictions beside the true rewards of whole episodes, in NumPy.
 
 An episode has T steps, each with a true reward r_t and a predicted one p_t. R is the sum of its r_t, P that of its p_t
-(the mean of the p_t times T). What is not defined, such as the correlation with a constant, is None.
-docs/diagnosis.md tells how to read each number.
+(the mean of the p_t times T). What is not defined, such as the correlation with a constant, is None; numbers that
+differ by rounding alone are constant. docs/diagnosis.md tells how to read each number.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ PREFIX = "Reward/"
 NAMES = ("pearson_within", "spearman_within", "pearson_across", "spearman_across", "r2", "slope", "intercept",
          "std_within", "error_recent", "error_old")
 COLUMNS = tuple(PREFIX + name for name in NAMES)
+
+# How far apart, as a share of their size, rounding brings rewards that are meant to be equal: the last five of the 24
+# bits of a float32, and the last ten of a double's 53. That is more than one operation makes, as a reward is often a
+# small difference of larger numbers, such as of two positions, or the sum of a layer's terms.
+SINGLE, DOUBLE = 2.0 ** -18, 2.0 ** -42
+ADDED = 2.0 ** -48      # the same of doubles of which nothing is known, such as sums of some
 
 Numbers = dict[str, float | None]
 
@@ -35,11 +41,12 @@ def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], same_u
         ValueError: an episode's predictions are not as many as its rewards.
     """
     pairs = [(np.asarray(p, np.float64), np.asarray(r, np.float64)) for p, r in zip(predicted, true, strict=True)]
-    sums = np.array([(p.sum(), r.sum()) for p, r in pairs]).reshape(-1, 2)
-    fit = calibration(*sums.T)
-    return {"pearson_within": mean(pearson(p, r) for p, r in pairs),
-            "spearman_within": mean(spearman(p, r) for p, r in pairs),
-            "pearson_across": pearson(*sums.T), "spearman_across": spearman(*sums.T),
+    within = [(leveled(p, rounding_of_steps(p)), leveled(r, rounding_of_steps(r))) for p, r in pairs]
+    across = returns([p for p, _ in pairs]), returns([r for _, r in pairs])
+    fit = calibration(*across)
+    return {"pearson_within": mean(pearson(p, r) for p, r in within),
+            "spearman_within": mean(spearman(p, r) for p, r in within),
+            "pearson_across": pearson(*across), "spearman_across": spearman(*across),
             **(fit if same_unit else fit | {"r2": None}),
             "std_within": mean(float((p - p[0]).std()) for p, _ in pairs if len(p) > 1)}
 
@@ -109,8 +116,48 @@ def replay_error(held: int, error: Callable[[int], float], most: int = 10) -> Nu
 
 
 def is_constant(x: np.ndarray) -> bool:
-    """Whether there is nothing to correlate: fewer than two numbers, or all the same."""
-    return len(x) < 2 or bool(np.all(np.asarray(x) == x[0]))
+    """Whether there is nothing to correlate: fewer than two numbers, or all the same but for a double's last bits."""
+    return len(x) < 2 or bool(spread(x) <= ADDED * np.abs(x).max())
+
+
+def leveled(x: np.ndarray, rounding: float) -> np.ndarray:
+    """(N,) as it is, or its mean N times if the numbers are no further apart than `rounding`, in their unit."""
+    return np.full(len(x), x.mean()) if len(x) and spread(x) <= rounding else x
+
+
+def returns(episodes: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of the steps of each episode, N of (T,) -> (N,), all equal if only rounding has them differ."""
+    return leveled(np.array([steps.sum() for steps in episodes]), max(map(rounding_of_sum, episodes), default=0.0))
+
+
+def rounding_of_steps(x: np.ndarray) -> float:
+    """How far apart rounding brings equal rewards, of which x (T,) is an episode's: u max |x_t|."""
+    return unit_of_rounding(x) * float(np.abs(x).max(initial=0))
+
+
+def rounding_of_sum(x: np.ndarray) -> float:
+    """How far apart rounding brings equal sums, of which that of x (T,) is one: u sqrt(sum x_t^2) + T eps sum |x_t|.
+
+    The steps are each rounded for themselves, so that their errors add up as those of a random walk do; the second
+    term bounds what T additions of doubles make, eps = 2^-52.
+    """
+    return float(unit_of_rounding(x) * np.hypot.reduce(x) + len(x) * np.finfo(np.float64).eps * np.abs(x).sum())
+
+
+def unit_of_rounding(x: np.ndarray) -> float:
+    """u of rewards (T,) float64: SINGLE if all are float32 numbers, as float32's computations give, else DOUBLE.
+
+    Whole numbers are float32 numbers, too, but counts and scores, which nothing has rounded: DOUBLE.
+    """
+    with np.errstate(over="ignore"):
+        single = np.all(np.float32(x) == x) and not np.all(np.rint(x) == x)
+    return SINGLE if single else DOUBLE
+
+
+def spread(x: np.ndarray) -> float:
+    """The greatest less the least of (N,), N at least 1; infinite beyond a double."""
+    with np.errstate(over="ignore"):
+        return float(np.ptp(np.asarray(x, np.float64)))
 
 
 def unit(x: np.ndarray) -> np.ndarray:

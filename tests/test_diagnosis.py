@@ -108,6 +108,67 @@ def test_episodes_of_different_lengths():
     assert tuple(found) == NAMES[:8]
 
 
+def test_returns_that_differ_by_rounding_alone_are_constant():
+    """The same 50 rewards in six orders, whose returns are then some of 1.8e-15 apart."""
+    rng = np.random.default_rng(0)
+    rewards = np.array([0.1, 0.2, 0.3, 0.7] * 12 + [0.1, 0.2])
+    true = [rng.permutation(rewards) for _ in range(6)]
+    assert 0 < np.ptp([one.sum() for one in true]) < 1e-14
+    predicted = [one + rng.normal(size=50) for one in true]
+    found = diagnose(predicted, true)
+    assert {name: found[name] for name in ("r2", "pearson_across", "spearman_across", "slope")} == {
+        "r2": None, "pearson_across": None, "spearman_across": None, "slope": 0}
+    assert found["intercept"] == pytest.approx(rewards.sum())
+    assert found["pearson_within"] > 0.05
+    assert calibration(*np.array([(p.sum(), r.sum()) for p, r in zip(predicted, true, strict=True)]).T)["r2"] is None
+
+
+def test_shares_of_one_in_float32_have_no_r2():
+    """Each share is rounded to float32 for itself, so that the returns, all 1, are some 1e-8 apart."""
+    rng = np.random.default_rng(0)
+    true = [rng.dirichlet(np.ones(30)).astype(np.float32) for _ in range(6)]
+    assert np.ptp([one.astype(float).sum() for one in true]) > 1e-9
+    found = diagnose([rng.normal(size=30) for _ in true], true)
+    assert (found["r2"], found["pearson_across"], found["slope"]) == (None, None, 0)
+    assert diagnose(true, [rng.normal(size=30) for _ in true])["slope"] is None         # the P are constant
+
+
+@pytest.mark.parametrize(("x", "dtype"), [(100, np.float64), (4, np.float32)], ids=str)
+def test_rewards_that_differ_by_rounding_alone_are_constant_in_their_episode(x, dtype):
+    positions = np.random.default_rng(0).uniform(-x, x, 50).astype(dtype)
+    rewards = (positions + dtype(0.1)) - positions
+    assert len(set(rewards)) > 2
+    other = np.random.default_rng(1).normal(size=50)
+    for found in (diagnose([other], [rewards]), diagnose([rewards], [other])):
+        assert (found["pearson_within"], found["spearman_within"]) == (None, None)
+
+
+@pytest.mark.parametrize(("x", "constant"), [
+    ([1, 1 - 2**-18], True), ([1, 1 - 2**-17], False),                      # float32: u = 2^-18, max 1
+    ([4, 4 - 2**-16, 4 - 2**-20], True), ([4, 4 - 2**-15], False), ([-4, -4 + 2**-15], False),          # max 4
+    ([1, 1 - 2**-42], True), ([1, 1 - 2**-41], False), ([1, 1 + 1e-10, 1 + 2e-10], False),              # doubles
+    ([1e6, 1e6 + 1], False), ([1e6, 1e6 + 0.5], True),                      # of whole numbers nothing was rounded
+    ([0, 1e-30], False), ([1e-30, 2e-30], False), ([0, 0], True), ([1e150, -1e150], False),
+])
+def test_how_far_apart_the_steps_of_an_episode_must_be(x, constant):
+    found = diagnose([np.array(x, float)], [np.arange(len(x))])
+    assert (found["pearson_within"] is None) == constant
+
+
+@pytest.mark.parametrize(("step", "last", "constant"), [
+    # 64 steps of `step`, but for the last of one episode: u sqrt(64) step + 64 * 2^-52 * 64 step, for a step of 1.5
+    (1.5, 2**-16, True), (1.5, 2**-14, False),                              # u = 2^-18: 12 * 2^-18 = 0.75 * 2^-14
+    (1.1, 2**-40, True), (1.1, 2**-38, False),                              # 2^-42: 8.8 * 2^-42 + 4.4 * 2^-42
+    (1000.0, 1.0, False), (1e6, 1.0, False), (0.0, 1e-30, False),
+])
+def test_how_far_apart_returns_must_be(step, last, constant):
+    one, other = np.full(64, step), np.full(64, step)
+    other[-1] += last
+    found = diagnose([np.zeros(64), np.ones(64)], [one, other])
+    assert (found["pearson_across"] is None) == (found["r2"] is None) == constant
+    assert found["slope"] == (0 if constant else pytest.approx(last / 64, rel=1e-2))
+
+
 def test_of_no_episode_and_of_one_nothing_is_told():
     assert set(diagnose([], []).values()) == {None}
     found = diagnose([np.array([1, 2])], [np.array([2, 4])])
