@@ -42,7 +42,7 @@ class Diagnoser:
         """As `Evaluator.evaluate`; where it is time, the columns `Reward/...` that are defined are logged as well.
 
         Raises:
-            NotFiniteError: an observation or a true reward is not finite.
+            NotFiniteError: an observation, a true or a predicted reward is not finite.
         """
         self.evaluator.evaluate(logger)
         self.evaluations += 1

@@ -15,7 +15,7 @@ from torch import Tensor
 from algorithm.replay_buffer.episode import OpenEpisode
 from learner import diagnosis
 from utils.config import ConfigError
-from utils.finite import check_observation, check_reward
+from utils.finite import all_finite, check_observation, check_reward, is_finite
 from utils.seeding import stream_seed
 
 CHUNK = 256             # steps that are predicted at once: stacks of frames are large
@@ -48,13 +48,15 @@ class Player:
         """The episode of this seed.
 
         Raises:
-            NotFiniteError: an observation or a true reward is not finite.
+            NotFiniteError: an observation, a true or a predicted reward is not finite.
             Stopped: the environment is `learner.evaluator.Stoppable` and was told to.
         """
         with own_draws(self.actor, stream_seed(seed, "actions")):
             episode, true = self._play(seed, explore)
         columns = episode.columns()
         predicted = self.judge.rewards(columns) if self.judge else None
+        if predicted is not None:
+            check_predicted(predicted, "in evaluation, at step {} of an episode")
         return Episode(seed, explore, columns["acts"], np.array(true), predicted)
 
     def _play(self, seed: int, explore: bool) -> tuple[OpenEpisode, list[float]]:
@@ -109,13 +111,19 @@ class LearnedReward:
         return self.agent.predict_reward(obs, acts, obs_next)[:, 0].double()
 
     def replay_error(self) -> diagnosis.Numbers:
-        """See `learner.diagnosis.replay_error`."""
+        """See `learner.diagnosis.replay_error`.
+
+        Raises:
+            NotFiniteError: a predicted reward is not finite.
+        """
         return diagnosis.replay_error(self.replay.episodes, self._error) if self.replay else {}
 
     def _error(self, number: int) -> float:
         rows, told = self.replay.held_episode(number)
         parts = [self.replay.storage.read(some) for some in rows.split(CHUNK)]
         predicted = torch.cat([self.predict(*(part[name] for name in ("obs", "acts", "obs_next"))) for part in parts])
+        check_predicted(predicted.cpu().numpy(), f"at step {{}} of episode {number + 1} of {self.replay.episodes} "
+                                                 "in the replay")
         return abs(float(predicted.mean()) - told / len(rows))
 
 
@@ -148,6 +156,17 @@ def create_judge(agent: Any, replay: Any = None) -> LearnedReward | PaidReward |
     if hasattr(agent, "predict_reward"):
         return LearnedReward(agent, replay)
     return PaidReward(replay) if hasattr(replay, "predict_rewards") and replay.episodes else None
+
+
+def check_predicted(rewards: np.ndarray, where: str) -> None:
+    """Raises NotFiniteError for the first of the predicted rewards (T,) that is not finite, as for a true one.
+
+    Args:
+        where: which step {} it is, as the message tells it.
+    """
+    if not all_finite(rewards):
+        step = next(t for t, reward in enumerate(rewards) if not is_finite(reward))
+        check_reward(rewards[step], where.format(step + 1), "predicted reward")
 
 
 def both_observations(columns: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -140,7 +140,7 @@ def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose:
     """Play so many episodes; to be diagnosed, as many of the other kind, from the same starts.
 
     Raises:
-        NotFiniteError: an observation or a true reward is not finite.
+        NotFiniteError: an observation, a true or a predicted reward is not finite.
         Stopped: it was asked to stop.
     """
     player = Player(evaluation.env, evaluation.agent, evaluation.config.test_eps or 0.0)
@@ -152,7 +152,11 @@ def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose:
 
 
 def diagnosis(evaluation: Evaluation) -> dict[str, Numbers]:
-    """The numbers of `learner.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`."""
+    """The numbers of `learner.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`.
+
+    Raises:
+        NotFiniteError: a predicted reward of a step in the replay is not finite.
+    """
     judge, episodes = evaluation.judge, evaluation.episodes + evaluation.others
     if judge is None:
         return {kind: dict.fromkeys(NAMES) for kind in ("greedy", "exploring", "both")}

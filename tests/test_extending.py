@@ -29,9 +29,10 @@ from algorithm.replay_buffer import create_buffer
 from algorithm.replay_buffer.subsequence import SubsequenceReplay
 from algorithm.replay_buffer.transition import TransitionReplay
 from algorithm.rrd_torch import RRD, MLPRewardNet
+from learner.episodes import LearnedReward
 from utils import config as settings
 from utils.cli import parse_args
-from utils.config import ConfigError
+from utils.config import ConfigError, NotFiniteError
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
@@ -458,6 +459,47 @@ def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == ("train.py: predict_rewards: of an episode of 10 steps Sums gives shape (10, 1), "
                                        "wants one number for each step\n")
+
+
+class Broken(RRD):
+    """Predicts a NaN, for the third step of ten."""
+
+    def predict_reward(self, obs, acts, obs_next):
+        rewards = super().predict_reward(obs, acts, obs_next)
+        rewards[2] = torch.nan
+        return rewards
+
+
+class Endless(TransitionReplay):
+    """Would pay infinity for the last step."""
+
+    def predict_rewards(self, episode):
+        return [0.0] * (len(episode["rews"]) - 1) + [np.inf]
+
+
+@pytest.mark.parametrize(("build", "replay", "told"), [
+    (Broken, SubsequenceReplay, "nan in evaluation, at step 3 of an episode"),
+    (lambda config, basis: basis, Endless, "inf in evaluation, at step 10 of an episode"),
+], ids=["agent", "replay"])
+def test_predictions_that_are_not_finite_are_one_line(build, replay, told, capsys):
+    register_decomposition("mine", replay=replay, diagnosed=True, **RRD_READS)(build)
+    flags = ["--alg=mine", "--env=Pendulum-v1", *SMALL]
+    assert train.main([*flags, "--diagnose_every=1", "--tag=diagnosed"]) == 1
+    line = f"predicted reward: got {told}; wants a finite float32\n"
+    assert capsys.readouterr().err.endswith(f"train.py: {line}")
+    plain = run(*flags, "--tag=plain").directory
+    capsys.readouterr()
+    assert evaluate.main([str(plain), "--diagnose"]) == 1
+    assert capsys.readouterr().err == f"evaluate.py: {line}"
+
+
+def test_a_prediction_for_the_replay_that_is_not_finite_is_named():
+    replay = create_buffer(args("rrd"))
+    for _ in range(4):
+        filled(replay)
+    register_decomposition("mine", replay=SubsequenceReplay, diagnosed=True, **RRD_READS)(Broken)
+    with pytest.raises(NotFiniteError, match=r"^predicted reward: got nan at step 3 of episode 3 of 4 in the replay; "):
+        LearnedReward(create_agent(args("mine")), replay).replay_error()
 
 
 def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
