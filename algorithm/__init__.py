@@ -157,7 +157,8 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
         replay: the subclass of `algorithm.replay_buffer.transition.TransitionReplay` that `create_buffer` builds, as
             `replay(config)`; that class itself if None.
         diagnosed: whether `--diagnose_every` and `evaluate.py --diagnose` judge its rewards. Then the agent has
-            `predict_reward` as RRD has it, or the replay `predict_rewards` as `IRCRReplay` has it.
+            `predict_reward` as RRD has it, or `predict_rewards` of a whole episode, which wins; or the replay has
+            `predict_rewards` as `IRCRReplay` has it.
         defaults: the settings of `utils.config.Config` that it reads besides its basis', or whose defaults differ.
     Raises:
         ConfigError: names what is wrong; nothing was registered.

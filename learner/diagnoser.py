@@ -10,7 +10,7 @@ from algorithm.engine import Engine
 from envs import make_env
 from envs.origin import State
 from learner.diagnosis import COLUMNS, PREFIX
-from learner.episodes import Player, create_judge, numbers_of
+from learner.episodes import Player, create_judge, numbers_of, predicts
 from learner.evaluator import Evaluator
 from utils.config import Config, ConfigError
 from utils.seeding import stream_seed
@@ -67,9 +67,10 @@ def diagnosis_env(config: Config, agent: Any, replay: Any) -> gym.Env | None:
     """
     if not config.diagnose_every:
         return None
-    if not (hasattr(agent, "predict_reward") or hasattr(replay, "predict_rewards")):
+    if not (predicts(agent) or hasattr(replay, "predict_rewards")):
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but neither {type(agent).__name__} has "
-                          f"predict_reward nor {type(replay).__name__} predict_rewards; wants 0, or one of them")
+                          f"predict_reward or predict_rewards nor {type(replay).__name__} predict_rewards; wants 0, or "
+                          "one of them")
     return make_env(config)
 
 

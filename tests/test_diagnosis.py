@@ -22,7 +22,7 @@ from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import diagnoser, diagnosis
 from learner.diagnosis import COLUMNS, NAMES, calibration, diagnose, pearson, ranks, replay_error, spearman
-from learner.episodes import LearnedReward, PaidReward, Player, create_judge
+from learner.episodes import LearnedReward, PaidReward, Player, create_judge, held_columns
 from utils.config import ConfigError, resolve
 from utils.stop import Stop, Stopped
 
@@ -229,9 +229,50 @@ def test_long_episodes_are_predicted_in_pieces(monkeypatch):
     given = columns([0.0] * 10)
     given["obs"] += np.arange(10, dtype=np.float32)[:, None]
     whole = LearnedReward(agent).rewards(given)
-    monkeypatch.setattr("learner.episodes.CHUNK", 3)
+    monkeypatch.setattr("learner.episodes.VECTORS", 3)
     np.testing.assert_allclose(LearnedReward(agent).rewards(given), whole, atol=1e-6)
     assert len(set(whole)) == 10
+
+
+class Counting:
+    """An agent that pays a step what has come before it: p_t = obs_0 + ... + obs_t."""
+
+    def predict_rewards(self, episode):
+        return torch.as_tensor(episode["obs"][:, 0]).cumsum(0).requires_grad_()
+
+    def predict_reward(self, obs, acts, obs_next):
+        raise AssertionError("step by step")
+
+
+def test_what_depends_on_the_whole_episode_is_asked_for_the_whole_episode(monkeypatch):
+    monkeypatch.setattr("learner.episodes.VECTORS", 3)
+    given = columns([0.0] * 600)
+    given["obs"][:, 0] = 1
+    np.testing.assert_array_equal(LearnedReward(Counting()).rewards(given), np.arange(1, 601))
+    *_, buffer = parts("rrd", "Clock10-v0", buffer_size=1000)
+    for length, paid in ((5, 10.0), (600, 0.0)):
+        one = columns([0.0] * (length - 1) + [paid])
+        buffer.store_episode(one | {"obs": np.ones((length, 2), np.float32)})
+    assert isinstance(create_judge(Counting(), buffer), LearnedReward)
+    # Of lengths 5 and 600 the mean of p_t is 3 and 300.5; R/T is 2 and 0.
+    assert create_judge(Counting(), buffer).replay_error() == {"error_old": 1, "error_recent": 300.5}
+
+
+@pytest.mark.parametrize(("env", "basis"), [("Match-v0", "sac"), ("CartPole-v1", "dqn"), ("Film-v0", "dqn")])
+def test_an_episode_is_asked_for_alike_when_it_was_played_and_when_it_is_held(env, basis):
+    env, agent, buffer = parts("rrd", env, basis_alg=basis, batch_size=4)
+    player, asked = Player(env, agent), []
+    player.judge = SimpleNamespace(rewards=lambda one: asked.append(one) or np.zeros(len(one["rews"])))
+    for seed in range(2):
+        player.play(seed, explore=True)
+        buffer.store_episode(asked[seed])
+    for number, one in enumerate(asked):
+        held, told = held_columns(buffer, number)
+        assert set(held) == set(one)
+        assert told == one["rews"].sum()
+        for name, column in one.items():
+            assert (held[name].dtype.kind, held[name].shape) == (column.dtype.kind, column.shape)
+            np.testing.assert_array_equal(held[name], column)
 
 
 def test_pictures_are_predicted_from_their_stacks():

@@ -446,7 +446,8 @@ def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
     register_decomposition("mine", diagnosed=diagnosed)(lambda config, basis: basis)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == "train.py: diagnose_every: got 1, but " + (
-        "neither SAC has predict_reward nor TransitionReplay predict_rewards; wants 0, or one of them\n" if diagnosed
+        "neither SAC has predict_reward or predict_rewards nor TransitionReplay predict_rewards; wants 0, "
+        "or one of them\n" if diagnosed
         else "mine learns no reward; wants 0, or --alg=rrd or ircr\n")
     assert not Path("outputs").exists()
 
@@ -459,6 +460,22 @@ def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == ("train.py: predict_rewards: of an episode of 10 steps Sums gives shape (10, 1), "
                                        "wants one number for each step\n")
+
+
+@pytest.mark.parametrize(("method", "found", "told"), [
+    ("predict_reward", torch.ones(10), "of 10 steps {} gives shape (10,), wants (10, 1)"),
+    ("predict_reward", torch.ones(1, 1), "of 10 steps {} gives shape (1, 1), wants (10, 1)"),
+    ("predict_rewards", torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), wants one number for "
+                                           "each step"),
+    ("predict_rewards", None, "of an episode of 10 steps {} gives shape (), wants one number for each step"),
+    ("predict_rewards", {"rews": 1}, "{} gives a dict that holds other things than numbers, wants a tensor or an array "
+                                     "of one number for each step"),
+], ids=str)
+def test_predictions_of_an_agent_that_are_not_one_a_step_are_one_line(method, found, told, capsys):
+    mine = type("Mine", (RRD,), {method: lambda *given: found})
+    register_decomposition("mine", replay=SubsequenceReplay, diagnosed=True, **RRD_READS)(mine)
+    assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
+    assert capsys.readouterr().err == f"train.py: {method}: {told.format('Mine')}\n"
 
 
 class Broken(RRD):
