@@ -15,7 +15,7 @@ from learner.diagnosis import NAMES, Numbers
 from learner.episodes import Episode, Player, create_judge, numbers_of
 from learner.evaluator import Stoppable
 from utils.cli import check_import
-from utils.config import DIAGNOSED, CheckpointError, Config, ConfigError, coerce, read_json, resolve
+from utils.config import DIAGNOSED, CheckpointError, Config, ConfigError, coerce, not_diagnosed, read_json, resolve
 from utils.files import read_file
 from utils.seeding import stream_seed
 from utils.stop import Stop
@@ -100,12 +100,11 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
     """Make ready to predict rewards; `say` is told what cannot be.
 
     Raises:
-        ConfigError: the agent has learned no reward.
+        ConfigError: the agent takes no reward of its own to be that of a step.
     """
     agent = evaluation.agent
     if agent.config.alg not in DIAGNOSED:
-        raise ConfigError(f"diagnose: {agent.config.alg} learns no reward; wants a run of "
-                          f"{' or '.join(DIAGNOSED)}")
+        raise ConfigError(f"diagnose: {not_diagnosed(agent.config.alg, '', 'a run of ')}")
     replay = None
     try:
         replay = load_replay(evaluation.run, evaluation.config)

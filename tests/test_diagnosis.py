@@ -388,6 +388,22 @@ def test_of_ircr_what_is_the_same_all_over_an_episode_has_no_correlation_there()
     assert float(last["Reward/std_within"]) == 0
 
 
+def test_of_uniform_the_mean_of_an_episode_is_told_to_be_its_steps_reward():
+    *_, buffer = parts("uniform", "Clock10-v0")
+    agent = parts("uniform", "Clock10-v0")[1]
+    assert create_judge(agent, buffer) is None                              # it holds nothing, as for IRCR
+    buffer.store_episode(columns([0, 0, 10]))
+    judge = create_judge(agent, buffer)
+    np.testing.assert_array_equal(judge.rewards(columns([0, 25])), [12.5, 12.5])
+    np.testing.assert_array_equal(np.float32(judge.rewards(columns([0, 0, 10]))), buffer.sample(3)["rews"][:, 0])
+    assert judge.same_unit
+    assert judge.replay_error() == {}
+    *_, last = run(*SMALL, "--alg=uniform", "--env=Match-v0", "--diagnose_every=2", "--total_timesteps=160").rows
+    told = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}
+    assert told == pytest.approx({"pearson_across": 1, "spearman_across": 1, "r2": 1, "slope": 1, "intercept": 0,
+                                  "std_within": 0}, abs=1e-5)               # it is told R itself
+
+
 def test_a_reward_that_is_learned_is_seen_to_be_right():
     """Match pays by the step, so that decomposition can be checked against the truth."""
     flags = [*SMALL_RRD, "--env=Match-v0", "--total_timesteps=900", "--iterations=45", "--buffer_size=2000",
@@ -451,7 +467,7 @@ def test_a_run_cannot_begin_to_be_diagnosed_in_its_middle(capsys):
 def test_an_agent_that_learns_no_reward_cannot_be_diagnosed(alg, capsys):
     assert train.main([f"--alg={alg}", "--env=CartPole-v1", "--diagnose_every=3"]) == 2
     assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} learns no reward; wants "
-                                       "0, or --alg=rrd or ircr\n")
+                                       "0, or --alg=rrd, ircr or uniform\n")
 
 
 def test_the_tensorflow_reference_is_not_diagnosed(monkeypatch):

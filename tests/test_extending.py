@@ -210,8 +210,8 @@ def test_evaluation(page, flags, capsys):
     code = evaluate.main([*argv, "--diagnose"])
     out, err = capsys.readouterr()
     if page == "algorithm":
-        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; wants a run of rrd or "
-                                  "ircr\n")
+        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; wants a run of rrd, "
+                                  "ircr or uniform\n")
     else:
         assert code == 0
         assert re.search(r"std_within +[\d.]", out)
@@ -448,8 +448,19 @@ def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
     assert capsys.readouterr().err == "train.py: diagnose_every: got 1, but " + (
         "neither SAC has predict_reward or predict_rewards nor TransitionReplay predict_rewards; wants 0, "
         "or one of them\n" if diagnosed
-        else "mine learns no reward; wants 0, or --alg=rrd or ircr\n")
+        else "mine is registered without diagnosed=True; wants 0, or that in its @register_decomposition, with "
+             "predict_reward or predict_rewards\n")
     assert not Path("outputs").exists()
+
+
+def test_a_run_of_a_decomposition_that_is_not_registered_to_be_diagnosed_says_what_helps(capsys):
+    register_decomposition("mine")(lambda config, basis: basis)
+    directory = run("--alg=mine", "--env=Pendulum-v1", *SMALL).directory
+    capsys.readouterr()
+    assert evaluate.main([str(directory), "--diagnose"]) == 2
+    assert capsys.readouterr().err == (
+        "evaluate.py: diagnose: mine is registered without diagnosed=True; wants that in its @register_decomposition, "
+        "with predict_reward or predict_rewards\n")
 
 
 def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
@@ -470,7 +481,7 @@ def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
     ("predict_rewards", None, "of an episode of 10 steps {} gives shape (), wants one number for each step"),
     ("predict_rewards", {"rews": 1}, "{} gives a dict that holds other things than numbers, wants a tensor or an array "
                                      "of one number for each step"),
-], ids=str)
+], ids=["flat", "one", "column", "none", "mapping"])
 def test_predictions_of_an_agent_that_are_not_one_a_step_are_one_line(method, found, told, capsys):
     mine = type("Mine", (RRD,), {method: lambda *given: found})
     register_decomposition("mine", replay=SubsequenceReplay, diagnosed=True, **RRD_READS)(mine)

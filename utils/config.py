@@ -100,8 +100,8 @@ class Config:
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
-    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward, of rrd and ircr, on episodes of "
-                                 "their own; 0: none", low=0)
+    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward, of rrd, ircr and uniform, on "
+                                 "episodes of their own; 0: none", low=0)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
@@ -195,7 +195,7 @@ OVER_DQN: dict[str, dict[str, Any]] = {
     "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
     "ircr": {},
 }
-DIAGNOSED = ["rrd", "ircr"]         # whose rewards can be right or wrong: uniform's are the episode's by definition
+DIAGNOSED = ["rrd", "ircr", "uniform"]          # which say what they take the reward of each step to be
 IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
@@ -277,10 +277,23 @@ def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list
     return defaults | OPTIMIZERS[optimizer] if "optimizer" in defaults else defaults
 
 
+def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
+    """Why the rewards of an algorithm are not diagnosed, and what helps.
+
+    Args:
+        otherwise: what helps as well, such as "0, or ".
+        another: what stands before the names of algorithms that are diagnosed, such as "--alg=".
+    """
+    if alg in DECOMPOSITIONS:
+        return (f"{alg} is registered without diagnosed=True; wants {otherwise}that in its @register_decomposition, "
+                "with predict_reward or predict_rewards")
+    return f"{alg} learns no reward; wants {otherwise}{another}{', '.join(DIAGNOSED[:-1])} or {DIAGNOSED[-1]}"
+
+
 def _check_together(config: Config) -> None:
     if config.diagnose_every and config.alg not in DIAGNOSED:
-        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but {config.alg} learns no reward; "
-                          f"wants 0, or --alg={' or '.join(DIAGNOSED)}")
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but "
+                          f"{not_diagnosed(config.alg, '0, or ', '--alg=')}")
     if config.rrd_bias_correction and config.rrd_sample_size == 1:
         raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
                           "(the variance of one step is not defined)")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,3 +33,8 @@ class UniformReplay(TransitionReplay):
         """As `TransitionReplay.sample`, but `rews` (B, 1) is the mean reward R/T of the step's episode."""
         rows = self.draw(batch_size)
         return self.storage.read(rows) | {"rews": self.means[self.episode_of[rows].long()][:, None]}
+
+    def predict_rewards(self, episode: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What it would pay for the steps of an episode, (T,) float64: R/T, R as the agent is told it."""
+        told = episode["rews"].astype(np.float64).sum()
+        return np.full(len(episode["rews"]), told / len(episode["rews"]))
