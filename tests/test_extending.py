@@ -105,8 +105,8 @@ def test_every_file_of_the_pages_is_a_block_that_says_so():
         for name, code in files_of(page).items():
             compile(code, name, "exec")
     named = {name for page in PAGES for name in files_of(page)}
-    assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "test_my_rewards.py",
-                     "my_env.py", "my_pixels.py"}
+    assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "recurrent.py",
+                     "test_my_rewards.py", "my_env.py", "my_pixels.py"}
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
@@ -130,12 +130,13 @@ def test_the_pages_tests_pass(page):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *command.split()],
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert f"{PAGES[page].count('def test_')} passed" in done.stdout
 
 
 MUNCHAUSEN = ["--import=munchausen", "--alg=munchausen", "--env=Pendulum-v1"]
 HUBER = ["--import=my_rewards", "--alg=rrd_huber", "--env=Pendulum-v1", "--rrd_batch_size=8", "--rrd_sample_size=4"]
 RECENCY = ["--import=recency", "--alg=recency", "--env=Pendulum-v1"]
+RECURRENT = ["--import=recurrent", "--alg=recurrent", "--env=Pendulum-v1"]
 PARCEL = ["--import=my_env", "--alg=sac", "--env=Parcel-v0", "--test_timesteps=17"]      # iterations end in episodes
 OWN = {"algorithm": MUNCHAUSEN, "decomposition": HUBER, "environment": PARCEL}
 
@@ -149,6 +150,7 @@ OWN = {"algorithm": MUNCHAUSEN, "decomposition": HUBER, "environment": PARCEL}
     ("decomposition", HUBER, "eager (no gradients are written by hand for HuberRRD)"),
     ("decomposition", ["--import=my_rewards", "--alg=rrd_state", *HUBER[2:]],
      "eager (no gradients are written by hand for networks such as StateReward)"),
+    ("decomposition", RECURRENT, "eager (no gradients are written by hand for Recurrent)"),
 ], ids=lambda value: None if isinstance(value, str) else value[1])
 def test_a_run_says_its_engine_and_why(page, flags, engine, capsys):
     write_files(page)
@@ -171,12 +173,12 @@ def test_a_command_of_ones_own_is_what_the_record_holds():
     assert "|munchausen" in done.stdout
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_two_parts_are_the_whole(page):
+@pytest.mark.parametrize(("page", "own"), [*OWN.items(), ("decomposition", RECURRENT)], ids=lambda value: value[1])
+def test_two_parts_are_the_whole(page, own):
     write_files(page)
-    flags = [*SMALL, *OWN[page]]
+    flags = [*SMALL, *own]
     parts = run(*flags, "--total_timesteps=80", "--tag=parts")
-    assert train.main([f"--resume={parts.directory}", OWN[page][0], "--total_timesteps=120"]) == 0
+    assert train.main([f"--resume={parts.directory}", own[0], "--total_timesteps=120"]) == 0
     whole = run(*flags, "--tag=whole")
     assert digest(parts.directory) == digest(whole.directory)
 
@@ -200,7 +202,8 @@ def test_several_environments_at_once_of_a_module_that_was_imported():
 
 
 @pytest.mark.parametrize(("page", "flags"), [("algorithm", MUNCHAUSEN), ("decomposition", RECENCY),
-                                             ("decomposition", HUBER)], ids=lambda value: value[1])
+                                             ("decomposition", HUBER), ("decomposition", RECURRENT)],
+                         ids=lambda value: value[1])
 def test_evaluation(page, flags, capsys):
     write_files(page)
     done = run(*flags, *SMALL)
