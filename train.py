@@ -78,14 +78,13 @@ def build(config) -> Parts:
     from algorithm import create_agent
     from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
-    from envs import is_image, make_env
+    from envs import make_env
     from learner.diagnoser import diagnosis_env
     from utils.memory import check_workers
 
     env, test_env = make_env(config), make_env(config)
     config.obs_dims = env.observation_space.shape
     config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
-    config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),

@@ -111,8 +111,7 @@ def fill_config(args: Any) -> Config:
     if config.dueling and len(config.obs_dims) == 1:
         raise ConfigError(f"dueling: got True over vectors {config.obs_dims}, wants images (height, width, channels): "
                           "its heads stand on the convolutions")
-    if getattr(args, "obs_scale", None) is not None:
-        config.obs_scale = _obs_scale(args.obs_scale)
+    config.obs_scale = _obs_scale(getattr(args, "obs_scale", None), config.obs_dims)
     return config
 
 
@@ -256,7 +255,10 @@ def _dims(args: Any, name: str, images: bool = False) -> tuple[int, ...]:
     return dims
 
 
-def _obs_scale(value: Any) -> float:
+def _obs_scale(value: Any, obs_dims: tuple[int, ...]) -> float:
+    """As given, or what raw observations exceed a batch's by: a batch holds pixels / 255, and vectors as they come."""
+    if value is None:
+        return 255.0 if len(obs_dims) == 3 else 1.0
     try:
         scale = float(value)
     except (TypeError, ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from algorithm import check_backend, create_agent
 from algorithm.replay_buffer import create_buffer
-from envs import is_image, make_env
+from envs import make_env
 from learner.diagnosis import NAMES, Numbers
 from learner.episodes import Episode, Player, create_judge, numbers_of
 from learner.evaluator import Stoppable
@@ -89,7 +89,6 @@ def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Eval
     env = make_env(config)
     config.obs_dims = env.observation_space.shape
     config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
-    config.obs_scale = 255.0 if is_image(env.observation_space) else 1.0
     agent = create_agent(config)
     agent.load_model(checkpoint)
     digest = hashlib.sha256(read_file(checkpoint)).hexdigest()

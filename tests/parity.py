@@ -136,7 +136,8 @@ class Together:
         self.obs_dims, self.acts = ((36, 44, 2), 4) if self.images else ((SIZES[pair.size][0],), SIZES[pair.size][1])
         self.random, self.discrete = np.random.default_rng(seed), pair.basis == "dqn"
         settings = dict(pair.options) | {"alg": pair.alg, "basis_alg": pair.basis if pair.alg != pair.basis else None,
-                                         "obs_dims": self.obs_dims, "acts_dims": self.acts, "device": "cpu"}
+                                         "obs_dims": self.obs_dims, "acts_dims": self.acts, "device": "cpu",
+                                         "obs_scale": 255}      # the original's DQN divides vectors, too
         self.agents = [create_agent(Namespace(**settings, use_pytorch=flag)) for flag in (True, False)]
         if copy:
             self.agents[1].load_tf_variables(self.agents[0].tf_variables(optimizer=True))

@@ -25,7 +25,7 @@ class Case:
         self.args, self.seed, self.shapes, self.calls = meta["args"], meta["seed"], meta["shapes"], meta["calls"]
 
     def agent(self, backend: str = "pytorch", **changes):
-        changes["use_pytorch"] = backend == "pytorch"
+        changes |= {"use_pytorch": backend == "pytorch", "obs_scale": 255}      # the original's, for vectors too
         agent = create_agent(Namespace(**self.args | {"cuda": False, **changes}))
         agent.load_tf_variables({name: self.initial(name) for name in self.shapes if not name.startswith("normalizer")})
         for batch in self.normalizer_batches():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from agents import B, K, N, O, parameters
+from runs import SMALL, run
 
 from algorithm import create_agent
 from algorithm.basis_alg.dqn_torch import DQN, ConvQNetwork
@@ -303,7 +304,8 @@ def test_building_and_using_an_agent_leaves_pytorchs_own_generator_alone(dims):
 @each_kind
 @each_agent
 def test_step_divides_by_255_what_a_batch_holds_divided_already(alg, basis, dims):
-    agent, g = make(alg, basis, obs_dims=dims), torch.Generator().manual_seed(0)
+    agent = make(alg, basis, obs_dims=dims, obs_scale=255 if dims == (O,) else None)
+    g = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (64, *dims), dtype=torch.uint8, generator=g)
     for layer in value_of(agent).modules():                     # without biases the scale would choose no action
         if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
@@ -315,11 +317,31 @@ def test_step_divides_by_255_what_a_batch_holds_divided_already(alg, basis, dims
     assert acts.tolist() == q.argmax(1).tolist() != undivided.argmax(1).tolist()
 
 
-def test_another_obs_scale_takes_the_place_of_255():
-    """A run on vectors, whose replay holds them as they come, sets 1."""
-    agent, obs = make(obs_scale=1.0), make_batch()["obs"]
+@each_kind
+def test_another_obs_scale_takes_the_place_of_the_default(dims):
+    agent, obs = make(obs_scale=2.0, obs_dims=dims), make_batch(dims=dims)["obs"]
     with torch.no_grad():
-        torch.testing.assert_close(agent.step(obs.numpy(), test_info=True)[1]["Q_average"], agent.value(obs).amax(1))
+        average = agent.step(2 * obs.numpy(), test_info=True)[1]["Q_average"]
+        torch.testing.assert_close(average, agent.value(obs).amax(1))
+
+
+@each_agent
+def test_step_chooses_on_vectors_the_greatest_of_the_values_that_train_fits(alg, basis):
+    agent = make(alg, basis, gamma=0.0, q_lr=3e-3)
+    batches = [make_batch(seed) for seed in range(20)]
+    for batch in batches:
+        agent.train(batch)
+    obs = torch.cat([3 * batch["obs"] for batch in batches])
+    with torch.no_grad():
+        fitted, shrunk = agent.nets["main"]["value"](obs), agent.nets["main"]["value"](obs / 255)
+    assert agent.step(obs.numpy()).tolist() == fitted.argmax(1).tolist() != shrunk.argmax(1).tolist()
+
+
+def test_a_checkpoint_of_a_run_on_vectors_loads_in_a_loop_of_ones_own():
+    done = run("--alg=dqn", "--env=CartPole-v1", *SMALL)
+    agent = create_agent(Namespace(alg="dqn", obs_dims=4, acts_dims=2, device="cpu"))
+    agent.load_model(done.directory / "checkpoints" / "last.safetensors")
+    torch.testing.assert_close(agent.state_dict(), done.tensors(), rtol=0, atol=0)
 
 
 def test_pixels_in_a_batch_may_be_bytes_which_are_divided_by_255():
@@ -336,14 +358,14 @@ def test_pixels_in_a_batch_may_be_bytes_which_are_divided_by_255():
 def test_the_normaliser_sees_observations_as_a_batch_holds_them():
     agent, batch = make(obs_normalization=True), make_batch()
     agent.normalizer_update(batch)
-    _, info = agent.step(255 * batch["obs"].numpy(), test_info=True)
+    _, info = agent.step(batch["obs"].numpy(), test_info=True)
     with torch.no_grad():
         expected = agent.value(agent.normalizer.normalize(batch["obs"])).amax(1)
     torch.testing.assert_close(info["Q_average"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_one_observation_gives_an_int_and_several_give_an_array():
-    agent, obs = make(), 255 * make_batch()["obs"].numpy()
+    agent, obs = make(), make_batch()["obs"].numpy()
     for explore in (False, True):
         assert type(agent.step(obs[0], explore)) is int
         acts = agent.step(obs, explore)
@@ -361,7 +383,7 @@ def test_no_observations_give_no_actions(explore, test_info):
 
 
 def test_the_metrics_of_an_exploring_step_are_those_of_the_greedy_action():
-    agent, obs = make(eps_l=1.0), 255 * make_batch()["obs"].numpy()
+    agent, obs = make(eps_l=1.0), make_batch()["obs"].numpy()
     torch.testing.assert_close(agent.step(obs, True, True)[1], agent.step(obs, False, True)[1])
 
 
@@ -532,9 +554,9 @@ def test_a_checkpoint_of_other_networks_or_optimisers_is_refused(changes):
 
 
 def test_a_checkpoint_of_another_scale_of_observations_is_refused():
-    """A policy that learned on vectors as they come would see the 255th part of them."""
-    make(obs_scale=1.0).save_model("model")
-    with pytest.raises(CheckpointError, match=r"^model: obs_scale: got '1.0', wants '255.0'"):
+    """A policy that acts on the 255th part of vectors would see 255 times as much."""
+    make(obs_scale=255).save_model("model")
+    with pytest.raises(CheckpointError, match=r"^model: obs_scale: got '255.0', wants '1.0'"):
         make().load_model("model")
 
 
@@ -573,7 +595,7 @@ def test_dqn_learns_which_action_pays():
         info = agent.train({"obs": obs, "obs_next": obs, "acts": acts, "done": torch.zeros(32, 1),
                             "rews": (places == acts).float()[:, None]})
     assert float(info["Q_loss"]) < 0.01
-    assert agent.step(255 * np.eye(A)).tolist() == [0, 1, 2]
+    assert agent.step(np.eye(A)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])

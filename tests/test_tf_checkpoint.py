@@ -210,7 +210,7 @@ def test_every_training_goes_on_in_either_direction(pair, tensorflow):
     alg, basis, theirs = pair.alg, pair.basis if pair.alg != pair.basis else None, both.agents[1]
     theirs.save_model("theirs.ckpt")
     both.agents[0] = loaded(convert("theirs.ckpt", "over", alg, basis), "pytorch", alg, basis, both.obs_dims, both.acts,
-                            **dict(pair.options))
+                            obs_scale=theirs.config.obs_scale, **dict(pair.options))
     both_go_on(both)
     both.agents[0].save_model("ours.safetensors")
     for variable in theirs.all_variables().values():

@@ -147,7 +147,7 @@ class Config:
     # Not flags: known once the environment is, or given to create_agent.
     obs_dims: tuple[int, ...] | None = None
     acts_dims: tuple[int, ...] | None = None
-    obs_scale: float = 255.0            # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
+    obs_scale: float | None = None      # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
 
     @property
     def discrete(self) -> bool:

@@ -243,7 +243,8 @@ def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
     settings = {"optimizer": "rmsprop" if rms else "adam", "dueling": any("/q_base/" in name for name in arrays)}
     if any("/q_dense1/" in name for name in arrays):
         return settings | {"obs_dims": (_size(arrays, "main/value/net/q_dense1/kernel", 0),),
-                           "acts_dims": _size(arrays, "main/value/net/q/kernel", 1)}
+                           "acts_dims": _size(arrays, "main/value/net/q/kernel", 1),
+                           "obs_scale": 255.0}          # the original divides vectors, too, where it acts
     # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
     if (features := _size(arrays, "main/value/net/q_dense_act/kernel", 0)) != 7744:
         raise ValueError(f"checkpoint: got {features} features of images, wants 7744: it does not tell height and "

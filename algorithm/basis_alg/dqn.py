@@ -102,7 +102,7 @@ class DQN(Base):
         return {"Epsilon": self.epsilon}
 
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
-        """An action's index; raw observations are divided by `obs_scale`, the original's 255 if unset."""
+        """An action's index; raw observations are divided by `obs_scale`, if unset 255 for images and 1 for vectors."""
         rows, single = check_observations(obs, self.obs_dims, CPU)
         acts, info = self._act(tf.constant((rows / self.config.obs_scale).numpy()), tf.zeros(0))
         acts = self.explore(acts.numpy()) if explore else acts.numpy()

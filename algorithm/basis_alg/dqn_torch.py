@@ -121,9 +121,9 @@ class DQN(Agent):
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         """Choose an action's index, an int, or int64 (N,) for several observations.
 
-        Raw observations are divided by `obs_scale`, 255 unless the settings say otherwise: pixels come as they are,
-        while a batch holds floats in [0, 1], or uint8. The first `warmup` exploring steps are random, and later a
-        share epsilon.
+        Raw observations are divided by `obs_scale`, unless given 255 for images and 1 for vectors: pixels come as they
+        are, while a batch holds floats in [0, 1], or uint8; vectors are the same in both. The first `warmup` exploring
+        steps are random, and later a share epsilon.
         """
         rows, single = check_observations(obs, self.obs_dims, self.device)
         if not test_info:
