@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.config import ConfigError
+
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
 Batch = Mapping[str, Array]
 Spec = dict[str, tuple[int | str, ...]]         # names to shapes; a letter is a size that must agree everywhere
@@ -86,6 +88,19 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
             check_range(field, fields[name], shape.count)
     return fields
+
+
+def rewards(batch: Mapping[str, Tensor]) -> Tensor:
+    """The batch's `rews`, (B, 1).
+
+    Raises:
+        ConfigError: a decomposition has put rewards of another shape there, which would broadcast.
+    """
+    rews, wants = batch["rews"], batch["done"].shape
+    if rews.shape != wants:
+        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, wants {tuple(wants)}, one "
+                          "reward for each step")
+    return rews
 
 
 def check_sequences(fields: dict[str, Any]) -> None:

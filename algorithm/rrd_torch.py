@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
-from utils.config import Config, check_reads
+from utils.config import Config, ConfigError, check_reads
 from utils.torch_utils import ConvTrunk, TFAdam, dense
 
 
@@ -104,10 +104,23 @@ class RRD(Agent):
         """The learned reward of normalised observations and a batch's actions, (..., 1)."""
         return self.reward(obs, self.basis.encode_acts(acts), obs_next)
 
+    def _rewards(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """What `predict` gives, one for each step, (..., 1).
+
+        Raises:
+            ConfigError: it, or the network, is somebody's own and gives another shape, which would broadcast.
+        """
+        rewards = self.predict(obs, acts, obs_next)
+        wants = (*obs.shape[:obs.ndim - len(self.obs_dims)], 1)
+        if rewards.shape != wants:
+            raise ConfigError(f"predict: {type(self).__name__} with the reward network {type(self.reward).__name__} "
+                              f"gives shape {tuple(rewards.shape)}, wants {wants}, one reward for each step")
+        return rewards
+
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """The basis' critic loss on the relabelled batch, and the reward network's loss on the sub-sequences."""
         with torch.no_grad():
-            rews = self.predict(batch["obs"], batch["acts"], batch["obs_next"])                     # (B, 1)
+            rews = self._rewards(batch["obs"], batch["acts"], batch["obs_next"])                     # (B, 1)
         q_loss, q_info = self.basis.q_loss(batch | {"rews": rews})
         r_loss, r_info = self.reward_loss(batch)
         return q_loss + r_loss, q_info | r_info
@@ -118,7 +131,7 @@ class RRD(Agent):
         R_var = mean_N(c s^2 / K), s^2 the (K - 1)-normalised variance of the K predictions and c the batch's
         `rrd_var_coef`: what R_loss has in excess, on average over the draws, of the loss of the whole episode.
         """
-        pred = self.predict(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])             # (N, K, 1)
+        pred = self._rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])             # (N, K, 1)
         loss = (pred.mean(1) - batch["rrd_rews"]).square().mean()
         if not self.config.rrd_bias_correction:
             return loss, {"R_loss": loss}
@@ -136,4 +149,4 @@ class RRD(Agent):
         """
         steps = {"obs": obs, "acts": acts, "obs_next": obs_next}
         steps = check_steps(steps, self.obs_dims, self.acts_shape, self.device)
-        return self.predict(self.normalize(steps["obs"]), steps["acts"], self.normalize(steps["obs_next"]))
+        return self._rewards(self.normalize(steps["obs"]), steps["acts"], self.normalize(steps["obs_next"]))

@@ -1,9 +1,15 @@
 import contextlib
 import os
+import sys
+from pathlib import Path
 
+import gymnasium as gym
 import pytest
 import tiny_envs  # noqa: F401 (registers them)
 import torch
+
+import algorithm
+from utils import config as settings
 
 torch.set_num_threads(1)            # small matrices, and nothing waits for a busy core
 os.environ.setdefault("MUJOCO_GL", "disabled")
@@ -14,6 +20,30 @@ def _own_directory(tmp_path, monkeypatch):
     """Every test runs in an empty directory of its own, with no switch set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("USE_PYTORCH", raising=False)
+
+
+TABLES = (algorithm._REGISTRY, algorithm._REPLAYS, settings.ALGORITHMS, settings.DECOMPOSITIONS, gym.registry)
+LISTS = (settings.DISCRETE, settings.DIAGNOSED)
+
+
+@pytest.fixture
+def forget():
+    """What a test registers and imports is gone afterwards."""
+    tables, lists = [dict(table) for table in TABLES], [list(names) for names in LISTS]
+    path, modules, threads = list(sys.path), set(sys.modules), torch.get_num_threads()
+    here = Path.cwd()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(here)):
+            del sys.modules[name]
+    for table, before in zip(TABLES, tables, strict=True):
+        table.clear()
+        table.update(before)
+    for names, before in zip(LISTS, lists, strict=True):
+        names[:] = before
 
 
 class Standin:

@@ -11,7 +11,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -37,29 +36,8 @@ from utils.config import ConfigError, NotFiniteError
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
          for page in ("algorithm", "decomposition", "environment")}
-TABLES = (algorithm._REGISTRY, algorithm._REPLAYS, settings.ALGORITHMS, settings.DECOMPOSITIONS, gym.registry)
-LISTS = (settings.DISCRETE, settings.DIAGNOSED)
 RRD_READS = dict(r_lr=3e-4, rrd_batch_size=8, rrd_sample_size=4, rrd_bias_correction=False)
-
-
-@pytest.fixture(autouse=True)
-def _forget():
-    """What a test registers and imports is gone afterwards."""
-    tables, lists = [dict(table) for table in TABLES], [list(names) for names in LISTS]
-    path, modules, threads = list(sys.path), set(sys.modules), torch.get_num_threads()
-    here = Path.cwd()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(here)):
-            del sys.modules[name]
-    for table, before in zip(TABLES, tables, strict=True):
-        table.clear()
-        table.update(before)
-    for names, before in zip(LISTS, lists, strict=True):
-        names[:] = before
+pytestmark = pytest.mark.usefixtures("forget")
 
 
 # The pages ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import rewards
 from utils.config import Config
 from utils.torch_utils import dense, frozen
 
@@ -66,7 +67,7 @@ class DDPG(Agent):
         target = self.nets["target"]
         with torch.no_grad():
             q_next = target["value"](batch["obs_next"], target["policy"](batch["obs_next"]))        # (B, 1)
-            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next
+            y = rewards(batch) + self.config.gamma * (1 - batch["done"]) * q_next
         loss = (self.critic(batch["obs"], batch["acts"]) - y).square().mean()
         squares = [0.5 * w.square().sum() for w in self.critic.parameters()]
         reg = self.config.q_reg * torch.stack(squares).mean()

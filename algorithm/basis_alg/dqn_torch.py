@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Indices, Spec, check_observations
+from algorithm.batch import Indices, Spec, check_observations, rewards
 from utils.config import Config
 from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp, dense
 
@@ -98,7 +98,7 @@ class DQN(Agent):
             q_next = self.value_target(batch["obs_next"])                                           # (B, A)
             choice = self.value(batch["obs_next"]) if self.config.double else q_next
             q_next = q_next.gather(1, choice.argmax(1, keepdim=True))
-            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
+            y = rewards(batch) + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
         loss = F.huber_loss(self.value(batch["obs"]).gather(1, batch["acts"][:, None]), y)
         return loss, {"Q_loss": loss}
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.batch import rewards
 from utils.config import Config
 from utils.torch_utils import RandomNormal, dense, frozen
 
@@ -98,7 +99,7 @@ class SAC(Agent):
         with torch.no_grad():
             acts, log_p = self.policy.act(batch["obs_next"], batch["pi_next_noise"])     # (B, A), (B, 1)
             q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0) - self.alpha() * log_p
-            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
+            y = rewards(batch) + self.config.gamma * (1 - batch["done"]) * q_next                    # (B, 1)
         q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
         loss = (q - y).square().mean(dim=(1, 2)).sum()
         return loss, {"Q_loss": loss}

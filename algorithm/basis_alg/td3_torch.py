@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.ddpg_torch import MLPPolicy
 from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
+from algorithm.batch import rewards
 from utils.config import Config
 from utils.torch_utils import frozen
 
@@ -40,7 +41,7 @@ class TD3(Agent):
         with torch.no_grad():
             acts = (self.policy_target(batch["obs_next"]) + batch["target_noise"]).clamp(-1, 1)
             q_next = twin(self.critics_target, batch["obs_next"], acts).amin(0)                     # (B, 1)
-            y = batch["rews"] + self.config.gamma * (1 - batch["done"]) * q_next
+            y = rewards(batch) + self.config.gamma * (1 - batch["done"]) * q_next
         q = twin(self.critics, batch["obs"], batch["acts"])                                         # (2, B, 1)
         loss = (q - y).square().mean(dim=(1, 2)).sum()
         return loss, {"Q_loss": loss}

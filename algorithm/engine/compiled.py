@@ -29,9 +29,9 @@ class CompiledEngine(Engine):
                 result = losses(batch, policy)
                 self.agent.losses = losses
             except Exception as error:                  # whatever a compiler's toolchain may raise
+                result = self.plain(batch, policy)      # what is wrong in the losses themselves is told by them
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 warnings.warn(f"engine: torch.compile does not work here, going on without: {reason}", stacklevel=2)
                 self.agent.losses, self.name = self.plain, Engine.name
-                result = self.plain(batch, policy)
             return result
         return first_time
