@@ -12,7 +12,12 @@ from torch import nn
 
 import train
 from algorithm import create_agent, register_decomposition
+from algorithm.engine import Engine
+from algorithm.engine.manual import ManualEngine
+from algorithm.engine.stacked import StackedEngine
+from algorithm.replay_buffer import create_buffer
 from algorithm.replay_buffer.subsequence import SubsequenceReplay
+from algorithm.replay_buffer.transition import TransitionReplay
 from algorithm.rrd_torch import RRD, MLPRewardNet
 from utils.config import ConfigError
 
@@ -94,3 +99,46 @@ def test_a_basis_takes_no_rewards_of_another_shape(basis):
     agent.add_noise(fields, agent.q_noise)
     with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: a decomposition gives shape \({B},\), wants \({B}, 1\)"):
         agent.basis.q_loss(fields | {"rews": torch.ones(B)})
+
+
+# Replays of other number types ------------------------------------------------------------------------------------
+
+def averages(convert):
+    """A replay that pays R/T, where `convert` makes what it likes of a batch."""
+    class Averages(TransitionReplay):
+        def sample(self, batch_size=None):
+            rows = self.draw(batch_size)
+            returns, lengths, _ = self.of_episode(rows)
+            return convert(self.storage.read(rows) | {"rews": (returns / lengths)[:, None]})
+    return Averages
+
+
+def doubles(batch):
+    return {name: value.double() for name, value in batch.items()}
+
+
+PLAIN = averages(lambda batch: batch | {"rews": batch["rews"].float()})
+TYPES = {"double rews": lambda batch: batch, "doubles": doubles,
+         "arrays": lambda batch: {name: value.numpy() for name, value in doubles(batch).items()},
+         "bool done": lambda batch: batch | {"done": batch["done"].bool()},
+         "a text": lambda batch: batch | {"note": "paid R/T"}}
+
+
+def learned(replay, engine) -> dict:
+    """What the first of two agents has become after five updates."""
+    register_decomposition("mine", replay=replay)(lambda config, basis: basis)
+    settings = dict(alg="mine", obs_dims=O, acts_dims=A, device="cpu", batch_size=B, buffer_size=100)
+    args = [Namespace(seed=seed, **settings) for seed in (0, 1)]
+    agents, buffers = [create_agent(one) for one in args], [create_buffer(one) for one in args]
+    batch = make_batch()
+    for buffer in buffers:
+        buffer.store_episode({name: batch[name] for name in ("obs", "acts", "rews", "obs_next", "done")})
+    (engine(agents, buffers) if engine is StackedEngine else engine(agents[0], buffers[0])).run(5)
+    return agents[0].state_dict()
+
+
+@pytest.mark.parametrize("convert", TYPES.values(), ids=TYPES)
+@pytest.mark.parametrize("engine", ["manual", "eager", "stacked", "captured"])
+def test_a_replay_of_ones_own_may_give_any_number_type(engine, convert, no_graphs):
+    engine = {"manual": ManualEngine, "eager": Engine, "stacked": StackedEngine, "captured": no_graphs}[engine]
+    torch.testing.assert_close(learned(averages(convert), engine), learned(PLAIN, engine), rtol=0, atol=0)
