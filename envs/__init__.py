@@ -14,7 +14,15 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.atari import game_id, game_kwargs, make_atari
-from envs.wrappers import CheckFrames, ClipReward, EpisodicReward, FlatObservation, ScaleAction, TrueReward
+from envs.wrappers import (
+    CheckedLimit,
+    CheckFrames,
+    ClipReward,
+    EpisodicReward,
+    FlatObservation,
+    ScaleAction,
+    TrueReward,
+)
 from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
 
 __all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
@@ -132,8 +140,8 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
-            return gym.make(name.id, max_episode_steps=config.test_timesteps, disable_env_checker=True, **name.kwargs,
-                            **shown)
+            env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
+        return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:
         raise _unknown(config.env) from None
     except (ImportError, gym.error.Error) as error:

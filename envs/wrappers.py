@@ -1,6 +1,13 @@
-"""Flat observations; actions in [-1, 1]; the true reward kept in `info`; rewards clipped, or paid at the end."""
+"""What an environment gives, checked and limited; flat observations; actions in [-1, 1]; the true reward in `info`;
+rewards clipped, or paid at the end.
+"""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -8,6 +15,90 @@ from gymnasium.spaces import Box
 
 from utils.config import ConfigError
 from utils.finite import is_finite
+
+
+class CheckedLimit(gym.wrappers.TimeLimit):
+    """Gymnasium's limit of time, over an environment that may be somebody's own: it must speak Gymnasium's API.
+
+    Rewards become floats; arrays of one number are taken, too.
+
+    Raises:
+        ConfigError: it does not, in one line that names the environment and what it wants.
+    """
+
+    def __init__(self, env: gym.Env, limit: int, name: str):
+        super().__init__(env, limit)
+        self.name, self.limit = name, limit
+        for space in ("observation_space", "action_space"):
+            if not isinstance(getattr(env, space, None), gym.Space):
+                self._refuse(f"has no {space}, wants one of gymnasium.spaces")
+        if not takes(env.unwrapped.reset, "seed", "options"):
+            self._refuse("has a reset without `seed` or `options`, wants reset(self, *, seed=None, options=None)")
+        space = env.observation_space
+        self.shape = space.shape if isinstance(space, Box) else None    # others are refused later
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        self.elapsed = 0
+        obs, info = self._parts("reset", self.env.reset(seed=seed, options=options), ("observation", "info"))
+        return self._observation(obs), info
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self._parts(
+            "step", self.env.step(action), ("observation", "reward", "terminated", "truncated", "info"))
+        self.elapsed += 1
+        if type(reward) is not float:
+            reward = self._number(reward)
+        return self._observation(obs), reward, terminated, truncated or self.elapsed >= self.limit, info
+
+    def _parts(self, method: str, result: Any, names: tuple[str, ...]) -> tuple:
+        if not isinstance(result, (tuple, list)):
+            self._refuse(f"gives a {type(result).__name__} from {method}, wants ({', '.join(names)})")
+        if len(result) != len(names):
+            self._refuse(f"gives {len(result)} values from {method}, wants {len(names)}: ({', '.join(names)})")
+        if not isinstance(result[-1], Mapping):
+            self._refuse(f"gives a {type(result[-1]).__name__} as info from {method}, wants a dict")
+        return result
+
+    def _observation(self, obs: Any) -> np.ndarray:
+        if self.shape is None:
+            return obs
+        try:
+            obs = np.asarray(obs)
+        except (TypeError, ValueError, RuntimeError):   # rows of different lengths, tensors with gradients
+            self._refuse(f"observes a {type(obs).__name__} that is no array, wants numbers of shape {self.shape}")
+        if obs.shape != self.shape or obs.dtype.kind not in "fiub":
+            self._refuse(f"observes {obs.dtype} of shape {obs.shape}, wants numbers of shape {self.shape}, as its "
+                         "observation_space says")
+        return obs
+
+    def _number(self, reward: Any) -> float:
+        try:
+            if isinstance(reward, Real):
+                return float(reward)
+            value = np.asarray(reward)
+            if value.size == 1 and value.dtype.kind in "fiub":
+                return float(value.item())
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            pass
+        self._refuse(f"gives {short(reward)} as a reward, wants a number")
+
+    def _refuse(self, what: str):
+        raise ConfigError(f"env: {self.name!r} {what}")
+
+
+def takes(method: Any, *names: str) -> bool:
+    """Whether a method can be called with these keywords, as far as it tells."""
+    try:
+        parameters = inspect.signature(method).parameters
+    except (TypeError, ValueError):                     # written in C
+        return True
+    return any(one.kind is one.VAR_KEYWORD for one in parameters.values()) or all(name in parameters for name in names)
+
+
+def short(value: Any) -> str:
+    """A value in a message: its beginning, in one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 class FlatObservation(gym.ObservationWrapper):
