@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
+from algorithm.checks import check_loss
 from utils.config import Config, ConfigError, check_reads
 from utils.torch_utils import ConvTrunk, TFAdam, dense
 
@@ -76,7 +77,7 @@ class RRD(Agent):
         return self.basis.draw_noise(rows)
 
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
-        return self.basis.pi_loss(batch)
+        return check_loss(self.basis, "pi_loss", self.basis.pi_loss(batch))
 
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         return self.basis.step(obs, explore, test_info)
@@ -121,8 +122,8 @@ class RRD(Agent):
         """The basis' critic loss on the relabelled batch, and the reward network's loss on the sub-sequences."""
         with torch.no_grad():
             rews = self._rewards(batch["obs"], batch["acts"], batch["obs_next"])                     # (B, 1)
-        q_loss, q_info = self.basis.q_loss(batch | {"rews": rews})
-        r_loss, r_info = self.reward_loss(batch)
+        q_loss, q_info = check_loss(self.basis, "q_loss", self.basis.q_loss(batch | {"rews": rews}))
+        r_loss, r_info = check_loss(self, "reward_loss", self.reward_loss(batch))
         return q_loss + r_loss, q_info | r_info
 
     def reward_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:

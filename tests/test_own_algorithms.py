@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 
 import pytest
 import torch
 from agents import A, B, K, N, O, make_batch
-from runs import SMALL
+from runs import SMALL, run
 from torch import nn
 
 import train
-from algorithm import create_agent, register_decomposition
+from algorithm import create_agent, register_algorithm, register_decomposition
+from algorithm.basis_alg.sac_torch import SAC
+from algorithm.basis_alg.td3_torch import TD3
 from algorithm.engine import Engine
 from algorithm.engine.manual import ManualEngine
 from algorithm.engine.stacked import StackedEngine
@@ -142,3 +145,83 @@ def learned(replay, engine) -> dict:
 def test_a_replay_of_ones_own_may_give_any_number_type(engine, convert, no_graphs):
     engine = {"manual": ManualEngine, "eager": Engine, "stacked": StackedEngine, "captured": no_graphs}[engine]
     torch.testing.assert_close(learned(averages(convert), engine), learned(PLAIN, engine), rtol=0, atol=0)
+
+
+# Losses and metrics -----------------------------------------------------------------------------------------------
+
+WANTS = "wants (a 0-d tensor, a dict of 0-d tensors, the metrics)"
+LOSSES = {
+    "the loss alone": (lambda loss, info: loss, "a tensor of shape ()"),
+    "nothing": (lambda loss, info: None, "None"),
+    "three things": (lambda loss, info: (loss, info, loss), "(a tensor of shape (), a dict, a tensor of shape ())"),
+    "two losses": (lambda loss, info: (loss, loss), "(a tensor of shape (), a tensor of shape ())"),
+    "a loss for each step": (lambda loss, info: (loss.expand(8), info), "a tensor of shape (8,) as the loss"),
+    "a float as the loss": (lambda loss, info: (loss.item(), info), "a float as the loss"),
+    "a float as a metric": (lambda loss, info: (loss, info | {"Q_loss": loss.item()}),
+                            "a float as the metric 'Q_loss'"),
+    "a metric for each step": (lambda loss, info: (loss, info | {"Q_loss": loss.expand(8, 1)}),
+                               "a tensor of shape (8, 1) as the metric 'Q_loss'"),
+}
+each_loss = pytest.mark.parametrize(("change", "got"), LOSSES.values(), ids=LOSSES)
+
+
+def changed(kind: type, method: str, change) -> type:
+    """A subclass whose method gives what `change` makes of the loss and the metrics."""
+    return type("Mine", (kind,), {method: lambda self, batch: change(*getattr(super(type(self), self), method)(batch))})
+
+
+@each_loss
+@pytest.mark.parametrize("method", ["q_loss", "pi_loss"])
+@pytest.mark.parametrize("alg", ["mine", "uniform"])
+def test_a_loss_that_is_no_loss_is_one_line(alg, method, change, got, capsys):
+    register_algorithm("mine")(changed(SAC, method, change))
+    basis = ["--basis_alg=mine"] if alg == "uniform" else []
+    assert refused(capsys, f"--alg={alg}", *basis, *PENDULUM) == f"{method}: that of Mine gives {got}, {WANTS}"
+
+
+@each_loss
+def test_so_is_it_in_a_decomposition_and_in_its_basis(change, got):
+    register_algorithm("mine", like="td3")(changed(TD3, "q_loss", change))
+    register_decomposition("rewards", replay=SubsequenceReplay, **READS)(changed(RRD, "reward_loss", change))
+    for alg, basis, method in (("rrd", "mine", "q_loss"), ("rewards", "sac", "reward_loss")):
+        agent = create_agent(Namespace(alg=alg, basis_alg=basis, obs_dims=O, acts_dims=A, device="cpu"))
+        with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: that of Mine gives {got}, {WANTS}") + "$"):
+            agent.train(make_batch())
+
+
+@each_loss
+def test_so_is_it_where_the_policy_has_a_batch_of_its_own(change, got):
+    register_algorithm("mine", like="td3")(changed(TD3, "pi_loss", change))
+    agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
+    with pytest.raises(ConfigError, match="^" + re.escape(f"pi_loss: that of Mine gives {got}, {WANTS}") + "$"):
+        agent.train_pi(make_batch())
+
+
+NAMED = ("metric 'Extra': not among those that the algorithm names; wants it in train_info, if q_loss or pi_loss gives "
+         "it, in step_info (evaluate_step) or explore_info (explore_metrics)")
+
+
+def test_a_metric_that_is_not_named_is_one_line(capsys):
+    register_algorithm("mine")(changed(SAC, "q_loss", lambda loss, info: (loss, info | {"Extra": loss.detach()})))
+    assert refused(capsys, "--alg=mine", *PENDULUM) == NAMED
+
+
+@pytest.mark.parametrize("method", ["evaluate_step", "explore_metrics"])
+def test_so_is_one_of_acting(method, capsys):
+    class Mine(SAC):
+        def evaluate_step(self, obs):
+            return super().evaluate_step(obs) | ({"Extra": torch.zeros(len(obs))} if method == "evaluate_step" else {})
+
+        def explore_metrics(self):
+            return {"Extra": 0.0} if method == "explore_metrics" else {}
+    register_algorithm("mine")(Mine)
+    assert refused(capsys, "--alg=mine", *PENDULUM) == NAMED
+
+
+def test_a_metric_that_is_named_is_recorded():
+    kind = changed(SAC, "q_loss", lambda loss, info: (loss, info | {"Extra": 2 * loss.detach()}))
+    kind.train_info = (*SAC.train_info, "Extra")
+    register_algorithm("mine")(kind)
+    rows = [row for row in run("--alg=mine", *PENDULUM).rows if row["Q_loss"]]
+    assert rows
+    assert all(float(row["Extra"]) == pytest.approx(2 * float(row["Q_loss"]), rel=1e-5) for row in rows)

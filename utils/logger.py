@@ -20,6 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
+from utils.config import ConfigError
 from utils.files import saving, sync, write_file
 
 
@@ -43,14 +44,25 @@ class Logger:
             self.board = EventsWriter(str(self.events / "events"), f".{len(list(self.events.iterdir()))}.{os.getpid()}")
 
     def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
-        """Count one value for each name; an array of several elements counts as their mean."""
+        """Count one value for each name; an array of several elements counts as their mean.
+
+        Raises:
+            ConfigError: an algorithm of somebody's own gives a metric that it has not named.
+        """
         for name, value in info.items():
-            self.means[name].add(value)
+            self._mean(name).add(value)
 
     def add_sums(self, sums: Iterable[tuple[str, torch.Tensor, int]]) -> None:
         """Count many values for each name, given as (name, their sum, how many)."""
         for name, total, count in sums:
-            self.means[name].add(total, count)
+            self._mean(name).add(total, count)
+
+    def _mean(self, name: str) -> Mean:
+        if name not in self.means:
+            raise ConfigError(f"metric {name!r}: not among those that the algorithm names; wants it in train_info, if "
+                              "q_loss or pi_loss gives it, in step_info (evaluate_step) or explore_info "
+                              "(explore_metrics)")
+        return self.means[name]
 
     def flush(self, steps: int) -> dict[str, float | None]:
         """Average what was collected, write it to both files, and start anew. None: nothing was collected.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
+from algorithm.checks import check_loss
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.config import Config
 from utils.seeding import stream_seed
@@ -131,7 +132,7 @@ class Agent:
         checked = self.checked(batch, self.pi_spec())
         self.add_noise(checked, self.pi_noise)
         with self.autocast():
-            loss, info = self.pi_loss(checked)
+            loss, info = check_loss(self, "pi_loss", self.pi_loss(checked))
         return self._descend(loss, info)
 
     def update(self, sample: Callable[[], Batch]) -> Info:
@@ -174,9 +175,9 @@ class Agent:
 
     def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
         """The sum of `q_loss` and, where the policy takes part, `pi_loss`; nothing is drawn or stepped."""
-        loss, info = self.q_loss(batch)
+        loss, info = check_loss(self, "q_loss", self.q_loss(batch))
         if policy:
-            pi_loss, pi_info = self.pi_loss(batch)
+            pi_loss, pi_info = check_loss(self, "pi_loss", self.pi_loss(batch))
             loss, info = loss + pi_loss, pi_info | info
         return loss, info
 
