@@ -23,6 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 OURS = "pip install -e ."
+UNSET = "unset MUJOCO_GL"
 LITTLE_DISK, LEAST_DISK = 5e9, 100e6
 LEAST_MEMORY = 500e6
 
@@ -94,8 +95,14 @@ def tensorflow():
 
 
 def mujoco():
-    for name in ("mujoco", "gymnasium"):                # what is missing is told by its name
-        __import__(name)
+    try:
+        for name in ("mujoco", "gymnasium"):            # what is missing is told by its name
+            __import__(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) or not os.environ.get("MUJOCO_GL"):
+            raise
+        raise Trouble(f"cannot be imported with MUJOCO_GL={os.environ['MUJOCO_GL']}: {type(error).__name__}: {error}",
+                      UNSET) from None
     from envs import make_env
     from utils.config import resolve
     # Not Gymnasium's make: of MuJoCo's warnings it makes a file here.
@@ -130,7 +137,7 @@ def rendering():
             chosen = "" if os.environ.get("MUJOCO_GL") else f", with MUJOCO_GL={way}"
             return f"a frame of {done.stdout.split()[-1]} by {way}{chosen}"
         wrong.append(f"{way}: {last_line(done.stderr) or ended(done.returncode)}")
-    raise Trouble("no frame; " + "; ".join(wrong))
+    raise Trouble("no frame; " + "; ".join(wrong), UNSET if os.environ.get("MUJOCO_GL") else None)
 
 
 def atari():

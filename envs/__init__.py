@@ -5,6 +5,7 @@ episode or per step.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -122,10 +123,13 @@ def _quiet_mujoco() -> None:
     """Send MuJoCo's warnings to the log "envs.mujoco": by itself it writes MUJOCO_LOG.TXT where one stands."""
     try:
         import mujoco
-    except ImportError:
-        return
-    except RuntimeError as error:                       # it is about MUJOCO_GL
-        raise ConfigError(f"env: MuJoCo cannot be imported: {_one_line(error)}") from None
+    except Exception as error:                          # of MUJOCO_GL's OpenGL: whatever loading it may raise
+        given = os.environ.get("MUJOCO_GL")
+        if isinstance(error, ModuleNotFoundError) or (isinstance(error, ImportError) and not given):
+            return                                      # told where a task needs it
+        raise ConfigError(f"env: MuJoCo cannot be imported{f' with MUJOCO_GL={given}' if given else ''}: "
+                          f"{type(error).__name__}: {_one_line(error)}"
+                          f"{'; `unset MUJOCO_GL`: training renders nothing' if given else ''}") from None
     mujoco.set_mju_user_warning(_log_mujoco)
 
 

@@ -155,3 +155,16 @@ def test_a_way_to_render_that_does_not_exist_is_one_line(monkeypatch):
     assert result.status == "warn"
     assert "nosuch" in result.found
     assert result.found.isprintable()
+    assert result.mend == "unset MUJOCO_GL"
+
+
+def test_a_mujoco_that_fails_because_of_mujoco_gl_is_not_to_be_installed_anew(monkeypatch):
+    Path("mujoco.py").write_text("raise AttributeError('no glGetError')")
+    monkeypatch.syspath_prepend(".")
+    for given, mend in (("osmesa", "unset MUJOCO_GL"), ("", "pip install -e .")):
+        monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+        monkeypatch.setenv("MUJOCO_GL", given)
+        result = doctor.judge("mujoco")
+        assert (result.status, result.mend) == ("fail", mend)
+        assert result.found == ("cannot be imported with MUJOCO_GL=osmesa: " if given else "") + \
+            "AttributeError: no glGetError"

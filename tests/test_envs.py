@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
+import train
 from envs import env_kwargs, make_env, resolve_env
 from utils.config import Config, ConfigError
 
@@ -238,6 +241,23 @@ def test_a_mujoco_warning_goes_to_the_log_and_to_no_file(name, caplog, capfd):
     assert "unstable" in caplog.text
     assert os.listdir() == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", ["AttributeError", "RuntimeError", "ImportError", "OSError"])
+def test_a_mujoco_gl_with_which_mujoco_cannot_be_imported_is_one_line(error, monkeypatch, capsys):
+    Path("mujoco.py").write_text(f"raise {error}('no\\nglGetError')")
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert train.main(["--alg=sac", "--env=Hopper-v4", "--total_timesteps=1"]) == 2
+    assert capsys.readouterr().err == (f"train.py: env: MuJoCo cannot be imported with MUJOCO_GL=osmesa: {error}: no "
+                                       "glGetError; `unset MUJOCO_GL`: training renders nothing\n")
+
+
+def test_without_mujoco_other_tasks_can_be_made(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    make("Pendulum-v1").reset(seed=0)
 
 
 @pytest.mark.parametrize("name", ["Hopper-v4", "Ant-v2", "Pendulum-v1"])
