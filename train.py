@@ -186,6 +186,7 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
     Returns: what `work` does; 1 if a disk, a worker process or CUDA's memory fails, or a number is not finite; 2 for
         a wrong setting or a damaged checkpoint; 130 after Ctrl-C.
     """
+    open_descriptors()
     if stranger := foreign_package():
         return complain(name, stranger, 2)
     from utils.config import CheckpointError, ConfigError, NotFiniteError
@@ -202,6 +203,17 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
         return complain(name, f"{path}: {error.strerror}" if path else str(error), 1)
     except KeyboardInterrupt:
         return complain(name, "interrupted", 130)
+
+
+def open_descriptors() -> None:
+    """Those of 0, 1 and 2 that are closed (`2>&-`) lead nowhere: else files and libraries would get their numbers."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)            # the lowest number that is free, which is this one
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, open(nowhere, mode, closefd=False))
 
 
 def complain(program: str, line: str, code: int = 0) -> int:
