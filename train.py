@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "return-decomposition"       # utils/__init__.py bears it
+REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")     # setup.py's
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -184,14 +185,14 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
         without_memory: what helps where CUDA has no more of it.
 
     Returns: what `work` does; 1 if a disk, a worker process or CUDA's memory fails, or a number is not finite; 2 for
-        a wrong setting or a damaged checkpoint; 130 after Ctrl-C.
+        a wrong setting, a damaged checkpoint or a package that is not installed; 130 after Ctrl-C.
     """
     open_descriptors()
     if stranger := foreign_package():
         return complain(name, stranger, 2)
     from utils.config import CheckpointError, ConfigError, NotFiniteError
     try:
-        return work()
+        return with_packages(work)
     except (ConfigError, CheckpointError) as error:
         return complain(name, str(error), 2)
     except RuntimeError as error:
@@ -203,6 +204,17 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
         return complain(name, f"{path}: {error.strerror}" if path else str(error), 1)
     except KeyboardInterrupt:
         return complain(name, "interrupted", 130)
+
+
+def with_packages(work: Callable[[], int]) -> int:
+    """What `work` gives; a ConfigError where a package is not installed that this project requires."""
+    from utils.config import ConfigError
+    try:
+        return work()
+    except ModuleNotFoundError as error:
+        if error.name not in REQUIRED:                  # somebody's own code misses it
+            raise
+        raise ConfigError(f"{error.name} is not installed; `pip install -e .` in the repository brings it") from None
 
 
 def open_descriptors() -> None:

@@ -14,7 +14,9 @@ from runs import SMALL, run
 from test_resume import same
 
 import train
+from utils.config import ConfigError
 from utils.directories import MAY_CHANGE
+from utils.track import import_wandb
 
 ARGV = ["--alg=sac", "--env=Match-v0", *SMALL]
 
@@ -195,3 +197,13 @@ def test_without_the_package_the_extra_is_named_before_anything_is_built(monkeyp
 def test_it_is_imported_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     run(*ARGV)
+
+
+@pytest.mark.parametrize("error", ["TypeError", "AttributeError", "ImportError", "RuntimeError"])
+def test_a_wandb_whose_import_fails_is_one_line(error, monkeypatch):
+    Path("wandb.py").write_text(f"raise {error}('Descriptors cannot\\nbe created')")
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(ConfigError, match=f"^track: wandb cannot be imported: {error}: Descriptors cannot be created; "
+                                          "wants one that can, or no --track$"):
+        import_wandb()

@@ -25,15 +25,20 @@ def import_wandb() -> Any:
     """The package, if it is there and works.
 
     Raises:
-        ConfigError: it is not; names the extra.
+        ConfigError: it is not; names the extra, or what importing it has raised.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         import wandb
-        wandb.init              # noqa: B018 (a folder of that name, which offline runs leave, is a package without it)
-    except (ImportError, AttributeError):
+    except Exception as error:                          # such as protobuf's, where versions do not go together
+        if not isinstance(error, ModuleNotFoundError) or error.name != "wandb":
+            told = " ".join(str(error).split())[:300]
+            raise ConfigError(f"track: wandb cannot be imported: {type(error).__name__}: {told}; wants one that can, "
+                              "or no --track") from None
+        wandb = None
+    if not hasattr(wandb, "init"):      # a folder of that name, which offline runs leave, is a package without it
         raise ConfigError("track: wandb is not installed; pip install 'return-decomposition[track]', or "
-                          "pip install -e '.[track]' in the repository") from None
+                          "pip install -e '.[track]' in the repository")
     return wandb
 
 
