@@ -356,22 +356,40 @@ def test_without_a_display_mujoco_renders_by_what_works(works, chosen, monkeypat
     assert os.environ["MUJOCO_GL"] == chosen
 
 
-@pytest.mark.parametrize("given", [{"MUJOCO_GL": "glfw"}, {"DISPLAY": ":0"}, {"WAYLAND_DISPLAY": "w"}])
+@pytest.mark.parametrize("given", [{"MUJOCO_GL": "glfw"}, {"MUJOCO_GL": "disabled"}, {"DISPLAY": ":0"},
+                                   {"WAYLAND_DISPLAY": "w"}])
 def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.setenv(name, given.get(name, ""))
-    monkeypatch.setattr(video, "renders_by",
-                        lambda name, probe=video.PROBE: probe == video.IMPORT or pytest.fail("asked"))
+    monkeypatch.setattr(video, "renders_by", lambda name: name == "glfw" or pytest.fail("asked"))
     assert video.choose_gl() is None
     assert os.environ["MUJOCO_GL"] == given.get("MUJOCO_GL", "")
+
+
+@pytest.mark.parametrize(("given", "display", "chosen"), [
+    ("glfw", "", "egl"), ("glfw", ":0", "egl"), ("osmesa", "", "egl"), ("nope", "", "egl"), ("nope", ":0", ""),
+])
+def test_what_cannot_render_here_is_not_heeded(given, display, chosen, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(video, "renders_by", "egl".__eq__)
+    for name, value in (("MUJOCO_GL", given), ("DISPLAY", display), ("WAYLAND_DISPLAY", "")):
+        monkeypatch.setenv(name, value)
+    assert video.choose_gl() == f"MUJOCO_GL: got {given!r}, by which MuJoCo cannot render here; not heeded"
+    assert os.environ.get("MUJOCO_GL", "") == chosen
+
+
+@pytest.mark.skipif(not video.renders_by("egl"), reason="no EGL")
+@pytest.mark.skipif(bool(os.environ.get("DISPLAY")), reason="a display")
+def test_glfw_without_a_display_cannot_render():
+    assert not video.renders_by("glfw")
 
 
 def test_a_wrong_way_to_render_is_not_heeded(trained):
     done = subprocess.run([sys.executable, ROOT / "evaluate.py", trained, FEW, "--video", "--env=Match-v0"],
                           env=os.environ | {"MUJOCO_GL": "nope"}, capture_output=True, text=True, check=False)
     assert "env: got 'Match-v0'" in done.stderr                     # of tests/tiny_envs.py, not found there
-    assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', with which MuJoCo cannot be imported "
-                                  "here; not heeded\n")
+    assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', by which MuJoCo cannot render here; not "
+                                  "heeded\n")
     assert "Traceback" not in done.stderr
 
 

@@ -18,8 +18,12 @@ import numpy as np
 from utils.plots import Strip
 
 BLOCK = 16              # H.264 works on squares of so many pixels; other sizes imageio would stretch
-IMPORT = "import mujoco"
-PROBE = f"{IMPORT}; mujoco.GLContext(16, 16).make_current()"
+# GLFW makes a context without a display, with no more than warnings; only what uses it fails.
+PROBE = """import mujoco
+context = mujoco.GLContext(16, 16)
+context.make_current()
+mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_100)
+"""
 
 
 def missing_extra() -> str | None:
@@ -34,24 +38,27 @@ def missing_extra() -> str | None:
 def choose_gl() -> str | None:
     """Where there is no display, and nothing was chosen, MuJoCo renders by EGL; by OSMesa if only that works.
 
-    A MUJOCO_GL with which MuJoCo cannot even be imported is not heeded; returns a line that says so. To be called
-    before MuJoCo is imported: it reads MUJOCO_GL then. Hence the trials in processes of their own.
+    A MUJOCO_GL by which MuJoCo cannot render here is not heeded, but for `disabled`; returns a line that says so. To be
+    called before MuJoCo is imported: it reads MUJOCO_GL then. Hence the trials in processes of their own.
     """
-    note = None
-    if (given := os.environ.get("MUJOCO_GL")) and importlib.util.find_spec("mujoco") and not renders_by(given, IMPORT):
+    if importlib.util.find_spec("mujoco") is None:
+        return None
+    note, given = None, os.environ.get("MUJOCO_GL", "")
+    if given and (given == "disabled" or renders_by(given)):
+        return None
+    if given:
         del os.environ["MUJOCO_GL"]
-        note = f"MUJOCO_GL: got {given!r}, with which MuJoCo cannot be imported here; not heeded"
-    shown = any(os.environ.get(name) for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
-    if shown or sys.platform != "linux" or importlib.util.find_spec("mujoco") is None:
-        return note
-    os.environ["MUJOCO_GL"] = next((name for name in ("egl", "osmesa") if renders_by(name)), "egl")
+        note = f"MUJOCO_GL: got {given!r}, by which MuJoCo cannot render here; not heeded"
+    shown = given != "glfw" and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if not shown and sys.platform == "linux":
+        os.environ["MUJOCO_GL"] = next((name for name in ("egl", "osmesa") if renders_by(name)), "egl")
     return note
 
 
-def renders_by(name: str, probe: str = PROBE) -> bool:
-    """Whether MuJoCo can render here with MUJOCO_GL of this name, or do what else a probe does."""
+def renders_by(name: str) -> bool:
+    """Whether MuJoCo can render here with MUJOCO_GL of this name."""
     try:
-        done = subprocess.run([sys.executable, "-P", "-c", probe], env=os.environ | {"MUJOCO_GL": name},
+        done = subprocess.run([sys.executable, "-P", "-c", PROBE], env=os.environ | {"MUJOCO_GL": name},
                               capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
