@@ -15,7 +15,7 @@ from utils.completion import SHELLS, script, values_of
 from utils.config import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
-ALL = sorted(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "help"])
+ALL = sorted(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"])
 
 
 def shell(name: str):
@@ -40,7 +40,7 @@ def test_a_script_names_every_flag_and_every_value(name, capsys):
     assert end.value.code == 0
     assert text == script(name)
     assert text.endswith("\n")
-    for setting in FIELDS:
+    for setting in [*FIELDS, "completion"]:
         assert ("-l " if name == "fish" else "--") + setting in text
         assert " ".join(values_of(setting)) in text
 
@@ -61,6 +61,9 @@ def test_another_shell_is_one_line(capsys):
     (("python", "train.py", "--alg", "="), sorted(["ddpg", "td3", "sac", "dqn", "rrd", "ircr", "uniform"])),
     (("python3", "train.py", "--save_rews", ""), ["False", "True"]),
     (("python3", "train.py", "--save_rews", "--see"), ["--seed", "--seeds"]),
+    (("python", "train.py", "--basis-a"), ["--basis_alg"]), (("python", "train.py", "--nosuch-fl"), []),
+    (("python", "train.py", "--completion", "="), ["bash", "fish", "zsh"]),
+    (("python", "train.py", "--completion", "z"), ["zsh"]),
     (("python", "train.py", "--gamma", ""), []), (("python", "train.py", "--config", "=", "x"), []),
     (("python", "other.py", "--"), []), (("python", ""), []), (("python", "train.py"), []),
 ], ids=str)
@@ -89,6 +92,7 @@ def test_zsh_understands_its_script():
 @pytest.mark.parametrize(("line", "offered"), [
     ("python train.py --rrd_s", ["--rrd_sample_size"]), ("python train.py --basis_alg=t", ["--basis_alg=td3"]),
     ("python3 a/train.py --save_rews ", ["False", "True"]), ("./train.py --on_ex", ["--on_existing"]),
+    ("python train.py --completion ", ["bash", "fish", "zsh"]),
 ], ids=str)
 def test_fish_offers(line, offered):
     Path("completion.sh").write_text(script("fish"))

@@ -106,3 +106,8 @@ def test_any_sections_give_settings_or_one_line(tmp_path_factory, values):
         check_line(str(error), [*values, *SECTIONS])
     else:
         assert resolve(flatten(in_sections(config.settings()))) == config
+
+
+def test_a_byte_order_mark_is_passed_over():
+    Path("settings.json").write_bytes(b'\xef\xbb\xbf{"gamma": 0.5}')
+    assert read_json("settings.json") == {"gamma": 0.5}

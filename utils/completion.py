@@ -6,6 +6,7 @@ from utils.config import FIELDS, choices_of, field_type
 
 SHELLS = ("bash", "zsh", "fish")
 MODULES = {"import": "import this module first, which may register algorithms of your own"}
+PRINTED = {"completion": "print what makes this shell complete flags and their values"}
 FILES = {"config": "JSON file of settings; flags win over it", "resume": "go on with the run in this directory"}
 
 
@@ -16,6 +17,8 @@ def script(shell: str) -> str:
 
 def values_of(name: str) -> list[str]:
     """The words that can stand behind a flag; none where anything may."""
+    if name in PRINTED:
+        return list(SHELLS)
     return choices_of(name) or (["True", "False"] if field_type(name) is bool else [])
 
 
@@ -36,6 +39,11 @@ _return_decomposition() {
 @CASES@
     esac
     [[ $word == -* || $flag != -* ]] && COMPREPLY=($(compgen -W "@FLAGS@" -- "$word"))
+    # --basis-a is --basis_a, too
+    if [[ $word == --*-* ]]; then
+        word=${word#--}
+        COMPREPLY=($(compgen -W "@FLAGS@" -- "--${word//-/_}"))
+    fi
     return 0
 }
 complete -o bashdefault -o default -F _return_decomposition python python3 train.py
@@ -44,8 +52,8 @@ complete -o bashdefault -o default -F _return_decomposition python python3 train
 
 def _bash() -> str:
     cases = [f'        __{name}) COMPREPLY=($(compgen -W "{" ".join(values_of(name))}" -- "$word"))\n'
-             '            ((${#COMPREPLY[@]})) && return 0 ;;' for name in FIELDS if values_of(name)]
-    flags = " ".join(f"--{name}" for name in [*FIELDS, *FILES, *MODULES, "help"])
+             '            ((${#COMPREPLY[@]})) && return 0 ;;' for name in [*FIELDS, *PRINTED] if values_of(name)]
+    flags = " ".join(f"--{name}" for name in [*FIELDS, *FILES, *MODULES, *PRINTED, "help"])
     return _BASH.replace("@CASES@", "\n".join(cases)).replace("@FLAGS@", flags)
 
 
@@ -77,6 +85,7 @@ compdef _return_decomposition_python python python3
 def _zsh() -> str:
     flags = [_zsh_flag(name, field.metadata["help"], f"({' '.join(values_of(name))})" if values_of(name) else " ")
              for name, field in FIELDS.items()]
+    flags += [_zsh_flag(name, text, f"({' '.join(values_of(name))})") for name, text in PRINTED.items()]
     flags += [_zsh_flag(name, text, "_files") for name, text in FILES.items()]
     flags += [_zsh_flag(name, text, " ", "\\*") for name, text in MODULES.items()]
     return _ZSH.replace("@FLAGS@", " \\\n".join(flags))
@@ -108,6 +117,7 @@ end
 def _fish() -> str:
     lines = [_fish_flag(name, field.metadata["help"], f"-x -a '{' '.join(values_of(name))}'")
              for name, field in FIELDS.items()]
+    lines += [_fish_flag(name, text, f"-x -a '{' '.join(values_of(name))}'") for name, text in PRINTED.items()]
     lines += [_fish_flag(name, text, "-r -F") for name, text in FILES.items()]
     lines += [_fish_flag(name, text, "-x") for name, text in MODULES.items()]
     return _FISH.replace("@FLAGS@", "\n".join(lines))

@@ -100,8 +100,8 @@ class Config:
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
-    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward, of rrd, ircr and uniform, on "
-                                 "episodes of their own; 0: none", low=0)
+    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward (of rrd, ircr, uniform and "
+                                 "decompositions of your own that can be), on episodes of their own; 0: none", low=0)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
@@ -444,7 +444,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:              # ValueError: a null character in the name
         raise ConfigError(f"config: cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        settings = json.loads(data.decode(), object_pairs_hook=_no_duplicates)
+        settings = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_no_duplicates)
     except ConfigError:
         raise
     except (ValueError, RecursionError) as error:       # not UTF-8, not JSON, a number of thousands of digits
