@@ -88,7 +88,8 @@ def _json() -> Iterator[tuple[str, bytes]]:
         "module": json.dumps({"env": f"{MODULE}:Any-v0"}).encode(), "null-bytes": b'{"tag": "\0"}',
         "class": json.dumps({"__class__": f"{MODULE}.Any"}).encode(), "pickled": json.dumps(
             {"py/object": f"{MODULE}.Any"}).encode(), "number": b"3", "not-a-number": b'{"gamma": NaN}',
-        "bom": b"\xef\xbb\xbf{}", "half-a-pair": b'{"alg": "\\ud800"}', "utf-16": '{"seed": 1}'.encode("utf-16"),
+        "two-boms": b"\xef\xbb\xbf\xef\xbb\xbf{}", "half-a-pair": b'{"alg": "\\ud800"}',
+        "utf-16": '{"seed": 1}'.encode("utf-16"),
     }.items()
 
 
