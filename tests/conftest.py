@@ -1,5 +1,6 @@
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 import algorithm
 from utils import config as settings
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)            # small matrices, and nothing waits for a busy core
 os.environ.setdefault("MUJOCO_GL", "disabled")
 
