@@ -199,7 +199,7 @@ def draw(evaluation, path: Path) -> None:
 
 def film(evaluation, path: Path, diagnose: bool) -> None:
     """The first episode as an mp4; whatever goes wrong is a line, for the numbers stand already."""
-    from utils.config import printable
+    from utils.config import one_line, printable
     from utils.display import say
     from utils.video import missing_extra, undisturbed
     if missing := missing_extra():
@@ -210,7 +210,7 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
             shoot(evaluation, path, diagnose and evaluation.judge is not None)
             say(f"written to {path}")
         except Exception as error:                      # drivers and encoders raise anything
-            told = printable(" ".join(str(error).split()))[:300]
+            told = printable(one_line(error))[:300]
             complain("evaluate.py", f"no video: {type(error).__name__}: {told}")
 
 

@@ -85,9 +85,8 @@ def sweep(trials: list, lanes, retries: int) -> int:
             while (waiting and not stop.is_set()) or running:
                 while waiting and len(running) < lanes.jobs and not stop.is_set():
                     running.append(start(lanes, waiting.popleft()))
-                if stop.is_set():
-                    announce(stop, running)
-                    tell(lanes, running)
+                if stop.is_set() and (told := tell(lanes, running)):
+                    announce(stop, told)
                 for trial in [one for one in running if look(one, lanes.poll(one))]:
                     running.remove(trial)
                     if trial.may_recover and trial.tries <= retries and not stop.is_set():
@@ -114,20 +113,21 @@ def start(lanes, trial):
     return trial
 
 
-def tell(lanes, running: list) -> None:
-    """Once, each that runs, to stop."""
-    for trial in (one for one in running if not one.stopping):
+def tell(lanes, running: list) -> list:
+    """Once, each that runs, to stop; returns those that hear it now."""
+    told = [trial for trial in running if not trial.stopping]
+    for trial in told:
         lanes.stop(trial)
         trial.stopping = True
+    return told
 
 
-def announce(stop, running: list) -> None:
-    """Once, what is waited for."""
+def announce(stop, told: list) -> None:
+    """What is waited for."""
     from utils.stop import PATIENCE
-    if new := [trial.name for trial in running if not trial.stopping]:
-        more = f" and {len(new) - 3} more" if len(new) > 3 else ""
-        complain("sweep.py", f"{stop.told()}; waiting until {'; '.join(new[:3])}{more} saved what they have; Ctrl-C "
-                             f"after {PATIENCE:g} seconds ends what hangs")
+    names = "; ".join(trial.name for trial in told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")
+    complain("sweep.py", f"{stop.told()}; waiting until {names} saved what they have; Ctrl-C after {PATIENCE:g} "
+                         "seconds ends what hangs")
 
 
 def look(trial, code: int | None) -> bool:

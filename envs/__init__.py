@@ -24,7 +24,7 @@ from envs.wrappers import (
     ScaleAction,
     TrueReward,
 )
-from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari
+from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari, one_line
 
 __all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
 
@@ -128,7 +128,7 @@ def _quiet_mujoco() -> None:
         if isinstance(error, ModuleNotFoundError) or (isinstance(error, ImportError) and not given):
             return                                      # told where a task needs it
         raise ConfigError(f"env: MuJoCo cannot be imported{f' with MUJOCO_GL={given}' if given else ''}: "
-                          f"{type(error).__name__}: {_one_line(error)}"
+                          f"{type(error).__name__}: {one_line(error)}"
                           f"{'; `unset MUJOCO_GL`: training renders nothing' if given else ''}") from None
     mujoco.set_mju_user_warning(_log_mujoco)
 
@@ -149,11 +149,7 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     except gym.error.UnregisteredEnv:
         raise _unknown(config.env) from None
     except (ImportError, gym.error.Error) as error:
-        raise ConfigError(f"env: {config.env!r} cannot be made here: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
 
 
 def _check_spaces(config: Config, env: gym.Env) -> None:

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from utils.config import ConfigError
+from utils.config import ConfigError, one_line
 from utils.finite import is_finite
 
 
@@ -28,7 +28,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
 
     def __init__(self, env: gym.Env, limit: int, name: str):
         super().__init__(env, limit)
-        self.name, self.limit = name, limit
+        self.name = name
         for space in ("observation_space", "action_space"):
             if not isinstance(getattr(env, space, None), gym.Space):
                 self._refuse(f"has no {space}, wants one of gymnasium.spaces")
@@ -38,17 +38,17 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         self.shape = space.shape if isinstance(space, Box) else None    # others are refused later
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        self.elapsed = 0
-        obs, info = self._parts("reset", self.env.reset(seed=seed, options=options), ("observation", "info"))
+        obs, info = self._parts("reset", super().reset(seed=seed, options=options), ("observation", "info"))
         return self._observation(obs), info
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self._parts(
             "step", self.env.step(action), ("observation", "reward", "terminated", "truncated", "info"))
-        self.elapsed += 1
+        self._elapsed_steps += 1
         if type(reward) is not float:
             reward = self._number(reward)
-        return self._observation(obs), reward, terminated, truncated or self.elapsed >= self.limit, info
+        over = self._elapsed_steps >= self._max_episode_steps
+        return self._observation(obs), reward, terminated, truncated or over, info
 
     def _parts(self, method: str, result: Any, names: tuple[str, ...]) -> tuple:
         if not isinstance(result, (tuple, list)):
@@ -97,7 +97,7 @@ def takes(method: Any, *names: str) -> bool:
 
 def short(value: Any) -> str:
     """A value in a message: its beginning, in one line."""
-    text = " ".join(repr(value).split())
+    text = one_line(repr(value))
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 

@@ -138,8 +138,8 @@ def _check_run(config: Config) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
-                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
-                     description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
+                    formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
+                    description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
                         "change its length and what is written")

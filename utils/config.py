@@ -43,6 +43,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def one_line(told: object) -> str:
+    """What an error, or anything else, says, with its line breaks and indents as single spaces."""
+    return " ".join(str(told).split())
+
+
 def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):
     """A dataclass field that knows its help text and its range: low <= value <= high, or value > above."""
     metadata = dict(help=help, low=low, high=high, above=above, choices=choices, section=section)

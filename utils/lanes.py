@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils.config import ConfigError, printable
+from utils.config import ConfigError, one_line, printable
 from utils.stop import AGAIN
 from utils.suite import Trial
 
@@ -66,7 +66,7 @@ class RayLanes(Lanes):
         try:
             ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
         except Exception as error:                      # whatever its parts raise
-            told = " ".join(str(error).split())[:200]
+            told = one_line(error)[:200]
             hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
             raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
         cores = int(ray.cluster_resources().get("CPU", 0))
@@ -95,7 +95,7 @@ class RayLanes(Lanes):
         try:
             return self.ray.get(task)
         except self.ray.exceptions.RayError as error:
-            trial.told = " ".join(str(error).split())[:200]
+            trial.told = one_line(error)[:200]
             return 1
 
     def stop(self, trial: Trial) -> None:

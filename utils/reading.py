@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs import resolve_env
-from utils.config import MOST_BYTES, printable
+from utils.config import MOST_BYTES, one_line, printable
 from utils.curves import Curve
 from utils.files import read_file
 
@@ -67,14 +67,17 @@ def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, below, files in os.walk(path, followlinks=True,
                                         onerror=lambda error: complain(f"{error.filename}: {error.strerror}")):
-        below.sort(key=by_number)
         place = os.path.realpath(folder)
         if place in seen or "config.json" in files:
-            below.clear()
-        if place not in seen:
-            yield from ([Path(folder)] if "config.json" in files else
-                        (Path(folder, file) for file in sorted(files, key=by_number) if file.endswith(".npz")))
+            below.clear()                               # a loop, or a run, which holds no other
+        if place in seen:
+            continue
         seen.add(place)
+        below.sort(key=by_number)
+        if "config.json" in files:
+            yield Path(folder)
+        else:
+            yield from (Path(folder, file) for file in sorted(files, key=by_number) if file.endswith(".npz"))
 
 
 def by_number(name: str) -> list[str | int]:
@@ -189,4 +192,4 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split())[:200] or type(error).__name__)
+    return printable(one_line(error)[:200] or type(error).__name__)

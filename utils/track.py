@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from utils.config import Config, ConfigError
+from utils.config import Config, ConfigError, one_line
 
 PROJECT = "return-decomposition"
 LONGEST_TAG = 64                # the service takes no longer ones
@@ -32,7 +32,7 @@ def import_wandb() -> Any:
         import wandb
     except Exception as error:                          # such as protobuf's, where versions do not go together
         if not isinstance(error, ModuleNotFoundError) or error.name != "wandb":
-            told = " ".join(str(error).split())[:300]
+            told = one_line(error)[:300]
             raise ConfigError(f"track: wandb cannot be imported: {type(error).__name__}: {told}; wants one that can, "
                               "or no --track") from None
         wandb = None
@@ -77,7 +77,7 @@ class Tracker:
             yield
         except Exception as error:
             self.run = None
-            told = " ".join(str(error).split())[:200]
+            told = one_line(error)[:200]
             self.warn(f"note: Weights & Biases failed, the run goes on without: {type(error).__name__}: {told}")
 
 
