@@ -50,8 +50,8 @@ def python():
 
 
 def project():
-    import train
-    if stranger := train.foreign_package():
+    from program import foreign_package
+    if stranger := foreign_package():
         raise Trouble(stranger, f"cd {HERE}; unset PYTHONPATH")
     for name in ("gymnasium", "safetensors", "tensorboardX", "rich"):
         __import__(name)
@@ -104,7 +104,7 @@ def mujoco():
         raise Trouble(f"cannot be imported with MUJOCO_GL={os.environ['MUJOCO_GL']}: {type(error).__name__}: {error}",
                       UNSET) from None
     from envs import make_env
-    from utils.config import resolve
+    from utils.settings.resolve import resolve
     # Not Gymnasium's make: of MuJoCo's warnings it makes a file here.
     env = make_env(resolve({"alg": "sac", "env": "HalfCheetah-v4"}))
     env.reset(seed=0)
@@ -199,8 +199,10 @@ def memory():
     import torch
 
     from algorithm.replay_buffer import create_buffer
-    from utils.config import ConfigError, resolve
-    from utils.memory import available_bytes, human_bytes
+    from utils.errors import ConfigError
+    from utils.memory import available_bytes
+    from utils.settings.resolve import resolve
+    from utils.text import human_bytes
     free = available_bytes(torch.device("cpu"))
     if free is None:
         return "unknown how much is free"
@@ -218,7 +220,7 @@ def memory():
 def cores():
     import torch
 
-    from utils.run import count_cores
+    from record.system import count_cores
     found = f"{count_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if not hasattr(os, "getloadavg"):
         return found

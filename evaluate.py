@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train import complain, leave_early, run_program
+from program import complain, leave_early, run_program
 
 EXAMPLES = """
 examples:
@@ -40,8 +40,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         ConfigError: an argument is wrong; nothing was built yet.
         SystemExit: `--help` was asked for.
     """
-    from utils.cli import Parser
-    from utils.imports import add_import
+    from utils.settings.cli import Parser
+    from utils.settings.imports import add_import
     parser = Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
@@ -65,8 +65,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
     """Modules imported, numbers as numbers, and files where they can be written."""
-    from utils.config import ConfigError, coerce
-    from utils.imports import import_modules, search_here
+    from utils.errors import ConfigError
+    from utils.settings.imports import import_modules, search_here
+    from utils.settings.resolve import coerce
     import_modules(args.modules)
     if ":" in (args.env or ""):
         search_here()
@@ -90,8 +91,8 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Play, print, and write down; returns the exit code."""
+    from results.video import choose_gl
     from utils.stop import Stop, Stopped
-    from utils.video import choose_gl
     if args.video is not None and (note := choose_gl()):        # before anything imports MuJoCo
         complain("evaluate.py", f"note: {note}")
     with Stop() as stop:
@@ -119,9 +120,9 @@ def report(args: argparse.Namespace, evaluation, diagnosis) -> None:
     Raises:
         SaveError: one could not be written.
     """
+    from results.statistics import summary
     from utils.display import say
     from utils.files import saving, write_file
-    from utils.statistics import summary
     returns = summary([one.true_return for one in evaluation.episodes], args.seed)
     path = Path(args.json) if args.json else new_path(evaluation.run / "evaluations")
     with saving(path.parent, 0):
@@ -169,7 +170,7 @@ def new_path(folder: Path) -> Path:
 
 def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict | None) -> dict[str, Any]:
     """All that the JSON file holds."""
-    from utils.run import describe_system
+    from record.system import describe_system
     episodes, config = evaluation.episodes, evaluation.config
     facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
                             "updates": evaluation.agent.updates},
@@ -182,9 +183,9 @@ def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict 
 
 def draw(evaluation, path: Path) -> None:
     """The first episode's rewards as a PNG."""
+    from results.reward_plots import draw_png
     from utils.display import say
     from utils.files import write_file
-    from utils.plots import draw_png
     first = evaluation.episodes[0]
     title = f"{evaluation.config.env}: {'an exploring' if first.explored else 'a greedy'} episode"
     try:
@@ -199,9 +200,9 @@ def draw(evaluation, path: Path) -> None:
 
 def film(evaluation, path: Path, diagnose: bool) -> None:
     """The first episode as an mp4; whatever goes wrong is a line, for the numbers stand already."""
-    from utils.config import one_line, printable
+    from results.video import missing_extra, undisturbed
     from utils.display import say
-    from utils.video import missing_extra, undisturbed
+    from utils.text import one_line, printable
     if missing := missing_extra():
         complain("evaluate.py", f"no video: {missing}")
         return
@@ -217,8 +218,8 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
 def shoot(evaluation, path: Path, diagnose: bool) -> None:
     from envs import make_env
     from learner.evaluator import Stoppable
-    from utils.plots import Strip
-    from utils.video import record as record_video
+    from results.reward_plots import Strip
+    from results.video import record as record_video
     first = evaluation.episodes[0]
 
     def strip(width: int) -> Strip:

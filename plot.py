@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train import complain, run_program
+from program import complain, run_program
 
 EXAMPLES = """
 examples:
@@ -50,8 +50,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.cli import Parser
-    from utils.study import add_arguments
+    from results.study import add_arguments
+    from utils.settings.cli import Parser
     parser = Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Learning curves of runs, and what they amount to over all environments: figures "
@@ -67,8 +67,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def plot(options: argparse.Namespace) -> int:
     """Read the runs, draw, write and print; returns the exit code."""
     figures, began = import_figures(), time.time()
+    from results.study import read_study
     from utils.display import say
-    from utils.study import read_study
 
     study = read_study(options, partial(complain, "plot.py"))
     for line in (*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements)):
@@ -106,9 +106,9 @@ def import_figures():
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    from utils.config import ConfigError
+    from utils.errors import ConfigError
     try:
-        from utils import figures
+        from results import figures
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
@@ -118,8 +118,8 @@ def import_figures():
 
 def write_curves(study, styles, options: argparse.Namespace) -> None:
     """For each environment the figure of its returns and, if a learned reward was diagnosed, one of that."""
-    from utils import figures
-    from utils.curves import Line
+    from results import figures
+    from results.curves import Line
     names = file_names(list(study.groups))
     for env, lines in study.lines.items():
         path = options.out / f"curves-{names[env]}"
@@ -135,7 +135,7 @@ def write_curves(study, styles, options: argparse.Namespace) -> None:
 
 def file_names(envs: Sequence[str]) -> dict[str, str]:
     """Environments as parts of files' names, all different."""
-    from utils.directories import file_name
+    from record.directories import file_name
     names: dict[str, str] = {}
     for env in envs:
         name = file_name(env)
@@ -145,8 +145,8 @@ def file_names(envs: Sequence[str]) -> dict[str, str]:
 
 def write_aggregates(study, styles, out: Path) -> None:
     """The figures over all environments that have anchors, and their numbers."""
-    from utils import figures
-    from utils.scores import Profile
+    from results import figures
+    from results.scores import Profile
     figures.save(figures.aggregates(study.estimates, styles), out / "aggregates")
     write_csv(out / "aggregates.csv", study.estimates)
     figures.save(figures.profiles(study.profiles, styles), out / "profiles")

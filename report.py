@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from train import complain, run_program
+from program import complain, run_program
 
 EXAMPLES = """
 examples:
@@ -41,8 +41,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.cli import Parser
-    from utils.study import add_arguments
+    from results.study import add_arguments
+    from utils.settings.cli import Parser
     parser = Parser(prog="report.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="One HTML page on runs: final scores, learning curves, how right the learned rewards "
@@ -56,20 +56,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def report(options: argparse.Namespace, command: str) -> int:
     """Read the runs and write the page; returns the exit code."""
-    from utils.config import ConfigError, printable
+    from utils.errors import ConfigError
+    from utils.text import printable
     out = Path(os.path.realpath(options.out))           # a link stays one
     if not out.parent.is_dir() or (os.path.lexists(out) and not out.is_file()):
         raise ConfigError(f"--out: got {str(options.out)!r}, wants a file in a directory that exists")
     try:
-        from utils.page import render
+        from results.page import render
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
         if name not in ("matplotlib", "jinja2"):
             raise
         raise ConfigError(f"{name} is not installed; pip install -e '.[plot]' brings it") from None
+    from results.study import read_study
     from utils.display import say
     from utils.files import write_file
-    from utils.study import read_study
 
     study = read_study(options, partial(complain, "report.py"))
     title = options.title or (", ".join(options.runs) if len(options.runs) <= 3 else f"{len(study.records)} runs")

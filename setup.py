@@ -26,10 +26,11 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     # The import names are short and common; train.py refuses to run on somebody else's `utils`.
-    packages=find_packages(include=[f"{name}{part}" for name in ("algorithm", "envs", "learner", "utils")
+    packages=find_packages(include=[f"{name}{part}" for name in
+                                    ("algorithm", "envs", "learner", "record", "results", "sweeps", "utils")
                                     for part in ("", ".*")]),
-    py_modules=["train", "doctor", "evaluate", "plot", "report", "sweep"],
-    package_data={"utils": ["page.html"]},
+    py_modules=["program", "train", "doctor", "evaluate", "plot", "report", "sweep"],
+    package_data={"results": ["page.html"]},
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",

@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from train import complain, leave_early, run_program
+from program import complain, leave_early, run_program
 
 WRONG = 2                   # train.py's exit code for what another try would not change
 ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the table's rows
@@ -36,8 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     def work() -> int:
         given = parse(sys.argv[1:] if argv is None else argv)
-        from utils.lanes import Lanes, RayLanes
-        from utils.suite import read_suite
+        from sweeps.lanes import Lanes
+        from sweeps.ray_lanes import RayLanes
+        from sweeps.suite import read_suite
         trials = read_suite(Path(given.suite), given.seeds, given.modules)
         return sweep(trials, (RayLanes if given.engine == "ray" else Lanes)(given.jobs), given.retries)
     return run_program("sweep.py", work)
@@ -50,7 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ConfigError: one is wrong.
         SystemExit: `--help` was asked for.
     """
-    from utils.cli import Parser
+    from utils.settings.cli import Parser
     parser = Parser(prog="sweep.py", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="JSON file: common settings, environments, runs")
@@ -132,8 +133,8 @@ def announce(stop, told: list) -> None:
 
 def look(trial, code: int | None) -> bool:
     """Take down how a running trial stands; whether it has ended."""
+    from record.store import IN_USE
     from utils.stop import AGAIN, INTERRUPTED
-    from utils.store import IN_USE
     for line in trial.new_lines():
         if line.startswith("train.py: "):
             trial.told = line

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.config import ConfigError
+from utils.errors import ConfigError
 
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
 Batch = Mapping[str, Array]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from utils.config import ConfigError
+from utils.errors import ConfigError
 
 
 def check_loss(agent: Any, method: str, result: Any) -> tuple[Tensor, dict[str, Tensor]]:

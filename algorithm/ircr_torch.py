@@ -7,7 +7,7 @@ Each step is paid its episode's return, scaled to [0, 1]. That is all in what th
 from __future__ import annotations
 
 from algorithm.basis_alg.base_torch import Agent
-from utils.config import Config
+from utils.settings.fields import Config
 
 
 def ircr(config: Config, basis: Agent) -> Agent:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from utils.config import Config
+from utils.settings.fields import Config
 
 
 def uniform(config: Config, basis: Any) -> Any:

@@ -26,7 +26,7 @@ from algorithm.replay_buffer import create_buffer
 from benchmarks.timing import median_seconds
 from envs import make_env
 from envs.atari import SIDE, import_atari
-from utils.config import resolve
+from utils.settings.resolve import resolve
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
-from utils.tf_checkpoint import import_tensorflow
+from algorithm.tf.importing import import_tensorflow
 
 ALGORITHMS = [(alg, basis) for basis in ("ddpg", "td3", "sac", "dqn") for alg in (basis, "rrd")]
 

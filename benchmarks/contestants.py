@@ -19,8 +19,9 @@ from algorithm.replay_buffer import create_buffer
 from envs import make_env
 from learner import Evaluator, Learner
 from learner.collector import Collector
-from utils.config import Config, resolve
-from utils.logger import Mean
+from record.logger import Mean
+from utils.settings.fields import Config
+from utils.settings.resolve import resolve
 
 OBS, ACTS, EPISODE = 27, 8, 1000
 BATCH = 256
@@ -93,7 +94,7 @@ class OurRun:
 
 
 class _Record:
-    """Takes what a `utils.run.Run` does; sums the metrics up as that does."""
+    """Takes what a `record.run.Run` does; sums the metrics up as that does."""
 
     def __init__(self):
         self.logger, self.means = self, defaultdict(Mean)

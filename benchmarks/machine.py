@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.run import count_cores, crowded, describe_system
+from record.system import count_cores, crowded, describe_system
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

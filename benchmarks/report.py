@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from utils.memory import human_bytes
+from utils.text import human_bytes
 
 PEERS = {"sb3": "SB3", "tensorflow": "TensorFlow"}
 MANY = 100_000                  # steps from which on the memory of a replay can be told from that of the process

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
 from benchmarks.contestants import filled_buffer, settings
-from utils.store import Store
+from record.store import Store
 
 
 def save(store: Store, agent, buffer) -> tuple[float, int]:

@@ -35,8 +35,8 @@ from benchmarks.sections import (
     note,
     profile,
 )
-from utils.cli import Parser
-from utils.config import ConfigError
+from utils.errors import ConfigError
+from utils.settings.cli import Parser
 from utils.torch_utils import resolve_device
 
 
@@ -159,7 +159,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
 def use_our_threads() -> None:
     """Gives TensorFlow as many threads as PyTorch has."""
-    from utils.tf_checkpoint import import_tensorflow
+    from algorithm.tf.importing import import_tensorflow
     threading = import_tensorflow().config.threading
     try:
         threading.set_intra_op_parallelism_threads(torch.get_num_threads())

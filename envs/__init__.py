@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
-from dataclasses import dataclass, field
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from envs.atari import game_id, game_kwargs, make_atari
+from envs.atari import game_kwargs, make_atari
+from envs.names import EnvName, check_registered, resolve_env, unknown_env
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -24,59 +23,14 @@ from envs.wrappers import (
     ScaleAction,
     TrueReward,
 )
-from utils.config import GAMES, Config, ConfigError, did_you_mean, is_atari, one_line
+from utils.errors import ConfigError
+from utils.settings.fields import Config, is_atari
+from utils.text import one_line
 
 __all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
 
-MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
-          "Pusher", "Reacher", "Swimmer", "Walker2d")
-
 
 WANTS_DQN = "wants --alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform"
-
-
-@dataclass(frozen=True)
-class EnvName:
-    """The registered id and arguments that a name stands for."""
-
-    id: str
-    kwargs: dict = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.id + "".join(f", {name}={value}" for name, value in self.kwargs.items())
-
-
-def resolve_env(name: str) -> EnvName:
-    """MuJoCo's -v2 and -v3 ids left Gymnasium; -v4 is the same task on today's bindings.
-
-    Ant is the exception in width: -v2 and -v3 observed contact forces (111 numbers), which -v4 leaves out (27)
-    unless asked.
-    """
-    if is_atari(name):
-        return EnvName(game_id(name))
-    match = re.fullmatch(r"(\w+)-v[23]", name)
-    if match is None or match[1] not in MUJOCO:
-        return EnvName(name)
-    return EnvName(f"{match[1]}-v4", {"use_contact_forces": True} if match[1] == "Ant" else {})
-
-
-def check_registered(name: str) -> None:
-    """Raises ConfigError if there is no such environment; of `module:id` the module must have been imported.
-
-    None is made, so that one which is there may still fail.
-    """
-    try:
-        if not is_atari(name):
-            gym.spec(resolve_env(name).id.rpartition(":")[2])
-    except gym.error.UnregisteredEnv:
-        raise _unknown(name) from None
-    except gym.error.Error:                             # of an id without its version Gymnasium makes the newest
-        pass
-
-
-def _unknown(name: str) -> ConfigError:
-    hint = did_you_mean(name, [*gym.registry, *GAMES])
-    return ConfigError(f"env: got {name!r}{hint or ', wants a registered Gymnasium id'}")
 
 
 def env_kwargs(config: Config) -> dict:
@@ -147,7 +101,7 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
             env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
         return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:
-        raise _unknown(config.env) from None
+        raise unknown_env(config.env) from None
     except (ImportError, gym.error.Error) as error:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
 

@@ -13,7 +13,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from utils.config import Config, ConfigError, did_you_mean
+from utils.errors import ConfigError
+from utils.settings.fields import Config
+from utils.text import did_you_mean
 
 SIDE = 84
 FRAME_SKIP = 4

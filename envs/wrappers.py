@@ -13,8 +13,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from utils.config import ConfigError, one_line
+from utils.errors import ConfigError
 from utils.finite import is_finite
+from utils.text import one_line
 
 
 class CheckedLimit(gym.wrappers.TimeLimit):

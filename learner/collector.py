@@ -18,12 +18,12 @@ from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
 from envs.origin import Origin, play
-from utils.config import Config
 from utils.finite import all_finite, check_observation, check_reward, is_finite
 from utils.seeding import stream_seed
+from utils.settings.fields import Config
 
 if TYPE_CHECKING:
-    from envs.vector import Workers
+    from envs.workers.pool import Workers
 
 Episode = dict[str, np.ndarray]         # what `store_episode` takes
 
@@ -37,13 +37,13 @@ def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], Non
         env: the environment itself if it is one, else an example of the many.
         say: is told, in a line, of each process that is started anew.
     Raises:
-        ChildProcessError, ConfigError: an environment or its process failed, see `envs.vector.Workers`.
+        ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
     seeds = env_seeds(config)
     if len(seeds) == 1:
         yield Collector(env, agent, seeds[0])
         return
-    from envs.vector import Workers
+    from envs.workers.pool import Workers
     with contextlib.closing(Workers(config, env, say)) as envs:
         yield VectorCollector(envs, agent, seeds)
 

@@ -6,14 +6,16 @@ from typing import Any
 
 import gymnasium as gym
 
+from algorithm.decomposition.diagnosis import COLUMNS, PREFIX
+from algorithm.decomposition.judge import create_judge, predicts
 from algorithm.engine import Engine
 from envs import make_env
 from envs.origin import State
-from learner.diagnosis import COLUMNS, PREFIX
-from learner.episodes import Player, create_judge, numbers_of, predicts
+from learner.episodes import Player, numbers_of
 from learner.evaluator import Evaluator
-from utils.config import Config, ConfigError
+from utils.errors import ConfigError
 from utils.seeding import stream_seed
+from utils.settings.fields import Config
 
 EPISODES = 5            # greedy ones, and as many exploring ones
 

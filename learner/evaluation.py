@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from algorithm import check_backend, create_agent
+from algorithm.decomposition.diagnosis import NAMES, Numbers
+from algorithm.decomposition.judge import create_judge
 from algorithm.replay_buffer import create_buffer
 from envs import make_env
-from learner.diagnosis import NAMES, Numbers
-from learner.episodes import Episode, Player, create_judge, numbers_of
+from learner.episodes import Episode, Player, numbers_of
 from learner.evaluator import Stoppable
-from utils.cli import check_import
-from utils.config import DIAGNOSED, CheckpointError, Config, ConfigError, coerce, not_diagnosed, read_json, resolve
+from record.store import Store, fitting
+from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
+from utils.settings.cli import check_import
+from utils.settings.fields import DIAGNOSED, Config
+from utils.settings.json_files import read_json
+from utils.settings.resolve import coerce, not_diagnosed, resolve
 from utils.stop import Stop
-from utils.store import Store, fitting
 
 
 @dataclass
@@ -150,7 +154,7 @@ def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose:
 
 
 def diagnosis(evaluation: Evaluation) -> dict[str, Numbers]:
-    """The numbers of `learner.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`.
+    """The numbers of `algorithm.decomposition.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`.
 
     Raises:
         NotFiniteError: a predicted reward of a step in the replay is not finite.

@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 
 from envs.origin import State, random_state, set_random_state
-from utils.config import Config
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
+from utils.settings.fields import Config
 from utils.stop import Stop
 
 

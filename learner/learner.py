@@ -11,9 +11,9 @@ from torch import Tensor
 from algorithm.engine import Engine
 from learner.collector import Collector, VectorCollector
 from learner.evaluator import Evaluator
-from utils.config import Config
+from record.store import Generation, fitting
+from utils.settings.fields import Config
 from utils.stop import Stopped
-from utils.store import Generation, fitting
 
 
 class Learner:
@@ -27,7 +27,7 @@ class Learner:
 
     def __init__(self, config: Config, collector: Collector | VectorCollector, engine: Engine, evaluator: Evaluator,
                  run):
-        """`engine` trains its agent from its replay; `run` is the record of the run (`utils.run.Run`)."""
+        """`engine` trains its agent from its replay; `run` is the record of the run (`record.run.Run`)."""
         self.config, self.collector, self.engine = config, collector, engine
         self.agent, self.actor, self.buffer = engine.agent, engine.actor, engine.buffer
         self.evaluator, self.run = evaluator, run

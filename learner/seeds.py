@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 
-from utils.config import CheckpointError, Config, ConfigError, printable
+from record.system import count_cores
 from utils.display import Display, View
+from utils.errors import CheckpointError, ConfigError
 from utils.finite import NotFiniteError
-from utils.memory import WORKER_BYTES, available_bytes, human_bytes
-from utils.run import count_cores
+from utils.memory import WORKER_BYTES, available_bytes
+from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
+from utils.text import human_bytes, printable
 
 
 def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None], stop: Stop) -> int:
@@ -183,13 +185,13 @@ class SideBySide:
 
 
 class Together(SideBySide):
-    """All seeds at a time on one GPU, where they share one captured update; see `algorithm.engine.shared`."""
+    """All seeds at a time on one GPU, where they share one captured update; see `algorithm.engine.seeds.shared`."""
 
     def _count_lanes(self, seeds: int) -> int:
         return seeds
 
     def _start_all(self) -> None:
-        from algorithm.engine.shared import share
+        from algorithm.engine.seeds.shared import share
         self.runs = [self.seeds.parts(seed) for seed in self.seeds.config.seeds]
         for parts, engine in zip(self.runs, share([parts.engine for parts in self.runs]), strict=True):
             parts.engine, parts.why = engine, f"one update for {self.lanes} seeds"

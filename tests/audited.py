@@ -16,9 +16,11 @@ from pathlib import Path
 import hostile
 from agents import make_agent
 
-from utils import checkpoint, store, tf_checkpoint
-from utils.cli import parse_args
-from utils.config import ConfigError
+from algorithm.tf import convert as tf_checkpoint
+from record import store
+from utils import checkpoint
+from utils.errors import ConfigError
+from utils.settings.cli import parse_args
 
 AGENT = make_agent("sac")
 

@@ -10,7 +10,7 @@ import tiny_envs  # noqa: F401 (registers them)
 import torch
 
 import algorithm
-from utils import config as settings
+from utils.settings import fields as settings
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +25,8 @@ def _own_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("USE_PYTORCH", raising=False)
 
 
-TABLES = (algorithm._REGISTRY, algorithm._REPLAYS, settings.ALGORITHMS, settings.DECOMPOSITIONS, gym.registry)
+TABLES = (algorithm.registry._REGISTRY, algorithm.registry._REPLAYS, settings.ALGORITHMS, settings.DECOMPOSITIONS,
+          gym.registry)
 LISTS = (settings.DISCRETE, settings.DIAGNOSED)
 
 

@@ -18,7 +18,7 @@ PROGRAMS = ("python", "python3", "pip", "make", "pytest", "source", "git", "wand
 def commands() -> dict[str, str]:
     """Every command of every page, without its comment: command -> the first page that has it.
 
-    But those of docs/extending, which want the files that stand there: tests/test_extending.py runs them.
+    But those of docs/extending, which want the files that stand there: tests/docs/test_extending.py runs them.
     """
     found: dict[str, str] = {}
     for page in (page for page in PAGES if page.parent.name != "extending"):

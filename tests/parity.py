@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from reference_cases import NAMES, Case, call_with_gradients, thin
 
 from algorithm import create_agent
-from utils.tf_checkpoint import import_tensorflow
+from algorithm.tf.importing import import_tensorflow
 
 BACKENDS = ("pytorch", "tensorflow")
 
@@ -243,7 +243,7 @@ def evaluation_returns(backend: str, *flags: str, nudge: bool = False) -> np.nda
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(mock.patch.dict(os.environ, USE_PYTORCH="1" if backend == "pytorch" else "0"))
         if nudge:
-            stack.enter_context(mock.patch("algorithm.create_agent", nudged))
+            stack.enter_context(mock.patch("algorithm.create.create_agent", nudged))
         assert train.main([*flags, "--device=cpu"]) == 0
         (file,) = Path("outputs").glob("*/rews/*.npz")
         with np.load(file) as data:

@@ -71,3 +71,15 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 65536)
     except OSError:                                                 # the other end closed: Linux says EIO
         return b""
+
+
+def refusal(argv: list[str], capsys) -> str:
+    """What train.py says to a wrong command line: one line on stderr, exit code 2, and nothing left behind."""
+    assert train.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("train.py: ")
+    assert err.endswith("\n")
+    assert len(err.splitlines()) == 1
+    assert not Path("outputs").exists()
+    return err.removeprefix("train.py: ").rstrip()

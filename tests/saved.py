@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
 
-from utils.store import Store
+from record.store import Store
 
 
 def digest(directory: Path) -> dict[str, object]:

@@ -24,9 +24,9 @@ import report
 import sweep
 import train
 from algorithm import use_pytorch
-from utils import lanes, suite
-from utils.cli import parse_args
-from utils.config import Config
+from sweeps import lanes, suite
+from utils.settings.cli import parse_args
+from utils.settings.fields import Config
 from utils.stop import AGAIN
 
 SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
@@ -184,17 +184,18 @@ def run_doctor(words: list[str]) -> None:
     assert doctor.main([*words[2:], "--only=python"]) == 0
 
 
-@rule("python -m utils.tf_checkpoint")
+@rule("python -m algorithm.tf.convert")
 def run_tf_checkpoint(words: list[str]) -> None:
     pytest.importorskip("tensorflow")
-    from utils import tf_checkpoint
+    from algorithm.tf import convert as tf_checkpoint
     assert tf_checkpoint.main(words[3:]) == 0
     assert list(Path("DIR").glob("model.*"))
 
 
 @sentence(r"python -m utils\.schema( suite)?(?: > (\S+))?")
 def run_schema(match: re.Match) -> None:
-    from utils.schema import schema, suite_schema
+    from sweeps.schema import suite_schema
+    from utils.settings.schema import schema
     make, path = (suite_schema, "configs/suite.schema.json") if match[1] else (schema, "configs/schema.json")
     assert match[2] in (None, path), f"{match[2]}: not where the schema is"
     assert make()["$defs"]
@@ -207,7 +208,7 @@ def run_completion(match: re.Match) -> None:
 
 @rule("python benchmarks/speed.py")
 def run_speed(words: list[str]) -> None:
-    """Its flags; tests/test_benchmarks.py runs it."""
+    """Its flags; tests/benchmarks/test_benchmarks.py runs it."""
     from benchmarks import speed
     speed.parse_args(words[2:])
 

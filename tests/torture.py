@@ -30,7 +30,7 @@ from saved import board, digest, rows  # noqa: E402
 import train  # noqa: E402
 import utils.files  # noqa: E402
 from learner import Learner  # noqa: E402
-from utils.run import Run  # noqa: E402
+from record.run import Run  # noqa: E402
 
 CYCLE = 20          # steps, one interval
 FLAGS = ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4", "--env=Hopper-v4", "--device=cpu",

@@ -16,8 +16,9 @@ import numpy as np
 from safetensors.torch import load, save
 from torch import Tensor
 
-from utils.config import CheckpointError, did_you_mean
+from utils.errors import CheckpointError
 from utils.files import read_file, write_file
+from utils.text import did_you_mean
 
 __all__ = ["CheckpointError", "check_same", "read_checkpoint", "read_identity", "write_checkpoint"]
 

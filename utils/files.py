@@ -55,14 +55,14 @@ def saving(path: Path, needed: int) -> Iterator[None]:
     except SaveError:
         raise
     except OSError as error:
-        from utils.memory import human_bytes  # which imports PyTorch, and `--help` should not
+        from utils.text import human_bytes  # which imports PyTorch, and `--help` should not
         wants = f"{human_bytes(needed)} needed, " if needed else ""
         raise SaveError(f"cannot write {path}: {error.strerror or error}; {wants}{_free(path)} free there") from error
 
 
 def _free(path: Path) -> str:
     place = next((one for one in (path, *path.parents) if one.exists()), Path.cwd())
-    from utils.memory import human_bytes
+    from utils.text import human_bytes
     try:
         return human_bytes(shutil.disk_usage(place).free)
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.config import NotFiniteError
+from utils.errors import NotFiniteError
 
 LARGEST = float(np.finfo(np.float32).max)           # what replay can hold
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from utils.config import ConfigError
+from utils.errors import ConfigError
+from utils.text import human_bytes
 
 WORKER_BYTES = 40_000_000       # of its own, measured: HalfCheetah-v4 33 MB, Assault 38 MB; resident 67 and 85 MB
 
@@ -17,15 +18,6 @@ def available_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     limits = [_meminfo_available(), _cgroup_available()]
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def human_bytes(count: float) -> str:
-    """1234567 -> '1.23 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def check_workers(num_envs: int, replay_bytes: int) -> None:

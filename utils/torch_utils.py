@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.config import ConfigError
+from utils.errors import ConfigError
 
 
 def resolve_device(name: str, field: str = "device") -> torch.device:

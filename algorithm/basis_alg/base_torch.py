@@ -18,8 +18,8 @@ from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
 from algorithm.checks import check_loss
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
-from utils.config import Config
 from utils.seeding import stream_seed
+from utils.settings.fields import Config
 from utils.torch_utils import Normalizer, TFAdam, TFRMSProp, resolve_device
 
 Info = dict[str, Tensor]

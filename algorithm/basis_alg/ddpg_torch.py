@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import rewards
-from utils.config import Config
+from utils.settings.fields import Config
 from utils.torch_utils import dense, frozen
 
 

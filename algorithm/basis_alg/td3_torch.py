@@ -11,7 +11,7 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.ddpg_torch import MLPPolicy
 from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
 from algorithm.batch import rewards
-from utils.config import Config
+from utils.settings.fields import Config
 from utils.torch_utils import frozen
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from algorithm.engine.eager import Engine, Sums
-from utils.config import Config, ConfigError
+from utils.errors import ConfigError
+from utils.settings.fields import Config
 
 __all__ = ["Engine", "Sums", "create_engine"]
 
@@ -57,7 +58,7 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 
 
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
-    from algorithm.engine.programs import why_not_by_hand
+    from algorithm.engine.by_hand.choice import why_not_by_hand
     missing = why_not_by_hand(agent)
     on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device
     if on_one_gpu and _is_ours(agent, buffer) and (missing is None or not agent.policy_batch):
@@ -69,7 +70,7 @@ def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
 
 def _is_ours(agent: Any, buffer: Any) -> bool:
     """What is not of this package may do anything in an update, such as wait for the GPU, which no graph can."""
-    from algorithm.engine.programs import replaced_methods
+    from algorithm.engine.by_hand.choice import replaced_methods
     agents = (agent, getattr(agent, "basis", agent))
     parts = (*agents, buffer, *agent.nets.modules())
     ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
@@ -78,7 +79,7 @@ def _is_ours(agent: Any, buffer: Any) -> bool:
 
 def _load(name: str) -> type[Engine]:
     if name == "manual":
-        from algorithm.engine.manual import ManualEngine
+        from algorithm.engine.by_hand.engine import ManualEngine
         return ManualEngine
     if name == "compile":
         from algorithm.engine.compiled import CompiledEngine

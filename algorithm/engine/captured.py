@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
+from algorithm.decomposition.rrd import RRD
+from algorithm.engine.batches import draw
+from algorithm.engine.by_hand.choice import by_hand
+from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
-from algorithm.engine.manual import ManualEngine, Pair, draw
-from algorithm.engine.programs import by_hand
-from algorithm.engine.stacked import StackedEngine
-from algorithm.rrd_torch import RRD
-from utils.config import ConfigError
+from algorithm.engine.pairs import Streams
+from utils.errors import ConfigError
 
 WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
 
@@ -141,22 +141,6 @@ class CapturedEngine(Engine):
             agent.counters["updates"] = number
 
 
-class CapturedStack(CapturedEngine):
-    """The same for several agents that differ in their seeds; see `StackedEngine`. Metrics are (S,)."""
-
-    name = "stacked cudagraph"
-
-    def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
-        Engine.__init__(self, agents[0], buffers[0])
-        for agent, buffer in zip(agents, buffers, strict=True):
-            check_device(agent, buffer)
-        self._open(list(agents), list(buffers), _Stacked(agents, buffers), Recorder(len(agents)))
-
-    def _finish(self, sums: Sums) -> Sums:
-        sums.failed = self.guard.found()
-        return sums
-
-
 def check_device(agent: Agent, buffer: Any) -> None:
     """A ConfigError unless both are on one CUDA device."""
     if agent.device.type != "cuda" or buffer.device != agent.device:
@@ -176,7 +160,7 @@ def create_actor(agent: Agent) -> Agent:
     """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
     if len(agent.obs_dims) == 3:
         return agent
-    from algorithm import create_twin
+    from algorithm.create import create_twin
     actor = create_twin(agent, "cpu")
     actor.counters.update(agent.counters)
     agent.counters = actor.counters                     # exploring steps are counted where they are made
@@ -218,12 +202,6 @@ class _Manual(_ByHand, ManualEngine):
         self.pair = Streams(agent.device)
 
 
-class _Stacked(_ByHand, StackedEngine):
-    def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
-        super().__init__(agents, buffers)
-        self.pair = Streams(self.agent.device)
-
-
 class _Autograd(Engine, _Counting):
     """Losses and gradients by autograd, for agents without a program."""
 
@@ -240,19 +218,3 @@ class _Autograd(Engine, _Counting):
             if not found.keys().isdisjoint(group["params"]):
                 self.descend(opt, group, found)
         return {name: value.detach() for name, value in info.items()}
-
-
-class Streams(Pair):
-    """Calls two functions on two streams, which meet before and after."""
-
-    def __init__(self, device: torch.device):
-        self.side = torch.cuda.Stream(device)
-
-    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
-        main = torch.cuda.current_stream()
-        self.side.wait_stream(main)
-        with torch.cuda.stream(self.side):
-            other = second()
-        result = first()
-        main.wait_stream(self.side)
-        return result, other

@@ -12,7 +12,7 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
 from algorithm.engine.guard import check_tensors, create_guard, labels
-from utils.config import ConfigError
+from utils.errors import ConfigError
 from utils.finite import NotFiniteError
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from algorithm import create_replay, fill_config
+from algorithm.create import create_replay, fill_config
 
 
 def create_buffer(args: Any):
-    """The replay that the algorithm learns from; `args` as for `algorithm.create_agent`."""
+    """The replay that the algorithm learns from; `args` as for `algorithm.create.create_agent`."""
     return create_replay(fill_config(args), args)

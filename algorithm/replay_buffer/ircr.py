@@ -11,7 +11,8 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import IRCR_BATCH, Config, ConfigError
+from utils.errors import ConfigError
+from utils.settings.fields import IRCR_BATCH, Config
 
 BEST = 10           # how many of the best episodes ever are kept; the original's
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from algorithm.batch import Bytes, Indices, Spec, check_batch, transition_spec
-from utils.config import Config
+from utils.settings.fields import Config
 
 Episode = Mapping[str, np.ndarray | Tensor]
 Fields = dict[str, Tensor]

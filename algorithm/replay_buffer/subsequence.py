@@ -7,7 +7,8 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import Config, check_reads
+from utils.settings.fields import Config
+from utils.settings.resolve import check_reads
 
 
 class SubsequenceReplay(TransitionReplay):

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields, create_storage
-from utils.config import Config, ConfigError
-from utils.memory import available_bytes, human_bytes
+from utils.errors import ConfigError
+from utils.memory import available_bytes
 from utils.seeding import stream_seed
+from utils.settings.fields import Config
+from utils.text import human_bytes
 from utils.torch_utils import resolve_device
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
-from utils.config import Config
+from utils.settings.fields import Config
 
 
 class UniformReplay(TransitionReplay):

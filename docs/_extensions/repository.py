@@ -1,8 +1,8 @@
 """The rest of the repository within the site: links to its files, and its README as a page.
 
-`[text](../algorithm/rrd_torch.py)` works on a code host as it stands. MyST takes it for a file to download; here it
-becomes a link to a page with the file's text, and where the link's text is the name of a function or a class, to its
-line. The README has the links of the repository's root, which are those of `docs/` here.
+`[text](../algorithm/decomposition/rrd.py)` works on a code host as it stands. MyST takes it for a file to download;
+here it becomes a link to a page with the file's text, and where the link's text is the name of a function or a class,
+to its line. The README has the links of the repository's root, which are those of `docs/` here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Updates whose gradients are written by hand."""

@@ -1,0 +1,44 @@
+"""Products by oneDNN, where that is faster than MKL."""
+
+from __future__ import annotations
+
+import functools
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+# PyTorch multiplies float32 by MKL, which uses AVX2 on processors that are not Intel's; oneDNN uses AVX-512 on all that
+# have it, and twice as wide registers are up to twice as fast. By what the machine is, never by a timing: the same run
+# on the same machine is to give the same bits.
+ONEDNN = (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+          and torch.backends.cpu.get_cpu_capability() == "AVX512")
+LEAST = 1_500_000       # multiply-adds; oneDNN's calls cost some 20 us more
+
+
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Its shape in numbers: while TorchScript traces, `x.shape` has tensors, which round as float32."""
+    return tuple(map(int, x.shape))
+
+
+def by_onednn(rows: int, inner: int, columns: int, device: torch.device) -> bool:
+    """Whether a product (rows, inner) x (inner, columns) is oneDNN's."""
+    return ONEDNN and device.type == "cpu" and rows * inner * columns > LEAST
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """(B, I), (O, I), (O,) -> (B, O), new memory."""
+    # columns cut out of a matrix would be multiplied a hundred times slower than a copy of them
+    x, weight = (m if m.is_contiguous() or m.t().is_contiguous() else m.contiguous() for m in (x, weight))
+    call = _scripted() if torch.jit.is_tracing() else _linear
+    return call(x, weight, bias, "relu" if relu else "none")
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], after: str) -> Tensor:    # noqa: UP045 (TorchScript)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+
+
+@functools.cache
+def _scripted():
+    """For the tracer, which knows no empty list of scalars."""
+    return torch.jit.script(_linear)

@@ -1,0 +1,90 @@
+"""Two tasks at a time: by two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from algorithm.basis_alg.base_torch import Info
+from algorithm.engine.by_hand.parts import Fields, Task
+
+
+def call(task: Task | None, batch: Fields) -> Info:
+    return task(batch) if task else {}
+
+
+def create_pair(device: torch.device) -> Pair:
+    """What runs two tasks at a time where that pays."""
+    threads = torch.get_num_threads()
+    return Threads(threads // 2) if device.type == "cpu" and threads > 1 else Pair()
+
+
+class Pair:
+    """Calls two functions, one after the other, and gives both results."""
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        return first(), second()
+
+
+class Threads(Pair):
+    """Calls them at the same time: the second in a thread of its own, and each with half of the cores."""
+
+    def __init__(self, cores: int):
+        self.cores, self.calls, self.results = cores, SimpleQueue(), SimpleQueue()
+
+    def __enter__(self) -> Threads:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.cores)
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.calls.put(None)
+        self.thread.join()
+        torch.set_num_threads(self.before)
+
+    def _serve(self) -> None:
+        torch.set_num_threads(self.cores)
+        with torch.inference_mode():
+            while call := self.calls.get():
+                try:
+                    self.results.put((call(), None))
+                except BaseException as error:          # it is raised where the result is awaited
+                    self.results.put((None, error))
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        self.calls.put(second)
+        try:
+            result = first()
+        finally:
+            other, error = self.results.get()
+        if error is not None:
+            raise error
+        return result, other
+
+
+class Streams(Pair):
+    """Calls two functions on two streams, which meet before and after."""
+
+    def __init__(self, device: torch.device):
+        self.side = torch.cuda.Stream(device)
+
+    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+        main = torch.cuda.current_stream()
+        self.side.wait_stream(main)
+        with torch.cuda.stream(self.side):
+            other = second()
+        result = first()
+        main.wait_stream(self.side)
+        return result, other

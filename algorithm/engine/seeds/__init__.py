@@ -1,0 +1,1 @@
+"""Updates of several seeds at once."""

@@ -1,0 +1,1 @@
+"""All of TensorFlow: the reference agents, their layers, their files, the conversion."""

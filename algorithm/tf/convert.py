@@ -1,0 +1,251 @@
+"""Checkpoints of the original TensorFlow 1 program: read, written, brought over to PyTorch, and back.
+
+    python -m algorithm.tf.convert model.ckpt --alg rrd --basis_alg sac --out DIR
+    python -m algorithm.tf.convert model.safetensors --alg rrd --basis_alg sac --out DIR --to-tf
+
+The first writes DIR/model.safetensors, which the PyTorch agent's `load_model` takes; the second DIR/model.ckpt, which
+the TensorFlow reference's takes, and the original's. TensorFlow reads and writes its own format (extra `tensorflow`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithm.tf.files import PARTS, Arrays, read_checkpoint, write_checkpoint
+from algorithm.tf.importing import import_tensorflow
+from utils.errors import ConfigError
+from utils.settings.cli import Parser
+from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS
+from utils.text import did_you_mean
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+# Coming over --------------------------------------------------------------------------------------------------------
+
+def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
+    """The PyTorch agent that goes on where the original stopped, Adam's moments and step counts included.
+
+    Args:
+        arrays: what the original's `save_model` wrote, by name; sizes, normaliser and optimisers are told from it.
+    Raises:
+        ValueError: it is another algorithm's, or something is missing, unknown or misshapen.
+    """
+    from algorithm.create import create_agent
+    from utils.checkpoint import check_same
+    settings = infer_settings(arrays, alg, basis_alg)
+    agent = create_agent(Namespace(use_pytorch=True, device="cpu", **settings))
+    check_same(arrays, agent.tf_variables(optimizer=True), "checkpoint")
+    if wrong := [f"{name}: got dtype {array.dtype}" for name, array in arrays.items() if array.dtype != np.float32]:
+        raise ValueError(f"checkpoint: {'; '.join(wrong[:8])}; wants float32")
+    agent.load_tf_variables(arrays)
+    return agent
+
+
+def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str, Any]:
+    """The settings of the agent whose variables these are, as far as they show: sizes, networks, optimisers.
+
+    Raises:
+        ValueError: they are another algorithm's, or the sizes cannot be told.
+    """
+    basis = (basis_alg or "sac") if alg in DECOMPOSITIONS else alg
+    held, rewards = held_algorithm(arrays), any(name.startswith("rrd/") for name in arrays)
+    if held is None:
+        raise ValueError("checkpoint: holds the networks of none of sac, td3, ddpg, dqn; its variables are "
+                         f"{', '.join(list(arrays)[:5]) or 'none'}, ...")
+    if held != basis or rewards != (alg == "rrd"):
+        wants = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr or uniform over it)"
+        got = f"{alg} over {basis}" if alg in DECOMPOSITIONS else alg
+        raise ValueError(f"checkpoint: holds {held}{' with' if rewards else ' without'} a reward network, "
+                         f"which {got} is not; wants {wants}")
+    settings = {"alg": alg, "obs_normalization": any(name.startswith("normalizer/") for name in arrays)}
+    try:
+        return settings | ({"basis_alg": basis} if alg != basis else {}) | _SIZES[basis](arrays)
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"checkpoint: cannot tell the sizes of {basis} without {error}") from None
+
+
+def held_algorithm(arrays: Arrays) -> str | None:
+    """The basis whose networks a checkpoint holds."""
+    marks = {"sac": "q_value_", "td3": "value_", "ddpg": "policy/", "dqn": "value/"}
+    return next((basis for basis, mark in marks.items()
+                 if any(name.startswith((f"main/{mark}", f"target/{mark}")) for name in arrays)), None)
+
+
+def _size(arrays: Arrays, name: str, axis: int) -> int:
+    """A variable's size along an axis, as most of it, its target and its optimiser's slots say.
+
+    So if one of them is damaged, it will be that one that is complained of.
+    """
+    names = [scope + slot for scope in (name, name.replace("main/", "target/", 1))
+             for slot in ("", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1")]
+    sizes = [arrays[name].shape[axis] for name in dict.fromkeys(names) if name in arrays and arrays[name].ndim > axis]
+    if not sizes:
+        raise KeyError(name)
+    return max(set(sizes), key=sizes.count)
+
+
+def _policy_sizes(arrays: Arrays, heads: int) -> dict[str, Any]:
+    """Sizes from the policy's first and last kernel, which gives `heads` numbers an action."""
+    return {"obs_dims": (_size(arrays, "main/policy/net/pi_dense1/kernel", 0),),
+            "acts_dims": _size(arrays, "main/policy/net/pi/kernel", 1) // heads}
+
+
+def _sac_sizes(arrays: Arrays) -> dict[str, Any]:
+    learned = any(name.startswith("main/alpha/log_alpha/") for name in arrays)
+    return _policy_sizes(arrays, 2) | ({} if learned else {"alpha_lr": 0})
+
+
+def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
+    rms = any(name.endswith("/RMSProp") for name in arrays)
+    settings = {"optimizer": "rmsprop" if rms else "adam", "dueling": any("/q_base/" in name for name in arrays)}
+    if any("/q_dense1/" in name for name in arrays):
+        return settings | {"obs_dims": (_size(arrays, "main/value/net/q_dense1/kernel", 0),),
+                           "acts_dims": _size(arrays, "main/value/net/q/kernel", 1),
+                           "obs_scale": 255.0}          # the original divides vectors, too, where it acts
+    # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
+    if (features := _size(arrays, "main/value/net/q_dense_act/kernel", 0)) != 7744:
+        raise ValueError(f"checkpoint: got {features} features of images, wants 7744: it does not tell height and "
+                         "width, and those of 84 x 84 are all that come over")
+    return settings | {"obs_dims": (84, 84, _size(arrays, "main/value/net/q_conv1/kernel", 2)),
+                       "acts_dims": _size(arrays, "main/value/net/q_act/kernel", 1)}
+
+
+_SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
+          "ddpg": lambda arrays: _policy_sizes(arrays, 1), "dqn": _dqn_sizes}
+
+
+# The command --------------------------------------------------------------------------------------------------------
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for anything wrong with what was given."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")       # a path may hold what the terminal cannot show
+    try:
+        args = _parse(argv)
+        target = _target(args)
+        (_from_pytorch if args.to_tf else _from_tensorflow)(args, target)
+    except (ConfigError, ValueError) as error:          # CheckpointError is one
+        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)      # on one line, whatever names hold
+        return 2
+    except OSError as error:
+        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tf_checkpoint: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    parser = Parser(prog="python -m algorithm.tf.convert", allow_abbrev=False, epilog=__doc__.partition("\n\n")[2],
+                    formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
+    parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
+                                           "PyTorch checkpoint")
+    parser.add_argument("--alg", default="rrd", help=f"{', '.join([*ALGORITHMS, *DECOMPOSITIONS])} (default: rrd)")
+    parser.add_argument("--basis_alg", "--basis-alg", help="basis of rrd, ircr and uniform (default: sac)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
+    parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
+    args = parser.parse_args(argv)
+    for field in ("checkpoint", "out"):
+        if not getattr(args, field):
+            raise ConfigError(f"{field}: got '', wants a path")
+    for field, value, known in (("alg", args.alg, [*ALGORITHMS, *DECOMPOSITIONS]),
+                                ("basis_alg", args.basis_alg, list(ALGORITHMS))):
+        if value is not None and value not in known:
+            raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, wants one of {', '.join(known)}")
+    if args.basis_alg is not None and args.alg not in (*DECOMPOSITIONS, args.basis_alg):
+        raise ConfigError(f"basis_alg: got {args.basis_alg!r}, but {args.alg} has no basis")
+    return args
+
+
+def _target(args: Namespace) -> Path:
+    """Where to write: nothing may be there yet."""
+    target = Path(args.out) / ("model.ckpt" if args.to_tf else "model.safetensors")
+    for path in [target, *(Path(f"{target}{part}") for part in PARTS)]:
+        if os.path.lexists(path):
+            raise ConfigError(f"out: {path} is there already; wants another directory")
+    there = next(path for path in (target.parent, *target.parent.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigError(f"out: {str(there)!r} is not a directory")
+    return target
+
+
+def _from_tensorflow(args: Namespace, target: Path) -> None:
+    arrays = read_checkpoint(args.checkpoint)
+    agent = to_pytorch(arrays, args.alg, args.basis_alg)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    agent.save_model(target)
+    _report(arrays, agent)
+    settings = ", ".join(f"{name}={value!r}" for name, value in
+                         infer_settings(arrays, args.alg, args.basis_alg).items())
+    print(f"\n{len(arrays)} variables, {_so_far(agent)} updates so far: {target}\n"
+          f"agent = create_agent(argparse.Namespace({settings}))\nagent.load_model({str(target)!r})")
+
+
+def _from_pytorch(args: Namespace, target: Path) -> None:
+    from algorithm.create import create_agent
+    from utils.checkpoint import read_checkpoint as read_pytorch
+    from utils.checkpoint import read_identity
+    import_tensorflow()                                 # before anything else is done
+    from algorithm.tf.importing import start
+    start("cpu")
+    identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if args.alg in DECOMPOSITIONS else args.alg)}
+    names = set(read_pytorch(args.checkpoint, identity))
+    stored = read_identity(args.checkpoint)
+    dims = {name: _sizes(stored.get(name, ""), name) for name in ("obs_dims", "acts_dims")}
+    settings = {"obs_normalization": any(name.startswith("nets.normalizer.") for name in names),
+                "dueling": "nets.main.value.q_base.weight" in names,
+                "optimizer": "rmsprop" if any(name.endswith(".square_avg") for name in names) else "adam",
+                "alpha_lr": None if "opt.alpha.t" in names else 0, "obs_scale": stored.get("obs_scale")}
+    try:
+        agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
+    except (RuntimeError, MemoryError):                 # PyTorch's word for no memory; the sizes have no checksum
+        raise ValueError(f"checkpoint: got sizes {dims}, for which there is no memory") from None
+    agent.load_model(args.checkpoint)
+    arrays = agent.tf_variables(optimizer=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(target, arrays)
+    _report(arrays, agent)
+    print(f"\n{len(arrays)} variables, {_so_far(agent)} updates so far: {target}")
+    if float(stored.get("obs_scale", 255)) != 255:
+        print(f"note: it does not keep obs_scale={stored['obs_scale']}, by which this agent divides observations; the "
+              "original divides them by 255")
+
+
+def _so_far(agent) -> str:
+    """The number of updates, as far as it is known."""
+    from algorithm.tf_names import LAST_COUNT, places
+    if "opt.critic.t" not in places(agent).values():
+        return "an unknown number of"                   # RMSProp does not count
+    return f"{'at least ' * (agent.updates >= LAST_COUNT)}{agent.updates}"
+
+
+def _sizes(text: str, name: str) -> tuple[int, ...]:
+    """'(84, 84, 4)' -> (84, 84, 4)."""
+    if not re.fullmatch(r"\((\d{1,9}, ?)*(\d{1,9})?\)", text):
+        raise ValueError(f"checkpoint: {name}: got {text!r}, wants sizes such as '(27,)'")
+    return tuple(int(size) for size in re.findall(r"\d+", text))
+
+
+def _report(arrays: Arrays, agent) -> None:
+    """One line a variable: its TensorFlow name and shape, and where it stands in PyTorch's checkpoint."""
+    from algorithm.tf_names import places
+    width, place = max(map(len, arrays)), places(agent)
+    for name, array in sorted(arrays.items()):
+        shape = "x".join(map(str, array.shape)) or "scalar"
+        print(f"{name:{width}}  {shape:>12}  {place.get(name, '- (the last step, which nothing reads)')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Checkpoints of the original TensorFlow 1 program as files: read and written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from algorithm.tf import index as tf_index
+from algorithm.tf.importing import import_tensorflow, no_standard_error
+from utils.files import read_file
+
+Arrays = dict[str, np.ndarray]
+PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
+
+
+def read_checkpoint(path: str | Path) -> Arrays:
+    """Every variable of a name-based checkpoint, which TensorFlow 1's `tf.train.Saver` wrote.
+
+    Args:
+        path: its prefix, such as DIR/model.ckpt; the path of one of its files will do.
+    Raises:
+        CheckpointError: it is not there, damaged, or of another kind.
+    """
+    from utils.checkpoint import CheckpointError
+    tensorflow = import_tensorflow()
+    plain = prefix = _prefix(str(path))
+    try:
+        index = read_file(f"{prefix}{PARTS[0]}", tf_index.MOST_BYTES)
+        entries = tf_index.parse(index, os.path.getsize(f"{prefix}{PARTS[1]}"))
+        if "_CHECKPOINTABLE_OBJECT_GRAPH" in entries:
+            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the "
+                                  "original's names, which tf.train.Saver wrote")
+        if text := [name for name, entry in entries.items() if entry.dtype == tf_index.STRING]:
+            raise CheckpointError(f"{path}: {text[0]}: got dtype string, wants float32")
+        with _safe_copy(prefix, entries) as plain:
+            reader = tensorflow.train.load_checkpoint(plain)
+            return {name: np.asarray(reader.get_tensor(name)) for name in sorted(entries)}
+    except CheckpointError:
+        raise
+    except Exception as error:                          # what a damaged file makes TensorFlow raise is anything
+        reason = _one_line(error).replace(plain, prefix)
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from None
+
+
+@contextlib.contextmanager
+def _safe_copy(prefix: str, entries: dict[str, tf_index.Entry]) -> Iterator[str]:
+    """The same checkpoint with an index of our own, which no file can make end the process.
+
+    Its name has no [ or backslash, which TensorFlow would take for a pattern.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain = os.path.join(folder, "model")
+        Path(f"{plain}{PARTS[0]}").write_bytes(tf_index.build(entries))
+        os.symlink(os.path.abspath(f"{prefix}{PARTS[1]}"), f"{plain}{PARTS[1]}")
+        yield plain
+
+
+def _prefix(path: str) -> str:
+    from utils.checkpoint import CheckpointError
+    prefix = next((path.removesuffix(part) for part in PARTS if path.endswith(part)), path)
+    if os.path.isdir(prefix):
+        found = sorted(file.name.removesuffix(".index") for file in Path(prefix).glob("*.index"))
+        hint = f", such as {os.path.join(prefix, found[0])}" if found else f"; {prefix} holds no checkpoint"
+        raise CheckpointError(f"{path}: a directory, wants the prefix of a checkpoint's files{hint}")
+    for part in PARTS[:2]:
+        if not os.path.isfile(prefix + part):
+            what = "no such checkpoint" if not os.path.isfile(prefix) else \
+                "is a single file, not a checkpoint's prefix (is it PyTorch's, for --to-tf?)"
+            raise CheckpointError(f"{path}: {what}; {prefix + part} is not there")
+    return prefix
+
+
+def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name as a checkpoint with the prefix `path`; the original's `load_model` reads it too."""
+    tensorflow = import_tensorflow()
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    names = list(arrays)
+    try:
+        with no_standard_error():                       # the first operation starts TensorFlow, which greets again
+            tensorflow.raw_ops.SaveV2(prefix=str(temporary), tensor_names=names, shape_and_slices=[""] * len(names),
+                                      tensors=[tensorflow.constant(arrays[name]) for name in names])
+        for part in reversed(PARTS[:2]):                # the index last: without it there is no checkpoint
+            os.replace(f"{temporary}{part}", f"{path}{part}")
+    except tensorflow.errors.OpError as error:
+        raise OSError(errno.EIO, _one_line(error), str(path)) from None
+    finally:
+        for part in PARTS:
+            Path(f"{temporary}{part}").unlink(missing_ok=True)
+
+
+def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray], known: Mapping | None = None) -> None:
+    """Assign arrays to the TensorFlow variables of the same names; `known` are all names, if `own` is a part.
+
+    Raises:
+        ValueError: names what is missing, unknown, misshapen or no number; nothing was changed.
+    """
+    from utils.checkpoint import check_same
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    check_same(arrays, own, "variables", known)
+    for name, variable in own.items():
+        variable.assign(arrays[name].astype(np.float32))
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(getattr(error, "message", None) or error).split())
+    return re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\]", "", text)[:300]         # the names of TensorFlow's own nodes

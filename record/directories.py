@@ -1,0 +1,131 @@
+"""Which directory a run writes into: a new one, or the one of the run that it goes on with."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from utils.errors import ConfigError
+from utils.settings.fields import FIELDS, Config
+from utils.settings.json_files import read_json, read_object
+
+# What may differ between a run and the rest of it: how long it is, and what is written when.
+MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
+              "worker_timeout", "track")
+TIME = r"_\d{8}-\d{6}(\.\d+)?"
+
+
+def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path, bool]:
+    """The run's directory, and whether it is new.
+
+    Args:
+        which: tells the run from others of the same settings, such as `seed0`.
+    Raises:
+        ConfigError: it cannot be made, is no run's, or its run has other settings than may change.
+        CheckpointError: the run that is to be removed is in use.
+    """
+    if config.resume:
+        directory = Path(config.resume)
+        check_settings(directory, config)
+        return directory, False
+    found = newest_run(config, root, which) if config.on_existing != "new" else None
+    if found is None:
+        return make_directory(config, root, which), True
+    if config.on_existing == "resume":
+        check_settings(found, config)
+        return found, False
+    from record.store import Store  # and with it PyTorch, which plots do without
+    with contextlib.closing(Store(found / "checkpoints" / "resume")) as store:
+        store.open()                                    # which complains if another process is writing it
+    try:
+        shutil.rmtree(found)
+    except OSError as error:
+        raise ConfigError(f"on_existing: cannot remove {str(found)!r}: {error.strerror}") from None
+    return make_directory(config, root, which), True
+
+
+def check_settings(directory: Path, config: Config) -> None:
+    """A ConfigError with all differences, if the run in the directory has settings that may not change."""
+    compare(read_json(directory / "config.json"), config, directory)
+
+
+def check_backend(directory: Path, backend: str | None) -> None:
+    """A ConfigError if the run there was the other backend's."""
+    try:
+        theirs = read_object(directory / "run.json").get("backend")
+    except ConfigError:                                 # it only tells of the run
+        return
+    if theirs not in (None, backend):
+        raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, wants {backend}, or a new run")
+
+
+def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
+    """A ConfigError with all differences between a run's settings and these, of those that may not change."""
+    ours = config.settings()
+    names = dict.fromkeys([*theirs, *ours])
+    theirs = {name: theirs.get(name, FIELDS[name].default) for name in names}       # older runs lack newer settings
+    different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
+                 if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
+    if different:
+        raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; wants the "
+                          f"same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value) -> str:
+    return "(none)" if value is None else str(value)
+
+
+def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
+    """The last run of the same tag, algorithm, environment and seed's name that stands in `root`."""
+    pattern = re.compile(re.escape(_stem(config, which)) + TIME)
+    found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
+    found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
+    return max(found, key=_by_time, default=None)
+
+
+def _is_same(directory: Path, config: Config) -> bool:
+    """Whether the run there has the same tag, seed and basis: a directory's name is short, and does not tell."""
+    try:
+        theirs = read_object(directory / "config.json")
+    except ConfigError:
+        return True                                     # which will be told
+    return all(theirs.get(name) == getattr(config, name) for name in ("tag", "seed", "basis_alg"))
+
+
+def _by_time(path: Path) -> tuple[str, int]:
+    name, _, suffix = path.name.rpartition("_")[2].partition(".")
+    return name, int(suffix or 1)
+
+
+def make_directory(config: Config, root: Path, which: str = "") -> Path:
+    name = _stem(config, which) + time.strftime("_%Y%m%d-%H%M%S")
+    try:
+        for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
+            try:
+                (root / (name + suffix)).mkdir(parents=True)
+                return root / (name + suffix)
+            except FileExistsError:                    # another run of the same second
+                if not root.is_dir():
+                    raise
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot create {str(root / name)!r}: {error.strerror}") from None
+    raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
+
+
+def _stem(config: Config, which: str) -> str:
+    parts = [file_name(part) for part in (config.tag, config.alg, config.env)]
+    return "-".join(filter(None, parts)) + f"_{which}" * bool(which)
+
+
+def file_name(text: str, most: int = 100) -> str:
+    """A name that no shell or file system trips over, of at most so many bytes."""
+    safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
+    return safe.encode()[:most].decode(errors="ignore")          # file systems count bytes, up to 255

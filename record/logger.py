@@ -1,0 +1,149 @@
+"""Metrics: averaged over a cycle, then to `metrics.csv` and TensorBoard.
+
+Event files are written by this process itself: tensorboardX's own writer has a thread, where a full disk goes unheard.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from utils.errors import ConfigError
+from utils.files import saving, sync, write_file
+
+
+class Logger:
+    """Collects values by name without looking at them, so that no update waits for the device."""
+
+    def __init__(self, directory: Path, names: list[str], saved: Mapping[str, Any] | None = None):
+        """Begin a record, or go on with one.
+
+        Args:
+            names: every metric there can be, in the order of the columns.
+            saved: `state` of the record that stands in the directory; what was written after it is taken away.
+        """
+        self.means = {name: Mean() for name in names}
+        self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
+        self._restore(saved or {"csv": _line(names).decode(), "events": {}, "sums": {}})
+        self.file = open(self.path, "ab")
+        self.events.mkdir(exist_ok=True)
+        # Runs may be resumed twice in a second, and a file of the same name would be written over.
+        with saving(self.events, 0):
+            self.board = EventsWriter(str(self.events / "events"), f".{len(list(self.events.iterdir()))}.{os.getpid()}")
+
+    def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
+        """Count one value for each name; an array of several elements counts as their mean.
+
+        Raises:
+            ConfigError: an algorithm of somebody's own gives a metric that it has not named.
+        """
+        for name, value in info.items():
+            self._mean(name).add(value)
+
+    def add_sums(self, sums: Iterable[tuple[str, torch.Tensor, int]]) -> None:
+        """Count many values for each name, given as (name, their sum, how many)."""
+        for name, total, count in sums:
+            self._mean(name).add(total, count)
+
+    def _mean(self, name: str) -> Mean:
+        if name not in self.means:
+            raise ConfigError(f"metric {name!r}: not among those that the algorithm names; wants it in train_info, if "
+                              "q_loss or pi_loss gives it, in step_info (evaluate_step) or explore_info "
+                              "(explore_metrics)")
+        return self.means[name]
+
+    def flush(self, steps: int) -> dict[str, float | None]:
+        """Average what was collected, write it to both files, and start anew. None: nothing was collected.
+
+        Raises:
+            SaveError: it could not be written.
+        """
+        means = {name: mean.take() for name, mean in self.means.items()}
+        line = _line("" if value is None else f"{value:.10g}" for value in means.values())
+        with saving(self.path, len(line)):
+            self.file.write(line)
+            self.file.flush()
+        with saving(self.events, len(line)):
+            for name, value in means.items():
+                if value is not None and math.isfinite(value):
+                    event = Event(step=steps, wall_time=time.time(), summary=scalar(name, value))
+                    self.board.write_event(event)
+            self.board.flush()
+        return means
+
+    def close(self) -> None:
+        with saving(self.path, 0):
+            self.board.close()
+            self.file.close()
+
+    def sums(self) -> dict[str, list[float]]:
+        """What was collected since the last `flush`."""
+        return {name: [float(mean.total), mean.count] for name, mean in self.means.items() if mean.count}
+
+    def set_sums(self, sums: Mapping[str, list[float]]) -> None:
+        for name, mean in self.means.items():
+            mean.total, mean.count = sums.get(name, (0.0, 0))
+
+    def state(self) -> dict[str, Any]:
+        """All that was written, where it stands, and what was collected since; on disk when this returns."""
+        with saving(self.path, 0):
+            self.file.flush()
+            self.board.flush()
+            for path in (self.path, *self.events.iterdir()):
+                sync(path)
+        sizes = {path.name: path.stat().st_size for path in self.events.iterdir()}
+        return {"csv": self.path.read_bytes().decode(), "events": sizes, "sums": self.sums()}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        write_file(self.path, saved["csv"].encode())
+        for path in sorted(self.events.iterdir()) if self.events.is_dir() else ():
+            size = saved["events"].get(path.name)
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                os.truncate(path, size)
+        self.set_sums(saved["sums"])
+
+
+def _line(values: Iterable[str]) -> bytes:
+    """A row of a CSV file."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(values)
+    return text.getvalue().encode()
+
+
+class Mean:
+    """A running mean of floats, or of tensors without waiting for their device.
+
+    A sum rather than a list: thousands of small tensors that live for a cycle scatter over the heap, and keep
+    hundreds of megabytes between them from being given back.
+    """
+
+    def __init__(self):
+        self.total, self.count = 0.0, 0
+
+    def add(self, value: float | np.ndarray | torch.Tensor, count: int = 1) -> None:
+        """One value, or the sum of `count` of them."""
+        if isinstance(value, torch.Tensor):
+            value = value.double() if value.ndim == 0 else value.double().mean()
+        elif isinstance(value, np.ndarray):
+            value = value.mean(dtype=np.float64)
+        self.total, self.count = self.total + value, self.count + count
+
+    def take(self) -> float | None:
+        """The mean so far, None of nothing; starts anew."""
+        mean = float(self.total) / self.count if self.count else None
+        self.total, self.count = 0.0, 0
+        return mean

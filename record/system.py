@@ -1,0 +1,89 @@
+"""What a result may depend on besides its settings: command, versions, machine, code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
+            "tensorboardX", "rich")
+
+
+def count_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def crowded() -> str | None:
+    """A hint if other programs use the cores that PyTorch's threads will wait for each other on."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    if threads == 1 or load < 0.75 * cores:
+        return None
+    return (f"note: {threads} threads on {cores} cores that are busy already (load {load:.1f}); "
+            "runs side by side are many times faster with OMP_NUM_THREADS=1 each")
+
+
+def describe_system(device: str) -> dict[str, Any]:
+    """Command, versions, machine, code: what a result may depend on."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_clean": _git("status", "--porcelain") == "",
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(what, its value then, its value now) for all that a run's numbers depend on besides its settings."""
+    for name in ("python", "processor", "threads", "device"):
+        if then.get(name) != now[name]:
+            yield name, then.get(name), now[name]
+    if then.get("git_commit") != now["git_commit"]:
+        yield "code", *((one.get("git_commit") or "unknown")[:10] for one in (then, now))
+    for name in ("torch", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"):
+        was = then.get("versions", {}).get(name)
+        if was != now["versions"][name]:
+            yield name, was, now["versions"][name]
+
+
+def _version(package: str) -> str | None:
+    for name in (package, f"{package}-cpu"):            # TensorFlow's build without CUDA
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
+
+
+def _git(*command: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10,
+                              check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

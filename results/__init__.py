@@ -1,0 +1,1 @@
+"""Runs read back: curves, scores, statistics, figures, page, video."""

@@ -1,0 +1,148 @@
+"""Evaluation returns of runs: grouped by environment and algorithm, and brought onto one grid of steps."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from record.directories import MAY_CHANGE
+from results import statistics
+from utils.text import printable
+
+FEW = 3                             # with fewer runs there is no interval, and single runs are shown
+MOST_POINTS = 500                   # of a curve that is drawn
+# Settings in which the runs of one curve may differ: what does not change what is learned, and the seed.
+OF_A_RUN = {"tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
+
+
+class Curve(NamedTuple):
+    """The evaluation returns of one run."""
+
+    algorithm: str
+    env: str
+    run: str                        # which one: 'seed 1', or where it stands
+    rows: np.ndarray                # (evaluations, 2): environment steps, which grow, and mean return
+    settings: dict[str, Any]        # its config.json; empty for a file of the original program
+    path: Path = Path()             # the run's directory, or the file
+
+
+class Line(NamedTuple):
+    """What is drawn of a group of runs: an average with its band, or a single run."""
+
+    algorithm: str
+    kind: str                       # IQM, mean, or which run it is
+    steps: np.ndarray               # (P,)
+    runs: np.ndarray                # (P,), how many there are at these steps
+    value: np.ndarray               # (P,)
+    low: np.ndarray                 # (P,), NaN where there is no band
+    high: np.ndarray
+
+
+Groups = dict[str, dict[str, list[Curve]]]          # environment -> algorithm -> its runs
+
+
+# Grouping -----------------------------------------------------------------------------------------------------------
+
+def group(curves: Iterable[Curve]) -> Groups:
+    """By environment, then by algorithm, in the order in which they come."""
+    groups: Groups = {}
+    for curve in curves:
+        groups.setdefault(curve.env, {}).setdefault(curve.algorithm, []).append(curve)
+    return groups
+
+
+def notes(groups: Groups) -> Iterator[str]:
+    """What a reader of the figures should know of the runs that share a curve."""
+    for env, algorithms in groups.items():
+        for algorithm, curves in algorithms.items():
+            where = f"{algorithm} on {env}"
+            if names := _differences([curve.settings for curve in curves if curve.settings]):
+                yield f"{where}: the runs differ in {', '.join(names)}; --by=tag or NAME=PATH tells them apart"
+            seeds = Counter(curve.run for curve in curves)
+            if twice := [run for run, times in seeds.items() if times > 1]:
+                yield f"{where}: several runs of {', '.join(twice)}, which are counted as if they were independent"
+            ends = sorted({curve.rows[-1, 0] for curve in curves})
+            if len(ends) > 1:
+                yield f"{where}: the runs end after {ends[0]:g} to {ends[-1]:g} steps; a run's score is of its own end"
+
+
+def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Names with several values; an older run may lack a setting, which is no difference."""
+    values: dict[str, set[str]] = {}
+    for name, value in (item for one in settings for item in one.items()):
+        values.setdefault(name, set()).add(json.dumps(value))
+    return [printable(name) for name in values if len(values[name]) > 1 and name not in OF_A_RUN]
+
+
+# Curves of groups ---------------------------------------------------------------------------------------------------
+
+def final_score(rows: np.ndarray, last: float) -> float:
+    """The mean return of the last evaluations: this share of them, and at least one."""
+    return float(rows[-max(1, round(last * len(rows))):, 1].mean())
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of each value and those before it, `window` in all; at the start of those that there are."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return values if window == 1 else (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def common_grid(curves: Sequence[np.ndarray], most: int = MOST_POINTS) -> np.ndarray:
+    """All steps at which any of them was evaluated; if that is too many, as many at equal distances.
+
+    Args:
+        curves: rows of (steps, return), (evaluations, 2) each.
+    """
+    steps = np.unique(np.concatenate([rows[:, 0] for rows in curves]))
+    return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], most)
+
+
+def on_grid(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """A run's returns at these steps by linear interpolation, (P,); NaN before its first and after its last one."""
+    return np.interp(steps, rows[:, 0], rows[:, 1], left=np.nan, right=np.nan)
+
+
+def lines(algorithm: str, curves: Sequence[Curve], window: int = 1, resamples: int = 2000) -> list[Line]:
+    """What is drawn of the runs of an algorithm on an environment.
+
+    Of three runs or more the IQM with a 95 % band, where at least three of them go on; of fewer each run, and their
+    mean where all go on. Where there is no such average, for the runs do not overlap, only the runs.
+    """
+    smoothed = [np.column_stack([one.rows[:, 0], smooth(one.rows[:, 1], window)]) for one in curves]
+    steps = common_grid(smoothed)
+    values = np.stack([on_grid(rows, steps) for rows in smoothed], axis=-1)         # (P, runs)
+    average = _average(algorithm, steps, values, resamples)
+    averages = [average] if len(average.steps) and len(curves) > 1 else []
+    if averages and len(curves) >= FEW:
+        return averages
+    single = [Line(algorithm, one.run, rows[:, 0], np.ones(len(rows), int), rows[:, 1], *_no_band(len(rows)))
+              for one, rows in zip(curves, smoothed, strict=True)]
+    return [*single, *averages]
+
+
+def _average(algorithm: str, steps: np.ndarray, values: np.ndarray, resamples: int) -> Line:
+    there = np.isfinite(values)
+    enough = there.sum(axis=1) >= min(FEW, values.shape[1])
+    steps, values, there = steps[enough], values[enough], there[enough]
+    value = np.empty(len(steps))
+    low, high = _no_band(len(steps))
+    for mask in np.unique(there, axis=0):               # points that have the same runs
+        points = (there == mask).all(axis=1)
+        scores = [values[points][:, mask]]
+        value[points] = statistics.interquartile_mean(scores) if mask.sum() >= FEW else statistics.mean(scores)
+        if mask.sum() >= FEW:
+            low[points], high[points] = statistics.bootstrap(statistics.interquartile_mean, scores,
+                                                             resamples=resamples)
+    kind = "IQM" if values.shape[1] >= FEW else "mean"
+    return Line(algorithm, kind, steps, there.sum(axis=1), value, low, high)
+
+
+def _no_band(points: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full(points, np.nan), np.full(points, np.nan)

@@ -1,0 +1,266 @@
+"""The figures of plot.py, at the width of a column; wants matplotlib, the extra [plot]."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from results.curves import Line
+from results.scores import AGGREGATES, Estimate, Improvement, Profile
+from results.styles import DIFFERENT, Styles, missing_letters, styled
+
+WIDTH = 4.2                             # inches
+LABEL = 7                               # points
+WRAP = 17                               # characters of a line of a label
+MOST_PAIRS = 45                         # of ten algorithms; a figure of more is no longer read
+UNITS = {1: "", 1e3: " (thousands)", 1e6: " (millions)"}
+# The numbers of a diagnosis that are drawn, in order, and what of their range is shown.
+PANELS = {"pearson_within": (-1.05, 1.05), "spearman_within": (-1.05, 1.05), "std_within": (None, None),
+          "pearson_across": (-1.05, 1.05), "spearman_across": (-1.05, 1.05), "r2": (-1.05, 1.05)}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `path` with .png (200 dpi) and .svg; the same figure gives the same bytes."""
+    with styled():
+        figure.savefig(path.with_name(path.name + ".png"), dpi=200)
+        figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+
+
+def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improvement]) -> Iterator[str]:
+    """What the figures of these cannot show."""
+    if letters := missing_letters([*algorithms, *envs]):
+        yield f"no font here has {letters[:20]}, boxes stand for them; Noto Sans CJK, for one, has most"
+    if len(algorithms) > DIFFERENT:
+        yield f"{len(algorithms)} algorithms share {DIFFERENT} kinds of lines; fewer at a time can be told apart"
+    if len(found) > MOST_PAIRS:
+        yield (f"of {len(found)} probabilities of improvement only those of {found[0].x} are drawn; improvement.csv of "
+               "plot.py has all")
+
+
+# Learning curves ----------------------------------------------------------------------------------------------------
+
+def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
+    """The averages of an environment's runs with their bands; thin lines are single runs."""
+    with styled():
+        ends = _ends(lines)
+        labels = sum(label.count("\n") + 1 for _, label, _ in ends)
+        figure = Figure((WIDTH, max(2.9, 1.1 + 0.13 * labels)), layout="constrained")
+        axes = figure.add_subplot()
+        most = max(line.steps[-1] for line in lines if len(line.steps))
+        unit = _unit(most)
+        for line in lines:
+            _curve(axes, line, styles[line.algorithm], unit)
+        axes.set_xlim(0, most / unit or 1)                   # names stand right beside the ends
+        axes.set_title(_plain(env), loc="left")
+        axes.set_xlabel("environment steps" + UNITS[unit])
+        axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
+        figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
+        _label_ends(figure, axes, ends, styles)
+    return figure
+
+
+def _curve(axes: Axes, line: Line, style: dict, unit: float) -> None:
+    average = line.kind in ("IQM", "mean")
+    points = "." if len(line.steps) == 1 else ""
+    axes.plot(line.steps / unit, line.value, **style, linewidth=1.6 if average else 0.7, alpha=1 if average else 0.7,
+              marker=points)
+    if np.isfinite(line.low).any():
+        axes.fill_between(line.steps / unit, line.low, line.high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def _kinds(lines: Sequence[Line]) -> list:
+    """The legend: what lines and bands are; the algorithms stand at the lines' ends."""
+    kinds = {line.kind for line in lines}
+    averages = [label for kind, label in (("IQM", "IQM (n ≥ 3)"), ("mean", "mean (n = 2)")) if kind in kinds]
+    handles: list = []
+    if averages:
+        handles.append(Line2D([], [], color="0.3", linewidth=1.6, label=", ".join(averages)))
+    if "IQM" in kinds:
+        handles.append(Patch(color="0.3", alpha=0.2, linewidth=0, label="95 % bootstrap interval"))
+    if kinds - {"IQM", "mean"}:
+        handles.append(Line2D([], [], color="0.3", linewidth=0.7, label="single run"))
+    return handles
+
+
+def _ends(lines: Sequence[Line]) -> list[tuple[str, str, float]]:
+    """(algorithm, label, height) of each algorithm's last line, which is its average where it has one."""
+    last = {line.algorithm: line for line in lines if len(line.steps)}
+    counts = {name: max(one.runs.max(initial=1) for one in lines if one.algorithm == name) for name in last}
+    return [(name, f"{_wrapped(name)} (n={counts[name]})", line.value[-1]) for name, line in last.items()]
+
+
+def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], styles: Styles) -> None:
+    """Names at the right edge, at the height of their lines' ends, moved apart where they would overlap."""
+    texts = [axes.annotate(label, (1.02, 0.5), xycoords="axes fraction", fontsize=LABEL, va="center",
+                           color=styles[name]["color"], linespacing=1.0, annotation_clip=False)
+             for name, label, _ in ends]
+    figure.draw_without_rendering()                     # which settles the sizes of the axes and of the labels
+    box = axes.get_window_extent()
+    low, high = axes.get_ylim()
+    sizes = [text.get_window_extent().height / box.height * 1.05 for text in texts]
+    wanted = [(height - low) / (high - low) for _, _, height in ends]
+    for text, place in zip(texts, spread(wanted, sizes), strict=True):
+        text.xyann = (1.02, place)
+
+
+def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
+    """Places near the wanted ones, inside [0, 1], at which things of these sizes do not overlap, in the same order.
+
+    Where one hits its neighbour both make a pile around the mean of what they want. What does not fit sticks out on
+    both sides.
+    """
+    order = np.argsort(wanted, kind="stable")
+    piles: list[tuple[float, float, list[int]]] = []    # (centre, size, members)
+    for index in order:
+        pile = (_inside(wanted[index], sizes[index]), sizes[index], [index])
+        while piles and piles[-1][0] + piles[-1][1] / 2 > pile[0] - pile[1] / 2:
+            pile = _join(piles.pop(), pile)
+        piles.append(pile)
+    places = [0.0] * len(wanted)
+    for centre, size, members in piles:
+        edge = centre - size / 2
+        for index in members:
+            places[index] = float(edge + sizes[index] / 2)
+            edge += sizes[index]
+    return places
+
+
+def _join(below: tuple, above: tuple) -> tuple[float, float, list[int]]:
+    members = below[2] + above[2]
+    centre = (below[0] * len(below[2]) + above[0] * len(above[2])) / len(members)
+    size = below[1] + above[1]
+    return _inside(centre, size), size, members
+
+
+def _inside(centre: float, size: float) -> float:
+    return 0.5 if size > 1 else min(max(centre, size / 2), 1 - size / 2)
+
+
+# Learned rewards ----------------------------------------------------------------------------------------------------
+
+def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styles) -> Figure:
+    """Panels for those of PANELS that are known, with the lines of all algorithms that have them."""
+    names = [name for name in PANELS if name in numbers] or [*numbers][:len(PANELS)]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    with styled():
+        figure = Figure((max(WIDTH, 2.3 * columns), 0.7 + 1.7 * rows), layout="constrained")
+        every = [line for name in names for line in numbers[name]]
+        unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
+        for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+            if place >= len(names):
+                axes.set_axis_off()
+                continue
+            name = names[place]
+            for line in numbers[name]:
+                _curve(axes, line, styles[line.algorithm], unit)
+            axes.set_title(_plain(name), fontsize=7, loc="left")
+            if place + columns >= len(names):           # nothing below it
+                axes.set_xlabel("environment steps" + UNITS[unit], fontsize=7)
+            _limit(axes, *PANELS.get(name, (None, None)))
+        figure.suptitle(f"{_plain(env)}: the learned reward beside the true one", fontsize=8, x=0.01, ha="left")
+        shown = dict.fromkeys(line.algorithm for line in every)
+        handles = [Line2D([], [], **styles[name], label=_plain(name)) for name in shown]
+        figure.legend(handles=[*handles, *_kinds(every)], loc="outside lower center", ncols=3, handlelength=1.6,
+                      columnspacing=1.5)
+    return figure
+
+
+def _limit(axes: Axes, low: float | None, high: float | None) -> None:
+    """Show no more than [low, high]: a negative R2 has no end, and its size says nothing."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom if low is None else max(low, bottom), top if high is None else min(high, top))
+    axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+
+
+# Over all environments ----------------------------------------------------------------------------------------------
+
+def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
+    """A panel for each statistic, an interval for each algorithm."""
+    names = list(dict.fromkeys(one.algorithm for one in found))[::-1]
+    with styled():
+        figure = Figure((WIDTH, 1.5 + 0.5 * len(names)), layout="constrained")
+        panels = figure.subplots(2, 2, sharey=True).flat
+        for axes, statistic in zip(panels, AGGREGATES, strict=True):
+            for one in (one for one in found if one.statistic == statistic):
+                _interval(axes, names.index(one.algorithm), one, one.value, styles[one.algorithm]["color"])
+            better = "lower is better" if statistic == "optimality gap" else "higher is better"
+            axes.set_title(f"{statistic} ({better})", fontsize=7, loc="left")
+            _rows(axes, [_wrapped(name) for name in names])
+            axes.use_sticky_edges = False
+            axes.margins(x=0.06)
+        figure.supxlabel("normalised score", fontsize=8)
+    return figure
+
+
+def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
+    """P(X > Y) of each pair, an interval each; of very many pairs those with the best algorithm, which comes first."""
+    if len(found) > MOST_PAIRS:
+        found = [one for one in found if one.x == found[0].x]
+    with styled():
+        figure = Figure((WIDTH, 0.8 + 0.36 * len(found)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, one in enumerate(reversed(found)):
+            _interval(axes, row, one, one.probability, styles[one.x]["color"])
+        axes.axvline(0.5, color="0.3", linewidth=0.8, linestyle=":", zorder=0)
+        axes.set(xlim=(-0.02, 1.02), xlabel="probability that a run of the first is better")
+        _rows(axes, [f"{_plain(one.x)}\nover {_plain(one.y)}" for one in reversed(found)])
+    return figure
+
+
+def _interval(axes: Axes, row: int, one: Estimate | Improvement, value: float, colour: str) -> None:
+    if np.isfinite(one.low):
+        axes.barh(row, one.high - one.low, left=one.low, height=0.55, color=colour, alpha=0.35, linewidth=0)
+    axes.plot([value, value], [row - 0.275, row + 0.275], color=colour, linewidth=1.8, solid_capstyle="butt")
+
+
+def _rows(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels, linespacing=1.0)
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
+    """The share of runs above each score; every step is one of the scores."""
+    with styled():
+        figure = Figure((WIDTH, 2.4 + 0.15 * -(-len(found) // 2)), layout="constrained")
+        axes = figure.add_subplot()
+        for one in found:
+            style = styles[one.algorithm]
+            axes.plot(one.taus, one.share, **style, drawstyle="steps-post")
+            if np.isfinite(one.low).any():
+                axes.fill_between(one.taus, one.low, one.high, step="post", color=style["color"], alpha=0.15,
+                                  linewidth=0)
+        axes.set(ylim=(-0.02, 1.02), xlabel="normalised score $\\tau$", ylabel="share of runs with score > $\\tau$")
+        axes.margins(x=0)
+        handles = [Line2D([], [], **styles[one.algorithm], label=_plain(one.algorithm)) for one in found]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
+    return figure
+
+
+# Text ---------------------------------------------------------------------------------------------------------------
+
+def _unit(most: float) -> float:
+    return 1e6 if most >= 2e6 else 1e3 if most >= 2e3 else 1
+
+
+def _wrapped(name: str) -> str:
+    return _plain("\n".join(textwrap.wrap(name, WRAP, break_on_hyphens=False)))
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib draws as it is: a $ begins no formula, and a _ at the start hides nothing."""
+    return re.sub(r"^_", " _", name.replace("$", r"\$"))

@@ -1,0 +1,196 @@
+"""Evaluation returns of runs: found, and read from their directories or from the original program's files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.names import resolve_env
+from results.curves import Curve
+from utils.files import read_file
+from utils.settings.json_files import MOST_BYTES
+from utils.text import one_line, printable
+
+MOST_ROWS = 2**26                   # bytes of evaluation returns that are read from a file
+LARGEST = 1e100                     # of numbers that are read: sums of their squares are still finite
+MOST_STEPS = 2**62
+NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # what sweep.py adds to the name of a run
+
+
+def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by: str = "algorithm") -> list[Curve]:
+    """The runs that a command line names: directories of runs or above them, or npz files, each also as NAME=PATH.
+
+    Args:
+        complain: is given a line for everything that cannot be read.
+        by: what a run's curve is named after, "algorithm" or "tag"; a NAME= wins.
+    """
+    curves: list[Curve] = []
+    seen: set[Path] = set()
+    for argument in arguments:
+        name, path = split_name(argument)
+        everything = list(find(path, complain))
+        if not everything:
+            complain(f"{path}: {'no runs in it' if os.path.exists(path) else 'does not exist'}")
+        for one in (one for one in everything if one.resolve() not in seen):
+            seen.add(one.resolve())
+            try:
+                curves.append(read_run(one, name, by) if one.is_dir() else read_original(one, name))
+            except ValueError as error:
+                why = last_error(one)
+                complain(f"{one}: {error}" + f"; the run ended with {why}" * bool(why))
+    return curves
+
+
+def split_name(argument: str) -> tuple[str | None, Path]:
+    """'NAME=PATH' -> (NAME, PATH). Both may hold further equals signs: what exists decides."""
+    if not os.path.exists(argument):
+        cuts = [match.start() for match in re.finditer("=", argument)]
+        cut = next((cut for cut in cuts if os.path.exists(argument[cut + 1:])), cuts[0] if cuts else None)
+        if cut:
+            return printable(argument[:cut]), Path(argument[cut + 1:])
+    return None, Path(argument)
+
+
+def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
+    """Directories of runs, and npz files that belong to none, at and below a path; links are followed."""
+    if os.path.isfile(path):
+        yield path.parent.parent if _belongs_to_a_run(path) else path
+    if not os.path.isdir(path):
+        return
+    seen: set[str] = set()
+    for folder, below, files in os.walk(path, followlinks=True,
+                                        onerror=lambda error: complain(f"{error.filename}: {error.strerror}")):
+        place = os.path.realpath(folder)
+        if place in seen or "config.json" in files:
+            below.clear()                               # a loop, or a run, which holds no other
+        if place in seen:
+            continue
+        seen.add(place)
+        below.sort(key=by_number)
+        if "config.json" in files:
+            yield Path(folder)
+        else:
+            yield from (Path(folder, file) for file in sorted(files, key=by_number) if file.endswith(".npz"))
+
+
+def by_number(name: str) -> list[str | int]:
+    """By which K=8 comes before K=16."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _belongs_to_a_run(path: Path) -> bool:
+    return path.parent.name == "rews" and (path.parent.parent / "config.json").is_file()
+
+
+def read_run(directory: Path, name: str | None = None, by: str = "algorithm") -> Curve:
+    """What a run of train.py left behind.
+
+    Args:
+        name: of its curve, instead of what follows from the settings.
+        by: what the curve is named after, "algorithm" or "tag".
+    Raises:
+        ValueError: it cannot be read, or was not evaluated yet.
+    """
+    settings = read_settings(directory / "config.json")
+    files = sorted((directory / "rews").glob("*.npz"))
+    if len(files) != 1:
+        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, wants one")
+    seed = settings.get("seed")
+    which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
+    name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
+    return Curve(name, environment_name(settings["env"]), which, read_rows(files[0]), settings, directory)
+
+
+def last_error(directory: Path) -> str:
+    """The last line of a run's error.txt; nothing where no error ended the run."""
+    try:
+        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").strip()
+    except (OSError, ValueError):
+        return ""
+    return printable(text.splitlines()[-1]) if text else ""
+
+
+def read_original(path: Path, name: str | None = None) -> Curve:
+    """A file of evaluation returns that stands by itself, as the original program wrote them: `<env>.npz`.
+
+    Its environment is the file's name up to `_seed1` or the like.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    env, seed = re.fullmatch(r"(.+?)(?:[-_]seed[-_]?(\d+))?", path.stem, re.DOTALL).groups()
+    rows = read_rows(path)
+    algorithm = name or printable(path.resolve().parent.name)
+    which = f"seed {seed}" if seed else printable(str(path))
+    return Curve(algorithm, environment_name(env), which, rows, {}, path)
+
+
+def read_rows(path: Path) -> np.ndarray:
+    """(evaluations, 2): environment steps and mean return.
+
+    Raises:
+        ValueError: no such rows; nothing in the file is run, and no more memory is taken than MOST_ROWS.
+    """
+    try:
+        data = io.BytesIO(read_file(path, MOST_ROWS))
+        with zipfile.ZipFile(data) as archive:
+            if archive.getinfo("info.npy").file_size > MOST_ROWS:
+                raise ValueError("too long")
+        with np.load(data, allow_pickle=False) as file:
+            rows = file["info"]
+    except (OSError, MemoryError) as error:
+        raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}") from None
+    except Exception as error:          # there is no end to what a damaged archive makes of its readers
+        raise ValueError(f"no evaluation returns: {_one_line(error)}") from None
+    if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "fiu":
+        raise ValueError(f"got {rows.dtype} {rows.shape} under 'info', wants rows of (steps, mean return)")
+    if not len(rows):
+        raise ValueError("no evaluation yet")
+    rows = rows.astype(np.float64)
+    if not (np.abs(rows) <= LARGEST).all() or (np.diff(rows[:, 0]) <= 0).any() or rows[-1, 0] >= MOST_STEPS:
+        raise ValueError("returns that are not finite or too large, or steps that do not grow")
+    return rows
+
+
+def algorithm_name(settings: dict[str, Any]) -> str:
+    """'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
+    alg = settings["alg"]
+    name = alg.capitalize() if alg == "uniform" else alg.upper()        # a word among abbreviations
+    name += "-L(RD)" * bool(settings.get("rrd_bias_correction"))
+    basis = f"-{settings['basis_alg'].upper()}" if settings.get("basis_alg") else ""
+    return printable(name + basis + " (dense reward)" * (settings.get("env_type") == "normal"))
+
+
+def tag_name(settings: dict[str, Any]) -> str:
+    """The tag without its seed, by which sweep.py keeps a suite's runs apart: 'K=64 seed 3' is 'K=64'."""
+    tag = settings.get("tag")
+    return printable(NO_TAG.sub("", tag)).strip() if isinstance(tag, str) else ""
+
+
+def environment_name(name: str) -> str:
+    """The name of the task itself: 'HalfCheetah-v2' is run as 'HalfCheetah-v4', 'Assault' is 'ALE/Assault-v5'."""
+    return printable(str(resolve_env(name)))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Only what is used here is checked: a newer version's settings can be drawn as well."""
+    try:
+        settings = json.loads(read_file(path, MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"config.json cannot be read: {_one_line(error)}") from None
+    names = [settings.get(name, "") for name in ("alg", "env", "basis_alg")] if isinstance(settings, dict) else [None]
+    if not all(isinstance(name, str) for name in names) or not all(names[:2]):
+        raise ValueError("config.json names no algorithm and environment")
+    return settings
+
+
+def _one_line(error: Exception) -> str:
+    return printable(one_line(error)[:200] or type(error).__name__)

@@ -1,0 +1,144 @@
+"""What runs wrote of themselves, read back: metrics, systems, errors, and pictures of learned rewards.
+
+The files may be anybody's, or of a run that goes on: what cannot be read is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results.curves import Curve
+from results.reading import LARGEST, MOST_STEPS, last_error
+from utils.files import read_file
+from utils.settings.json_files import MOST_BYTES
+
+MOST_CSV = 2**27                        # bytes of metrics
+MOST_PICTURE = 2**22
+PNG = b"\x89PNG\r\n\x1a\n"
+REWARD = "Reward/"                      # `algorithm.decomposition.diagnosis.PREFIX`, whose package imports PyTorch
+Metrics = dict[str, np.ndarray]         # column -> (rows,), NaN where nothing was written
+
+
+@dataclass
+class Record:
+    """A run and what it told."""
+
+    curve: Curve
+    metrics: Metrics = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)         # run.json
+    error: str = ""                     # the last line of error.txt
+
+    @property
+    def steps(self) -> int:
+        """Environment steps at the last row."""
+        return int(max(self.curve.rows[-1, 0], _last(self.metrics.get("Timesteps"))))
+
+    @property
+    def length(self) -> int | None:
+        """Those that it is to have; None where its settings do not tell."""
+        settings = self.curve.settings
+        parts = [settings.get(name) for name in ("epochs", "cycles", "iterations", "timesteps")]
+        length = settings.get("total_timesteps") or (math.prod(parts) if all(map(_is_count, parts)) else None)
+        return length if _is_count(length) else None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Spent on training and on evaluation."""
+        return tuple(float(np.nansum(self.metrics.get(f"TimeCost(sec)/{kind}", 0.0))) for kind in ("train", "test"))
+
+    @property
+    def state(self) -> str:
+        if self.error:
+            return "failed"
+        if not self.curve.settings:
+            return "the original's"
+        return "done" if self.length is None or self.steps >= self.length else "not done"
+
+
+def read_record(curve: Curve) -> Record:
+    """What the directory of a run holds besides its returns; of a file of the original nothing."""
+    if not curve.path.is_dir():
+        return Record(curve)
+    return Record(curve, read_metrics(curve.path), read_facts(curve.path), last_error(curve.path))
+
+
+def read_metrics(directory: Path) -> Metrics:
+    """The columns of metrics.csv."""
+    rows = [_cells(line) for line in _text(directory / "metrics.csv", MOST_CSV).replace("\0", "").splitlines()]
+    names, cells = (rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]) if rows else ([], [])
+    return {name: np.array([_number(row[i]) for row in cells]) for i, name in enumerate(names)}
+
+
+def read_facts(directory: Path) -> dict[str, Any]:
+    """run.json, an object."""
+    try:
+        facts = json.loads(_text(directory / "run.json", MOST_BYTES) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def reward_curves(records: Iterable[Record]) -> dict[str, dict[str, list[Curve]]]:
+    """Environment -> number of a diagnosis -> runs that have it, with rows (diagnoses, 2) of (steps, number)."""
+    found: dict[str, dict[str, list[Curve]]] = {}
+    for record in records:
+        steps = record.metrics.get("Timesteps")
+        for name in (name for name in record.metrics if name.startswith(REWARD) and steps is not None):
+            # a place for each column, in their order, though this run may have no number there
+            runs = found.setdefault(record.curve.env, {}).setdefault(name.removeprefix(REWARD), [])
+            rows = np.column_stack([steps, record.metrics[name]])
+            rows = rows[np.isfinite(rows).all(axis=1)]
+            if len(rows) and (np.diff(rows[:, 0]) > 0).all():
+                runs.append(record.curve._replace(rows=rows))
+    some = {env: {name: runs for name, runs in numbers.items() if runs} for env, numbers in found.items()}
+    return {env: numbers for env, numbers in some.items() if numbers}
+
+
+def newest_picture(directory: Path) -> bytes:
+    """The last PNG that `evaluate.py --diagnose` drew for the run, or nothing; its files are named by the time."""
+    for path in sorted((directory / "evaluations").glob("*.png"), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            data = read_file(path, MOST_PICTURE)
+            if data.startswith(PNG):
+                return data
+    return b""
+
+
+def _text(path: Path, most: int) -> str:
+    try:
+        return read_file(path, most).decode("utf-8-sig", errors="replace")
+    except (OSError, ValueError):
+        return ""
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:                                   # a quote that never ends
+        return []
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if abs(number) <= LARGEST else math.nan
+
+
+def _last(values: Sequence[float] | None) -> float:
+    counts = [value for value in ([] if values is None else values) if abs(value) < MOST_STEPS]
+    return counts[-1] if counts else 0.0
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_STEPS

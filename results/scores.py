@@ -1,0 +1,198 @@
+"""Final scores of runs, normalised scores, and what they amount to over all environments."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from results import statistics
+from results.curves import FEW, Groups, final_score
+from results.reading import environment_name
+from utils.errors import ConfigError
+from utils.files import read_file
+from utils.settings.json_files import MOST_BYTES
+
+AGGREGATES: dict[str, Callable] = {"IQM": statistics.interquartile_mean, "median": statistics.median,
+                                   "mean": statistics.mean, "optimality gap": statistics.optimality_gap}
+MOST_TAUS = 400
+Anchors = dict[str, tuple[float, float]]            # environment -> the returns that count as 0 and as 1
+
+
+class Score(NamedTuple):
+    """The final score of an algorithm on an environment; the interval is NaN with fewer than three runs."""
+
+    env: str
+    algorithm: str
+    runs: int
+    statistic: str                  # IQM, or mean of fewer than three runs
+    value: float
+    low: float
+    high: float
+    normalized: float               # value between the anchors, NaN without any
+
+
+class Estimate(NamedTuple):
+    """A statistic over all environments."""
+
+    algorithm: str
+    statistic: str
+    value: float
+    low: float
+    high: float
+
+
+class Profile(NamedTuple):
+    """The share of runs and tasks above each tau, all (T,)."""
+
+    algorithm: str
+    taus: np.ndarray
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Improvement(NamedTuple):
+    """How probable it is that a run of `x` beats one of `y`."""
+
+    x: str
+    y: str
+    probability: float
+    low: float
+    high: float
+
+
+def final_scores(groups: Groups, last: float) -> dict[str, dict[str, np.ndarray]]:
+    """Environment -> algorithm -> the final score of each run, (runs,)."""
+    return {env: {algorithm: np.array([final_score(curve.rows, last) for curve in curves])
+                  for algorithm, curves in algorithms.items()} for env, algorithms in groups.items()}
+
+
+def score_table(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors, resamples: int) -> list[Score]:
+    """A row for each algorithm on each environment."""
+    rows = []
+    for env, algorithms in scores.items():
+        low, high = anchors.get(env, (math.nan, math.nan))
+        for algorithm, values in algorithms.items():
+            name = "IQM" if len(values) >= FEW else "mean"
+            value, *ends = _estimate(AGGREGATES[name], [[values]], resamples)
+            rows.append(Score(env, algorithm, len(values), name, value, *ends, (value - low) / (high - low)))
+    return rows
+
+
+# Normalised scores --------------------------------------------------------------------------------------------------
+
+def anchors_of_runs(groups: Groups, last: float, complain: Callable[[str], None]) -> Anchors:
+    """Per environment the mean final scores of SAC, paid at the end of episodes (0) and at each step (1).
+
+    Environments on which one of the two was not run have none.
+    """
+    anchors = {}
+    for env, algorithms in groups.items():
+        curves = [curve for group in algorithms.values() for curve in group if curve.settings.get("alg") == "sac"]
+        ends = [[final_score(curve.rows, last) for curve in curves if curve.settings.get("env_type") == kind]
+                for kind in ("ep_rews", "normal")]
+        if not all(ends):
+            continue
+        low, high = map(float, map(np.mean, ends))
+        if low < high:
+            anchors[env] = (low, high)
+        else:
+            complain(f"{env}: not normalised, for SAC is no better with dense rewards ({high:g}) than with episodic "
+                     f"ones ({low:g})")
+    return anchors
+
+
+def read_anchors(path: str) -> Anchors:
+    """Those in a JSON file: {"HalfCheetah-v4": [return that counts as 0, return that counts as 1], ...}.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(read_file(path, MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--normalize: {path!r} cannot be read: {why}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"--normalize: {path!r} holds a {type(found).__name__}, wants an object of environments")
+    anchors: Anchors = {}
+    for env, pair in found.items():
+        if not _is_pair(pair):
+            raise ConfigError(f"--normalize: {path!r}: {env}: got {pair!r}, wants two numbers, the smaller one first")
+        if environment_name(env) in anchors:
+            raise ConfigError(f"--normalize: {path!r}: {env}: a second scale for {environment_name(env)}, wants one")
+        anchors[environment_name(env)] = float(pair[0]), float(pair[1])
+    return anchors
+
+
+def _is_pair(pair) -> bool:
+    numbers = isinstance(pair, list) and len(pair) == 2 and all(type(one) in (int, float) for one in pair)
+    return numbers and all(map(math.isfinite, pair)) and pair[0] < pair[1]
+
+
+def normalized(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors,
+               complain: Callable[[str], None]) -> dict[str, list[np.ndarray]]:
+    """Algorithm -> its scores between the anchors, one array (runs,) for each environment that has some.
+
+    An algorithm that was not run on all of these is left out: its average would be one over other tasks.
+    """
+    tasks = [env for env in scores if env in anchors]
+    found = {}
+    for algorithm in dict.fromkeys(name for env in tasks for name in scores[env]):
+        missing = [env for env in tasks if algorithm not in scores[env]]
+        if missing:
+            complain(f"{algorithm}: not in the figures over all environments, for it was not run on "
+                     f"{', '.join(missing)}")
+            continue
+        found[algorithm] = [(scores[env][algorithm] - anchors[env][0]) / (anchors[env][1] - anchors[env][0])
+                            for env in tasks]
+    return found
+
+
+# Over all environments ----------------------------------------------------------------------------------------------
+
+def estimates(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Estimate]:
+    """IQM, median, mean and optimality gap of each algorithm; `scores` as `normalized` returns them."""
+    return [Estimate(algorithm, name, *_estimate(statistic, [tasks], resamples))
+            for algorithm, tasks in scores.items() for name, statistic in AGGREGATES.items()]
+
+
+def profiles(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Profile]:
+    """Of each algorithm, at the scores that occur: there the profiles have their steps."""
+    occur = np.unique(np.concatenate([task for tasks in scores.values() for task in tasks]))
+    margin = 0.05 * (occur[-1] - occur[0]) or 0.05
+    taus = np.array([occur[0] - margin, *occur, occur[-1] + margin])
+    if len(taus) > MOST_TAUS:
+        taus = np.linspace(taus[0], taus[-1], MOST_TAUS)
+    return [Profile(algorithm, taus, *_estimate(lambda tasks: statistics.performance_profile(tasks, taus), [tasks],
+                                                resamples)) for algorithm, tasks in scores.items()]
+
+
+def improvements(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Improvement]:
+    """Of each pair of algorithms, the one with the higher IQM first."""
+    ranked = sorted(scores, key=lambda name: -statistics.interquartile_mean(scores[name]))
+    return [Improvement(x, y, *_estimate(statistics.probability_of_improvement, [scores[x], scores[y]], resamples))
+            for x, y in combinations(ranked, 2)]
+
+
+def _estimate(statistic: Callable, samples: Sequence[Sequence[np.ndarray]], resamples: int) -> tuple:
+    """(value, low, high); with fewer than three runs of a task no interval, which would be too narrow: NaN."""
+    value = statistic(*samples)
+    if min(len(task) for tasks in samples for task in tasks) < FEW:
+        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
+    return value, *statistics.bootstrap(statistic, *samples, resamples=resamples)
+
+
+def weak_points(scores: dict[str, list[np.ndarray]]) -> Iterator[str]:
+    """What a reader of the figures over all environments should know of the runs behind them."""
+    for algorithm, tasks in scores.items():
+        runs = [len(task) for task in tasks]
+        if min(runs) < FEW:
+            yield f"{algorithm}: no intervals over all environments, for one has fewer than {FEW} runs"
+        if min(runs) < max(runs):
+            yield f"{algorithm}: {min(runs)} to {max(runs)} runs per environment; the IQM counts every run alike"

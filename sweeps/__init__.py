@@ -1,0 +1,1 @@
+"""Many runs: suites, and the processes or Ray tasks that run them."""

@@ -1,0 +1,65 @@
+"""Where the trials of a sweep run: as processes of this machine, or as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from sweeps.suite import Trial
+
+# Becomes another Python, after prctl(PR_SET_PDEATHSIG, SIGTERM).
+TIED = ("import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Lanes:
+    """Trials as processes of this machine, some at a time."""
+
+    def __init__(self, jobs: int | None):
+        from record.system import count_cores
+        self.jobs, self.processes = jobs or count_cores(), {}
+
+    def start(self, trial: Trial) -> None:
+        """Raises OSError if its log cannot be written."""
+        trial.read = _make_log(trial.log)
+        self.processes[trial.name] = spawn(trial.flags, str(trial.log), os.getcwd(), str(ROOT))
+
+    def poll(self, trial: Trial) -> int | None:
+        """The exit code, once there is one."""
+        return self.processes[trial.name].poll()
+
+    def stop(self, trial: Trial) -> None:
+        """Ask it to end; it saves itself first."""
+        with contextlib.suppress(ProcessLookupError):
+            self.processes[trial.name].send_signal(signal.SIGTERM)
+
+    def kill(self, trial: Trial) -> None:
+        """End one that does not end itself; what it saved last stays."""
+        self.processes[trial.name].kill()
+
+    def close(self) -> None:
+        pass
+
+
+def _make_log(path: Path) -> int:
+    """How long it is already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path.stat().st_size
+
+
+def spawn(flags: list[str], log: str, directory: str, root: str) -> subprocess.Popen:
+    """train.py with one thread, in a session of its own: Ctrl-C is for the sweep, which tells its trials.
+
+    On Linux it is told to stop when this process ends, be it by SIGKILL.
+    """
+    tie = ["-c", TIED] if sys.platform == "linux" else []
+    command = [sys.executable, *tie, str(Path(root) / "train.py"), *flags]
+    with open(log, "ab") as file:
+        return subprocess.Popen(command, cwd=directory, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=file,
+                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -1,0 +1,113 @@
+"""Where the trials of a sweep run: as tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from sweeps.lanes import ROOT, Lanes, _make_log, spawn
+from sweeps.suite import Trial
+from utils.errors import ConfigError
+from utils.stop import AGAIN
+from utils.text import one_line, printable
+
+
+class RayLanes(Lanes):
+    """Trials as tasks of a Ray cluster that sees the same directory."""
+
+    def __init__(self, jobs: int | None):
+        """Raises ConfigError: ray is not installed, or the cluster does not answer."""
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a "
+                              "clone pip install -e '.[ray]'") from None
+        self.ray, self.tasks, self.never_began = ray, {}, set()
+        _check_address(os.environ.get("RAY_ADDRESS", ""))
+        try:
+            ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+        except Exception as error:                      # whatever its parts raise
+            told = one_line(error)[:200]
+            hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
+            raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if not cores:
+            raise ConfigError("engine: the Ray cluster has no CPU, of which each trial wants one")
+        self.jobs = jobs or cores
+        for module in (__name__, spawn.__module__):     # the cluster's workers need not find them
+            ray.cloudpickle.register_pickle_by_value(sys.modules[module])
+        self.remote = ray.remote(num_cpus=1, max_retries=0)(run_remotely)
+
+    def start(self, trial: Trial) -> None:
+        trial.read = _make_log(trial.log)
+        self.never_began.discard(trial.name)
+        _sign(trial.log, "stop").unlink(missing_ok=True)
+        _sign(trial.log, "go").touch()
+        self.tasks[trial.name] = self.remote.remote(trial.flags, str(trial.log.absolute()), os.getcwd(), str(ROOT))
+
+    def poll(self, trial: Trial) -> int | None:
+        if trial.name in self.never_began:
+            return AGAIN
+        task = self.tasks[trial.name]
+        done, _ = self.ray.wait([task], timeout=0)
+        if not done:
+            return None
+        _sign(trial.log, "stop").unlink(missing_ok=True)
+        try:
+            return self.ray.get(task)
+        except self.ray.exceptions.RayError as error:
+            trial.told = one_line(error)[:200]
+            return 1
+
+    def stop(self, trial: Trial) -> None:
+        """Where the cluster had no place for it yet, it will not begin: who removes the sign `go` decides."""
+        try:
+            _sign(trial.log, "go").unlink()
+        except FileNotFoundError:
+            _sign(trial.log, "stop").touch()
+        else:
+            self.never_began.add(trial.name)
+            self.ray.cancel(self.tasks[trial.name])
+
+    def kill(self, trial: Trial) -> None:
+        self.ray.cancel(self.tasks[trial.name], force=True)
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries for minutes to reach a machine that does not answer."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d{1,5})", address)
+    try:
+        if match:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"engine: RAY_ADDRESS={printable(address)} does not answer: {why}") from None
+
+
+def _sign(log: Path | str, name: str) -> Path:
+    """A file by which a task, which hears no signals, and the sweep tell each other something."""
+    return Path(f"{log}.{name}")
+
+
+def run_remotely(flags: list[str], log: str, directory: str, root: str) -> int:
+    """In a worker of the cluster: train, and stop when a file says so, for a task has no signals."""
+    stop = _sign(log, "stop")
+    try:
+        _sign(log, "go").unlink()
+    except FileNotFoundError:                           # the sweep has stopped before this began
+        return AGAIN
+    process, told = spawn(flags, log, directory, root), False
+    while process.poll() is None:
+        if stop.exists() and not told:
+            process.send_signal(signal.SIGTERM)
+            told = True
+        time.sleep(0.2)
+    return process.returncode

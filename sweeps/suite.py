@@ -1,0 +1,167 @@
+"""What sweep.py runs: a suite's trials, each a run of train.py."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envs.names import check_registered, resolve_env
+from record.directories import file_name
+from utils.errors import ConfigError
+from utils.settings.cli import parse_args
+from utils.settings.imports import import_modules
+from utils.settings.json_files import SCHEMA, flatten, read_object
+from utils.settings.resolve import coerce
+from utils.text import printable
+
+WANTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
+         "runs": (dict, "an object of runs by name, at least one")}
+# What a suite gives by itself, or only a flag of sweep.py may.
+RESERVED = {"env": "env stands beside runs", "seed": "--seeds chooses", "seeds": "--seeds chooses",
+            "tag": "the run's name is the tag", "on_existing": "the same command always goes on"}
+LONGEST = 60            # characters of a run's name: its directory bears more than that, and is cut
+
+
+@dataclass
+class Trial:
+    """One run of train.py, and how it stands."""
+
+    name: str
+    settings: dict[str, Any]
+    modules: list[str] = field(default_factory=list)            # that it imports first
+    state: str = "waiting"              # then running, and done, failed, stopped or elsewhere (another process has it)
+    tries: int = 0
+    told: str = ""                      # why it failed
+    may_recover: bool = False           # another try may succeed
+    stopping: bool = False              # it was told to stop
+    fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
+    read: int = 0                       # bytes of the log that this try did not write, or that were read
+
+    @property
+    def flags(self) -> list[str]:
+        imports = [f"--import={module}" for module in self.modules]
+        return [*imports, *(f"--{name}={value}" for name, value in self.settings.items()), "--on_existing=resume"]
+
+    @property
+    def log(self) -> Path:
+        name = file_name(self.name, 200)
+        if name != file_name(self.name, 1000):          # what was cut may tell it from another
+            name = f"{file_name(self.name, 180)}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        return Path("outputs") / "sweep" / f"{name}.log"
+
+    def new_lines(self) -> list[str]:
+        """What this try has written since it was looked at last."""
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(self.read)
+                data = file.read()
+        except OSError:
+            return []
+        self.read += (whole := data.rfind(b"\n") + 1)
+        return data[:whole].decode(errors="replace").splitlines()
+
+
+def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
+    """The trials of a suite, seed by seed, so that every comparison is complete for the seeds that are done.
+
+    Args:
+        modules: what every trial imports, and environments may come from.
+    Raises:
+        ConfigError: a module cannot be imported, the file cannot be read, or a setting in it is wrong.
+    """
+    import_modules(modules)
+    suite = read_object(path)
+    _check_parts(suite, path)
+    for env in suite["env"]:
+        _check_env(env, modules)
+    _check_each_once(suite["env"])
+    runs = {name: _settings_of(name, own, suite.get("common", {})) for name, own in suite["runs"].items()}
+    trials = [_trial(name, env, seed, settings, modules) for seed, env, (name, settings)
+              in itertools.product(coerce("seeds", seeds), suite["env"], runs.items())]
+    _check_directories(trials)
+    for env in suite["env"]:
+        check_registered(env)
+    return trials
+
+
+def _check_parts(suite: dict[str, Any], path: Path) -> None:
+    suite.pop(SCHEMA, None)
+    for name, value in suite.items():
+        if name not in WANTS:
+            raise ConfigError(f"{name}: unknown in a suite, wants {', '.join(WANTS)}")
+        kind, wanted = WANTS[name]
+        if not isinstance(value, kind) or (not value and name != "common"):
+            raise ConfigError(f"{name}: got {_json(value)}, wants {wanted}")
+    for name in ("env", "runs"):
+        if name not in suite:
+            raise ConfigError(f"{name}: missing in {str(path)!r}")
+
+
+def _check_env(env: Any, modules: list[str]) -> None:
+    if not isinstance(env, str) or not env:
+        raise ConfigError(f"env: got {_json(env)}, wants the id of an environment")
+    module, colon, _ = env.partition(":")
+    if colon and module not in modules:
+        raise ConfigError(f"env: {env!r} names a module to import, which only a flag may: give "
+                          f"--import={shlex.quote(module)}")
+
+
+def _check_each_once(envs: list[str]) -> None:
+    """Hopper-v2 is run as Hopper-v4."""
+    first: dict[str, str] = {}
+    for env in envs:
+        other = first.setdefault(str(resolve_env(env)), env)
+        if envs.count(env) > 1:
+            raise ConfigError(f"env: {env!r} stands {envs.count(env)} times, wants each once")
+        if other != env:
+            raise ConfigError(f"env: {other!r} and {env!r} are one task here, {resolve_env(env)}; wants one of them")
+
+
+def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
+    """Those of a run, flat; what is null is not given."""
+    if name != printable(name) or not 0 < len(name.strip()) <= LONGEST:
+        raise ConfigError(f"runs: got {name[:80]!r}, wants a name of 1 to {LONGEST} printable characters")
+    if not isinstance(own, dict):
+        raise ConfigError(f"runs: {name!r}: got {_json(own)}, wants an object of settings")
+    settings: dict[str, Any] = {}
+    for where, part in (("common", common), (f"runs: {name!r}", own)):
+        if any(setting.partition("=")[0] == "import" for setting in part):
+            raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
+        try:
+            given = flatten(part)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        for setting in (one for one in given if one in RESERVED):
+            raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
+        settings |= given
+    return {setting: value for setting, value in settings.items() if value is not None}
+
+
+def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: list[str]) -> Trial:
+    trial = Trial(f"{name}, {env}, seed {seed}", settings | {"env": env, "seed": seed, "tag": f"{name} seed {seed}"},
+                  modules)
+    try:
+        parse_args(trial.flags)
+    except ConfigError as error:
+        raise ConfigError(f"runs: {name!r}: {re.sub(r'^--', '', str(error))}") from None
+    return trial
+
+
+def _check_directories(trials: list[Trial]) -> None:
+    """Names that differ only in what no file's name holds would go on with each other's runs."""
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        other = seen.setdefault(str(trial.log), trial)
+        if other is not trial:
+            raise ConfigError(f"runs: {other.name!r} and {trial.name!r} would share a directory; wants names that "
+                              "differ in more than punctuation")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)[:60]

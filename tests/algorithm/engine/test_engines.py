@@ -1,0 +1,579 @@
+"""Engines do the same mathematics: gradients by hand against autograd, every engine against the original's figures."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from agents import IDS, PAIRS
+from engines import build, copies, in_threads
+from reference_cases import NAMES, Case, thin
+from runs import SMALL_RRD, run
+from torch import nn
+
+import algorithm.engine.by_hand.traced
+import train
+from algorithm import create_agent
+from algorithm.engine import Engine, create_engine
+from algorithm.engine.by_hand import mlp as kernels
+from algorithm.engine.by_hand import onednn
+from algorithm.engine.by_hand.engine import ManualEngine
+from algorithm.engine.by_hand.mlp import MLP, Pad
+from algorithm.engine.by_hand.traced import trace
+from algorithm.engine.compiled import CompiledEngine
+from algorithm.engine.pairs import Threads
+from algorithm.engine.seeds.shared import Meeting
+from algorithm.engine.seeds.stacked import StackedEngine
+from algorithm.replay_buffer import create_buffer
+from utils.errors import ConfigError
+from utils.torch_utils import dense
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+BY_HAND = [name for name in NAMES if "dqn" not in name]
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+
+
+def distance(one: dict, other: dict, start: dict) -> float:
+    """How far two states are apart, relative to the way from the start, in the worst tensor that moved."""
+    assert one.keys() == other.keys()
+    ways = {name: float((other[name].double() - start[name].double()).norm()) for name in other}
+    return max(float((one[name].double() - other[name].double()).norm()) / way for name, way in ways.items() if way > 0)
+
+
+# Networks by hand -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("late", [0, 4])
+def test_a_network_by_hand_has_autograds_outputs_and_gradients(late):
+    torch.manual_seed(0)
+    net = torch.nn.ModuleList([dense(5, 9), dense(9 + late, 7), dense(7, 2)]).double()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter)
+    x, more = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, late, dtype=torch.float64)
+    x.requires_grad_(), more.requires_grad_()
+    first = torch.relu(net[0](x))
+    out = net[2](torch.relu(net[1](torch.cat([first, more], 1) if late else first)))
+    grad = torch.randn_like(out)
+    out.backward(grad)
+
+    class DoublePad(Pad):
+        def __call__(self, name, *shape):
+            return self.buffers.setdefault((name, *shape), torch.empty(shape, dtype=torch.float64))
+    weights, biases = [layer.weight.detach() for layer in net], [layer.bias.detach() for layer in net]
+    ours = MLP(weights, biases, DoublePad(torch.device("cpu")), trained=True, late=late)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.forward(x.detach(), more.detach() if late else None), out.detach())
+        ours.backward(grad)
+        for layer, weight, bias in zip(net, ours.weight_grads, ours.bias_grads, strict=True):
+            torch.testing.assert_close(weight, layer.weight.grad)
+            torch.testing.assert_close(bias, layer.bias.grad)
+        if late:
+            torch.testing.assert_close(ours.late_grad(grad), more.grad)
+        else:
+            torch.testing.assert_close(ours.input_grad(grad, 2), x.grad[:, 2:])
+
+
+# Updates by hand ------------------------------------------------------------------------------------------------
+
+OPTIONS = [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"pi_delay_freq": 3}, {"obs_normalization": True},
+           {"gamma": 0.5, "polyak": 0.5}]
+
+
+def fits(pair, option) -> bool:
+    alg, basis = pair
+    name = next(iter(option), None)
+    return {None: True, "rrd_bias_correction": alg == "rrd", "alpha_lr": basis == "sac",
+            "pi_delay_freq": basis == "td3"}.get(name, True)
+
+
+CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", "uniform", None)
+                                  for basis in ("sac", "td3", "ddpg")]
+         for option in OPTIONS if fits(pair, option)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("pair", "option"), CASES, ids=lambda value: "-".join(map(str, value)) or "default")
+def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
+    """Nine updates from the replay: the same draws, and weights, moments and targets equal to rounding."""
+    alg, basis = pair[0] or pair[1], pair[1]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results, start = [], None
+        for kind in (Engine, ManualEngine):
+            agent, buffer = build(alg, basis, **option)
+            start = copies(agent)
+            sums = kind(agent, buffer).run(9)
+            means = {(name, count): float(total) / count for name, total, count in sums.items()}
+            results.append((copies(agent), means, agent.updates, buffer.sample()["obs"]))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    (expected, metrics, updates, drawn), (got, ours, ours_updates, ours_drawn) = results
+    assert distance(got, expected, start) < 1e-3
+    assert updates == ours_updates == 9
+    torch.testing.assert_close(drawn, ours_drawn, rtol=0, atol=0)
+    assert ours == pytest.approx(metrics, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 100, "alpha_lr": 0.0, "rrd_bias_correction": True}],
+                         ids=["default", "others"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_tasks_as_graphs_give_the_bits_of_tasks_in_python(pair, options, monkeypatch):
+    """With a batch size that no float32 divides well; a graph's sizes are tensors where nobody looks after them."""
+    option = {name: value for name, value in options.items() if name == "batch_size" or fits(pair, {name: value})}
+    traced, plain = build(*pair, **option), build(*pair, **option)
+    assert torch.equal(*(one[1].sample()["obs"] for one in (traced, plain)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)         # each task is a graph
+        ManualEngine(*traced).run(20)
+    monkeypatch.setattr(algorithm.engine.by_hand.traced, "trace", lambda task, batch, state: task)
+    ManualEngine(*plain).run(20)
+    ours, expected = copies(traced[0]), copies(plain[0])
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_a_task_that_cannot_be_a_graph_stays_python_with_a_warning(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no TorchScript here\nand more")
+    agent, buffer = build()
+    monkeypatch.setattr(torch.jit, "trace", fail)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        ManualEngine(agent, buffer).run(3)
+    assert [str(w.message) for w in caught] == [
+        "engine: TorchScript does not work here, going on without, slower: no TorchScript here"]
+    other, others = build()
+    Engine(other, others).run(3)
+    assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) < 1e-3
+
+
+def test_a_graph_reads_no_tensor_that_nobody_told_it_of():
+    """It would keep what stood there when it was made."""
+    secret = torch.ones(3)
+    with pytest.raises(ValueError, match="neither of the batch nor of the state"):
+        trace(lambda batch: {"sum": (batch["x"] * secret).sum()}, {"x": torch.ones(3)}, [])
+    graph = trace(lambda batch: {"sum": (batch["x"] * secret).sum()}, {"x": torch.ones(3)}, [secret])
+    secret.fill_(2.0)
+    assert graph({"x": torch.ones(3)})["sum"] == 6
+
+
+@pytest.mark.skipif(not onednn.ONEDNN, reason="wants AVX-512")
+@pytest.mark.parametrize("late", [0, 8])
+@pytest.mark.parametrize("sizes", [(256, 35, 256), (100, 400, 303), (513, 62, 256)], ids=str)
+def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
+    monkeypatch.setattr(onednn, "LEAST", 1000)             # every layer but the smallest
+    calls = []
+    monkeypatch.setattr(onednn, "_linear", lambda *args, call=onednn._linear: calls.append(args) or call(*args))
+    rows, inputs, width = sizes
+    torch.manual_seed(0)
+    layers = [nn.Linear(inputs, width), nn.Linear(width + late, width - 3), nn.Linear(width - 3, 2)]
+    x, extra, grad = (torch.randn(rows, n, requires_grad=True) for n in (inputs, late, 2))
+    h1 = torch.cat([layers[0](x).relu(), extra], dim=1)
+    out = layers[2](layers[1](h1).relu())
+    out.backward(grad)
+    with torch.no_grad():
+        ours = kernels.MLP([layer.weight for layer in layers], [layer.bias for layer in layers],
+                           kernels.Pad(torch.device("cpu")), trained=True, late=late)
+        close = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4 * rows ** 0.5)
+        close(ours.forward(x, extra if late else None), out)
+        ours.backward(grad.detach())
+        for layer, weight, bias in zip(layers, ours.weight_grads, ours.bias_grads, strict=True):
+            close(weight, layer.weight.grad)
+            close(bias, layer.bias.grad)
+        if late:
+            close(ours.late_grad(grad), extra.grad)
+        else:
+            close(ours.input_grad(grad, 5), x.grad[:, 5:])
+    assert len(calls) >= 6
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_every_gradient_by_hand_is_autograds(pair):
+    """Size for size, which Adam's first steps hide; with stds at both of their limits and below the floor."""
+    agent, buffer = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
+    other, _ = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
+    if "sac" in pair:
+        with torch.no_grad():
+            for one in (agent, other):
+                last = one.nets["main"]["policy"].pi
+                last.bias[3:] = torch.tensor([-25.0, -5.5, 2.5])
+                last.weight.mul_(0.5)
+    batch = buffer.sample() | {name: torch.full((16, 3), 0.3) for name in agent.noise_spec()}
+    batch["pi_noise"] = batch["pi_next_noise"] = torch.randn(16, 3, generator=torch.Generator().manual_seed(1))
+    agent.pi_delay_freq = other.pi_delay_freq = 1
+    agent.train(batch)
+    engine = ManualEngine(other, buffer)
+    engine.call("train", batch)
+    names = {parameter: name for name, parameter in agent.nets.named_parameters() if parameter.grad is not None}
+    ours = {parameter: name for name, parameter in other.nets.named_parameters() if parameter in engine.grads}
+    assert set(names.values()) == set(ours.values())
+    found = {name: engine.grads[parameter] for parameter, name in ours.items()}
+    for parameter, name in names.items():
+        error = (found[name] - parameter.grad).norm() / parameter.grad.norm()
+        assert error < 1e-5, name
+
+
+def test_where_both_critics_agree_the_policy_climbs_them_once():
+    agents = []
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build("sac", None)
+        first, second = agent.critics.values()
+        second.load_state_dict(first.state_dict())
+        start = copies(agent)
+        kind(agent, buffer).call("train", buffer.sample())
+        agents.append(agent)
+    assert distance(copies(agents[1]), copies(agents[0]), start) < 1e-3
+
+
+@pytest.mark.parametrize("verb", ["train", "train_q", "train_pi"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_each_verb_by_hand(pair, verb):
+    alg, basis = pair if isinstance(pair, tuple) else (pair, None)
+    if "dqn" in (alg, basis):
+        pytest.skip("by autograd only")
+    states = []
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build(alg, basis)
+        start = copies(agent)
+        for _ in range(2):
+            info = kind(agent, buffer).call(verb, buffer.sample())
+        states.append((copies(agent), {name: float(value) for name, value in info.items()}))
+    assert distance(states[1][0], states[0][0], start) < 1e-3
+    assert states[1][1] == pytest.approx(states[0][1], rel=1e-4, abs=1e-5)
+
+
+def test_a_wrong_batch_is_named_by_every_engine():
+    for kind in (Engine, ManualEngine):
+        agent, buffer = build()
+        batch, before = buffer.sample(), copies(agent)
+        batch["acts"] = batch["acts"][:, :2]
+        with pytest.raises(ValueError, match="acts"):
+            kind(agent, buffer).call("train", batch)
+        assert distance(copies(agent), before, {name: -1 - value for name, value in before.items()}) == 0
+
+
+# The original's figures -----------------------------------------------------------------------------------------
+
+def play(case: Case, make) -> tuple:
+    """The case's calls by an engine: metrics by step, and the variables after the last."""
+    agent, infos = case.agent(), []
+    engine = make(agent)
+    for step, calls in enumerate(case.calls):
+        for call in calls:
+            if call == "target_update":
+                agent.target_update()
+            else:
+                infos += [(step, name, float(value)) for name, value in engine.call(call, case.batch(step)).items()]
+    return infos, agent.tf_variables()
+
+
+def check(case: Case, infos: list, variables: dict) -> None:
+    saturated = case.name == "sac_std_limits"
+    for step, metric, value in infos:
+        rtol, atol = (8e-7, 5e-8) if step == 0 else (5e-5, 2e-6)
+        np.testing.assert_allclose(value, case.metric(metric, step), 5e-3 if saturated else rtol, atol)
+    for name in case.shapes:
+        expected = case.sample(f"after_{len(case.calls)}", name)
+        np.testing.assert_allclose(thin(variables[name]), expected, 0, 1e-3 if saturated else 6e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_originals_cases_by_hand(name):
+    case = Case(name)
+    check(case, *play(case, lambda agent: ManualEngine(agent, None)))
+
+
+@CUDA
+@pytest.mark.parametrize("name", NAMES)
+def test_the_originals_cases_as_captured(name):
+    from algorithm.engine.captured import CapturedEngine
+    case = Case(name)
+    agent = case.agent(cuda=True)
+    check(case, *play(case, lambda _: CapturedEngine(agent, create_buffer(agent.config))))
+
+
+# Choosing -------------------------------------------------------------------------------------------------------
+
+def chosen(agent, buffer, **changes):
+    for name, value in changes.items():
+        setattr(agent.config, name, value)
+    return create_engine(agent.config, agent, buffer)
+
+
+def test_auto_takes_the_gradients_by_hand_on_a_cpu_and_says_why():
+    engine, why = chosen(*build())
+    assert (engine.name, type(engine)) == ("manual", ManualEngine)
+    assert "by hand" in why
+
+
+def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
+    agent, buffer = build()
+    agent.reward.last = torch.nn.Tanh()                 # a network of somebody's own
+    engine, why = chosen(agent, buffer)
+    assert (engine.name, type(engine)) == ("eager", Engine)
+    assert "no gradients are written by hand" in why
+    with pytest.raises(ConfigError, match=r"engine: got 'manual'.*wants eager"):
+        chosen(agent, buffer, engine="manual")
+
+
+def test_auto_takes_eager_for_bf16():
+    assert chosen(*build(), precision="bf16")[0].name == "eager"
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--engine=cudagraph", "--device=cpu"], "engine: got 'cudagraph'.*--device=cuda.*or eager, manual, compile"),
+    (["--engine=fast"], "engine: got 'fast', wants one of auto, eager, manual, compile, cudagraph"),
+    (["--precision=fp16"], "precision: got 'fp16', wants one of fp32, tf32, bf16"),
+    (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
+    (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
+    (["--buffer_device=disk"], "buffer_device: got 'disk', wants cpu, cuda, cuda:N or auto"),
+    (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
+    (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
+])
+def test_an_engine_that_cannot_work_is_one_line(flags, message, capsys):
+    assert train.main(["--env=Pendulum-v1", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"train.py: {message}", line)
+    assert not Path("outputs").exists()
+
+
+def test_runs_say_their_engine_and_agree_with_eager(capsys):
+    """Two runs of train.py, by autograd and by hand: metrics of the first cycles agree."""
+    outputs = {}
+    for engine in ("eager", "manual"):
+        outputs[engine] = run(*SMALL_RRD, "--env=Pendulum-v1", f"--engine={engine}")
+        assert f"engine {engine} (as asked)" in capsys.readouterr().out
+    rows = [np.genfromtxt(done.directory / "metrics.csv", delimiter=",", names=True) for done in outputs.values()]
+    for name in ("Q_loss", "R_loss", "Pi_loss"):
+        np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-2, atol=1e-3)
+
+
+# Threads --------------------------------------------------------------------------------------------------------
+
+def test_two_tasks_run_at_the_same_time_and_an_error_of_either_is_raised():
+    meet = threading.Barrier(2, timeout=10)
+    before, alive = torch.get_num_threads(), threading.active_count()
+    with Threads(1) as pair:
+        assert pair(lambda: (meet.wait(), "first")[1], lambda: (meet.wait(), "second")[1]) == ("first", "second")
+        for bad in ((lambda: 1 / 0, lambda: 1), (lambda: 1, lambda: 1 / 0)):
+            with pytest.raises(ZeroDivisionError):
+                pair(*bad)
+        assert pair(lambda: 3, lambda: 4) == (3, 4)         # and none is left over
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
+
+
+# torch.compile --------------------------------------------------------------------------------------------------
+
+def test_what_cannot_be_compiled_goes_on_with_one_warning(monkeypatch):
+    agent, buffer = build()
+
+    def broken(function, **kwargs):
+        def fail(*args):
+            raise RuntimeError("no C++ compiler\nand more")
+        return fail
+    monkeypatch.setattr(torch, "compile", broken)
+    engine = CompiledEngine(agent, buffer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        engine.run(3)
+    assert [str(w.message) for w in caught if "torch.compile" in str(w.message)] == [
+        "engine: torch.compile does not work here, going on without: no C++ compiler"]
+    assert engine.name == "eager"
+    other, others = build()
+    Engine(other, others).run(3)
+    assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) == 0
+
+
+COMPILED = """
+import sys
+sys.path[:0] = ["tests", "."]
+import test_engines as t
+for name in ("rrd_sac", "rrd_td3"):
+    case = t.Case(name)
+    t.check(case, *t.play(case, lambda agent: t.CompiledEngine(agent, None)))
+    print("agrees", name)
+"""
+
+
+def test_compiled_losses_give_the_originals_figures(tmp_path):
+    """In a process of its own, since compiling leaves workers and caches behind."""
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
+                          capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout.split("\n")[:2] == ["agrees rrd_sac", "agrees rrd_td3"], done.stderr[-2000:]
+
+
+# Several seeds at once ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("option", [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"obs_normalization": True}],
+                         ids=str)
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_stacked_agents_learn_what_each_would_alone(pair, option):
+    if not fits((pair[0], pair[1] or pair[0]), option):
+        pytest.skip("not an option of this one")
+    alone, together = ([build(*pair, seed=seed, **option) for seed in (3, 4, 5)] for _ in "ab")
+    starts = [copies(agent) for agent, _ in alone]
+    assert distance(starts[1], starts[0], {name: value + 1 for name, value in starts[0].items()}) > 0.01
+    metrics = [ManualEngine(agent, buffer).run(9) for agent, buffer in alone]
+    agents = [agent for agent, _ in together]
+    engine = StackedEngine(agents, [buffer for _, buffer in together])
+    engine.run(4)
+    sums = engine.run(5)
+    for i, ((single, _), start) in enumerate(zip(alone, starts, strict=True)):
+        assert distance(copies(agents[i]), copies(single), start) < 1e-3
+        own, other = {n: c for n, _, c in sums.of(i).items()}, {n: c for n, _, c in metrics[i].items()}
+        assert own.keys() == other.keys()
+    last = engine.run(1)
+    for i, (single, buffer) in enumerate(alone):
+        expected = {name: float(value) for name, value, _ in ManualEngine(single, buffer).run(1).items()}
+        found = {name: float(value) for name, value, _ in last.of(i).items()}
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_a_stacked_agent_is_still_saved_loaded_and_acts():
+    agents, buffers = zip(*(build(seed=seed) for seed in (1, 2)), strict=True)
+    engine = StackedEngine(agents, buffers)
+    engine.run(3)
+    agents[1].save_model("one.safetensors")
+    before, acts = copies(agents[1]), agents[1].step(np.ones(11, np.float32))
+    engine.run(3)
+    assert not np.array_equal(agents[1].step(np.ones(11, np.float32)), acts)
+    agents[1].load_model("one.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in copies(agents[1]).items())
+    np.testing.assert_array_equal(agents[1].step(np.ones(11, np.float32)), acts)
+
+
+def test_what_cannot_be_stacked_is_named():
+    agents, buffers = zip(*(build(seed=seed) for seed in (1, 2)), strict=True)
+    Engine(agents[0], buffers[0]).run(1)
+    with pytest.raises(ConfigError, match="seeds: got agents that cannot share"):
+        StackedEngine(agents, buffers)
+
+
+@pytest.mark.parametrize("plan", [
+    [(4, 4, 4), (5, 5, 5)],                 # together
+    [(0, 4, 4), (0, 0, 0), (4, 0, 0), (3, 3, 3)],       # apart until all have had as many, then together
+    [(2, 2, None), (3, 3, None)],           # one leaves at once
+], ids=["together", "apart", "left"])
+def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypatch):
+    alone, together = ([build(seed=seed) for seed in (3, 4, 5)] for _ in "ab")
+    starts = [copies(agent) for agent, _ in alone]
+    stacked, run = [], StackedEngine.run
+    monkeypatch.setattr(StackedEngine, "run", lambda self, updates: (stacked.append(updates), run(self, updates))[1])
+    agents, buffers = zip(*together, strict=True)
+    members = Meeting(StackedEngine(agents, buffers)).members(agents)
+    counts = [{} for _ in members]
+
+    def work(i, member):
+        for wanted in (step[i] for step in plan):
+            if wanted is None:
+                return member.leave()
+            if wanted:
+                counts[i] = {name: count for name, _, count in member.run(wanted).items()}
+            else:
+                member.skip()
+    in_threads(members, work)
+    assert stacked == {(4, 4, 4): [4, 5], (0, 4, 4): [3], (2, 2, None): []}[plan[0]]
+    for i, (agent, buffer) in enumerate(alone):
+        for wanted in (step[i] for step in plan if step[i]):
+            expected = {name: count for name, _, count in ManualEngine(agent, buffer).run(wanted).items()}
+            assert counts[i].keys() == expected.keys()
+        assert agents[i].updates == agent.updates
+        if agent.updates:
+            assert distance(copies(agents[i]), copies(agent), starts[i]) < 1e-3
+
+
+# What is captured -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
+    if precision == "bf16" and "td3" in pair:
+        with pytest.raises(ConfigError, match="a policy with a batch of its own"):
+            no_graphs(*build(*pair, precision=precision))
+        return
+    results, start = [], None
+    for kind in (Engine, no_graphs):
+        agent, buffer = build(*pair, precision=precision)
+        start = copies(agent)
+        engine = kind(agent, buffer)
+        engine.run(4)
+        found = {name: (float(total), count) for name, total, count in engine.run(5).items()}
+        results.append((copies(agent), found, engine))
+    (expected, metrics, _), (got, ours, engine) = results
+    assert distance(got, expected, start) < 2e-3
+    assert {name: count for name, (_, count) in metrics.items()} == {name: count for name, (_, count) in ours.items()}
+    assert all(ours[name][0] == pytest.approx(metrics[name][0], rel=1e-3, abs=1e-3) for name in ours)
+    obs = np.ones(11, np.float32)
+    assert engine.actor is not engine.agent
+    np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
+
+
+@pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
+def test_what_would_be_captured_of_a_stack_is_what_the_stack_computes(pair, no_graphs):
+    from algorithm.engine.seeds.captured import CapturedStack
+    results = []
+    for kind in (StackedEngine, CapturedStack):
+        agents, buffers = zip(*(build(*pair, seed=seed) for seed in (1, 2)), strict=True)
+        starts = [copies(agent) for agent in agents]
+        engine = kind(agents, buffers)
+        engine.run(5)
+        sums = engine.run(4)
+        results.append(([copies(agent) for agent in agents], [{n: float(t) for n, t, _ in sums.of(i).items()}
+                                                              for i in (0, 1)]))
+    for one, other, start in zip(results[1][0], results[0][0], starts, strict=True):
+        assert distance(one, other, start) < 1e-3
+    assert results[1][1] == [pytest.approx(found, rel=1e-3, abs=1e-3) for found in results[0][1]]
+    obs = np.ones(11, np.float32)
+    for actor, agent in zip(engine.actors, agents, strict=True):
+        np.testing.assert_array_equal(actor.step(obs), agent.step(obs))
+
+
+def test_the_actor_counts_exploring_steps_for_the_agent(no_graphs):
+    args = Namespace(alg="dqn", obs_dims=(4,), acts_dims=(2,), device="cpu", buffer_size=50, batch_size=4)
+    agent, buffer = create_agent(args), create_buffer(args)
+    engine = no_graphs(agent, buffer)
+    engine.actor.step(np.ones((3, 4), np.float32), explore=True)
+    assert agent.counters["steps"] == 3
+
+
+# CUDA -----------------------------------------------------------------------------------------------------------
+
+@CUDA
+def test_a_captured_stack_walks_the_way_of_single_captured_ones():
+    from algorithm.engine.captured import CapturedEngine
+    from algorithm.engine.seeds.captured import CapturedStack
+    alone, together = ([build("rrd", "sac", device="cuda", seed=seed) for seed in (1, 2, 3)] for _ in "ab")
+    starts = [copies(agent) for agent, _ in alone]
+    for agent, buffer in alone:
+        CapturedEngine(agent, buffer).run(60)
+    agents = [agent for agent, _ in together]
+    CapturedStack(agents, [buffer for _, buffer in together]).run(60)
+    for (single, _), agent, start in zip(alone, agents, starts, strict=True):
+        assert distance(copies(agent), copies(single), start) < 5e-2
+
+
+@CUDA
+@pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac"), ("sac", None)],
+                         ids=str)
+def test_a_captured_update_walks_eagers_way(pair):
+    from algorithm.engine.captured import CapturedEngine
+    results = []
+    for kind in (Engine, CapturedEngine):
+        agent, buffer = build(*pair, device="cuda")
+        start = copies(agent)
+        engine = kind(agent, buffer)
+        for _ in range(4):
+            sums = engine.run(50)
+        results.append((copies(agent), {name: float(total) / count for name, total, count in sums.items()}))
+    assert distance(results[1][0], results[0][0], start) < 5e-2
+    assert results[1][1] == pytest.approx(results[0][1], rel=5e-2, abs=1e-2)

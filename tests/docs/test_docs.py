@@ -1,0 +1,142 @@
+"""What the README and the build promise."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import setuptools
+
+from sweeps.suite import read_suite
+from utils.settings.cli import parse_args
+from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS
+from utils.settings.json_files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_in_the_readme_runs(code):
+    exec(compile(code, "README.md", "exec"), {})
+    assert Path("model.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ {4}python train\.py (.*)$", README, re.MULTILINE))
+def test_commands_in_the_readme_are_understood(command):
+    Path("outputs/RUN").mkdir(parents=True)
+    Path("outputs/RUN/config.json").write_text('{"alg": "sac", "epochs": 1}')
+    parse_args(shlex.split(command))
+
+
+def test_every_algorithm_is_in_the_readmes_table():
+    for name in ("ddpg", "td3", "sac", "dqn", "rrd", "ircr", "uniform"):
+        assert f"| `{name}` |" in README
+        assert name in ALGORITHMS | DECOMPOSITIONS
+
+
+CONFIGS = {path.name for path in (ROOT / "configs").glob("*.json")} - {"schema.json", "suite.schema.json"}
+SUITES = {name for name in CONFIGS if "runs" in json.loads((ROOT / "configs" / name).read_text())}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS - SUITES))
+def test_every_config_is_understood(path):
+    env = read_json(ROOT / "configs" / path)["env"]
+    parse_args(["--config", str(ROOT / "configs" / path), *([f"--env={env}"] if ":" in env else [])])
+
+
+@pytest.mark.parametrize("path", sorted(SUITES))
+def test_every_suite_is_understood(path):
+    suite = json.loads((ROOT / "configs" / path).read_text())
+    trials = read_suite(ROOT / "configs" / path, "0-2", [])
+    assert len(trials) == 3 * len(suite["env"]) * len(suite["runs"])
+
+
+def test_the_build_holds_the_packages_and_the_script_but_no_tests(monkeypatch):
+    given = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    runpy.run_path("setup.py")
+    assert set(given["packages"]) == {"algorithm", "algorithm.basis_alg", "algorithm.engine", "algorithm.replay_buffer",
+                                      "envs", "learner", "utils"}
+    assert given["py_modules"] == ["train", "doctor", "evaluate", "plot", "report", "sweep"]
+
+
+def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkeypatch):
+    given = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    runpy.run_path("setup.py")
+    extras = given["extras_require"]
+    optional = [entry for entry in extras["test"] if re.match("tensorflow-cpu|ale-py|opencv|stable-baselines3", entry)]
+    declared = extras["tensorflow"] + extras["atari"] + extras["bench"]
+    assert sorted(declared) == sorted(entry.replace("-cpu", "") for entry in optional)
+    floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + optional)
+    oldest, pins = (dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE))
+                    for name in ("constraints-oldest.txt", "constraints.txt"))
+    assert floors == oldest
+    assert set(floors) <= set(pins)
+
+
+# The migration guide ------------------------------------------------------------------------------------------------
+
+GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n# (PyTorch|TensorFlow 2|TensorFlow 1\.12)\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_every_block_of_the_guide_says_whose_it_is():
+    assert len(BLOCKS) == GUIDE.count("```python") >= 19
+
+
+def test_both_sides_of_the_guide_run_and_compute_the_same(monkeypatch):
+    pytest.importorskip("tensorflow")
+    sides: dict[str, dict] = {"PyTorch": {}, "TensorFlow 2": {}}
+    compared = set()
+    for backend, code in BLOCKS:
+        if backend in sides:
+            exec(compile(code, f"migration.md ({backend})", "exec"), sides[backend])
+        if backend == "TensorFlow 2":
+            ours, theirs = sides.values()
+            for name in {"action", "mean", "loss", "info", "weight"} & set(theirs):
+                compared.add(name)
+                both = [side[name] if isinstance(side[name], dict) else {name: side[name]} for side in (ours, theirs)]
+                assert both[0].keys() == both[1].keys()
+                for key in both[0]:
+                    np.testing.assert_allclose(both[0][key], both[1][key], 1e-4, 1e-6, err_msg=f"{name} {key}")
+    assert compared == {"action", "mean", "loss", "info", "weight"}
+
+
+@pytest.mark.parametrize("command", re.findall(r"^ {4}(?:USE_PYTORCH=0 )?python train\.py (.*)$", GUIDE, re.MULTILINE))
+def test_commands_in_the_guide_are_understood(command):
+    parse_args(shlex.split(command))
+
+
+def test_every_file_that_the_guide_names_is_there():
+    ours = [cell for row in re.findall(r"^\| `\w.*\|$", GUIDE.partition("## How to switch")[0], re.MULTILINE)
+            for cell in row.strip("|").split("|")[1:]]
+    named = [name for cell in ours for name in re.findall(r"`([\w/{},.]+(?:\.py|/))`", cell)]
+    assert len(named) >= 15
+    for name in named:
+        stem, brace, rest = name.partition("{")
+        names, _, tail = rest.partition("}")
+        for path in [stem + part + tail for part in names.split(",")] if brace else [name]:
+            assert path.startswith("outputs/") or (ROOT / path).exists(), path
+
+
+def test_the_table_of_the_first_results_is_what_was_found():
+    with open(ROOT / "benchmarks" / "results" / "scores.csv", newline="") as file:
+        scores = {(row["algorithm"], row["env"]): row for row in csv.DictReader(file)}
+    names = {"SAC, paid at each step": "SAC (dense reward)", "SAC, paid at the end": "SAC"}
+    head, _, *rows = re.findall(r"^\|(.*)\|$", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)
+    envs = [cell.strip() for cell in head.split("|")[1:]]
+    assert len(envs) * len(rows) == len(scores) == 18
+    for name, *cells in ([cell.strip() for cell in row.split("|")] for row in rows):
+        for env, cell in zip(envs, cells, strict=True):
+            found = scores[names.get(name, name), env]
+            assert cell == "{:.0f} [{:.0f}, {:.0f}]".format(*(float(found[key]) for key in ("value", "low", "high")))

@@ -1,0 +1,380 @@
+"""A run that is stopped and gone on with is the same run, to the bit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from resumes import FLAGS, flags_of, run, same, twice
+from runs import ROOT, SMALL, SMALL_RRD
+from saved import digest, rows
+
+import record.system
+import train
+from algorithm import create_agent
+from envs import make_env
+from envs.origin import Origin, play, random_state, set_random_state
+from record.store import Store
+from utils.errors import CheckpointError
+from utils.settings.resolve import resolve
+from utils.stop import Stop, Stopped
+
+PAIRS = [(alg, basis) for alg in (None, "rrd", "ircr", "uniform") for basis in ("ddpg", "td3", "sac")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "HalfCheetah-v4", "Hopper-v4"])
+@pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=str)
+def test_two_parts_are_the_whole(alg, basis, env):
+    """Ant's and Humanoid's rewards read what positions and velocities do not determine."""
+    twice([*FLAGS, *flags_of(alg, basis), f"--env={env}"], 60, 120)
+
+
+@pytest.mark.parametrize("env", ["Ant-v2", "Humanoid-v4"])
+def test_two_parts_with_bias_correction_are_the_whole(env):
+    twice([*FLAGS, *flags_of("rrd", "sac"), f"--env={env}", "--rrd_bias_correction=True"], 100, 200)
+
+
+@pytest.mark.parametrize(("short", "long"), [(40, 80), (47, 80), (60, 90), (93, 131), (20, 200)])
+def test_wherever_the_first_part_ends(short, long):
+    """At the end of a cycle, within an iteration, within a cycle, at neither; before the first update."""
+    twice([*FLAGS, *flags_of("rrd", "td3"), "--env=Hopper-v4", "--obs_normalization=True"], short, long)
+
+
+@pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4"],
+                                 ["--alg=ircr"], ["--alg=uniform"]], ids=str)
+def test_two_parts_of_a_game_are_the_whole(alg):
+    """With sticky actions, whose chance the emulator draws itself, and no-ops at the start."""
+    twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100"], 60, 120)
+
+
+@pytest.mark.parametrize("option", [["--env=CartPole-v1", "--alg=dqn", "--optimizer=rmsprop"],
+                                    ["--env=Match-v0", "--alg=sac", "--test_rollouts=0"],
+                                    ["--env=Match-v0", "--alg=sac", "--env_type=normal", "--checkpoint_every=0"],
+                                    ["--env=Hopper-v4", "--alg=td3", "--engine=eager", "--checkpoint_every=3"]],
+                         ids=str)
+def test_other_ways_to_run(option):
+    twice([*FLAGS, *option], 100, 160)
+
+
+@pytest.mark.parametrize("flags", [["--num_envs=2", *flags_of("rrd", "sac"), "--env=Hopper-v4"],
+                                   ["--num_envs=3", "--alg=dqn", "--env=CartPole-v1"]], ids=str)
+def test_several_environments(flags):
+    twice([*FLAGS, *flags], 80, 160)
+
+
+def test_three_parts_and_an_end_that_has_come_already():
+    argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
+    parts = run(*argv, "--total_timesteps=47", "--tag=parts")
+    for steps in (100, 133, 133):
+        assert train.main([f"--resume={parts}", f"--total_timesteps={steps}"]) == 0
+    same(parts, run(*argv, "--total_timesteps=133", "--tag=whole"))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 7])
+def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(steps, monkeypatch):
+    """After so many iterations; a second and a third request change nothing."""
+    argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=180"]
+    whole = run(*argv, "--tag=whole")
+    calls, check = [], Stop.check
+
+    def ask(self):
+        calls.append(self)
+        if len(calls) == steps:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+                signal.raise_signal(number)
+        check(self)
+    with monkeypatch.context() as patched:
+        patched.setattr(Stop, "check", ask)
+        assert train.main([*argv, "--tag=parts"]) == 75
+    (parts,) = Path("outputs").glob("parts*")
+    assert train.main([*argv, "--tag=parts", "--on_existing=resume"]) == 0
+    assert len(list(Path("outputs").glob("parts*"))) == 1
+    same(parts, whole)
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(Stop, "check", lambda self: signal.raise_signal(signal.SIGINT) or _stop())
+    assert train.main([*SMALL_RRD, "--env=Match-v0"]) == 130
+    told = capsys.readouterr()
+    assert told.err == "train.py: interrupted\n"
+    (directory,) = Path("outputs").iterdir()
+    assert f"saved after 20 steps; --resume={directory} goes on" in told.out
+
+
+def _stop():
+    raise Stopped
+
+
+# What a run goes on with ----------------------------------------------------------------------------------------
+
+def test_on_existing():
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=one"]
+    first = run(*argv)
+    second = run(*argv)                                             # new
+    assert run(*argv, "--on_existing=resume") is None               # the last one, which has ended
+    (second / "mark").touch()
+    assert train.main([*argv, "--on_existing=overwrite"]) == 0
+    assert first.is_dir()
+    assert len(list(Path("outputs").iterdir())) == 2
+    assert not (second / "mark").exists()
+    assert run(*argv[:-1], "--tag=two", "--on_existing=resume").name.startswith("two")
+
+
+def test_another_setting_is_refused_with_all_differences(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert train.main([f"--resume={directory}", "--gamma=0.5", "--batch_size=9", "--save_rews=False"]) == 2
+    assert capsys.readouterr().err == (
+        f"train.py: resume: '{directory}' was run with other settings: batch_size 8 -> 9, gamma 0.99 -> 0.5; wants "
+        "the same ones, or a new run (only epochs, total_timesteps, save_rews, checkpoint_every may change)\n")
+    assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--resume=nowhere"], "resume: got 'nowhere', wants a run's directory, such as outputs/RUN"),
+    (["--resume=x", "--config=y"], "config: not read with --resume, whose run has its settings"),
+    (["--resume=x", "--seeds=0,1"], "seeds: not read with --resume, whose run has its settings; --on_existing=resume "
+                                    "goes on with several seeds"),
+    (["--on_existing=maybe"], "on_existing: got 'maybe', wants one of new, resume, overwrite"),
+])
+def test_wrong_flags(flags, message, capsys):
+    assert train.main(flags) == 2
+    assert capsys.readouterr().err == f"train.py: {message}\n"
+
+
+def test_a_run_that_another_process_writes_is_left_alone(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x")
+    store = Store(directory / "checkpoints" / "resume")
+    store.open()
+    for flags in (["--resume=" + str(directory)], [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x",
+                                                   "--on_existing=overwrite"]):
+        assert train.main(flags) == 2
+        assert "in use by another process" in capsys.readouterr().err
+    store.close()
+    assert train.main([f"--resume={directory}"]) == 0
+
+
+def test_several_seeds_go_on_and_each_is_its_single_run():
+    argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=60", "--tag=many"]
+    assert train.main([*argv, "--seeds=0,1"]) == 0
+    longer = [*argv[:-2], "--total_timesteps=120"]
+    assert train.main([*longer, "--tag=many", "--seeds=0,1", "--on_existing=resume"]) == 0
+    for seed in (0, 1):
+        (parts,) = Path("outputs").glob(f"many*_seed{seed}_*")
+        same(parts, run(*longer, f"--seed={seed}", f"--tag=single{seed}"))
+
+
+def test_other_versions_are_told_and_kept(capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(record.system, "_version", lambda package: "1.2.3" if package == "mujoco" else version(package))
+        patched.setattr(record.system, "PACKAGES", [name for name in record.system.PACKAGES if name != "tensorflow"])
+        directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    assert train.main([f"--resume={directory}", "--total_timesteps=160"]) == 0
+    change = f"mujoco 1.2.3 -> {version('mujoco')}"
+    assert f"note: from here on not to the bit what it would have been: {change}" in capsys.readouterr().out
+    (told,) = json.loads((directory / "run.json").read_text())["resumed"]
+    assert (told["at"], told["changes"]) == (120, [change])
+
+
+# Environments ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "Assault"])
+def test_playing_an_episode_again_is_exact(env):
+    config = resolve({"env": env, "alg": "dqn" if env == "Assault" else "sac", "test_timesteps": 50, "env_type":
+                      "normal"} | ({"sticky": True} if env == "Assault" else {}))
+    ours, theirs = make_env(config), make_env(config)
+    origin = Origin(ours, 3)
+    ours.action_space.seed(0)
+    for _ in range(3):                                              # the third one has a generator's state before it
+        first, _ = origin.reset()
+        steps = []
+        for _ in range(20):
+            action = ours.action_space.sample()
+            obs, reward, done, over, _ = ours.step(action)
+            steps.append((action, reward, done, obs))
+            if done or over:
+                break
+    again, played = play(Origin(theirs, 3), json.loads(json.dumps(origin.before)), [step[0] for step in steps])
+    assert (again == first).all()
+    assert len(played) == len(steps)
+    for (_, reward, done, obs), (_, other, ended, seen) in zip(steps, played, strict=True):
+        assert (reward, done) == (other, ended)
+        assert (obs == seen).all()
+    assert json.dumps(random_state(theirs)) == json.dumps(random_state(ours))
+    set_random_state(theirs, random_state(ours))
+
+
+def test_an_environment_that_does_not_repeat_itself_is_told(capsys):
+    directory = run(*FLAGS, "--alg=sac", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=50")
+    assert train.main([f"--resume={directory}", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=100"]) == 0
+    assert "1 open episode could not be brought back" in capsys.readouterr().out
+
+
+# Processes ------------------------------------------------------------------------------------------------------
+
+def start(*argv: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / "train.py"), *argv], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_process_with_its_code(number, code):
+    process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=10000000")
+    for line in process.stdout:
+        if line.startswith("Epoch"):
+            break
+    for _ in range(3):
+        process.send_signal(number)
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert re.fullmatch(r"train.py: (interrupted|stopped by SIG\w+)\n", err)
+    assert "goes on" in out
+    (directory,) = Path("outputs").iterdir()
+    assert digest(directory)
+
+
+def test_a_damaged_run_is_one_line(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    for path in (directory / "checkpoints" / "resume").rglob("manifest.json"):
+        path.write_bytes(path.read_bytes()[:-5])
+    assert train.main([f"--resume={directory}"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "damaged manifest" in err
+    with pytest.raises(CheckpointError):
+        digest(directory)
+
+
+def test_runs_of_every_released_format_are_gone_on_with():
+    """tests/reference/README.md says how they were made. Their files stay as they are, for ever."""
+    kept = ROOT / "tests" / "reference" / "run-1"
+    shutil.copytree(kept, "kept")
+    assert digest(Path("kept")) == json.loads((kept / "digest.json").read_text())
+    config = resolve(json.loads((kept / "config.json").read_text()))
+    config.obs_dims, config.acts_dims, config.obs_scale = (4,), (2,), 1.0
+    create_agent(config).load_model("kept/checkpoints/last.safetensors")
+    assert train.main(["--resume=kept", "--total_timesteps=150"]) == 0
+    assert [row["Timesteps"] for row in rows(Path("kept/metrics.csv").read_text())] == ["40", "80", "120", "150"]
+
+
+# Found by a review ----------------------------------------------------------------------------------------------
+
+def test_a_run_is_locked_from_its_start(monkeypatch, capsys):
+    """Before it has saved anything, too: else a second one would begin anew in its directory."""
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x", "--checkpoint_every=0"]
+    codes = []
+
+    def second(self):
+        if not codes:
+            codes.append(None)
+            codes[:] = [train.main([*argv, f"--on_existing={how}"]) for how in ("resume", "overwrite")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Stop, "check", second)
+        assert train.main(argv) == 0
+    assert codes == [2, 2]
+    assert capsys.readouterr().err.count("in use by another process") == 2
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_is_not_wiped(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    before = (directory / "metrics.csv").read_bytes()
+    resume = directory / "checkpoints" / "resume"
+    (resume / "a" / "manifest.json").unlink()
+    assert train.main([f"--resume={directory}"]) == 0                   # the other one holds the last generation
+    assert "a/manifest.json: missing" in capsys.readouterr().out
+    (resume / "b" / "manifest.json").unlink()
+    assert train.main([f"--resume={directory}"]) in (0, 2)
+    shutil.rmtree(resume)
+    assert train.main([f"--resume={directory}"]) == 2
+    assert "missing, so nothing is left to go on from" in capsys.readouterr().err
+    assert (directory / "metrics.csv").read_bytes() == before
+
+
+def test_settings_are_compared_with_what_was_saved_not_with_a_file_that_may_be_edited(capsys):
+    directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
+    path = directory / "config.json"
+    path.write_text(path.read_text().replace('"gamma": 0.99', '"gamma": 0.5'))
+    assert train.main([f"--resume={directory}", "--total_timesteps=200"]) == 2
+    assert "gamma 0.99 -> 0.5" in capsys.readouterr().err
+
+
+def test_a_stop_in_the_last_evaluation_of_a_run_that_was_cut_short_is_taken_back(monkeypatch):
+    argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
+    calls, check = [], Stop.check
+
+    def ask(self):
+        calls.append(self)
+        if len(calls) == 20:
+            signal.raise_signal(signal.SIGTERM)
+        check(self)
+    with monkeypatch.context() as patched:
+        patched.setattr(Stop, "check", ask)
+        assert train.main([*argv, "--total_timesteps=47", "--tag=parts"]) == 75
+    (parts,) = Path("outputs").glob("parts*")
+    for steps in (47, 133):
+        assert train.main([f"--resume={parts}", f"--total_timesteps={steps}"]) == 0
+    same(parts, run(*argv, "--total_timesteps=133", "--tag=whole"))
+
+
+def test_runs_of_one_tag_are_told_apart_by_their_seeds():
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x"]
+    first, second = (run(*argv, f"--seed={seed}") for seed in (1, 2))
+    assert train.main([*argv, "--seed=1", "--on_existing=resume"]) == 0
+    (first / "mark").touch()
+    assert train.main([*argv, "--seed=2", "--on_existing=overwrite"]) == 0
+    assert (first / "mark").exists()
+    assert len(list(Path("outputs").iterdir())) == 2 or not second.exists()
+
+
+def test_a_run_that_goes_on_has_its_error_behind_it():
+    directory = run(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=60")
+    (directory / "error.txt").write_text("SaveError: no space\n")
+    assert train.main([f"--resume={directory}", "--gamma=0.5"]) == 2
+    assert (directory / "error.txt").exists()                           # it did not go on
+    assert train.main([f"--resume={directory}", "--total_timesteps=80"]) == 0
+    assert not (directory / "error.txt").exists()
+
+
+def hears(pid: int, number: int) -> bool:
+    """Whether a process has set a handler of this signal."""
+    (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def test_signals_before_and_after_a_run_have_its_exit_codes():
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=10000000")
+        while not hears(process.pid, signal.SIGTERM):                       # then it is within the imports
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in err
+
+
+def test_who_reads_along_may_leave():
+    process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=200")
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    (directory,) = Path("outputs").iterdir()
+    assert rows((directory / "metrics.csv").read_text())[-1]["Timesteps"] == "200"

@@ -1,0 +1,439 @@
+"""Environments x algorithms x seeds: each trial is its single run; what failed or was stopped is gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from runs import ROOT, SMALL
+from saved import digest
+
+import sweep
+from sweeps import lanes, ray_lanes, suite
+
+COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
+RUNS = {"SAC": {"alg": "sac"}, "RRD-SAC": {"alg": "rrd", "rrd_batch_size": 8, "rrd_sample_size": 4}}
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch):
+    """Trials find the tests' environments."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def write(env=("Pendulum-v1",), runs=RUNS, **common) -> str:
+    Path("suite.json").write_text(json.dumps({"common": COMMON | common, "env": list(env), "runs": runs}))
+    return "suite.json"
+
+
+def directories(pattern: str) -> list[Path]:
+    return sorted(path for path in Path("outputs").glob(pattern) if (path / "config.json").exists())
+
+
+def test_every_trial_is_its_single_run(capsys):
+    assert sweep.main([write(), "--seeds=0,1", "--jobs=2"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("4 done\n")
+    assert out.count(": running") == out.count(": done") == 4
+    assert len(directories("*")) == 4
+    (ours,) = directories("RRD-SAC_seed_1-*")
+    single = ["--tag=single", "--seed=1", "--env=Pendulum-v1", *SMALL,
+              *(f"--{name}={value}" for name, value in RUNS["RRD-SAC"].items())]
+    subprocess.run([sys.executable, ROOT / "train.py", *single], check=True, capture_output=True)
+    (theirs,) = directories("single*")
+    assert digest(ours) == digest(theirs)
+
+
+def test_the_same_command_again_goes_on(capsys):
+    suite = write(runs={"SAC": RUNS["SAC"]})
+    assert sweep.main([suite]) == 0
+    (run,) = directories("*")
+    before = (run / "metrics.csv").read_bytes()
+    assert sweep.main([suite]) == 0
+    assert directories("*") == [run]
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
+    runs = {"bad": {"alg": "sac", "num_envs": 2, "worker_restarts": 0}, "SAC": {"alg": "sac"}}
+    env = "tiny_envs:Fails-kill-v0"
+    suite = write([env], {"bad": runs["bad"]})
+    assert sweep.main([suite]) == 2
+    assert capsys.readouterr().err == ("sweep.py: env: 'tiny_envs:Fails-kill-v0' names a module to import, which only "
+                                       "a flag may: give --import=tiny_envs\n")
+    assert sweep.main([suite, "--retries=2", "--import=tiny_envs"]) == 1
+    err = capsys.readouterr().err
+    assert re.match(r"sweep\.py: bad, tiny_envs:Fails-kill-v0, seed 0: failed 3 times: train\.py: env: .* "
+                    r"\(all of it in outputs/sweep/bad_tiny_envs_Fails-kill-v0_seed_0\.log\)\n$", err)
+    full = runs | {"bad": {"alg": "sac", "buffer_size": 10**15}}
+    assert sweep.main([write(["Pendulum-v1"], full), "--retries=0"]) == 1
+    told = capsys.readouterr()
+    assert "SAC, Pendulum-v1, seed 0: done" in told.out
+    assert "bad, Pendulum-v1, seed 0: failed once: train.py: buffer_size" in told.err
+
+
+GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
+
+
+@pytest.mark.parametrize(("suite", "message"), [
+    ({}, "env: missing in 'suite.json'"),
+    ({"env": ["A"], "runs": {"x": 3}}, "runs: 'x': got 3, wants an object of settings"),
+    (GOOD | {"env": "A"}, 'env: got "A", wants a list of environments, at least one'),
+    (GOOD | {"env": []}, "env: got [], wants a list of environments, at least one"),
+    (GOOD | {"env": [3]}, "env: got 3, wants the id of an environment"),
+    (GOOD | {"env": [""]}, 'env: got "", wants the id of an environment'),
+    (GOOD | {"env": [{"a:": 1}]}, 'env: got {"a:": 1}, wants the id of an environment'),
+    (GOOD | {"env": ["A", "B", "A"]}, "env: 'A' stands 2 times, wants each once"),
+    (GOOD | {"runs": {}}, "runs: got {}, wants an object of runs by name, at least one"),
+    (GOOD | {"common": []}, "common: got [], wants an object of settings"),
+    (GOOD | {"more": 1}, "more: unknown in a suite, wants common, env, runs"),
+    (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', wants one of"),
+    (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
+    (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
+    (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', wants a finite number"),
+    (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
+    (GOOD | {"runs": {"x": {"seed": 1}}}, "runs: 'x': seed: not read here: --seeds chooses"),
+    (GOOD | {"common": {"tag": "t"}}, "common: tag: not read here: the run's name is the tag"),
+    (GOOD | {"common": {"on_existing": "new"}}, "common: on_existing: not read here: the same command always goes on"),
+    (GOOD | {"runs": {"": {}}}, "runs: got '', wants a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', wants a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {61 * "x": {}}}, "runs: got 'xxxxx"),
+    (GOOD | {"runs": {"A B": {}, "A/B": {}}}, "runs: 'A B, A, seed 0' and 'A/B, A, seed 0' would share a directory; "),
+    (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: 'Hopper-v4' and 'Hopper-v2' are one task here, Hopper-v4; "),
+    (GOOD | {"env": ["Hopper-v4", "Pendulm-v1"]}, "env: got 'Pendulm-v1'; did you mean Pendulum-v1?"),
+])
+def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys):
+    Path("suite.json").write_text(json.dumps(suite))
+    assert sweep.main(["suite.json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sweep.py: {message}")
+    assert err.count("\n") == 1
+    assert not Path("outputs").exists()
+
+
+def test_settings_may_stand_in_sections_and_null_is_not_given():
+    Path("suite.json").write_text(json.dumps({
+        "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
+        "env": ["Ant-v4"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
+    (trial,) = suite.read_suite(Path("suite.json"), "7", ["tiny_envs"])
+    assert trial.flags == ["--import=tiny_envs", "--total_timesteps=50", "--test_rollouts=3", "--alg=sac",
+                           "--pi_lr=0.001", "--env=Ant-v4", "--seed=7", "--tag=x seed 7", "--on_existing=resume"]
+
+
+@pytest.mark.parametrize("flags", [
+    ["nowhere.json"], ["suite.json", "--seeds=x"], ["suite.json", "--jobs=0"],
+    ["suite.json", "--jobs=\u00b2"], ["suite.json", "--retries=-1"], ["suite.json", "--retries=x"],
+    ["suite.json", "--nope"], ["suite.json", "--import=no_such_module"], []])
+def test_wrong_flags(flags, capsys):
+    write()
+    assert sweep.main(flags) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_ray_one_line_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert capsys.readouterr().err == (
+        "sweep.py: engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a clone pip "
+        "install -e '.[ray]'\n")
+
+
+@pytest.mark.parametrize(("number", "code", "told"), [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 75, "stopped by SIGHUP")])
+def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
+    with long_sweep() as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    waiting, end = err.splitlines()
+    names = "SAC, Pendulum-v1, seed 0; RRD-SAC, Pendulum-v1, seed 0"
+    assert waiting.startswith(f"sweep.py: {told}; waiting until {names} saved what they have; ")
+    assert end == f"sweep.py: {told}; the same command goes on"
+    assert out.endswith("2 stopped\n")
+    assert all(digest(path) for path in directories("*"))
+    assert children() == []
+
+
+@contextlib.contextmanager
+def long_sweep(*flags, program=(ROOT / "sweep.py",), **settings):
+    """One that would go on for days, with both of its trials training."""
+    write(total_timesteps=100_000_000)
+    before = len(list(Path("outputs").glob("*/checkpoints/last.safetensors")))
+    with subprocess.Popen([sys.executable, *program, "suite.json", "--jobs=2", *flags], text=True,
+                          **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings)) as process:
+        end = time.monotonic() + 120
+        while len(list(Path("outputs").glob("*/checkpoints/last.safetensors"))) < before + 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield process
+
+
+def children() -> list[int]:
+    """Processes whose directory is this test's."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").resolve() == Path.cwd() and process.name != str(os.getpid()):
+                found.append(int(process.name))
+    return found
+
+
+def test_where_nobody_reads_any_more_the_sweep_goes_on_and_ends_its_trials():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with long_sweep(stdout=writer) as process:
+        assert len(children()) == 3
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    os.close(writer)
+    assert process.returncode == 75
+    assert children() == []
+
+
+def test_where_the_sweep_is_killed_its_trials_save_themselves():
+    with long_sweep() as process:
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda: children() == [])
+    assert all(digest(path) for path in directories("*"))
+    assert sweep.main([write(total_timesteps=100), "--seeds=1", "--jobs=2"]) == 0           # and others may begin
+
+
+def wait_until(done, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_trial_that_hangs_is_killed_by_another_ctrl_c(monkeypatch):
+    code = "import utils.stop, sweep, sys; utils.stop.PATIENCE = 0.5; sys.exit(sweep.main(sys.argv[1:]))"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with long_sweep(program=("-c", code)) as process:
+        hung = [one for one in children() if one != process.pid]
+        os.kill(hung[0], signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        assert "waiting until" in process.stderr.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "sweep.py: interrupted\n")
+    assert children() == []
+
+
+def test_where_the_terminal_closes_the_sweep_says_so_by_its_exit_code():
+    main, other = pty.openpty()
+    with long_sweep(stdout=other, stderr=other, stdin=other, start_new_session=True) as process:
+        os.close(other)
+        os.close(main)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 75
+    assert children() == []
+
+
+def test_an_error_in_the_sweep_itself_ends_its_trials(monkeypatch):
+    def fail(trial, code):
+        if trial.new_lines():
+            monkeypatch.setattr(sweep, "look", look)
+            raise RuntimeError("of its own")
+    look = sweep.look
+    monkeypatch.setattr(sweep, "look", fail)
+    with pytest.raises(RuntimeError, match="of its own"):
+        sweep.main([write(total_timesteps=100_000_000), "--jobs=2"])
+    assert children() == []
+
+
+def test_a_trial_that_another_process_has_is_no_failure(capsys):
+    with long_sweep() as process:
+        assert sweep.main(["suite.json"]) == 75
+        out, err = capsys.readouterr()
+        assert out.endswith("2 elsewhere\n")
+        assert err.splitlines() == ["sweep.py: SAC, Pendulum-v1, seed 0: another process is running it",
+                                    "sweep.py: RRD-SAC, Pendulum-v1, seed 0: another process is running it",
+                                    "sweep.py: not all is done; the same command goes on"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def test_a_trial_that_somebody_stops_is_not_done(capsys):
+    def stop_it():
+        end = time.monotonic() + 60
+        while not list(Path("outputs").glob("*/checkpoints/last.safetensors")) and time.monotonic() < end:
+            time.sleep(0.1)
+        for one in children():
+            os.kill(one, signal.SIGTERM)
+    thread = threading.Thread(target=stop_it)
+    suite_file = write(runs={"SAC": RUNS["SAC"]}, total_timesteps=100_000_000)
+    thread.start()
+    assert sweep.main([suite_file]) == 75
+    thread.join()
+    out, err = capsys.readouterr()
+    assert out.endswith("1 stopped\n")
+    assert err == ("sweep.py: SAC, Pendulum-v1, seed 0: stopped by somebody else\n"
+                   "sweep.py: not all is done; the same command goes on\n")
+
+
+def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    (tmp_path / "train.py").write_text("import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.stdin.read() == '')")
+    assert lanes.spawn([], "log", ".", str(tmp_path)).wait() == 0
+    assert Path("log").read_text() == "1 True\n"
+
+
+@pytest.mark.parametrize(("code", "log", "state", "told", "again"), [
+    (0, "", "done", "", False), (75, "", "stopped", "", False), (130, "", "stopped", "", False),
+    (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
+    (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
+    (2, "train.py: d: in use by another process, wants to be alone\n", "elsewhere", None, False),
+    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
+def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, log, state, told, again):
+    trial = suite.Trial("a, b", {})
+    trial.log.parent.mkdir(parents=True)
+    trial.log.write_text("train.py: an older try's\n")
+    trial.read = trial.log.stat().st_size
+    with open(trial.log, "a") as file:
+        file.write(log)
+    assert sweep.look(trial, code)
+    assert (trial.state, trial.may_recover) == (state, again)
+    assert told is None or trial.told == told
+    if "Epoch=9" in log:
+        assert trial.fields == {"Epoch": "9", "Rewards": "4"}
+
+
+@pytest.mark.parametrize("height", [12, 24, 200])
+def test_the_live_table_shows_what_is_live(height):
+    states = ["done"] * 40 + ["running"] * 2 + ["failed"] + ["waiting"] * 17
+    trials = [suite.Trial(f"[/b] {i}", {}, state=state) for i, state in enumerate(states)]
+    file = io.StringIO()
+    Console(file=file, width=80, height=height).print(sweep.table(trials, height))
+    lines = file.getvalue().splitlines()
+    assert len(lines) <= max(height, 40 + 2 + 1 + 5)
+    assert len(lines) <= height or height == 200
+    assert [line.split()[2] for line in lines if "running" in line and "[/b]" in line] == ["40", "41"]
+    assert "40 done, 2 running, 1 failed, 17 waiting" in lines[-1]
+
+
+def test_on_a_terminal_the_table_is_drawn(monkeypatch):
+    main, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, ROOT / "sweep.py", write(runs={"SAC": RUNS["SAC"]})], stdout=other,
+                               env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"})
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):                  # the other end closed
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    os.close(main)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "running" in text
+    assert re.search(r"SAC, Pendulum-v1, seed 0 .*done.*120.*-\d", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert "1 done" in text
+
+
+@pytest.mark.parametrize("name", ["\u6f22" * 33, "x" * 60])
+def test_long_names_are_told_apart_by_their_ends(name):
+    write(["tiny_envs:Match-v0"], {name: {"alg": "sac"}, name[:-1] + "y": {"alg": "sac"}})
+    trials = suite.read_suite(Path("suite.json"), "0-2", ["tiny_envs"])
+    assert len({trial.log for trial in trials}) == len(trials) == 6
+    for trial in trials:
+        trial.log.parent.mkdir(parents=True, exist_ok=True)
+        trial.log.touch()
+
+
+def test_trials_on_a_local_ray_cluster(capsys):
+    pytest.importorskip("ray")
+    assert sweep.main([write(runs={"SAC": RUNS["SAC"]}), "--seeds=0,1", "--engine=ray", "--jobs=2"]) == 0
+    assert capsys.readouterr().out.endswith("2 done\n")
+    assert len(directories("*")) == 2
+
+
+def test_a_signal_reaches_trials_on_a_cluster():
+    pytest.importorskip("ray")
+    with long_sweep("--engine=ray") as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert out.endswith("2 stopped\n")
+    assert all(digest(path) for path in directories("*"))
+
+
+@pytest.mark.parametrize(("address", "why"), [
+    ("127.0.0.1:1", "Connection refused"), ("ray://127.0.0.1:1", "Connection refused"), ("127.0.0.1:99999", "")])
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(address, why, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert time.monotonic() - began < 12
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sweep.py: engine: RAY_ADDRESS={address} does not answer: {why}")
+
+
+class Cluster:
+    """A stand-in for Ray: a task begins when it is told to, if ever."""
+
+    def __init__(self, cores: float):
+        self.cores, self.cancelled = cores, []
+        self.cloudpickle = self.exceptions = self
+        self.RayError = RuntimeError
+
+    def init(self, **options):
+        pass
+
+    def shutdown(self):
+        pass
+
+    def register_pickle_by_value(self, module):
+        pass
+
+    def cluster_resources(self):
+        return {"CPU": self.cores}
+
+    def remote(self, *given, **options):
+        if given and not callable(given[0]):
+            return given                                # a task: its arguments
+        return lambda function: type("Remote", (), {"remote": staticmethod(lambda *args: args)})
+
+    def wait(self, tasks, timeout):
+        return [], tasks
+
+    def cancel(self, task, force=False):
+        self.cancelled.append((task, force))
+
+
+@pytest.mark.parametrize("cores", [0, 0.5])
+def test_a_cluster_without_cores_is_one_line(cores, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", Cluster(cores))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert sweep.main([write(), "--engine=ray"]) == 2
+    assert capsys.readouterr().err == "sweep.py: engine: the Ray cluster has no CPU, of which each trial wants one\n"
+
+
+def test_a_trial_for_which_the_cluster_has_no_place_can_be_stopped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", cluster := Cluster(2))
+    lane = ray_lanes.RayLanes(None)
+    assert lane.jobs == 2
+    trial = suite.Trial("a", {})
+    lane.start(trial)
+    assert lane.poll(trial) is None
+    lane.stop(trial)
+    assert lane.poll(trial) == 75
+    (task, force), = cluster.cancelled
+    assert not force
+    assert ray_lanes.run_remotely(*task) == 75                              # should it begin after all
+    lane.start(trial)                                                   # a sweep that goes on begins it anew
+    assert lane.poll(trial) is None

@@ -1,0 +1,1 @@
+"""Every setting and its checks; JSON files, the command line, completion, schema."""

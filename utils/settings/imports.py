@@ -1,0 +1,72 @@
+"""Modules of one's own, which `--import` brings: they register algorithms, decompositions and environments.
+
+Only a command line may name one, for importing it runs what stands in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+
+from utils.errors import ConfigError
+
+HELP = ("import this module first, which may register algorithms, decompositions and environments of your own; it is "
+        "found in the current directory as well; may be given several times")
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """The flag `--import`, whose modules are `modules`."""
+    parser.add_argument("--import", action="append", dest="modules", metavar="MODULE", help=HELP, default=[])
+
+
+def named_modules(argv: Sequence[str]) -> list[str]:
+    """The modules that `--import` names on a command line, before anything else of it is understood."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_import(parser)
+    try:
+        return parser.parse_known_args(argv)[0].modules
+    except argparse.ArgumentError:
+        raise ConfigError("--import: expected one argument") from None
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import them, in this order.
+
+    Raises:
+        ConfigError: there is no such module, or importing it raised an error.
+    """
+    for name in names:
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or name.endswith(".py"):
+            raise ConfigError(f"import: got {name!r}, wants a module's name, such as my_rewards for my_rewards.py")
+        search_here()
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):       # one that it imports itself
+                raise _failed(name, error) from None
+            raise ConfigError(f"import: there is no module {error.name!r}, neither installed nor in "
+                              f"{os.getcwd()}") from None
+        except (Exception, SystemExit) as error:        # whatever stands in it may raise
+            raise _failed(name, error) from None
+
+
+def search_here() -> None:
+    """Modules are found in the current directory as well, behind all other places."""
+    here = os.getcwd()
+    if not {here, ""} & set(sys.path):
+        sys.path.append(here)
+        importlib.invalidate_caches()
+
+
+def _failed(name: str, error: BaseException) -> ConfigError:
+    """One line: what was raised, and where."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    inside = not (isinstance(error, SyntaxError) or "importlib" in last.filename)       # a SyntaxError tells it itself
+    place = f" ({os.path.basename(last.filename)}, line {last.lineno})" if inside else ""
+    return ConfigError(f"import: {name!r} cannot be imported: {told}{place}")
