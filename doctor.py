@@ -45,7 +45,7 @@ class Trouble(Exception):
 
 def python():
     if sys.version_info < (3, 11):                      # noqa: UP036 (it is what is asked)
-        raise Trouble(f"{sys.version.split()[0]}, wants 3.11 or newer")
+        raise Trouble(f"{sys.version.split()[0]}, expected 3.11 or newer")
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
@@ -381,7 +381,7 @@ def main(argv=None):
         answer(given.check)
     names = given.only.split(",") if given.only else list(CHECKS)
     if unknown := [name for name in names if name not in CHECKS]:
-        print(f"doctor.py: only: got {unknown[0]!r}, wants some of {', '.join(CHECKS)}", file=sys.stderr)
+        print(f"doctor.py: only: got {unknown[0]!r}, expected some of {', '.join(CHECKS)}", file=sys.stderr)
         return 2
     try:
         return report(names, given.json)

@@ -75,15 +75,15 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
         try:
             setattr(args, name, int(getattr(args, name)))
         except ValueError:
-            raise ConfigError(f"{name}: got {getattr(args, name)!r}, wants an integer") from None
+            raise ConfigError(f"{name}: got {getattr(args, name)!r}, expected an integer") from None
     if not 1 <= args.episodes <= 1_000_000:
-        raise ConfigError(f"episodes: got {args.episodes}, wants an integer from 1 to 1000000")
+        raise ConfigError(f"episodes: got {args.episodes}, expected an integer from 1 to 1000000")
     coerce("seed", args.seed)
     for name, path, ending in (("json", args.json, ".json"), ("video", args.video, ".mp4")):
         if path and not Path(path).absolute().parent.is_dir():
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
         if path and (not path.endswith(ending) or Path(path).is_dir()):
-            raise ConfigError(f"{name}: got {path!r}, wants a file's name that ends in {ending}")
+            raise ConfigError(f"{name}: got {path!r}, expected a file's name that ends in {ending}")
     names = ("env", "env_type", "test_timesteps", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args

@@ -60,7 +60,7 @@ def report(options: argparse.Namespace, command: str) -> int:
     from utils.text import printable
     out = Path(os.path.realpath(options.out))           # a link stays one
     if not out.parent.is_dir() or (os.path.lexists(out) and not out.is_file()):
-        raise ConfigError(f"--out: got {str(options.out)!r}, wants a file in a directory that exists")
+        raise ConfigError(f"--out: got {str(options.out)!r}, expected a file in a directory that exists")
     try:
         from results.page import render
     except ModuleNotFoundError as error:

@@ -69,7 +69,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _count(text: str, least: int = 1) -> int:
     if not (text.isdecimal() and text.isascii() and least <= int(text) < 10**6):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants an integer of at least {least}")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least {least}")
     return int(text)
 
 

@@ -162,13 +162,13 @@ def check_reference(config) -> None:
     wrong = {"seeds": config.seeds, "resume": config.resume, "on_existing": config.on_existing == "resume"}
     for name in (name for name, given in wrong.items() if given):
         raise ConfigError(f"{name}: not read by the TensorFlow reference (USE_PYTORCH=0), whose runs are one by one "
-                          "and new; wants --seed")
+                          "and new; expected --seed")
     if config.diagnose_every:
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, not read by the TensorFlow reference "
-                          "(USE_PYTORCH=0); wants 0")
+                          "(USE_PYTORCH=0); expected 0")
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
-                          "CPU; wants cpu or auto")
+                          "CPU; expected cpu or auto")
 
 
 # How every program here begins and ends -----------------------------------------------------------------------------

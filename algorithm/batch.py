@@ -74,12 +74,12 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
             taken, for indices integers; only `done` may be any of those, or boolean.
     """
     if not isinstance(batch, Mapping):
-        raise ValueError(f"{whose}: got {type(batch).__name__}, wants a mapping with {', '.join(required)}")
+        raise ValueError(f"{whose}: got {type(batch).__name__}, expected a mapping with {', '.join(required)}")
     sizes: dict[str, int] = {}
     fields = {}
     for name, shape in (required | {name: optional[name] for name in optional if name in batch}).items():
         if name not in batch:
-            raise ValueError(f"{whose}[{name!r}]: missing, wants shape {_show(shape)}; "
+            raise ValueError(f"{whose}[{name!r}]: missing, expected shape {_show(shape)}; "
                              f"the {whose} has {', '.join(map(str, batch)) or 'no fields'}")
         kinds = getattr(shape, "kinds", "fiub" if name == "done" else "f")
         field = f"{whose}[{name!r}]"
@@ -96,10 +96,10 @@ def rewards(batch: Mapping[str, Tensor]) -> Tensor:
     Raises:
         ConfigError: a decomposition has put rewards of another shape there, which would broadcast.
     """
-    rews, wants = batch["rews"], batch["done"].shape
-    if rews.shape != wants:
-        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, wants {tuple(wants)}, one "
-                          "reward for each step")
+    rews, expected = batch["rews"], batch["done"].shape
+    if rews.shape != expected:
+        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected {tuple(expected)}, "
+                          "one reward for each step")
     return rews
 
 
@@ -107,7 +107,7 @@ def check_sequences(fields: dict[str, Any]) -> None:
     """The variance of RRD-L(RD) needs two steps of each sub-sequence."""
     if "rrd_obs" in fields and fields["rrd_obs"].shape[1] < 2:
         raise ValueError(f"batch['rrd_obs']: got shape {tuple(fields['rrd_obs'].shape)}, "
-                         "wants (N, K, ...) with K at least 2 for rrd_bias_correction")
+                         "expected (N, K, ...) with K at least 2 for rrd_bias_correction")
 
 
 def check_observations(obs: Array, obs_dims: tuple[int, ...], device: torch.device) -> tuple[Tensor, bool]:
@@ -121,7 +121,7 @@ def check_observations(obs: Array, obs_dims: tuple[int, ...], device: torch.devi
     rows = obs[None] if single else obs
     if rows.ndim != len(obs_dims) + 1 or tuple(rows.shape[1:]) != obs_dims:
         sizes = ", ".join(map(str, obs_dims))
-        raise ValueError(f"obs: got shape {tuple(obs.shape)}, wants {_show(obs_dims)} or (N, {sizes})")
+        raise ValueError(f"obs: got shape {tuple(obs.shape)}, expected {_show(obs_dims)} or (N, {sizes})")
     return rows, single
 
 
@@ -139,7 +139,7 @@ def check_steps(steps: dict[str, Array], obs_dims: tuple[int, ...], acts: tuple[
     leading = checked["obs"].shape[:max(checked["obs"].ndim - len(obs_dims), 0)]
     for name, sizes in (("obs", obs_dims), ("acts", acts[1:]), ("obs_next", obs_dims)):
         if checked[name].shape != (*leading, *sizes):
-            raise ValueError(f"{name}: got shape {tuple(checked[name].shape)}, wants {(*leading, *sizes)}")
+            raise ValueError(f"{name}: got shape {tuple(checked[name].shape)}, expected {(*leading, *sizes)}")
     if discrete and checked["acts"].numel():
         check_range("acts", checked["acts"], acts.count)
     return checked
@@ -165,8 +165,8 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
         except (TypeError, ValueError, RuntimeError):   # rows of different lengths, lists of tensors with gradients
             kind, got = "O", "object"
     if kind not in kinds or (kind == "u" and kinds in ("u", "fu") and got != "uint8"):
-        wants = "float32 or uint8" if kinds == "fu" else str(dtype).removeprefix("torch.")
-        raise ValueError(f"{name}: got dtype {got}, wants {wants}")
+        expected = "float32 or uint8" if kinds == "fu" else str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name}: got dtype {got}, expected {expected}")
     if kinds == "fu" and kind == "u":
         return to_tensor(name, value, device, "u", torch.uint8).to(dtype) / 255
     if isinstance(value, Tensor):
@@ -189,18 +189,18 @@ def check_range(name: str, indices: Tensor, count: int) -> None:
     """Indices must lie in [0, count); `name` is how a complaint calls them."""
     low, high = (int(end) for end in torch.aminmax(indices))
     if low < 0 or high >= count:
-        raise ValueError(f"{name}: got {low if low < 0 else high}, wants integers from 0 to {count - 1}")
+        raise ValueError(f"{name}: got {low if low < 0 else high}, expected integers from 0 to {count - 1}")
 
 
-def _check_shape(field: str, got: tuple[int, ...], wants: tuple[int | str, ...], sizes: dict[str, int]) -> None:
+def _check_shape(field: str, got: tuple[int, ...], expected: tuple[int | str, ...], sizes: dict[str, int]) -> None:
     def agrees(size: int, want: int | str) -> bool:
         return size == want if isinstance(want, int) else size == sizes.setdefault(want, size)
 
-    if len(got) != len(wants) or not all(agrees(size, want) for size, want in zip(got, wants, strict=True)):
-        known = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter in wants)
-        raise ValueError(f"{field}: got shape {got}, wants {_show(wants)}{' with ' + known if known else ''}")
+    if len(got) != len(expected) or not all(agrees(size, want) for size, want in zip(got, expected, strict=True)):
+        known = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter in expected)
+        raise ValueError(f"{field}: got shape {got}, expected {_show(expected)}{' with ' + known if known else ''}")
     if 0 in got:
-        raise ValueError(f"{field}: got shape {got}, which is empty; wants {_show(wants)}")
+        raise ValueError(f"{field}: got shape {got}, which is empty; expected {_show(expected)}")
 
 
 def _show(shape: tuple[int | str, ...]) -> str:

@@ -16,8 +16,8 @@ def check_loss(agent: Any, method: str, result: Any) -> tuple[Tensor, dict[str, 
         ConfigError: it is something else.
     """
     def refuse(got: str):
-        raise ConfigError(f"{method}: that of {type(agent).__name__} gives {got}, wants (a 0-d tensor, a dict of 0-d "
-                          "tensors, the metrics)")
+        raise ConfigError(f"{method}: that of {type(agent).__name__} gives {got}, expected (a 0-d tensor, a dict of "
+                          "0-d tensors, the metrics)")
     if not (isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], dict)):
         refuse(_kind(result) if not isinstance(result, (tuple, list)) else f"({', '.join(map(_kind, result))})")
     loss, info = result

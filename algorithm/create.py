@@ -25,7 +25,7 @@ def create_agent(args: Any):
         an agent with `step`, `train`, `train_q`, `train_pi`, `normalizer_update`, `target_update`,
         `save_model`, `load_model`.
     Raises:
-        ValueError: names the setting, what it got and what it wants.
+        ValueError: names the setting, what it got and what is expected.
     """
     registry = _REGISTRY if check_backend(args) == "pytorch" else _TENSORFLOW
     config = fill_config(args)
@@ -53,10 +53,10 @@ _READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_de
 def fill_config(args: Any) -> Config:
     """The checked settings that `args` stands for, with that algorithm's defaults; see `create_agent`."""
     if isinstance(args, Mapping):
-        raise ConfigError("args: got a mapping, wants an object with attributes, such as argparse.Namespace(**args)")
+        raise ConfigError("args: got a mapping, expected an object with attributes, such as argparse.Namespace(**args)")
     given = {name: getattr(args, name, None) for name in (FIELDS if isinstance(args, Config) else _READ)}
     if given["alg"] is None:
-        raise ConfigError(f"alg: missing, wants one of {', '.join(_REGISTRY)}")
+        raise ConfigError(f"alg: missing, expected one of {', '.join(_REGISTRY)}")
     if given["device"] is None and getattr(args, "cuda", None) is not None:
         given["device"] = "cuda" if args.cuda else "cpu"
     if given["device"] is not None:
@@ -71,8 +71,8 @@ def fill_config(args: Any) -> Config:
     config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
     config.acts_dims = _dims(args, "acts_dims")
     if config.dueling and len(config.obs_dims) == 1:
-        raise ConfigError(f"dueling: got True over vectors {config.obs_dims}, wants images (height, width, channels): "
-                          "its heads stand on the convolutions")
+        raise ConfigError(f"dueling: got True over vectors {config.obs_dims}, expected images (height, width, "
+                          "channels): its heads stand on the convolutions")
     config.obs_scale = _obs_scale(getattr(args, "obs_scale", None), config.obs_dims)
     return config
 
@@ -84,17 +84,17 @@ def create_replay(config: Config, args: Any) -> Any:
 
 def _dims(args: Any, name: str, images: bool = False) -> tuple[int, ...]:
     """A vector's width or, where `images` can be, (height, width, channels), as a tuple."""
-    wants = "the width of a vector, such as 27 or (27,)" + ", or an image's (height, width, channels)" * images
+    expected = "the width of a vector, such as 27 or (27,)" + ", or an image's (height, width, channels)" * images
     value = getattr(args, name, None)
     if value is None:
-        raise ConfigError(f"{name}: missing, wants {wants}")
+        raise ConfigError(f"{name}: missing, expected {expected}")
     sizes = list(value) if hasattr(value, "__len__") else [value]
     try:
         dims = tuple(operator.index(size) for size in sizes if not isinstance(size, bool))
     except TypeError:
         dims = ()
     if len(dims) != len(sizes) or len(dims) not in (1, 3 if images else 1) or not all(0 < d < 2**31 for d in dims):
-        raise ConfigError(f"{name}: got {value!r}, wants {wants}")
+        raise ConfigError(f"{name}: got {value!r}, expected {expected}")
     return dims
 
 
@@ -107,7 +107,7 @@ def _obs_scale(value: Any, obs_dims: tuple[int, ...]) -> float:
     except (TypeError, ValueError):
         scale = 0.0
     if not 0 < scale < float("inf"):
-        raise ConfigError(f"obs_scale: got {value!r}, wants a finite number above 0")
+        raise ConfigError(f"obs_scale: got {value!r}, expected a finite number above 0")
     return scale
 
 

@@ -50,7 +50,7 @@ def register_algorithm(name: str, *, like: str = "sac", **defaults: Any) -> Call
     """
     _check_new("register_algorithm", name, DECOMPOSITIONS)
     if like not in ALGORITHMS:
-        raise ConfigError(f"like: got {like!r}, wants one of {', '.join(ALGORITHMS)}")
+        raise ConfigError(f"like: got {like!r}, expected one of {', '.join(ALGORITHMS)}")
     defaults = _checked_defaults(defaults)
 
     def register(build: Callable) -> Callable:
@@ -85,7 +85,7 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
     if replay is not None:
         from algorithm.replay_buffer.transition import TransitionReplay
         if not (isinstance(replay, type) and issubclass(replay, TransitionReplay)):
-            raise ConfigError(f"replay: got {replay!r}, wants a subclass of "
+            raise ConfigError(f"replay: got {replay!r}, expected a subclass of "
                               "algorithm.replay_buffer.transition.TransitionReplay, or None for that class itself")
     defaults = _checked_defaults(defaults)
 
@@ -99,7 +99,7 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
 
 def _check_new(decorator: str, name: str, taken: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name) or name in taken:
-        raise ConfigError(f"name: got {name!r}, wants a word other than {', '.join(taken)}: @{decorator}(\"mine\")")
+        raise ConfigError(f"name: got {name!r}, expected a word other than {', '.join(taken)}: @{decorator}(\"mine\")")
 
 
 def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_callable(decorator: str, name: str, build: Any) -> None:
     if not callable(build):
-        raise ConfigError(f"{name}: @{decorator} got a {type(build).__name__}, wants a class or a function")
+        raise ConfigError(f"{name}: @{decorator} got a {type(build).__name__}, expected a class or a function")
 
 
 def _list(names: list[str], name: str, belongs: bool) -> None:
@@ -126,7 +126,7 @@ def _check_agent(field: str, name: str, agent: Any) -> None:
     from algorithm.basis_alg.base_torch import Agent
     if not isinstance(agent, Agent):
         raise ConfigError(f"{field}: {name!r} builds a {type(agent).__name__}, "
-                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
+                          "expected a subclass of algorithm.basis_alg.base_torch.Agent")
 
 
 def check_backend(args: Any = None) -> str:
@@ -149,7 +149,7 @@ def use_pytorch(args: Any = None) -> bool:
         field, value = "USE_PYTORCH", os.environ.get("USE_PYTORCH", "")
     words = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     if str(value).lower() not in words:
-        raise ConfigError(f"{field}: got {value!r}, wants 1, true, yes (PyTorch) or 0, false, no (TensorFlow)")
+        raise ConfigError(f"{field}: got {value!r}, expected 1, true, yes (PyTorch) or 0, false, no (TensorFlow)")
     return words[str(value).lower()]
 
 

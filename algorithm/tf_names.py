@@ -137,12 +137,12 @@ def count_of(beta: float, value: float) -> int:
     """
     powers = _powers(beta)
     if not 0 <= value <= 1:                             # NaN is not, either
-        raise ValueError(f"got {value}, wants a power of {beta}")
+        raise ValueError(f"got {value}, expected a power of {beta}")
     if value < powers[-1] * 0.9999:
         return len(powers)
     nearest = int(np.abs(np.log(powers) - np.log(value)).argmin())
     if abs(value / powers[nearest] - 1) >= 1e-4:
-        raise ValueError(f"got {value}, wants a power of {beta}")
+        raise ValueError(f"got {value}, expected a power of {beta}")
     return nearest
 
 

@@ -55,7 +55,7 @@ def keep(run: Path) -> None:
     """Copy a run's evaluation returns into its task's folder, as CSV, by program and seed."""
     config = json.loads((run / "config.json").read_text())
     if config["env"] not in TASKS:
-        sys.exit(f"{run}: got a run on {config['env']}, wants one on {', '.join(TASKS)}")
+        sys.exit(f"{run}: got a run on {config['env']}, expected one on {', '.join(TASKS)}")
     folder, curve = HERE / TASKS[config["env"]].folder, run / "rews"
     basis = config.get("basis_alg")
     program = "ours" if config["env"] == "HalfCheetah-v4" else config["alg"] + f"-{basis}" * bool(basis)

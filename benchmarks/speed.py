@@ -111,7 +111,7 @@ def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     def names(text: str) -> tuple[str, ...]:
         given = [name.strip() for name in text.split(",")]
         if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, wants some of {','.join(known)}")
+            raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, expected some of {','.join(known)}")
         return tuple(name for name in known if name in given)
     return names
 
@@ -119,7 +119,7 @@ def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
 def positive(text: str) -> int:
     """An integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants an integer of at least 1")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
     return int(text)
 
 
@@ -138,9 +138,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     try:
         device = resolve_device(args.device)
     except RuntimeError:
-        raise ConfigError(f"device: got {args.device!r}, wants cpu, cuda, cuda:N or auto") from None
+        raise ConfigError(f"device: got {args.device!r}, expected cpu, cuda, cuda:N or auto") from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device: got {args.device!r}, wants cpu, cuda, cuda:N or auto")
+        raise ConfigError(f"device: got {args.device!r}, expected cpu, cuda, cuda:N or auto")
     if device.type == "cuda":
         torch.cuda.set_device(device)                   # which timing waits for
     if args.quick:                                      # threads that wait for each other on busy cores are not quick

@@ -30,7 +30,7 @@ from utils.text import one_line
 __all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
 
 
-WANTS_DQN = "wants --alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform"
+WANTS_DQN = "expected --alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform"
 
 
 def env_kwargs(config: Config) -> dict:
@@ -94,7 +94,7 @@ def _log_mujoco(message: str) -> None:
 
 def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     if config.env.count(":") > 1:
-        raise ConfigError(f"env: got {config.env!r}, wants a Gymnasium id or module:id")
+        raise ConfigError(f"env: got {config.env!r}, expected a Gymnasium id or module:id")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
@@ -109,17 +109,17 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
 def _check_spaces(config: Config, env: gym.Env) -> None:
     name, observations, actions = config.env, env.observation_space, env.action_space
     if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
-        raise ConfigError(f"env: {name!r} observes {observations}, wants a Box of numbers")
+        raise ConfigError(f"env: {name!r} observes {observations}, expected a Box of numbers")
     if isinstance(actions, Discrete) and not config.discrete:
         raise ConfigError(f"env: {name!r} acts in {actions}, {WANTS_DQN}")
     if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):
-        raise ConfigError(f"env: {name!r} acts in {actions}, wants Discrete actions, from 0, for dqn")
+        raise ConfigError(f"env: {name!r} acts in {actions}, expected Discrete actions, from 0, for dqn")
     if config.discrete:
         return
     if is_image(observations):
-        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, wants discrete actions and dqn "
+        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and dqn "
                           "for them")
     if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
-        raise ConfigError(f"env: {name!r} acts in {actions}, wants a Box of floats with one dimension")
+        raise ConfigError(f"env: {name!r} acts in {actions}, expected a Box of floats with one dimension")
     if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):
-        raise ConfigError(f"env: {name!r} acts in {actions}, wants finite bounds that are symmetric about 0")
+        raise ConfigError(f"env: {name!r} acts in {actions}, expected finite bounds that are symmetric about 0")

@@ -51,9 +51,9 @@ def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
         game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config),
                         **(shown or {}))
     except gym.error.Error:
-        wants = ", wants a game such as Assault or ALE/Assault-v5"
+        expected = ", expected a game such as Assault or ALE/Assault-v5"
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]
-        raise ConfigError(f"env: got {config.env!r}{did_you_mean(config.env, games) or wants}") from None
+        raise ConfigError(f"env: got {config.env!r}{did_you_mean(config.env, games) or expected}") from None
     env = FrameStack(GreyFrame(game), config.frames, config.noop)
     return gym.wrappers.TimeLimit(env, config.test_timesteps)
 
@@ -110,7 +110,7 @@ class FrameStack(gym.Wrapper):
             if not over:
                 return self._observation(), info
             frame, info = self.env.reset(options=options)
-        raise ConfigError(f"noop: got {self.noop}, but the game ends during so many, wants fewer")
+        raise ConfigError(f"noop: got {self.noop}, but the game ends during so many, expected fewer")
 
     def _wait(self, steps: int, info: dict) -> tuple[dict, bool]:
         """Do nothing for so many steps; the last `info`, and whether the game is over."""

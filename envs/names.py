@@ -57,4 +57,4 @@ def check_registered(name: str) -> None:
 
 def unknown_env(name: str) -> ConfigError:
     hint = did_you_mean(name, [*gym.registry, *GAMES])
-    return ConfigError(f"env: got {name!r}{hint or ', wants a registered Gymnasium id'}")
+    return ConfigError(f"env: got {name!r}{hint or ', expected a registered Gymnasium id'}")

@@ -32,9 +32,9 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         self.name = name
         for space in ("observation_space", "action_space"):
             if not isinstance(getattr(env, space, None), gym.Space):
-                self._refuse(f"has no {space}, wants one of gymnasium.spaces")
+                self._refuse(f"has no {space}, expected one of gymnasium.spaces")
         if not takes(env.unwrapped.reset, "seed", "options"):
-            self._refuse("has a reset without `seed` or `options`, wants reset(self, *, seed=None, options=None)")
+            self._refuse("has a reset without `seed` or `options`, expected reset(self, *, seed=None, options=None)")
         space = env.observation_space
         self.shape = space.shape if isinstance(space, Box) else None    # others are refused later
 
@@ -53,11 +53,11 @@ class CheckedLimit(gym.wrappers.TimeLimit):
 
     def _parts(self, method: str, result: Any, names: tuple[str, ...]) -> tuple:
         if not isinstance(result, (tuple, list)):
-            self._refuse(f"gives a {type(result).__name__} from {method}, wants ({', '.join(names)})")
+            self._refuse(f"gives a {type(result).__name__} from {method}, expected ({', '.join(names)})")
         if len(result) != len(names):
-            self._refuse(f"gives {len(result)} values from {method}, wants {len(names)}: ({', '.join(names)})")
+            self._refuse(f"gives {len(result)} values from {method}, expected {len(names)}: ({', '.join(names)})")
         if not isinstance(result[-1], Mapping):
-            self._refuse(f"gives a {type(result[-1]).__name__} as info from {method}, wants a dict")
+            self._refuse(f"gives a {type(result[-1]).__name__} as info from {method}, expected a dict")
         return result
 
     def _observation(self, obs: Any) -> np.ndarray:
@@ -66,9 +66,9 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         try:
             obs = np.asarray(obs)
         except (TypeError, ValueError, RuntimeError):   # rows of different lengths, tensors with gradients
-            self._refuse(f"observes a {type(obs).__name__} that is no array, wants numbers of shape {self.shape}")
+            self._refuse(f"observes a {type(obs).__name__} that is no array, expected numbers of shape {self.shape}")
         if obs.shape != self.shape or obs.dtype.kind not in "fiub":
-            self._refuse(f"observes {obs.dtype} of shape {obs.shape}, wants numbers of shape {self.shape}, as its "
+            self._refuse(f"observes {obs.dtype} of shape {obs.shape}, expected numbers of shape {self.shape}, as its "
                          "observation_space says")
         return obs
 
@@ -81,7 +81,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
                 return float(value.item())
         except (TypeError, ValueError, RuntimeError, OverflowError):
             pass
-        self._refuse(f"gives {short(reward)} as a reward, wants a number")
+        self._refuse(f"gives {short(reward)} as a reward, expected a number")
 
     def _refuse(self, what: str):
         raise ConfigError(f"env: {self.name!r} {what}")
@@ -136,7 +136,7 @@ class CheckFrames(gym.Wrapper):
         obs, *rest = self.env.step(action)
         if not np.array_equal(obs[..., :-1], self.last[..., 1:]):
             raise ConfigError(f"env: {self.name!r} shows pictures {obs.shape} whose channels are not its last frames, "
-                              "wants grey frames stacked along the last axis, the newest last")
+                              "expected grey frames stacked along the last axis, the newest last")
         self.last = obs.copy()                              # some environments draw into theirs
         return self.last, *rest
 

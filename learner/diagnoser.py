@@ -71,8 +71,8 @@ def diagnosis_env(config: Config, agent: Any, replay: Any) -> gym.Env | None:
         return None
     if not (predicts(agent) or hasattr(replay, "predict_rewards")):
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but neither {type(agent).__name__} has "
-                          f"predict_reward or predict_rewards nor {type(replay).__name__} predict_rewards; wants 0, or "
-                          "one of them")
+                          f"predict_reward or predict_rewards nor {type(replay).__name__} predict_rewards; expected 0, "
+                          "or one of them")
     return make_env(config)
 
 

@@ -56,10 +56,10 @@ def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
             raise ConfigError(f"checkpoint: got {checkpoint!r}, but {place!r} is one already; give one of the two")
         runs = [one for one in list(path.absolute().parents)[:2] if (one / "config.json").is_file()]
         if not runs:
-            raise ConfigError(f"{place!r}: wants a checkpoint inside a run's directory, which has its config.json")
+            raise ConfigError(f"{place!r}: expected a checkpoint inside a run's directory, which has its config.json")
         return runs[0], path
     if not (path / "config.json").is_file():
-        raise ConfigError(f"{place!r}: wants a run's directory, such as outputs/RUN, or a .safetensors file in one")
+        raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, or a .safetensors file in one")
     name = checkpoint or "best"
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
 
@@ -87,7 +87,7 @@ def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Eval
     """
     from utils.torch_utils import resolve_device
     if check_backend() != "pytorch":
-        raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; wants 1, or nothing")
+        raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; expected 1, or nothing")
     config = read_settings(run, given)
     config.device, config.buffer_device = str(resolve_device(config.device)), "cpu"
     env = make_env(config)

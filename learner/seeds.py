@@ -37,8 +37,8 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
         Stopped: `stop` was set; every run has saved itself.
     """
     if config.engine == "compile":
-        raise ConfigError("engine: got 'compile' with --seeds, wants auto, eager or manual (what torch.compile knows "
-                          "is one for the whole process)")
+        raise ConfigError("engine: got 'compile' with --seeds, expected auto, eager or manual (what torch.compile "
+                          "knows is one for the whole process)")
     seeds = Seeds(config, build, learn, stop)
     try:
         if not on_cuda(seeds):

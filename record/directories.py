@@ -60,7 +60,7 @@ def check_backend(directory: Path, backend: str | None) -> None:
     except ConfigError:                                 # it only tells of the run
         return
     if theirs not in (None, backend):
-        raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, wants {backend}, or a new run")
+        raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, expected {backend}, or a new run")
 
 
 def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
@@ -71,8 +71,8 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
     if different:
-        raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; wants the "
-                          f"same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
+        raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
+                          f"the same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
 
 
 def _plain(value):

@@ -59,8 +59,8 @@ class Logger:
 
     def _mean(self, name: str) -> Mean:
         if name not in self.means:
-            raise ConfigError(f"metric {name!r}: not among those that the algorithm names; wants it in train_info, if "
-                              "q_loss or pi_loss gives it, in step_info (evaluate_step) or explore_info "
+            raise ConfigError(f"metric {name!r}: not among those that the algorithm names; expected it in train_info, "
+                              "if q_loss or pi_loss gives it, in step_info (evaluate_step) or explore_info "
                               "(explore_metrics)")
         return self.means[name]
 

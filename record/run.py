@@ -101,7 +101,8 @@ class Run:
         check_backend(self.directory, self.facts.get("backend"))
         saved = self.store.load(lambda line: self.say(f"note: {line}"))
         if saved is None and not was_here:
-            raise CheckpointError(f"{self.store.directory}: missing, so nothing is left to go on from; wants a new run")
+            raise CheckpointError(f"{self.store.directory}: missing, so nothing is left to go on from; "
+                                  "expected a new run")
         if saved is not None:
             with fitting(saved):
                 compare(saved.values["config"], self.config, self.directory)        # config.json may have been edited

@@ -132,7 +132,7 @@ class Store:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 self.close()
-                raise CheckpointError(f"{self.directory}: {IN_USE}, wants to be alone") from None
+                raise CheckpointError(f"{self.directory}: {IN_USE}, expected to be alone") from None
 
     # Saving -------------------------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ def _parse_manifest(path: Path, data: bytes) -> tuple[Chain, Any]:
             raise ValueError("not as it was written")
         digest = body.pop("sha256")
         if body["format"] != FORMAT:
-            raise CheckpointError(f"{path}: got format {str(body['format'])[:60]!r}, wants {FORMAT!r}")
+            raise CheckpointError(f"{path}: got format {str(body['format'])[:60]!r}, expected {FORMAT!r}")
         if hashlib.sha256(_dump(body)).hexdigest() != digest:
             raise ValueError("its checksum does not match")
         chain = Chain(path.parent, body["generation"], body["files"], [Segment(*one) for one in body["log"]])

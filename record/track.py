@@ -35,8 +35,8 @@ def import_wandb() -> Any:
     except Exception as error:                          # such as protobuf's, where versions do not go together
         if not isinstance(error, ModuleNotFoundError) or error.name != "wandb":
             told = one_line(error)[:300]
-            raise ConfigError(f"track: wandb cannot be imported: {type(error).__name__}: {told}; wants one that can, "
-                              "or no --track") from None
+            raise ConfigError(f"track: wandb cannot be imported: {type(error).__name__}: {told}; expected one that "
+                              "can, or no --track") from None
         wandb = None
     if not hasattr(wandb, "init"):      # a folder of that name, which offline runs leave, is a package without it
         raise ConfigError("track: wandb is not installed; pip install 'return-decomposition[track]', or "

@@ -1,4 +1,4 @@
-"""The figures of plot.py, at the width of a column; wants matplotlib, the extra [plot]."""
+"""The figures of plot.py, at the width of a column; expected matplotlib, the extra [plot]."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
     settings = read_settings(directory / "config.json")
     files = sorted((directory / "rews").glob("*.npz"))
     if len(files) != 1:
-        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, wants one")
+        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, expected one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
     name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
@@ -151,7 +151,7 @@ def read_rows(path: Path) -> np.ndarray:
     except Exception as error:          # there is no end to what a damaged archive makes of its readers
         raise ValueError(f"no evaluation returns: {_one_line(error)}") from None
     if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "fiu":
-        raise ValueError(f"got {rows.dtype} {rows.shape} under 'info', wants rows of (steps, mean return)")
+        raise ValueError(f"got {rows.dtype} {rows.shape} under 'info', expected rows of (steps, mean return)")
     if not len(rows):
         raise ValueError("no evaluation yet")
     rows = rows.astype(np.float64)

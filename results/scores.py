@@ -119,13 +119,14 @@ def read_anchors(path: str) -> Anchors:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"--normalize: {path!r} cannot be read: {why}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"--normalize: {path!r} holds a {type(found).__name__}, wants an object of environments")
+        raise ConfigError(f"--normalize: {path!r} holds a {type(found).__name__}, expected an object of environments")
     anchors: Anchors = {}
     for env, pair in found.items():
         if not _is_pair(pair):
-            raise ConfigError(f"--normalize: {path!r}: {env}: got {pair!r}, wants two numbers, the smaller one first")
+            raise ConfigError(f"--normalize: {path!r}: {env}: got {pair!r}, expected two numbers, "
+                              "the smaller one first")
         if environment_name(env) in anchors:
-            raise ConfigError(f"--normalize: {path!r}: {env}: a second scale for {environment_name(env)}, wants one")
+            raise ConfigError(f"--normalize: {path!r}: {env}: a second scale for {environment_name(env)}, expected one")
         anchors[environment_name(env)] = float(pair[0]), float(pair[1])
     return anchors
 

@@ -80,7 +80,7 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples:
         ValueError: a task without runs, a level outside (0, 1), or no resamples.
     """
     if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"got {resamples} resamples and level {level}, wants at least 1, and between 0 and 1")
+        raise ValueError(f"got {resamples} resamples and level {level}, expected at least 1, and between 0 and 1")
     if any(np.shape(task)[-1] == 0 for scores in samples for task in scores):
         raise ValueError("a task without runs")
     generator = np.random.default_rng(seed)

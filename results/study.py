@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _fraction(text: str) -> float:
     number = float(text) if text.replace(".", "", 1).isdecimal() else math.nan
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number above 0 and at most 1")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0 and at most 1")
     return number
 
 
 def positive(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 10**6):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wants a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
     return int(text)
 
 

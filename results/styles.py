@@ -1,4 +1,4 @@
-"""How figures look: colours, lines and fonts; wants matplotlib, the extra [plot]."""
+"""How figures look: colours, lines and fonts; expected matplotlib, the extra [plot]."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def rendered(env: gym.Env) -> np.ndarray:
     """The environment as it is now, uint8 (H, W, 3)."""
     frame = np.asarray(env.render())
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(f"render: got {frame.dtype} {frame.shape}, wants uint8 (H, W, 3)")
+        raise ValueError(f"render: got {frame.dtype} {frame.shape}, expected uint8 (H, W, 3)")
     return frame
 
 

@@ -37,7 +37,7 @@ class RayLanes(Lanes):
             raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
-            raise ConfigError("engine: the Ray cluster has no CPU, of which each trial wants one")
+            raise ConfigError("engine: the Ray cluster has no CPU, of which each trial needs one")
         self.jobs = jobs or cores
         for module in (__name__, spawn.__module__):     # the cluster's workers need not find them
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])

@@ -94,10 +94,10 @@ def _check_parts(suite: dict[str, Any], path: Path) -> None:
     suite.pop(SCHEMA, None)
     for name, value in suite.items():
         if name not in WANTS:
-            raise ConfigError(f"{name}: unknown in a suite, wants {', '.join(WANTS)}")
+            raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(WANTS)}")
         kind, wanted = WANTS[name]
         if not isinstance(value, kind) or (not value and name != "common"):
-            raise ConfigError(f"{name}: got {_json(value)}, wants {wanted}")
+            raise ConfigError(f"{name}: got {_json(value)}, expected {wanted}")
     for name in ("env", "runs"):
         if name not in suite:
             raise ConfigError(f"{name}: missing in {str(path)!r}")
@@ -105,7 +105,7 @@ def _check_parts(suite: dict[str, Any], path: Path) -> None:
 
 def _check_env(env: Any, modules: list[str]) -> None:
     if not isinstance(env, str) or not env:
-        raise ConfigError(f"env: got {_json(env)}, wants the id of an environment")
+        raise ConfigError(f"env: got {_json(env)}, expected the id of an environment")
     module, colon, _ = env.partition(":")
     if colon and module not in modules:
         raise ConfigError(f"env: {env!r} names a module to import, which only a flag may: give "
@@ -118,17 +118,17 @@ def _check_each_once(envs: list[str]) -> None:
     for env in envs:
         other = first.setdefault(str(resolve_env(env)), env)
         if envs.count(env) > 1:
-            raise ConfigError(f"env: {env!r} stands {envs.count(env)} times, wants each once")
+            raise ConfigError(f"env: {env!r} stands {envs.count(env)} times, expected each once")
         if other != env:
-            raise ConfigError(f"env: {other!r} and {env!r} are one task here, {resolve_env(env)}; wants one of them")
+            raise ConfigError(f"env: {other!r} and {env!r} are one task here, {resolve_env(env)}; expected one of them")
 
 
 def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
     """Those of a run, flat; what is null is not given."""
     if name != printable(name) or not 0 < len(name.strip()) <= LONGEST:
-        raise ConfigError(f"runs: got {name[:80]!r}, wants a name of 1 to {LONGEST} printable characters")
+        raise ConfigError(f"runs: got {name[:80]!r}, expected a name of 1 to {LONGEST} printable characters")
     if not isinstance(own, dict):
-        raise ConfigError(f"runs: {name!r}: got {_json(own)}, wants an object of settings")
+        raise ConfigError(f"runs: {name!r}: got {_json(own)}, expected an object of settings")
     settings: dict[str, Any] = {}
     for where, part in (("common", common), (f"runs: {name!r}", own)):
         if any(setting.partition("=")[0] == "import" for setting in part):
@@ -159,7 +159,7 @@ def _check_directories(trials: list[Trial]) -> None:
     for trial in trials:
         other = seen.setdefault(str(trial.log), trial)
         if other is not trial:
-            raise ConfigError(f"runs: {other.name!r} and {trial.name!r} would share a directory; wants names that "
+            raise ConfigError(f"runs: {other.name!r} and {trial.name!r} would share a directory; expected names that "
                               "differ in more than punctuation")
 
 

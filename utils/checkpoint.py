@@ -45,9 +45,9 @@ def read_checkpoint(path: str | Path, identity: Mapping[str, str]) -> dict[str, 
         CheckpointError: the file cannot be read, is damaged, or its identity differs.
     """
     state, metadata = _read(path)
-    for name, wants in identity.items():
-        if metadata.get(name) != wants:
-            raise CheckpointError(f"{path}: {name}: got {metadata.get(name)!r}, wants {wants!r}")
+    for name, expected in identity.items():
+        if metadata.get(name) != expected:
+            raise CheckpointError(f"{path}: {name}: got {metadata.get(name)!r}, expected {expected!r}")
     return state
 
 
@@ -70,7 +70,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"not a checkpoint ({what})"
         raise CheckpointError(f"{path}: {reason}") from None
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: got format {metadata.get('format')!r}, wants {FORMAT!r}")
+        raise CheckpointError(f"{path}: got format {metadata.get('format')!r}, expected {FORMAT!r}")
     if metadata.get("sha256") != _digest(data):
         raise CheckpointError(f"{path}: damaged, its checksum does not match")
     return state, metadata
@@ -110,13 +110,13 @@ def check_same(given: Mapping, wanted: Mapping, what: str, known: Mapping | None
     unknown = [name for name in given if name not in known]         # a hostile file may hold a million
     wrong += [f"{name}: unknown{did_you_mean(name, known) if at < 8 else ''}" for at, name in enumerate(unknown)]
     for name in (name for name in wanted if name in given):
-        got, wants = tuple(given[name].shape), tuple(wanted[name].shape)
-        if got != wants:
-            wrong.append(f"{name}: got shape {got}, wants {wants}")
+        got, expected = tuple(given[name].shape), tuple(wanted[name].shape)
+        if got != expected:
+            wrong.append(f"{name}: got shape {got}, expected {expected}")
         elif isinstance(given[name], np.ndarray) and given[name].dtype.kind not in "fiu":
-            wrong.append(f"{name}: got dtype {given[name].dtype}, wants float32")
+            wrong.append(f"{name}: got dtype {given[name].dtype}, expected float32")
         elif isinstance(given[name], Tensor) and given[name].dtype != wanted[name].dtype:
-            wrong.append(f"{name}: got dtype {given[name].dtype}, wants {wanted[name].dtype}")
+            wrong.append(f"{name}: got dtype {given[name].dtype}, expected {wanted[name].dtype}")
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise ValueError(f"{what}: {'; '.join(wrong[:8])}{more}")

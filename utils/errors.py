@@ -6,7 +6,7 @@ from utils.text import printable
 
 
 class ConfigError(ValueError):
-    """A setting is wrong. The message is one line: the field, what it got, what it wants."""
+    """A setting is wrong. The message is one line: the field, what it got, what is expected."""
 
     def __init__(self, message: str):
         super().__init__(printable(message))

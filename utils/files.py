@@ -85,7 +85,7 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if most is not None and status.st_size > most:
-            raise OSError(errno.EFBIG, f"{status.st_size} bytes, wants at most {most}", str(path))
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, expected at most {most}", str(path))
         return file.read(status.st_size)
 
 

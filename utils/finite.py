@@ -30,11 +30,11 @@ def check_observation(obs: np.ndarray, where: str) -> None:
     places = np.argwhere(~(np.abs(obs) <= LARGEST))
     first = tuple(map(int, places[0]))
     more = f" ({len(places)} of {obs.size} components are not finite)" if len(places) > 1 else ""
-    raise NotFiniteError(f"observation[{', '.join(map(str, first))}]: got {obs[first]} {where}{more}; wants finite "
+    raise NotFiniteError(f"observation[{', '.join(map(str, first))}]: got {obs[first]} {where}{more}; expected finite "
                          "numbers")
 
 
 def check_reward(reward: float, where: str, name: str = "reward") -> None:
     """Raises NotFiniteError unless a step's reward is finite, as the float32 that replay keeps."""
     if not is_finite(reward):
-        raise NotFiniteError(f"{name}: got {float(reward)} {where}; wants a finite float32")
+        raise NotFiniteError(f"{name}: got {float(reward)} {where}; expected a finite float32")

@@ -19,7 +19,7 @@ def resolve_device(name: str, field: str = "device") -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{field}: got {name!r}, but this PyTorch sees {torch.cuda.device_count()} CUDA devices; "
-                          "wants cpu, auto, or one of those")
+                          "expected cpu, auto, or one of those")
     return device
 
 
@@ -88,7 +88,7 @@ def get_vars(module: nn.Module, prefix: str = "") -> list[nn.Parameter]:
     """
     found = [parameter for name, parameter in module.named_parameters() if name.startswith(prefix)]
     if not found:
-        raise ValueError(f"prefix: got {prefix!r}, wants the beginning of one of "
+        raise ValueError(f"prefix: got {prefix!r}, expected the beginning of one of "
                          f"{[name for name, _ in module.named_parameters()]}")
     return found
 

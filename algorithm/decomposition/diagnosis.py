@@ -60,7 +60,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
         ValueError: they are not of one length.
     """
     if len(x) != len(y):
-        raise ValueError(f"y: got {len(y)} numbers, wants {len(x)}, as many as x has")
+        raise ValueError(f"y: got {len(y)} numbers, expected {len(x)}, as many as x has")
     if is_constant(x) or is_constant(y):
         return None
     x, y = unit(x), unit(y)

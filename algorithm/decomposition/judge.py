@@ -45,7 +45,7 @@ class LearnedReward:
         found = as_numbers("predict_reward", self.agent, self.agent.predict_reward(obs, acts, obs_next))
         if found.shape != (len(obs), 1):
             raise ConfigError(f"predict_reward: of {len(obs)} steps {type(self.agent).__name__} gives shape "
-                              f"{found.shape}, wants {(len(obs), 1)}")
+                              f"{found.shape}, expected {(len(obs), 1)}")
         return found[:, 0]
 
     def replay_error(self) -> diagnosis.Numbers:
@@ -92,7 +92,7 @@ def of_whole_episode(whose: Any, columns: dict[str, np.ndarray]) -> np.ndarray:
     found, length = as_numbers("predict_rewards", whose, whose.predict_rewards(columns)), len(columns["rews"])
     if found.shape != (length,):
         raise ConfigError(f"predict_rewards: of an episode of {length} steps {type(whose).__name__} gives shape "
-                          f"{found.shape}, wants one number for each step")
+                          f"{found.shape}, expected one number for each step")
     return found
 
 
@@ -108,7 +108,7 @@ def as_numbers(name: str, whose: Any, found: Any) -> np.ndarray:
         return np.asarray(found.detach().cpu().double() if isinstance(found, Tensor) else found, np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{name}: {type(whose).__name__} gives a {type(found).__name__} that holds other things than "
-                          "numbers, wants a tensor or an array of one number for each step") from None
+                          "numbers, expected a tensor or an array of one number for each step") from None
 
 
 def held_columns(replay: Any, number: int) -> tuple[dict[str, np.ndarray], float]:

@@ -83,10 +83,10 @@ class RRD(Agent):
             ConfigError: it, or the network, is somebody's own and gives another shape, which would broadcast.
         """
         rewards = self.predict(obs, acts, obs_next)
-        wants = (*obs.shape[:obs.ndim - len(self.obs_dims)], 1)
-        if rewards.shape != wants:
+        expected = (*obs.shape[:obs.ndim - len(self.obs_dims)], 1)
+        if rewards.shape != expected:
             raise ConfigError(f"predict: {type(self).__name__} with the reward network {type(self.reward).__name__} "
-                              f"gives shape {tuple(rewards.shape)}, wants {wants}, one reward for each step")
+                              f"gives shape {tuple(rewards.shape)}, expected {expected}, one reward for each step")
         return rewards
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:

@@ -25,13 +25,13 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     _check_optimizers(agent)
     if config.precision == "tf32":
         if agent.device.type != "cuda":
-            raise ConfigError("precision: got 'tf32', which only CUDA devices have; wants fp32 or bf16 on "
+            raise ConfigError("precision: got 'tf32', which only CUDA devices have; expected fp32 or bf16 on "
                               f"{agent.device}")
         torch.set_float32_matmul_precision("high")
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
-        raise ConfigError("engine: got 'manual' with --precision=bf16, wants eager, compile or auto (what is written "
-                          "by hand is float32)")
+        raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto (what is "
+                          "written by hand is float32)")
     return _load(name)(agent, buffer), why
 
 
@@ -40,20 +40,20 @@ def _check_optimizers(agent: Any) -> None:
     from utils.torch_utils import TFOptimizer
     whose = f"alg: {agent.config.alg!r}: its optimisers"
     for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
-        raise ConfigError(f"{whose} are a {type(opt).__name__}, wants utils.torch_utils.TFAdam or TFRMSProp")
+        raise ConfigError(f"{whose} are a {type(opt).__name__}, expected utils.torch_utils.TFAdam or TFRMSProp")
     held = set(agent.nets.parameters())
     if not all(parameter in held for _, group in agent.groups() for parameter in group["params"]):
-        raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; wants them "
-                          "in both")
+        raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; expected "
+                          "them in both")
 
 
 def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
     if not hasattr(agent, "update"):
         raise ConfigError(f"alg: {config.alg!r} builds a {type(agent).__name__}, "
-                          "wants a subclass of algorithm.basis_alg.base_torch.Agent")
+                          "expected a subclass of algorithm.basis_alg.base_torch.Agent")
     if config.engine not in ("auto", "eager"):
         raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} of another backend runs as it "
-                          "is; wants eager or auto")
+                          "is; expected eager or auto")
     return Engine(agent, buffer), "the backend's own"
 
 

@@ -36,10 +36,10 @@ class CapturedEngine(Engine):
         self.by_hand = by_hand(agent)
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
-                              "with gradients by hand, in fp32 or tf32; wants eager, compile or auto")
+                              "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
         if not self.by_hand and (own := own_updates(agent)):
             raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has a {own[0]} of its own, which "
-                              "is not captured; wants eager, compile or auto")
+                              "is not captured; expected eager, compile or auto")
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
     def _open(self, agents: list[Agent], buffers: list[Any], inner: Any, guard: Recorder) -> None:
@@ -145,7 +145,7 @@ def check_device(agent: Agent, buffer: Any) -> None:
     """A ConfigError unless both are on one CUDA device."""
     if agent.device.type != "cuda" or buffer.device != agent.device:
         raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
-                          f"{buffer.device}; wants both on one CUDA device (--device=cuda), or eager, manual, "
+                          f"{buffer.device}; expected both on one CUDA device (--device=cuda), or eager, manual, "
                           "compile or auto")
 
 

@@ -133,4 +133,4 @@ def complaint(names: Iterable[str], got: str, when: str) -> str:
     first, *others = names
     left = len(others) - (NAMED - 1)
     also = ", ".join(others[:NAMED - 1]) + (f" and {left} more" if left > 0 else "")
-    return f"{first}: got {got} {when}{f' (also {also})' if also else ''}; wants finite numbers"
+    return f"{first}: got {got} {when}{f' (also {also})' if also else ''}; expected finite numbers"

@@ -119,11 +119,11 @@ class FrameStorage:
             fields |= check_batch(episode, self.frames_spec, {}, self.device, "episode")
             length, frames = len(fields["rews"]), len(fields["frames"])
             if frames != length + self.stack:
-                raise ValueError(f"episode['frames']: got {frames} frames, wants {length + self.stack}: the first "
+                raise ValueError(f"episode['frames']: got {frames} frames, expected {length + self.stack}: the first "
                                  f"stack of {self.stack}, and one for each of {length} steps")
             return fields
         if "obs" not in episode:
-            raise ValueError("episode['frames'], or stacks as 'obs' and 'obs_next': missing, wants frames "
+            raise ValueError("episode['frames'], or stacks as 'obs' and 'obs_next': missing, expected frames "
                              f"(T + {self.stack}, {self.height}, {self.width})")
         stacks = check_batch(episode, self.stacks_spec | self.spec, {}, self.device, "episode")
         return fields | {"frames": self._unstack(stacks["obs"], stacks["obs_next"])}
@@ -131,8 +131,8 @@ class FrameStorage:
     def _unstack(self, obs: Tensor, obs_next: Tensor) -> Tensor:
         frames = torch.cat([obs[0].permute(2, 0, 1), obs_next[..., -1]])                            # (T + C, H, W)
         restacked = frames.unfold(0, self.stack, 1)                                                 # (T + 1, H, W, C)
-        for name, stacks, wants in (("obs", obs, restacked[:-1]), ("obs_next", obs_next, restacked[1:])):
-            if not torch.equal(stacks, wants):
+        for name, stacks, expected in (("obs", obs, restacked[:-1]), ("obs_next", obs_next, restacked[1:])):
+            if not torch.equal(stacks, expected):
                 raise ValueError(f"episode[{name!r}]: got stacks of which one is not the one before it, one frame on")
         return frames
 

@@ -108,7 +108,7 @@ class TransitionReplay:
         fields = self.storage.check(episode)
         length = len(fields["rews"])
         if length > self.capacity:
-            raise ValueError(f"episode: got {length} steps, wants at most buffer_size ({self.capacity})")
+            raise ValueError(f"episode: got {length} steps, expected at most buffer_size ({self.capacity})")
         while self.steps + length > self.capacity or not self.storage.fits(length):
             self._forget_oldest()
         self._append(fields, length, fields["rews"].double().sum())
@@ -168,9 +168,9 @@ class TransitionReplay:
     def _size(self, batch_size: int | None) -> int:
         size = self.batch_size if batch_size is None else batch_size
         if not hasattr(size, "__index__") or size < 1:
-            raise ValueError(f"batch_size: got {size!r}, wants an integer of at least 1")
+            raise ValueError(f"batch_size: got {size!r}, expected an integer of at least 1")
         if not self.steps:
-            raise ValueError("buffer: got no episode yet, wants at least one before sampling")
+            raise ValueError("buffer: got no episode yet, expected at least one before sampling")
         return size
 
     def _draw_rows(self, size: int) -> Tensor:
@@ -230,7 +230,7 @@ class TransitionReplay:
             self._restore_episodes(fields, oldest - first)
         if (self.steps, self.episodes) != (numbers["steps"], numbers["episodes"]):
             raise ValueError(f"replay: got {self.steps} steps in {self.episodes} episodes, "
-                             f"wants {numbers['steps']} in {numbers['episodes']}")
+                             f"expected {numbers['steps']} in {numbers['episodes']}")
         for name in ("steps_stored", "episodes_stored", "shortest", "longest"):
             setattr(self, name, numbers[name])
         self.generator.set_state(tensors["generator"])
@@ -244,5 +244,6 @@ class TransitionReplay:
             if i < skip:
                 continue
             if not 0 < length <= self.capacity - self.steps:
-                raise ValueError(f"replay: got an episode of {length} steps, wants 1 to {self.capacity - self.steps}")
+                raise ValueError(f"replay: got an episode of {length} steps, expected 1 to "
+                             f"{self.capacity - self.steps}")
             self._append({name: parts[i] for name, parts in splits.items()}, length, returns[i])

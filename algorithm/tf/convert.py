@@ -46,7 +46,7 @@ def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
     agent = create_agent(Namespace(use_pytorch=True, device="cpu", **settings))
     check_same(arrays, agent.tf_variables(optimizer=True), "checkpoint")
     if wrong := [f"{name}: got dtype {array.dtype}" for name, array in arrays.items() if array.dtype != np.float32]:
-        raise ValueError(f"checkpoint: {'; '.join(wrong[:8])}; wants float32")
+        raise ValueError(f"checkpoint: {'; '.join(wrong[:8])}; expected float32")
     agent.load_tf_variables(arrays)
     return agent
 
@@ -63,10 +63,10 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
         raise ValueError("checkpoint: holds the networks of none of sac, td3, ddpg, dqn; its variables are "
                          f"{', '.join(list(arrays)[:5]) or 'none'}, ...")
     if held != basis or rewards != (alg == "rrd"):
-        wants = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr or uniform over it)"
+        expected = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr or uniform over it)"
         got = f"{alg} over {basis}" if alg in DECOMPOSITIONS else alg
         raise ValueError(f"checkpoint: holds {held}{' with' if rewards else ' without'} a reward network, "
-                         f"which {got} is not; wants {wants}")
+                         f"which {got} is not; expected {expected}")
     settings = {"alg": alg, "obs_normalization": any(name.startswith("normalizer/") for name in arrays)}
     try:
         return settings | ({"basis_alg": basis} if alg != basis else {}) | _SIZES[basis](arrays)
@@ -114,7 +114,7 @@ def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
                            "obs_scale": 255.0}          # the original divides vectors, too, where it acts
     # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
     if (features := _size(arrays, "main/value/net/q_dense_act/kernel", 0)) != 7744:
-        raise ValueError(f"checkpoint: got {features} features of images, wants 7744: it does not tell height and "
+        raise ValueError(f"checkpoint: got {features} features of images, expected 7744: it does not tell height and "
                          "width, and those of 84 x 84 are all that come over")
     return settings | {"obs_dims": (84, 84, _size(arrays, "main/value/net/q_conv1/kernel", 2)),
                        "acts_dims": _size(arrays, "main/value/net/q_act/kernel", 1)}
@@ -159,11 +159,11 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     args = parser.parse_args(argv)
     for field in ("checkpoint", "out"):
         if not getattr(args, field):
-            raise ConfigError(f"{field}: got '', wants a path")
+            raise ConfigError(f"{field}: got '', expected a path")
     for field, value, known in (("alg", args.alg, [*ALGORITHMS, *DECOMPOSITIONS]),
                                 ("basis_alg", args.basis_alg, list(ALGORITHMS))):
         if value is not None and value not in known:
-            raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, wants one of {', '.join(known)}")
+            raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, expected one of {', '.join(known)}")
     if args.basis_alg is not None and args.alg not in (*DECOMPOSITIONS, args.basis_alg):
         raise ConfigError(f"basis_alg: got {args.basis_alg!r}, but {args.alg} has no basis")
     return args
@@ -174,7 +174,7 @@ def _target(args: Namespace) -> Path:
     target = Path(args.out) / ("model.ckpt" if args.to_tf else "model.safetensors")
     for path in [target, *(Path(f"{target}{part}") for part in PARTS)]:
         if os.path.lexists(path):
-            raise ConfigError(f"out: {path} is there already; wants another directory")
+            raise ConfigError(f"out: {path} is there already; expected another directory")
     there = next(path for path in (target.parent, *target.parent.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ConfigError(f"out: {str(there)!r} is not a directory")
@@ -234,7 +234,7 @@ def _so_far(agent) -> str:
 def _sizes(text: str, name: str) -> tuple[int, ...]:
     """'(84, 84, 4)' -> (84, 84, 4)."""
     if not re.fullmatch(r"\((\d{1,9}, ?)*(\d{1,9})?\)", text):
-        raise ValueError(f"checkpoint: {name}: got {text!r}, wants sizes such as '(27,)'")
+        raise ValueError(f"checkpoint: {name}: got {text!r}, expected sizes such as '(27,)'")
     return tuple(int(size) for size in re.findall(r"\d+", text))
 
 

@@ -36,10 +36,10 @@ def read_checkpoint(path: str | Path) -> Arrays:
         index = read_file(f"{prefix}{PARTS[0]}", tf_index.MOST_BYTES)
         entries = tf_index.parse(index, os.path.getsize(f"{prefix}{PARTS[1]}"))
         if "_CHECKPOINTABLE_OBJECT_GRAPH" in entries:
-            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, wants one with the "
+            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, expected one with the "
                                   "original's names, which tf.train.Saver wrote")
         if text := [name for name, entry in entries.items() if entry.dtype == tf_index.STRING]:
-            raise CheckpointError(f"{path}: {text[0]}: got dtype string, wants float32")
+            raise CheckpointError(f"{path}: {text[0]}: got dtype string, expected float32")
         with _safe_copy(prefix, entries) as plain:
             reader = tensorflow.train.load_checkpoint(plain)
             return {name: np.asarray(reader.get_tensor(name)) for name in sorted(entries)}
@@ -69,7 +69,7 @@ def _prefix(path: str) -> str:
     if os.path.isdir(prefix):
         found = sorted(file.name.removesuffix(".index") for file in Path(prefix).glob("*.index"))
         hint = f", such as {os.path.join(prefix, found[0])}" if found else f"; {prefix} holds no checkpoint"
-        raise CheckpointError(f"{path}: a directory, wants the prefix of a checkpoint's files{hint}")
+        raise CheckpointError(f"{path}: a directory, expected the prefix of a checkpoint's files{hint}")
     for part in PARTS[:2]:
         if not os.path.isfile(prefix + part):
             what = "no such checkpoint" if not os.path.isfile(prefix) else \

@@ -101,7 +101,7 @@ def get_vars(variables: Variables, scope: str) -> list[tf.Variable]:
     """
     found = [variable for name, variable in variables.items() if name.startswith(scope)]
     if not found:
-        raise ValueError(f"scope: got {scope!r}, wants the beginning of one of {list(variables)}")
+        raise ValueError(f"scope: got {scope!r}, expected the beginning of one of {list(variables)}")
     return found
 
 

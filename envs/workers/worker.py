@@ -64,7 +64,7 @@ class WorkerEnv:
 
     def _show(self, obs: np.ndarray) -> None:
         if obs.shape != self.row.shape:
-            raise ValueError(f"observation: got shape {obs.shape}, wants {self.row.shape}")
+            raise ValueError(f"observation: got shape {obs.shape}, expected {self.row.shape}")
         self.row[...] = obs
 
 

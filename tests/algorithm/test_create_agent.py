@@ -116,7 +116,7 @@ def test_settings_of_the_run_that_no_agent_reads_do_not_stop_it(of_the_run):
                                    {"alg": None}, {"obs_dims": None}, {"acts_dims": None}], ids=repr)
 def test_a_wrong_or_missing_setting_is_a_value_error_that_names_it(wrong):
     first, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=rf"^{first}: {'missing' if value is None else 'got'}\b.*wants"):
+    with pytest.raises(ValueError, match=rf"^{first}: {'missing' if value is None else 'got'}\b.*expected"):
         create_agent(args(**wrong))
 
 
@@ -137,7 +137,7 @@ def test_a_width_may_be_a_number_or_a_sequence_of_one(dims):
 @pytest.mark.parametrize("dims", [0, -1, (), [], (3, 4), (84, 84, 4), 3.7, [3.7], True, float("nan"), "wide"], ids=repr)
 @pytest.mark.parametrize("name", ["obs_dims", "acts_dims"])
 def test_any_other_width_is_refused(name, dims):
-    with pytest.raises(ValueError, match=rf"^{name}: got .*wants the width"):
+    with pytest.raises(ValueError, match=rf"^{name}: got .*expected the width"):
         create_agent(args(**{name: dims}))
 
 
@@ -161,7 +161,7 @@ def test_a_wrong_field_is_named_and_nothing_has_changed(name, spoil, verb, learn
     before, wrong = parameters(learner), spoil(make_batch()[name])
     is_float = isinstance(wrong, torch.Tensor) and not wrong.is_complex()
     got = f"got shape {tuple(wrong.shape)}" if is_float else "got dtype"
-    with pytest.raises(ValueError, match=re.escape(f"batch['{name}']: {got}") + ".*wants"):
+    with pytest.raises(ValueError, match=re.escape(f"batch['{name}']: {got}") + ".*expected"):
         getattr(learner, verb)(make_batch(**{name: wrong}))
     assert_same(learner, before)
 
@@ -170,7 +170,7 @@ def test_a_wrong_field_is_named_and_nothing_has_changed(name, spoil, verb, learn
 def test_a_missing_field_is_named(name, learner):
     batch = make_batch()
     del batch[name]
-    with pytest.raises(ValueError, match=re.escape(f"batch['{name}']: missing, wants shape (")):
+    with pytest.raises(ValueError, match=re.escape(f"batch['{name}']: missing, expected shape (")):
         learner.train(batch)
 
 
@@ -188,9 +188,9 @@ def test_what_is_no_batch_at_all_is_a_value_error(batch, learner):
 
 
 @pytest.mark.parametrize(("name", "wrong", "message"), [
-    ("obs", torch.zeros(B, O).long(), "got dtype int64, wants float32"),
-    ("rrd_rews", torch.zeros(N, 1).long(), "got dtype int64, wants float32"),
-    ("pi_noise", torch.zeros(B, A + 1), f"got shape ({B}, {A + 1}), wants (B, {A})"),
+    ("obs", torch.zeros(B, O).long(), "got dtype int64, expected float32"),
+    ("rrd_rews", torch.zeros(N, 1).long(), "got dtype int64, expected float32"),
+    ("pi_noise", torch.zeros(B, A + 1), f"got shape ({B}, {A + 1}), expected (B, {A})"),
 ])
 def test_integers_and_noise_of_the_wrong_shape_are_refused(name, wrong, message):
     with pytest.raises(ValueError, match=re.escape(f"batch['{name}']: {message}")):
@@ -200,7 +200,7 @@ def test_integers_and_noise_of_the_wrong_shape_are_refused(name, wrong, message)
 def test_one_step_sub_sequences_are_refused_with_bias_correction_and_only_then(learner):
     single = make_batch() | {name: make_batch()[name][:, :1] for name in ("rrd_obs", "rrd_obs_next", "rrd_acts")}
     before = parameters(learner)
-    with pytest.raises(ValueError, match=r"^batch\['rrd_\w+'\]: got shape .*wants"):
+    with pytest.raises(ValueError, match=r"^batch\['rrd_\w+'\]: got shape .*expected"):
         learner.train(single)
     assert_same(learner, before)
     assert make_agent("rrd", "sac").train(single)["R_loss"].isfinite()
@@ -268,7 +268,7 @@ def test_tensorflow_is_chosen_by_the_variable_or_over_it_by_the_attribute(alg, b
 ])
 def test_any_other_word_is_refused_with_those_that_are_allowed(variable, attribute, field, monkeypatch):
     monkeypatch.setenv("USE_PYTORCH", variable)
-    with pytest.raises(ValueError, match=f"^{field}: got '?(maybe|2)'?, wants 1, true, yes .* or 0, false, no"):
+    with pytest.raises(ValueError, match=f"^{field}: got '?(maybe|2)'?, expected 1, true, yes .* or 0, false, no"):
         create_agent(args(use_pytorch=attribute))
 
 
@@ -345,5 +345,5 @@ def test_an_agent_of_ones_own_can_be_a_basis(alg):
 
 @pytest.mark.parametrize("name", ["rrd", "ircr"])
 def test_a_decomposition_cannot_be_replaced_by_an_agent(name):
-    with pytest.raises(ValueError, match=f"^name: got '{name}', wants"):
+    with pytest.raises(ValueError, match=f"^name: got '{name}', expected"):
         register_algorithm(name)

@@ -63,8 +63,8 @@ def test_a_reward_network_of_a_wrong_shape_is_one_line(shape, engine, capsys):
         lambda config, basis: RRD(config, basis, Reward((3, 1), shape)))
     line = refused(capsys, "--alg=mine", *PENDULUM, f"--engine={engine}")
     got = tuple(shape(torch.zeros(8, 1)).shape)
-    assert line == (f"predict: RRD with the reward network Reward gives shape {got}, wants (8, 1), one reward for each "
-                    "step")
+    assert line == (f"predict: RRD with the reward network Reward gives shape {got}, expected (8, 1), one reward for "
+                    "each step")
 
 
 @each_shape
@@ -73,9 +73,10 @@ def test_so_it_is_in_a_loop_of_ones_own_and_for_the_sub_sequences_alone(shape, b
     agent = create_agent(Namespace(alg="rrd", obs_dims=O, acts_dims=A, device="cpu",
                                    rrd_bias_correction=bias_correction))
     agent.reward = Reward((O, A), shape)
-    with pytest.raises(ConfigError, match=r"^predict: RRD with .* Reward gives shape .*, wants \(8, 1\), one reward"):
+    with pytest.raises(ConfigError, match=r"^predict: RRD with .* Reward gives shape .*, "
+                                           r"expected \(8, 1\), one reward"):
         agent.train(make_batch())
-    wants = rf"wants \({N}, {K}, 1\), one reward for each step$"
+    wants = rf"expected \({N}, {K}, 1\), one reward for each step$"
     with pytest.raises(ConfigError, match=wants):
         agent.reward_loss(make_batch())
     with pytest.raises(ConfigError, match=wants):
@@ -88,7 +89,7 @@ def test_a_subclass_whose_predict_gives_a_wrong_shape_is_one_line():
         def predict(self, obs, acts, obs_next):
             return super().predict(obs, acts, obs_next).squeeze(-1)
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match=rf"^predict: Squeezed with .* MLPRewardNet gives shape \({B},\), wants"):
+    with pytest.raises(ConfigError, match=rf"^predict: Squeezed with .* MLPRewardNet gives shape \({B},\), expected"):
         agent.train(make_batch())
 
 
@@ -101,7 +102,8 @@ def test_a_basis_takes_no_rewards_of_another_shape(basis):
                  for name, value in batch.items()}
     fields = agent.checked(batch, agent.q_spec())
     agent.add_noise(fields, agent.q_noise)
-    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: a decomposition gives shape \({B},\), wants \({B}, 1\)"):
+    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: a decomposition gives "
+                                           rf"shape \({B},\), expected \({B}, 1\)"):
         agent.basis.q_loss(fields | {"rews": torch.ones(B)})
 
 
@@ -150,7 +152,7 @@ def test_a_replay_of_ones_own_may_give_any_number_type(engine, convert, no_graph
 
 # Losses and metrics -----------------------------------------------------------------------------------------------
 
-WANTS = "wants (a 0-d tensor, a dict of 0-d tensors, the metrics)"
+WANTS = "expected (a 0-d tensor, a dict of 0-d tensors, the metrics)"
 LOSSES = {
     "the loss alone": (lambda loss, info: loss, "a tensor of shape ()"),
     "nothing": (lambda loss, info: None, "None"),
@@ -198,8 +200,8 @@ def test_so_is_it_where_the_policy_has_a_batch_of_its_own(change, got):
         agent.train_pi(make_batch())
 
 
-NAMED = ("metric 'Extra': not among those that the algorithm names; wants it in train_info, if q_loss or pi_loss gives "
-         "it, in step_info (evaluate_step) or explore_info (explore_metrics)")
+NAMED = ("metric 'Extra': not among those that the algorithm names; expected it in train_info, if q_loss or pi_loss "
+         "gives it, in step_info (evaluate_step) or explore_info (explore_metrics)")
 
 
 def test_a_metric_that_is_not_named_is_one_line(capsys):

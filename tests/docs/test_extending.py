@@ -192,7 +192,7 @@ def test_evaluation(page, flags, capsys):
     code = evaluate.main([*argv, "--diagnose"])
     out, err = capsys.readouterr()
     if page == "algorithm":
-        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; wants a run of rrd, "
+        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; expected a run of rrd, "
                                   "ircr or uniform\n")
     else:
         assert code == 0
@@ -219,16 +219,16 @@ def test_a_run_without_its_module_says_what_is_missing(page, capsys):
 @pytest.mark.parametrize(("name", "code", "message"), [
     ("nosuchmodule", None, "import: there is no module 'nosuchmodule', neither installed nor in /"),
     ("nosuch.module", None, "import: there is no module 'nosuch'"),
-    ("bad.py", "", "import: got 'bad.py', wants a module's name, such as my_rewards for my_rewards.py"),
-    ("../bad", "", "import: got '../bad', wants a module's name"),
-    ("", "", "import: got '', wants a module's name"),
+    ("bad.py", "", "import: got 'bad.py', expected a module's name, such as my_rewards for my_rewards.py"),
+    ("../bad", "", "import: got '../bad', expected a module's name"),
+    ("", "", "import: got '', expected a module's name"),
     ("bad", "x = 1\n1 / 0\n", "import: 'bad' cannot be imported: ZeroDivisionError: division by zero (bad.py, line 2)"),
     ("bad", "import nosuchmodule\n", "import: 'bad' cannot be imported: ModuleNotFoundError: No module named "
                                      "'nosuchmodule' (bad.py, line 1)"),
     ("bad", "def\n", "import: 'bad' cannot be imported: SyntaxError: invalid syntax (bad.py, line 1)"),
     ("bad", "import sys\nsys.exit('no')\n", "import: 'bad' cannot be imported: SystemExit: no (bad.py, line 2)"),
     ("bad", "from algorithm import register_algorithm\nregister_algorithm('rrd')\n",
-     "import: 'bad' cannot be imported: ConfigError: name: got 'rrd', wants a word other than rrd, ircr, uniform"),
+     "import: 'bad' cannot be imported: ConfigError: name: got 'rrd', expected a word other than rrd, ircr, uniform"),
 ])
 @pytest.mark.parametrize("main", [train.main, lambda argv: evaluate.main(["outputs/RUN", *argv]),
                                   lambda argv: sweep.main(["suite.json", *argv])], ids=["train", "evaluate", "sweep"])
@@ -324,7 +324,7 @@ def filled(replay: TransitionReplay, length: int = 10) -> TransitionReplay:
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "sac", "dqn", "rrd", None, 3, "a/b", "a\n"])
 def test_a_wrong_name_of_a_decomposition_is_refused(name):
-    with pytest.raises(ConfigError, match=r"^name: got .*, wants a word other than ddpg, td3, sac, dqn, rrd, ircr"):
+    with pytest.raises(ConfigError, match=r"^name: got .*, expected a word other than ddpg, td3, sac, dqn, rrd, ircr"):
         register_decomposition(name)
 
 
@@ -340,13 +340,14 @@ def test_an_algorithm_of_ones_own_is_no_name_for_a_decomposition_nor_the_other_w
 @pytest.mark.parametrize("replay", [dict, 3, "TransitionReplay", lambda config: None, TransitionReplay.sample],
                          ids=["dict", "3", "name", "function", "method"])
 def test_a_wrong_replay_is_refused(replay):
-    with pytest.raises(ConfigError, match=r"^replay: got .* wants a subclass of algorithm\.replay_buffer\.transition"):
+    with pytest.raises(ConfigError, match=r"^replay: got .* "
+                                           r"expected a subclass of algorithm\.replay_buffer\.transition"):
         register_decomposition("mine", replay=replay)
     assert "mine" not in settings.DECOMPOSITIONS
 
 
 @pytest.mark.parametrize(("defaults", "message"), [
-    ({"gama": 1}, "gama: unknown setting; did you mean gamma?"), ({"gamma": 2}, "gamma: got 2.0, wants"),
+    ({"gama": 1}, "gama: unknown setting; did you mean gamma?"), ({"gamma": 2}, "gamma: got 2.0, expected"),
     ({"alg": "sac"}, "alg: not a setting whose default an algorithm has"),
     ({"basis_alg": "sac"}, "basis_alg: not a setting whose"), ({"seed": 1}, "seed: not a setting whose"),
     ({"env": "Ant-v4"}, "env: not a setting whose"),
@@ -359,9 +360,9 @@ def test_wrong_defaults_are_refused(register, defaults, message):
 
 def test_what_is_no_class_or_function_is_refused():
     for register in (register_algorithm, register_decomposition):
-        with pytest.raises(ConfigError, match=r"^mine: @register_.* got a int, wants a class or a function"):
+        with pytest.raises(ConfigError, match=r"^mine: @register_.* got a int, expected a class or a function"):
             register("mine")(3)
-    with pytest.raises(ConfigError, match=r"^like: got 'rrd', wants one of ddpg"):
+    with pytest.raises(ConfigError, match=r"^like: got 'rrd', expected one of ddpg"):
         register_algorithm("mine", like="rrd")
     assert "mine" not in settings.ALGORITHMS | settings.DECOMPOSITIONS | algorithm.registry._REGISTRY
 
@@ -370,14 +371,14 @@ def test_what_is_no_class_or_function_is_refused():
 def test_a_decomposition_that_gives_no_agent_is_one_line(result, capsys):
     register_decomposition("mine")(lambda config, basis: result)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
-    assert capsys.readouterr().err == (f"train.py: alg: 'mine' builds a {type(result).__name__}, wants a subclass of "
-                                       "algorithm.basis_alg.base_torch.Agent\n")
+    assert capsys.readouterr().err == (f"train.py: alg: 'mine' builds a {type(result).__name__}, expected a subclass "
+                                       "of algorithm.basis_alg.base_torch.Agent\n")
 
 
 def test_an_algorithm_that_is_no_agent_is_one_line_for_a_run(capsys):
     register_algorithm("mine")(lambda config: object())
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
-    assert capsys.readouterr().err == ("train.py: alg: 'mine' builds a object, wants a subclass of "
+    assert capsys.readouterr().err == ("train.py: alg: 'mine' builds a object, expected a subclass of "
                                        "algorithm.basis_alg.base_torch.Agent\n")
 
 
@@ -387,7 +388,7 @@ def test_what_rrd_reads_and_nobody_declared_is_one_line(missing, capsys):
     register_decomposition("mine", replay=SubsequenceReplay, **reads)(RRD)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
     assert capsys.readouterr().err == (f"train.py: {missing}: not a setting of mine, but what it is built of reads it; "
-                                       "wants it among the defaults that mine is registered with\n")
+                                       "expected it among the defaults that mine is registered with\n")
 
 
 def test_defaults_become_flags_and_others_stay_refused():
@@ -428,9 +429,9 @@ def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
     register_decomposition("mine", diagnosed=diagnosed)(lambda config, basis: basis)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == "train.py: diagnose_every: got 1, but " + (
-        "neither SAC has predict_reward or predict_rewards nor TransitionReplay predict_rewards; wants 0, "
+        "neither SAC has predict_reward or predict_rewards nor TransitionReplay predict_rewards; expected 0, "
         "or one of them\n" if diagnosed
-        else "mine is registered without diagnosed=True; wants 0, or that in its @register_decomposition, with "
+        else "mine is registered without diagnosed=True; expected 0, or that in its @register_decomposition, with "
              "predict_reward or predict_rewards\n")
     assert not Path("outputs").exists()
 
@@ -441,8 +442,8 @@ def test_a_run_of_a_decomposition_that_is_not_registered_to_be_diagnosed_says_wh
     capsys.readouterr()
     assert evaluate.main([str(directory), "--diagnose"]) == 2
     assert capsys.readouterr().err == (
-        "evaluate.py: diagnose: mine is registered without diagnosed=True; wants that in its @register_decomposition, "
-        "with predict_reward or predict_rewards\n")
+        "evaluate.py: diagnose: mine is registered without diagnosed=True; expected that in its "
+        "@register_decomposition, with predict_reward or predict_rewards\n")
 
 
 def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
@@ -452,17 +453,17 @@ def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
     register_decomposition("mine", replay=Sums, diagnosed=True)(lambda config, basis: basis)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
     assert capsys.readouterr().err == ("train.py: predict_rewards: of an episode of 10 steps Sums gives shape (10, 1), "
-                                       "wants one number for each step\n")
+                                       "expected one number for each step\n")
 
 
 @pytest.mark.parametrize(("method", "found", "told"), [
-    ("predict_reward", torch.ones(10), "of 10 steps {} gives shape (10,), wants (10, 1)"),
-    ("predict_reward", torch.ones(1, 1), "of 10 steps {} gives shape (1, 1), wants (10, 1)"),
-    ("predict_rewards", torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), wants one number for "
+    ("predict_reward", torch.ones(10), "of 10 steps {} gives shape (10,), expected (10, 1)"),
+    ("predict_reward", torch.ones(1, 1), "of 10 steps {} gives shape (1, 1), expected (10, 1)"),
+    ("predict_rewards", torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), expected one number for "
                                            "each step"),
-    ("predict_rewards", None, "of an episode of 10 steps {} gives shape (), wants one number for each step"),
-    ("predict_rewards", {"rews": 1}, "{} gives a dict that holds other things than numbers, wants a tensor or an array "
-                                     "of one number for each step"),
+    ("predict_rewards", None, "of an episode of 10 steps {} gives shape (), expected one number for each step"),
+    ("predict_rewards", {"rews": 1}, "{} gives a dict that holds other things than numbers, expected a tensor or an "
+                                     "array of one number for each step"),
 ], ids=["flat", "one", "column", "none", "mapping"])
 def test_predictions_of_an_agent_that_are_not_one_a_step_are_one_line(method, found, told, capsys):
     mine = type("Mine", (RRD,), {method: lambda *given: found})
@@ -495,7 +496,7 @@ def test_predictions_that_are_not_finite_are_one_line(build, replay, told, capsy
     register_decomposition("mine", replay=replay, diagnosed=True, **RRD_READS)(build)
     flags = ["--alg=mine", "--env=Pendulum-v1", *SMALL]
     assert train.main([*flags, "--diagnose_every=1", "--tag=diagnosed"]) == 1
-    line = f"predicted reward: got {told}; wants a finite float32\n"
+    line = f"predicted reward: got {told}; expected a finite float32\n"
     assert capsys.readouterr().err.endswith(f"train.py: {line}")
     plain = run(*flags, "--tag=plain").directory
     capsys.readouterr()
@@ -522,7 +523,7 @@ def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, f"--engine={engine}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("train.py: alg: 'mine' does not go with what its replay, a Flat, gives: batch['rews']: "
-                               "got shape (8,), wants (B, 1)")
+                               "got shape (8,), expected (B, 1)")
 
 
 def test_what_would_not_be_saved_is_one_line(capsys):
@@ -534,8 +535,8 @@ def test_what_would_not_be_saved_is_one_line(capsys):
         basis.opts = [torch.optim.Adam(basis.nets.parameters())]
         return basis
     for build, message in ((forgets, "its optimisers step parameters that are not in its nets, so they would not be "
-                                     "saved; wants them in both"),
-                           (adam, "its optimisers are a Adam, wants utils.torch_utils.TFAdam or TFRMSProp")):
+                                     "saved; expected them in both"),
+                           (adam, "its optimisers are a Adam, expected utils.torch_utils.TFAdam or TFRMSProp")):
         register_decomposition("mine")(build)
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
         assert capsys.readouterr().err == f"train.py: alg: 'mine': {message}\n"

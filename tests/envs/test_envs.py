@@ -101,8 +101,9 @@ def test_the_resolved_name_tells_its_arguments():
 
 @pytest.mark.parametrize(("name", "says"), [
     ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("Pendulum-v7", "did you mean Pendulum-v1?"),
-    ("ant-v2", "did you mean Ant-v"), ("AntX-v2", "did you mean Ant-v"), ("zzz-v0", "wants a registered Gymnasium id"),
-    ("Assault", "wants --alg=dqn"), ("Asault", "did you mean Assault?"),
+    ("ant-v2", "did you mean Ant-v"), ("AntX-v2", "did you mean Ant-v"),
+    ("zzz-v0", "expected a registered Gymnasium id"),
+    ("Assault", "expected --alg=dqn"), ("Asault", "did you mean Assault?"),
     ("Pusher-v4", "cannot be made here"), ("Pusher-v2", "cannot be made here"),
     ("", "cannot be made here"), ("a\nb-v0", "cannot be made here"), ("a:b:c", "'a:b:c'"),
     ("nosuchmodule:Foo-v0", "No module named 'nosuchmodule'"),
@@ -131,7 +132,7 @@ def test_an_old_version_that_was_asked_for_gives_no_warning():
 ], ids=str)
 def test_spaces_that_no_agent_can_use_are_refused(spaces, register):
     name = register(**spaces)
-    with pytest.raises(ConfigError, match=rf"^env: '{name}' (acts in|observes) .*wants"):
+    with pytest.raises(ConfigError, match=rf"^env: '{name}' (acts in|observes) .*expected"):
         make(name)
 
 

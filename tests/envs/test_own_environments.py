@@ -78,31 +78,33 @@ def make(kind: type[gym.Env], **settings) -> gym.Env:
     return make_env(Config(env="Own-v0", **settings))
 
 
-SHAPE = ", wants numbers of shape (2,), as its observation_space says"
+SHAPE = ", expected numbers of shape (2,), as its observation_space says"
 FIVE = "(observation, reward, terminated, truncated, info)"
 SLIPS = {
-    "None as a reward": (having(reward=None), "gives None as a reward, wants a number"),
-    "a text as a reward": (having(reward="much"), "gives 'much' as a reward, wants a number"),
-    "two rewards": (having(reward=np.ones(2)), "gives array([1., 1.]) as a reward, wants a number"),
-    "a complex reward": (having(reward=1j), "gives 1j as a reward, wants a number"),
-    "no reward": (having(reward=[]), "gives [] as a reward, wants a number"),
+    "None as a reward": (having(reward=None), "gives None as a reward, expected a number"),
+    "a text as a reward": (having(reward="much"), "gives 'much' as a reward, expected a number"),
+    "two rewards": (having(reward=np.ones(2)), "gives array([1., 1.]) as a reward, expected a number"),
+    "a complex reward": (having(reward=1j), "gives 1j as a reward, expected a number"),
+    "no reward": (having(reward=[]), "gives [] as a reward, expected a number"),
     "a reward with a gradient": (having(reward=torch.ones(1, requires_grad=True)),
-                                 "gives tensor([1.], requires_grad=True) as a reward, wants a number"),
-    "four values": (OldStep, f"gives 4 values from step, wants 5: {FIVE}"),
-    "nothing": (NoStep, f"gives a NoneType from step, wants {FIVE}"),
-    "reset()": (OldReset, "has a reset without `seed` or `options`, wants reset(self, *, seed=None, options=None)"),
-    "reset(seed)": (SeedOnly, "has a reset without `seed` or `options`, wants reset(self, *, seed=None, options=None)"),
-    "an observation alone": (BareReset, "gives a ndarray from reset, wants (observation, info)"),
-    "a pair that is one": (PairReset, "gives a float as info from reset, wants a dict"),
-    "no info": (having(info=None), "gives a NoneType as info from reset, wants a dict"),
+                                 "gives tensor([1.], requires_grad=True) as a reward, expected a number"),
+    "four values": (OldStep, f"gives 4 values from step, expected 5: {FIVE}"),
+    "nothing": (NoStep, f"gives a NoneType from step, expected {FIVE}"),
+    "reset()": (OldReset, "has a reset without `seed` or `options`, "
+                    "expected reset(self, *, seed=None, options=None)"),
+    "reset(seed)": (SeedOnly, "has a reset without `seed` or `options`, "
+                    "expected reset(self, *, seed=None, options=None)"),
+    "an observation alone": (BareReset, "gives a ndarray from reset, expected (observation, info)"),
+    "a pair that is one": (PairReset, "gives a float as info from reset, expected a dict"),
+    "no info": (having(info=None), "gives a NoneType as info from reset, expected a dict"),
     "another shape": (having(obs=np.zeros(3, np.float32)), f"observes float32 of shape (3,){SHAPE}"),
     "another number of dimensions": (having(obs=np.zeros((2, 1))), f"observes float64 of shape (2, 1){SHAPE}"),
     "nothing to see": (having(obs=None), f"observes object of shape (){SHAPE}"),
     "texts": (having(obs=["a", "b"]), f"observes <U1 of shape (2,){SHAPE}"),
     "rows of different lengths": (having(obs=[[1], [2, 3]]),
-                                  "observes a list that is no array, wants numbers of shape (2,)"),
-    "no spaces": (NoSpaces, "has no observation_space, wants one of gymnasium.spaces"),
-    "no actions": (having(action_space=None), "has no action_space, wants one of gymnasium.spaces"),
+                                  "observes a list that is no array, expected numbers of shape (2,)"),
+    "no spaces": (NoSpaces, "has no observation_space, expected one of gymnasium.spaces"),
+    "no actions": (having(action_space=None), "has no action_space, expected one of gymnasium.spaces"),
 }
 
 
@@ -119,7 +121,7 @@ def test_a_slip_is_one_line(kind, message):
 def test_a_run_ends_with_2_and_that_line(capsys):
     gym.register("Own-v0", OldStep)
     assert train.main(["--alg=rrd", "--env=Own-v0", "--rrd_sample_size=4", *SMALL]) == 2
-    assert capsys.readouterr().err == f"train.py: env: 'Own-v0' gives 4 values from step, wants 5: {FIVE}\n"
+    assert capsys.readouterr().err == f"train.py: env: 'Own-v0' gives 4 values from step, expected 5: {FIVE}\n"
 
 
 def test_so_does_one_with_several_environments(capsys, monkeypatch):
@@ -135,7 +137,7 @@ gym.register("Own-v0", OldStep)
 """)
     monkeypatch.syspath_prepend(".")
     assert train.main(["--env=mine:Own-v0", *SMALL, "--num_envs=2"]) == 2
-    assert capsys.readouterr().err == f"train.py: env: 'mine:Own-v0' gives 4 values from step, wants 5: {FIVE}\n"
+    assert capsys.readouterr().err == f"train.py: env: 'mine:Own-v0' gives 4 values from step, expected 5: {FIVE}\n"
 
 
 @pytest.mark.parametrize("reward", [1, True, np.float32(1), np.int64(1), np.array(1.0), np.array([1.0]),

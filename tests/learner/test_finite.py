@@ -97,11 +97,11 @@ def checkpoint(cycles: int, updates: int) -> dict:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("env", "line"), [
     ("Breaks-obs", "observation[1]: got nan at step 75, step 5 of its episode (2 of 3 components are not finite); "
-                   "wants finite numbers"),
-    ("Breaks-reset", "observation[2]: got nan at step 80, the start of its episode; wants finite numbers"),
-    ("Breaks-reward", "reward: got nan at step 75, step 5 of its episode; wants a finite float32"),
-    ("Infinite", "reward: got -inf at step 75, step 5 of its episode; wants a finite float32"),
-    ("Large", "reward: got 1e+39 at step 75, step 5 of its episode; wants a finite float32"),
+                   "expected finite numbers"),
+    ("Breaks-reset", "observation[2]: got nan at step 80, the start of its episode; expected finite numbers"),
+    ("Breaks-reward", "reward: got nan at step 75, step 5 of its episode; expected a finite float32"),
+    ("Infinite", "reward: got -inf at step 75, step 5 of its episode; expected a finite float32"),
+    ("Large", "reward: got 1e+39 at step 75, step 5 of its episode; expected a finite float32"),
 ])
 def test_what_an_environment_gives(engine, env, line, capfd):
     assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:{env}-v0", f"--engine={engine}") == line
@@ -109,7 +109,7 @@ def test_what_an_environment_gives(engine, env, line, capfd):
 
 
 def test_a_reward_per_step_and_a_clipped_one(capfd):
-    line = "reward: got nan at step 75, step 5 of its episode; wants a finite float32"
+    line = "reward: got nan at step 75, step 5 of its episode; expected a finite float32"
     argv = ["--alg=sac", *SMALL, "--env=test_finite:Breaks-reward-v0", "--env_type=normal"]
     assert refusal(capfd, *argv) == line
     env = make_env(resolve({"alg": "dqn", "env": "CartPole-v1", "env_type": "normal"}))
@@ -121,10 +121,10 @@ def test_a_reward_per_step_and_a_clipped_one(capfd):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("env", "line"), [
     ("obs", "observation[1]: got nan in environment 2 of 2 at step 66, step 3 of its episode (2 of 3 components are "
-            "not finite); wants finite numbers"),
-    ("reset", "observation[2]: got nan in environment 2 of 2 at step 80, the start of its episode; wants finite "
+            "not finite); expected finite numbers"),
+    ("reset", "observation[2]: got nan in environment 2 of 2 at step 80, the start of its episode; expected finite "
               "numbers"),
-    ("reward", "reward: got nan in environment 2 of 2 at step 66, step 3 of its episode; wants a finite float32"),
+    ("reward", "reward: got nan in environment 2 of 2 at step 66, step 3 of its episode; expected a finite float32"),
 ])
 def test_one_of_several_environments(engine, env, line, capfd):
     assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:BreaksSecond-{env}-v0", "--num_envs=2",
@@ -147,9 +147,9 @@ def test_the_very_first_observation(several):
 
 @pytest.mark.parametrize(("what", "line"), [
     ("obs", "observation[1]: got nan in evaluation, at step 5 of an episode (2 of 3 components are not finite); "
-            "wants finite numbers"),
-    ("reset", "observation[2]: got nan in evaluation, at the start of an episode; wants finite numbers"),
-    ("reward", "true reward: got nan in evaluation, at step 5 of an episode; wants a finite float32"),
+            "expected finite numbers"),
+    ("reset", "observation[2]: got nan in evaluation, at the start of an episode; expected finite numbers"),
+    ("reward", "true reward: got nan in evaluation, at step 5 of an episode; expected a finite float32"),
 ])
 def test_evaluation(what, line, capfd):
     assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:BreaksInTest-{what}-v0") == line
@@ -158,7 +158,7 @@ def test_evaluation(what, line, capfd):
 
 def test_pictures_and_numbers_beyond_float32():
     check_observation(np.full((4, 4, 2), 255, np.uint8), "here")
-    with pytest.raises(NotFiniteError, match=re.escape("observation[0, 1]: got 1e+300 here; wants finite")):
+    with pytest.raises(NotFiniteError, match=re.escape("observation[0, 1]: got 1e+300 here; expected finite")):
         check_observation(np.array([[1.0, 1e300]]), "here")
     check_reward(3.4e38, "here")
 
@@ -183,8 +183,8 @@ def poison(monkeypatch, what: str, update: int = 7) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("basis", ["sac", "td3", "ddpg"])
 @pytest.mark.parametrize(("what", "line"), [
-    ("loss", "Q_loss: got inf in update 7; wants finite numbers"),
-    ("gradient", "gradient of nets.main.policy.pi.weight: got nan in update 8; wants finite numbers"),
+    ("loss", "Q_loss: got inf in update 7; expected finite numbers"),
+    ("gradient", "gradient of nets.main.policy.pi.weight: got nan in update 8; expected finite numbers"),
 ])
 def test_an_update(engine, basis, what, line, capfd, monkeypatch):
     poison(monkeypatch, what, 7 if what == "loss" else 8)
@@ -222,7 +222,7 @@ def test_a_weight_that_is_nan_is_seen_in_the_losses(kind):
     with torch.no_grad():
         next(iter(agent.critics.values() if hasattr(agent, "critics") else agent.basis.critics.values())
              ).q.bias.fill_(torch.nan)
-    with pytest.raises(NotFiniteError, match=r"(Q|Pi)_loss: got nan in update 1 \(also .* and \d+ more\); wants"):
+    with pytest.raises(NotFiniteError, match=r"(Q|Pi)_loss: got nan in update 1 \(also .* and \d+ more\); expected"):
         kind(agent, buffer).run(5)
 
 
@@ -276,7 +276,7 @@ def test_what_would_be_saved_is_finite(capfd, monkeypatch):
             self.agent.state_dict()["opt.main.policy.pi.weight.exp_avg_sq"][0, 0] = torch.inf
     monkeypatch.setattr(Learner, "_train_until", overflows)
     line = refusal(capfd, *SMALL_RRD, "--env=Match-v0")
-    assert line == "opt.main.policy.pi.weight.exp_avg_sq: got inf after update 15; wants finite numbers"
+    assert line == "opt.main.policy.pi.weight.exp_avg_sq: got inf after update 15; expected finite numbers"
     checkpoint(cycles=1, updates=5)
     with pytest.raises(NotFiniteError, match=r"^b: got -inf now \(also c, d, e and 1 more\)"):
         check_tensors({"a": torch.ones(2), "b": torch.tensor(-np.inf)} | dict.fromkeys("cdef", torch.tensor(np.nan)),
@@ -321,7 +321,7 @@ def test_the_device_keeps_the_first_bad_update(pair, precision, what, told, no_g
     agent, buffer = build(*pair, precision=precision)
     engine = no_graphs(agent, buffer)
     engine.run(4)
-    with pytest.raises(NotFiniteError, match=rf"^{told}: got nan or an infinity in update 8; wants finite numbers$"):
+    with pytest.raises(NotFiniteError, match=rf"^{told}: got nan or an infinity in update 8; expected finite numbers$"):
         engine.run(7)
     assert agent.updates == 11
     with pytest.raises(NotFiniteError, match="in update 12;"):          # the record starts anew
@@ -378,7 +378,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(capfd, monkeypatch):
     monkeypatch.setattr("learner.seeds.count_cores", lambda: 3)
     line = refusal(capfd, *SMALL_RRD, "--env=test_finite:BreaksSeed1-obs-v0", "--seeds=0-2")
     assert line.startswith("seed 1: observation[1]: got nan at step 75, step 5 of its episode (2 of 3 components are "
-                           "not finite); wants finite numbers; traceback in ")
+                           "not finite); expected finite numbers; traceback in ")
     rows = {int(path.name.split("_seed")[1][0]): len(Finished(path).rows) for path in Path("outputs").glob("*")}
     assert rows == {0: 3, 1: 1, 2: 3}
 

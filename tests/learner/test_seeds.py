@@ -320,7 +320,7 @@ def test_what_is_no_list_of_seeds_is_refused_in_one_line(text, capsys):
         parse_args([f"--seeds={text}"])
     line = refusal([*MATCH, f"--seeds={text}"], capsys)
     assert line.startswith("seeds: got ")
-    assert line.endswith("wants at most 1000 seeds, each once and at least 0, such as 0,1,2 or 0-4")
+    assert line.endswith("expected at most 1000 seeds, each once and at least 0, such as 0,1,2 or 0-4")
 
 
 @pytest.mark.parametrize(("value", "seeds"), [([2, 0], (2, 0)), ("0-1", (0, 1)), (None, None)])

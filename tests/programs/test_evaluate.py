@@ -425,19 +425,19 @@ def test_where_nobody_reads_any_more_the_numbers_are_still_written(trained):
 # What is wrong ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("flags", "complaint"), [
-    (["nowhere"], "'nowhere': wants a run's directory"), ([], "the following arguments are required"),
-    (["RUN", "--episodes=0"], "episodes: got 0"), (["RUN", "--episodes=x"], "episodes: got 'x', wants an integer"),
+    (["nowhere"], "'nowhere': expected a run's directory"), ([], "the following arguments are required"),
+    (["RUN", "--episodes=0"], "episodes: got 0"), (["RUN", "--episodes=x"], "episodes: got 'x', expected an integer"),
     (["RUN", "--seed=-1"], "seed: got -1"), (["RUN", "--checkpoint=none.safetensors"], "no such file"),
     (["RUN", "--env=Nothing-v0"], "env: got 'Nothing-v0'"), (["RUN", "--env=Hopper-v4"], "obs_dims"),
     (["RUN", "--env_type=x"], "env_type: got 'x'"), (["RUN", "--test_timesteps=0"], "test_timesteps: got 0"),
     (["RUN", "--device=gpu"], "device: got 'gpu'"), (["RUN", "--json=no/where.json"], "json: got 'no/where.json'"),
-    (["RUN", "--json=."], "json: got '.', wants a file's name that ends in .json"),
-    (["RUN", "--json=x.png"], "json: got 'x.png', wants a file's name that ends in .json"),
-    (["RUN", "--video=folder.mp4"], "video: got 'folder.mp4', wants a file's name that ends in .mp4"),
+    (["RUN", "--json=."], "json: got '.', expected a file's name that ends in .json"),
+    (["RUN", "--json=x.png"], "json: got 'x.png', expected a file's name that ends in .json"),
+    (["RUN", "--video=folder.mp4"], "video: got 'folder.mp4', expected a file's name that ends in .mp4"),
     (["RUN", "--video=x.avi"], "video: got 'x.avi'"), (["RUN", "--wrong"], "unrecognized arguments: --wrong"),
-    (["RUN", "--env=CartPole-v1"], "wants --alg=dqn"),
+    (["RUN", "--env=CartPole-v1"], "expected --alg=dqn"),
     (["RUN/checkpoints/best.safetensors", "--checkpoint=last"], "checkpoint: got 'last'"),
-    (["lonely.safetensors"], "wants a checkpoint inside a run's directory"),
+    (["lonely.safetensors"], "expected a checkpoint inside a run's directory"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(trained, flags, complaint, capsys):
     Path("lonely.safetensors").write_bytes(b"")
@@ -469,7 +469,7 @@ def test_a_runs_file_may_not_name_a_module(capsys):
     assert "names a module to import, which only a flag may" in capsys.readouterr().err
     assert evaluate.main([str(directory), FEW, "--env=tiny_envs:Match-v0"]) == 0
     assert evaluate.main([str(directory), FEW, "--env=tiny_envs:Match-v0", "--diagnose"]) == 2
-    assert "diagnose: sac learns no reward; wants a run of rrd, ircr or uniform" in capsys.readouterr().err
+    assert "diagnose: sac learns no reward; expected a run of rrd, ircr or uniform" in capsys.readouterr().err
 
 
 def test_an_observation_that_is_not_finite_ends_with_1(trained, capsys, monkeypatch):

@@ -142,17 +142,17 @@ def test_another_setting_is_refused_with_all_differences(capsys):
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     assert train.main([f"--resume={directory}", "--gamma=0.5", "--batch_size=9", "--save_rews=False"]) == 2
     assert capsys.readouterr().err == (
-        f"train.py: resume: '{directory}' was run with other settings: batch_size 8 -> 9, gamma 0.99 -> 0.5; wants "
+        f"train.py: resume: '{directory}' was run with other settings: batch_size 8 -> 9, gamma 0.99 -> 0.5; expected "
         "the same ones, or a new run (only epochs, total_timesteps, save_rews, checkpoint_every may change)\n")
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    (["--resume=nowhere"], "resume: got 'nowhere', wants a run's directory, such as outputs/RUN"),
+    (["--resume=nowhere"], "resume: got 'nowhere', expected a run's directory, such as outputs/RUN"),
     (["--resume=x", "--config=y"], "config: not read with --resume, whose run has its settings"),
     (["--resume=x", "--seeds=0,1"], "seeds: not read with --resume, whose run has its settings; --on_existing=resume "
                                     "goes on with several seeds"),
-    (["--on_existing=maybe"], "on_existing: got 'maybe', wants one of new, resume, overwrite"),
+    (["--on_existing=maybe"], "on_existing: got 'maybe', expected one of new, resume, overwrite"),
 ])
 def test_wrong_flags(flags, message, capsys):
     assert train.main(flags) == 2

@@ -320,7 +320,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 
 # Kills, and time --------------------------------------------------------------------------------------------------
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="expected fork")
 def test_a_run_that_is_killed_again_and_again_is_the_same_run():
     """The full one is `make torture`."""
     done = subprocess.run([sys.executable, ROOT / "tests" / "torture.py", "--kills", "8"], capture_output=True,

@@ -205,5 +205,5 @@ def test_a_wandb_whose_import_fails_is_one_line(error, monkeypatch):
     monkeypatch.syspath_prepend(".")
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     with pytest.raises(ConfigError, match=f"^track: wandb cannot be imported: {error}: Descriptors cannot be created; "
-                                          "wants one that can, or no --track$"):
+                                          "expected one that can, or no --track$"):
         import_wandb()

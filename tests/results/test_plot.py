@@ -212,8 +212,8 @@ def test_why_a_run_has_no_returns_is_told(capsys):
     (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
     Path("outputs/a/error.txt").write_text("Traceback\nValueError: no air\n")
     assert plot.main(["outputs"]) == 2
-    assert capsys.readouterr().err.startswith("plot.py: outputs/a: no files of evaluation returns in rews/, wants one; "
-                                              "the run ended with ValueError: no air\n")
+    assert capsys.readouterr().err.startswith("plot.py: outputs/a: no files of evaluation returns in rews/, expected "
+                                              "one; the run ended with ValueError: no air\n")
 
 
 @pytest.mark.parametrize("row", [(1, 1e101), (1, -np.inf), (1e300, 0)])
@@ -241,7 +241,7 @@ def test_a_file_without_returns_is_one_line(name, capsys):
 @pytest.mark.parametrize(("damage", "line"), [
     ("cut", "/E.npz: no evaluation returns: File is not a zip file"), ("noise", "/E.npz: no evaluation returns: "),
     ("other key", "/E.npz: no evaluation returns: "), ("bomb", "/E.npz: no evaluation returns: too long"),
-    ("directory", ": no runs in it"), ("no evaluations", ": no files of evaluation returns in rews/, wants one"),
+    ("directory", ": no runs in it"), ("no evaluations", ": no files of evaluation returns in rews/, expected one"),
     ("no json", ": config.json cannot be read: "), ("list", ": config.json names no algorithm and environment")])
 def test_what_is_damaged_is_passed_over_in_one_line(damage, line, capsys):
     make_run("good", RRD, [1, 2])
@@ -430,7 +430,7 @@ def test_anchors_of_no_run_are_told_and_a_task_has_one_scale(capsys):
     Path("anchors.json").write_text('{"Hopper-v2": [100, 300], "Hopper-v4": [0, 1]}')
     assert plot.main(["outputs", "--normalize=anchors.json"]) == 2
     assert capsys.readouterr().err == ("plot.py: --normalize: 'anchors.json': Hopper-v4: a second scale for Hopper-v4, "
-                                       "wants one\n")
+                                       "expected one\n")
 
 
 def test_figures_of_an_earlier_call_are_told(capsys):
@@ -496,12 +496,12 @@ def test_labels_that_have_room_stand_where_they_want():
 
 @pytest.mark.parametrize(("arguments", "line"), [
     ([], "the following arguments are required: RUN"), (["outputs", "--lst=1"], "unrecognized arguments: --lst=1"),
-    (["outputs", "--last=0"], "--last: got '0', wants a number above 0 and at most 1"),
-    (["outputs", "--last=1.5"], "--last: got '1.5', wants a number above 0 and at most 1"),
-    (["outputs", "--last=nan"], "--last: got 'nan', wants a number above 0 and at most 1"),
-    (["outputs", "--smooth=0"], "--smooth: got '0', wants a whole number of at least 1"),
+    (["outputs", "--last=0"], "--last: got '0', expected a number above 0 and at most 1"),
+    (["outputs", "--last=1.5"], "--last: got '1.5', expected a number above 0 and at most 1"),
+    (["outputs", "--last=nan"], "--last: got 'nan', expected a number above 0 and at most 1"),
+    (["outputs", "--smooth=0"], "--smooth: got '0', expected a whole number of at least 1"),
     (["outputs", "--normalize=gone.json"], "--normalize: 'gone.json' cannot be read: No such file or directory"),
-    (["outputs", "--normalize=bad.json"], "--normalize: 'bad.json': Hopper-v4: got [3, 1], wants two numbers, the "
+    (["outputs", "--normalize=bad.json"], "--normalize: 'bad.json': Hopper-v4: got [3, 1], expected two numbers, the "
                                           "smaller one first"),
 ])
 def test_a_wrong_argument_is_one_line(arguments, line, capsys):

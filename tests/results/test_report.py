@@ -240,7 +240,7 @@ def test_runs_that_cannot_be_shown_are_told_of_with_their_errors():
     make_run("a", RRD, [1])
     (make_run("b", RRD, [1], seed=4) / "rews" / "Hopper-v4.npz").unlink()
     Path("outputs/b/error.txt").write_text("ValueError: no air\n")
-    assert ("<li>not shown: outputs/b: no files of evaluation returns in rews/, wants one; the run ended with "
+    assert ("<li>not shown: outputs/b: no files of evaluation returns in rews/, expected one; the run ended with "
             "ValueError: no air</li>") in page("outputs")
 
 
@@ -261,7 +261,7 @@ def test_only_a_file_is_replaced_and_a_link_stays_one(capsys):
     Path("dangling.html").symlink_to("gone/report.html")
     for place in ("/dev/null", "pipe.html", "dangling.html"):
         assert report.main(["outputs", f"--out={place}"]) == 2
-        assert f"--out: got '{place}', wants a file" in capsys.readouterr().err
+        assert f"--out: got '{place}', expected a file" in capsys.readouterr().err
     assert Path("/dev/null").is_char_device()
     Path("target.html").write_text("old")
     Path("link.html").symlink_to("target.html")
@@ -281,9 +281,9 @@ def test_metrics_are_read_as_they_were_written(study):
 
 @pytest.mark.parametrize(("arguments", "line"), [
     ([], "the following arguments are required: RUN"), (["outputs", "--lst=1"], "unrecognized arguments: --lst=1"),
-    (["outputs", "--last=0"], "--last: got '0', wants a number above 0 and at most 1"),
-    (["outputs", "--out=gone/r.html"], "--out: got 'gone/r.html', wants a file in a directory that exists"),
-    (["outputs", "--out=outputs"], "--out: got 'outputs', wants a file in a directory that exists"),
+    (["outputs", "--last=0"], "--last: got '0', expected a number above 0 and at most 1"),
+    (["outputs", "--out=gone/r.html"], "--out: got 'gone/r.html', expected a file in a directory that exists"),
+    (["outputs", "--out=outputs"], "--out: got 'outputs', expected a file in a directory that exists"),
     (["outputs", "--normalize=gone.json"], "--normalize: 'gone.json' cannot be read: No such file or directory")])
 def test_a_wrong_argument_is_one_line(arguments, line, capsys):
     make_runs("rrd", RRD, [1])

@@ -90,26 +90,26 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
 
 @pytest.mark.parametrize(("suite", "message"), [
     ({}, "env: missing in 'suite.json'"),
-    ({"env": ["A"], "runs": {"x": 3}}, "runs: 'x': got 3, wants an object of settings"),
-    (GOOD | {"env": "A"}, 'env: got "A", wants a list of environments, at least one'),
-    (GOOD | {"env": []}, "env: got [], wants a list of environments, at least one"),
-    (GOOD | {"env": [3]}, "env: got 3, wants the id of an environment"),
-    (GOOD | {"env": [""]}, 'env: got "", wants the id of an environment'),
-    (GOOD | {"env": [{"a:": 1}]}, 'env: got {"a:": 1}, wants the id of an environment'),
-    (GOOD | {"env": ["A", "B", "A"]}, "env: 'A' stands 2 times, wants each once"),
-    (GOOD | {"runs": {}}, "runs: got {}, wants an object of runs by name, at least one"),
-    (GOOD | {"common": []}, "common: got [], wants an object of settings"),
-    (GOOD | {"more": 1}, "more: unknown in a suite, wants common, env, runs"),
-    (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', wants one of"),
+    ({"env": ["A"], "runs": {"x": 3}}, "runs: 'x': got 3, expected an object of settings"),
+    (GOOD | {"env": "A"}, 'env: got "A", expected a list of environments, at least one'),
+    (GOOD | {"env": []}, "env: got [], expected a list of environments, at least one"),
+    (GOOD | {"env": [3]}, "env: got 3, expected the id of an environment"),
+    (GOOD | {"env": [""]}, 'env: got "", expected the id of an environment'),
+    (GOOD | {"env": [{"a:": 1}]}, 'env: got {"a:": 1}, expected the id of an environment'),
+    (GOOD | {"env": ["A", "B", "A"]}, "env: 'A' stands 2 times, expected each once"),
+    (GOOD | {"runs": {}}, "runs: got {}, expected an object of runs by name, at least one"),
+    (GOOD | {"common": []}, "common: got [], expected an object of settings"),
+    (GOOD | {"more": 1}, "more: unknown in a suite, expected common, env, runs"),
+    (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', expected one of"),
     (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
     (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
-    (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', wants a finite number"),
+    (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', expected a finite number"),
     (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
     (GOOD | {"runs": {"x": {"seed": 1}}}, "runs: 'x': seed: not read here: --seeds chooses"),
     (GOOD | {"common": {"tag": "t"}}, "common: tag: not read here: the run's name is the tag"),
     (GOOD | {"common": {"on_existing": "new"}}, "common: on_existing: not read here: the same command always goes on"),
-    (GOOD | {"runs": {"": {}}}, "runs: got '', wants a name of 1 to 60 printable characters"),
-    (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', wants a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {"": {}}}, "runs: got '', expected a name of 1 to 60 printable characters"),
+    (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', expected a name of 1 to 60 printable characters"),
     (GOOD | {"runs": {61 * "x": {}}}, "runs: got 'xxxxx"),
     (GOOD | {"runs": {"A B": {}, "A/B": {}}}, "runs: 'A B, A, seed 0' and 'A/B, A, seed 0' would share a directory; "),
     (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: 'Hopper-v4' and 'Hopper-v2' are one task here, Hopper-v4; "),
@@ -298,7 +298,7 @@ def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     (0, "", "done", "", False), (75, "", "stopped", "", False), (130, "", "stopped", "", False),
     (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
     (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
-    (2, "train.py: d: in use by another process, wants to be alone\n", "elsewhere", None, False),
+    (2, "train.py: d: in use by another process, expected to be alone\n", "elsewhere", None, False),
     (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
 def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, log, state, told, again):
     trial = suite.Trial("a, b", {})
@@ -420,7 +420,7 @@ def test_a_cluster_without_cores_is_one_line(cores, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", Cluster(cores))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert sweep.main([write(), "--engine=ray"]) == 2
-    assert capsys.readouterr().err == "sweep.py: engine: the Ray cluster has no CPU, of which each trial wants one\n"
+    assert capsys.readouterr().err == "sweep.py: engine: the Ray cluster has no CPU, of which each trial needs one\n"
 
 
 def test_a_trial_for_which_the_cluster_has_no_place_can_be_stopped(monkeypatch):

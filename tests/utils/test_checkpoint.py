@@ -113,8 +113,8 @@ def test_another_programs_safetensors_is_refused():
 
 
 @pytest.mark.parametrize(("agent", "complaint"), [
-    (lambda: trained("td3"), "alg: got 'td3', wants 'sac'"),
-    (lambda: trained("rrd", "sac"), "alg: got 'rrd', wants 'sac'"),
+    (lambda: trained("td3"), "alg: got 'td3', expected 'sac'"),
+    (lambda: trained("rrd", "sac"), "alg: got 'rrd', expected 'sac'"),
     (lambda: trained("sac", alpha_lr=0), "missing"),
     (lambda: make_agent("sac", obs_normalization=False), "missing"),
 ])
@@ -127,7 +127,7 @@ def test_other_sizes_are_refused():
     agent, other = make_agent("sac"), make_agent("sac")
     other.obs_dims = (4,)
     other.save_model("other")
-    with pytest.raises(CheckpointError, match=r"obs_dims: got '\(4,\)', wants '\(5,\)'"):
+    with pytest.raises(CheckpointError, match=r"obs_dims: got '\(4,\)', expected '\(5,\)'"):
         agent.load_model("other")
 
 

@@ -108,7 +108,7 @@ def test_another_type_with_a_right_checksum_leaves_the_agent_as_it_was(tmp_path,
     agent, other = make_agent("sac", seed=1), make_agent("sac", seed=2)
     before = parameters(agent)
     write_checkpoint(tmp_path / "model", other.state_dict() | {"updates": value}, other.identity())
-    with pytest.raises(CheckpointError, match=r"updates: got dtype torch\.\w+, wants torch\.int64"):
+    with pytest.raises(CheckpointError, match=r"updates: got dtype torch\.\w+, expected torch\.int64"):
         agent.load_model(tmp_path / "model")
     assert all(torch.equal(value, before[name]) for name, value in parameters(agent).items())
 

@@ -88,7 +88,7 @@ def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
             raise ConfigError(f"{name}: not read with --resume, whose run has its settings"
                               + ("; --on_existing=resume goes on with several seeds" if name == "seeds" else ""))
     if not os.path.isfile(os.path.join(directory, "config.json")):          # False for a name that is too long, too
-        raise ConfigError(f"resume: got {directory!r}, wants a run's directory, such as outputs/RUN")
+        raise ConfigError(f"resume: got {directory!r}, expected a run's directory, such as outputs/RUN")
     return str(Path(directory) / "config.json")
 
 
@@ -122,7 +122,7 @@ def _check_run(config: Config) -> None:
     if config.alg == "ircr" and config.batch_size < 2 and not config.discrete:
         raise ConfigError(IRCR_BATCH)
     if config.buffer_size < config.test_timesteps:
-        raise ConfigError(f"buffer_size: got {config.buffer_size}, wants at least test_timesteps "
+        raise ConfigError(f"buffer_size: got {config.buffer_size}, expected at least test_timesteps "
                           f"({config.test_timesteps}): an episode must fit")
 
 

@@ -166,7 +166,7 @@ OVER_DQN: dict[str, dict[str, Any]] = {
     "ircr": {},
 }
 DIAGNOSED = ["rrd", "ircr", "uniform"]          # which say what they take the reward of each step to be
-IRCR_BATCH = "batch_size: got 1, wants at least 2 for ircr over vectors (half recent, half best episodes)"
+IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"
 
 
 # Settings that only the Atari games read, and their defaults of common ones; the original's.

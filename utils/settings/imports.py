@@ -42,7 +42,7 @@ def import_modules(names: Iterable[str]) -> None:
     """
     for name in names:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or name.endswith(".py"):
-            raise ConfigError(f"import: got {name!r}, wants a module's name, such as my_rewards for my_rewards.py")
+            raise ConfigError(f"import: got {name!r}, expected a module's name, such as my_rewards for my_rewards.py")
         search_here()
         try:
             importlib.import_module(name)

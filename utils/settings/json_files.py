@@ -49,7 +49,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:       # not UTF-8, not JSON, a number of thousands of digits
         raise ConfigError(f"config: {str(path)!r} is not JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"config: {str(path)!r} holds a {type(settings).__name__}, wants an object of settings")
+        raise ConfigError(f"config: {str(path)!r} holds a {type(settings).__name__}, expected an object of settings")
     return settings
 
 
@@ -97,7 +97,7 @@ def flatten(data: dict[str, Any]) -> dict[str, Any]:
 
 def _settings_in(section: str, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise ConfigError(f"{section}: got {values!r}, wants an object of settings, for it is a section")
+        raise ConfigError(f"{section}: got {values!r}, expected an object of settings, for it is a section")
     for name in values:
         place = f"{section}.{shown(name)}"
         if name not in FIELDS:

@@ -71,8 +71,8 @@ def _basis(values: dict[str, Any]) -> str:
 
 def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list[str]) -> dict[str, Any]:
     if name not in ALGORITHMS:
-        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, wants one of {_names(allowed)}, or one "
-                          "of your own, which --import=MODULE brings")
+        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, expected one of {_names(allowed)}, or "
+                          "one of your own, which --import=MODULE brings")
     defaults = ALGORITHMS[name]
     optimizer = values.get("optimizer", defaults.get("optimizer"))
     return defaults | OPTIMIZERS[optimizer] if "optimizer" in defaults else defaults
@@ -86,9 +86,9 @@ def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
         another: what stands before the names of algorithms that are diagnosed, such as "--alg=".
     """
     if alg in DECOMPOSITIONS:
-        return (f"{alg} is registered without diagnosed=True; wants {otherwise}that in its @register_decomposition, "
+        return (f"{alg} is registered without diagnosed=True; expected {otherwise}that in its @register_decomposition, "
                 "with predict_reward or predict_rewards")
-    return f"{alg} learns no reward; wants {otherwise}{another}{', '.join(DIAGNOSED[:-1])} or {DIAGNOSED[-1]}"
+    return f"{alg} learns no reward; expected {otherwise}{another}{', '.join(DIAGNOSED[:-1])} or {DIAGNOSED[-1]}"
 
 
 def _check_together(config: Config) -> None:
@@ -96,17 +96,17 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but "
                           f"{not_diagnosed(config.alg, '0, or ', '--alg=')}")
     if config.rrd_bias_correction and config.rrd_sample_size == 1:
-        raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, wants at least 2 "
+        raise ConfigError("rrd_sample_size: got 1 with rrd_bias_correction, expected at least 2 "
                           "(the variance of one step is not defined)")
     if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
-        raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, wants at least "
+        raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, expected at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
 
 
 def check_reads(config: Any, *names: str) -> None:
     """A ConfigError if one of these is no setting of the algorithm, for what it is built of, which reads them."""
     for name in (name for name in names if getattr(config, name, None) is None):
-        raise ConfigError(f"{name}: not a setting of {config.alg}, but what it is built of reads it; wants it among "
+        raise ConfigError(f"{name}: not a setting of {config.alg}, but what it is built of reads it; expected it among "
                           f"the defaults that {config.alg} is registered with")
 
 
@@ -117,12 +117,12 @@ def coerce(name: str, value: Any) -> Any:
     try:
         value = _PARSERS[kind](value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{name}: got {value!r}, wants {_WANTS[kind]}") from None
+        raise ConfigError(f"{name}: got {value!r}, expected {_WANTS[kind]}") from None
     limits = FIELDS[name].metadata
     if not _within(value, limits):
-        raise ConfigError(f"{name}: got {value!r}, wants {_range(kind, limits)}")
+        raise ConfigError(f"{name}: got {value!r}, expected {_range(kind, limits)}")
     if name in ("device", "buffer_device") and not re.fullmatch(DEVICE, value):
-        raise ConfigError(f"{name}: got {value!r}, wants cpu, cuda, cuda:N or auto")
+        raise ConfigError(f"{name}: got {value!r}, expected cpu, cuda, cuda:N or auto")
     return value
 
 

@@ -52,7 +52,7 @@ class ManualEngine(Engine):
         if program is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
                               "with the paper's reward network or none, as they stand, and not for "
-                              f"{why_not_by_hand(agent)}; wants eager, compile or auto")
+                              f"{why_not_by_hand(agent)}; expected eager, compile or auto")
         self.grads = program.of_parameters()
         self._set_jobs(program, [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads])
 

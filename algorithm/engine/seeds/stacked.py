@@ -35,8 +35,8 @@ class StackedEngine(ManualEngine):
         self.agents, self.buffers = list(agents), list(buffers)
         program = create_program(self.agents)
         if program is None or len({agent.updates for agent in agents}) > 1:
-            raise ConfigError("seeds: got agents that cannot share their updates, wants gradients by hand (ddpg, td3 "
-                              "or sac, with the paper's reward network or none) and equal numbers of updates")
+            raise ConfigError("seeds: got agents that cannot share their updates, expected gradients by hand (ddpg, "
+                              "td3 or sac, with the paper's reward network or none) and equal numbers of updates")
         self.guard = Recorder(len(agents))
         self.labels = {tensor: self.labels[first] for first, tensor in program.stacks.stacked.items()
                        if first in self.labels}

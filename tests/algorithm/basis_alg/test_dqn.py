@@ -156,7 +156,7 @@ def test_both_heads_of_dueling_see_the_same_features_through_layers_of_their_own
 
 @each_agent
 def test_dueling_over_vectors_which_have_no_convolutions_is_refused(alg, basis):
-    with pytest.raises(ConfigError, match=r"^dueling: got True over vectors \(5,\), wants images \(height, [^\n]*$"):
+    with pytest.raises(ConfigError, match=r"^dueling: got True over vectors \(5,\), expected images \(height, [^\n]*$"):
         make(alg, basis, dueling=True)
     make(alg, basis, dueling=False)
 
@@ -169,12 +169,12 @@ def test_without_dueling_there_is_no_state_value():
 # Actions in a batch -------------------------------------------------------------------------------------------------
 
 WRONG_ACTS = {
-    "too large": (lambda x: torch.where(x == x.max(), A, x), f"got {A}, wants integers from 0 to {A - 1}"),
-    "negative": (lambda x: x - x.max() - 1, f"got {-A}, wants integers from 0 to {A - 1}"),
-    "floats": (lambda x: x.float(), "got dtype float32, wants int64"),
-    "float64 arrays": (lambda x: x.double().numpy(), "got dtype float64, wants int64"),
-    "booleans": (lambda x: x > 0, "got dtype bool, wants int64"),
-    "boolean arrays": (lambda x: (x > 0).numpy(), "got dtype bool, wants int64"),
+    "too large": (lambda x: torch.where(x == x.max(), A, x), f"got {A}, expected integers from 0 to {A - 1}"),
+    "negative": (lambda x: x - x.max() - 1, f"got {-A}, expected integers from 0 to {A - 1}"),
+    "floats": (lambda x: x.float(), "got dtype float32, expected int64"),
+    "float64 arrays": (lambda x: x.double().numpy(), "got dtype float64, expected int64"),
+    "booleans": (lambda x: x > 0, "got dtype bool, expected int64"),
+    "boolean arrays": (lambda x: (x > 0).numpy(), "got dtype bool, expected int64"),
     "text": (lambda x: x.numpy().astype(str), "got dtype <U"),
     "one-hot": (lambda x: torch.nn.functional.one_hot(x, A), "got shape ("),
     "a column": (lambda x: x[..., None], "got shape ("),
@@ -189,7 +189,7 @@ WRONG_ACTS = {
 def test_what_are_no_indices_is_refused_in_one_line_and_nothing_has_changed(verb, alg, basis, name, wrong):
     agent, (spoil, complaint) = make(alg, basis), WRONG_ACTS[wrong]
     before = parameters(agent)
-    with pytest.raises(ValueError, match=r"wants") as caught:
+    with pytest.raises(ValueError, match=r"expected") as caught:
         getattr(agent, verb)(make_batch(**{name: spoil(make_batch()[name])}))
     assert str(caught.value).startswith(f"batch['{name}']: {complaint}")
     assert "\n" not in str(caught.value)
@@ -272,9 +272,9 @@ def test_images_of_any_size_are_learned_from_and_acted_upon(dims):
 
 def test_images_of_another_size_are_refused():
     agent, turned = make(obs_dims=IMAGE), (9, 12, 2)
-    with pytest.raises(ValueError, match=r"^batch\['obs'\]: got shape \(8, 9, 12, 2\), wants \(B, 12, 9, 2\)"):
+    with pytest.raises(ValueError, match=r"^batch\['obs'\]: got shape \(8, 9, 12, 2\), expected \(B, 12, 9, 2\)"):
         agent.train(make_batch(dims=turned))
-    with pytest.raises(ValueError, match=r"^obs: got shape \(9, 12, 2\), wants \(12, 9, 2\) or \(N, 12, 9, 2\)"):
+    with pytest.raises(ValueError, match=r"^obs: got shape \(9, 12, 2\), expected \(12, 9, 2\) or \(N, 12, 9, 2\)"):
         agent.step(np.zeros(turned, np.uint8))
 
 
@@ -557,7 +557,7 @@ def test_a_checkpoint_of_other_networks_or_optimisers_is_refused(changes):
 def test_a_checkpoint_of_another_scale_of_observations_is_refused():
     """A policy that acts on the 255th part of vectors would see 255 times as much."""
     make(obs_scale=255).save_model("model")
-    with pytest.raises(CheckpointError, match=r"^model: obs_scale: got '255.0', wants '1.0'"):
+    with pytest.raises(CheckpointError, match=r"^model: obs_scale: got '255.0', expected '1.0'"):
         make().load_model("model")
 
 
@@ -715,7 +715,7 @@ def test_rewards_are_predicted_of_pixels_as_a_batch_holds_them():
 def test_rewards_of_what_does_not_fit_are_refused_in_one_line(name, spoil):
     agent, batch = make("rrd", "dqn"), make_batch()
     steps = {field: spoil(batch[field]) if field == name else batch[field] for field in ("obs", "acts", "obs_next")}
-    with pytest.raises(ValueError, match=f"^{name}: got .*, wants ") as caught:
+    with pytest.raises(ValueError, match=f"^{name}: got .*, expected ") as caught:
         agent.predict_reward(**steps)
     assert "\n" not in str(caught.value)
 
@@ -772,7 +772,7 @@ def test_settings_of_the_optimiser_are_read_where_dqn_is_the_basis_by_default(al
                                    {"eps_decay": 0}, {"double": "maybe"}, {"Adam_eps": 0}, {"q_lr": 0}], ids=str)
 @each_agent
 def test_a_wrong_setting_is_named(alg, basis, wrong):
-    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: got .*wants"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: got .*expected"):
         make(alg, basis, **wrong)
 
 
@@ -786,7 +786,7 @@ def test_an_optimizer_attribute_of_ones_own_is_no_matter_of_other_algorithms(alg
 @pytest.mark.parametrize(("alg", "basis"), [("sac", None), ("td3", None), ("ddpg", None), ("rrd", "sac"),
                                             ("ircr", "td3"), ("sac", "dqn")])
 def test_images_are_refused_where_no_network_takes_them(alg, basis):
-    with pytest.raises(ConfigError, match=r"^obs_dims: got \(84, 84, 4\), wants the width of a vector") as caught:
+    with pytest.raises(ConfigError, match=r"^obs_dims: got \(84, 84, 4\), expected the width of a vector") as caught:
         make(alg, basis, obs_dims=(84, 84, 4))
     assert "image" not in str(caught.value)
 
@@ -794,7 +794,7 @@ def test_images_are_refused_where_no_network_takes_them(alg, basis):
 @pytest.mark.parametrize("dims", [(84, 84), (84, 84, 0), (84, 84, 4, 1), (84.0, 84, 4), (True, 84, 4)], ids=str)
 @each_agent
 def test_what_is_neither_a_vectors_width_nor_an_images_sizes_is_refused(alg, basis, dims):
-    with pytest.raises(ConfigError, match=r"^obs_dims: got .*wants the width .*\(height, width, channels\)"):
+    with pytest.raises(ConfigError, match=r"^obs_dims: got .*expected the width .*\(height, width, channels\)"):
         make(alg, basis, obs_dims=dims)
 
 

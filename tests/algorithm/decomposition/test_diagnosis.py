@@ -186,7 +186,7 @@ def test_of_no_episode_and_of_one_nothing_is_told():
     found = diagnose([np.array([1, 2])], [np.array([2, 4])])
     assert {name for name, value in found.items() if value is not None} == {
         "pearson_within", "spearman_within", "std_within"}
-    with pytest.raises(ValueError, match="got 3 numbers, wants 2"):
+    with pytest.raises(ValueError, match="got 3 numbers, expected 2"):
         diagnose([np.array([1, 2])], [np.array([2, 4, 5])])
 
 
@@ -478,7 +478,7 @@ def test_a_run_cannot_begin_to_be_diagnosed_in_its_middle(capsys):
 @pytest.mark.parametrize("alg", ["sac", "dqn"])
 def test_an_agent_that_learns_no_reward_cannot_be_diagnosed(alg, capsys):
     assert train.main([f"--alg={alg}", "--env=CartPole-v1", "--diagnose_every=3"]) == 2
-    assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} learns no reward; wants "
+    assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} learns no reward; expected "
                                        "0, or --alg=rrd, ircr or uniform\n")
 
 

@@ -166,7 +166,7 @@ def test_a_graph_reads_no_tensor_that_nobody_told_it_of():
     assert graph({"x": torch.ones(3)})["sum"] == 6
 
 
-@pytest.mark.skipif(not onednn.ONEDNN, reason="wants AVX-512")
+@pytest.mark.skipif(not onednn.ONEDNN, reason="expected AVX-512")
 @pytest.mark.parametrize("late", [0, 8])
 @pytest.mark.parametrize("sizes", [(256, 35, 256), (100, 400, 303), (513, 62, 256)], ids=str)
 def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
@@ -321,7 +321,7 @@ def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
     engine, why = chosen(agent, buffer)
     assert (engine.name, type(engine)) == ("eager", Engine)
     assert "no gradients are written by hand" in why
-    with pytest.raises(ConfigError, match=r"engine: got 'manual'.*wants eager"):
+    with pytest.raises(ConfigError, match=r"engine: got 'manual'.*expected eager"):
         chosen(agent, buffer, engine="manual")
 
 
@@ -331,11 +331,11 @@ def test_auto_takes_eager_for_bf16():
 
 @pytest.mark.parametrize(("flags", "message"), [
     (["--engine=cudagraph", "--device=cpu"], "engine: got 'cudagraph'.*--device=cuda.*or eager, manual, compile"),
-    (["--engine=fast"], "engine: got 'fast', wants one of auto, eager, manual, compile, cudagraph"),
-    (["--precision=fp16"], "precision: got 'fp16', wants one of fp32, tf32, bf16"),
+    (["--engine=fast"], "engine: got 'fast', expected one of auto, eager, manual, compile, cudagraph"),
+    (["--precision=fp16"], "precision: got 'fp16', expected one of fp32, tf32, bf16"),
     (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
     (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
-    (["--buffer_device=disk"], "buffer_device: got 'disk', wants cpu, cuda, cuda:N or auto"),
+    (["--buffer_device=disk"], "buffer_device: got 'disk', expected cpu, cuda, cuda:N or auto"),
     (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
     (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
 ])

@@ -248,7 +248,7 @@ def test_episodes_of_72_stacks_fill_the_ring_of_steps(alg):
 def test_an_episode_longer_than_the_buffer_is_refused_and_changes_nothing(alg):
     buffer, _ = stored(alg, [6, 5], [1, 2], buffer_size=10)
     twin, _ = stored(alg, [6, 5], [1, 2], buffer_size=10)
-    with pytest.raises(ValueError, match=r"episode: got 11 steps, wants at most buffer_size \(10\)"):
+    with pytest.raises(ValueError, match=r"episode: got 11 steps, expected at most buffer_size \(10\)"):
         buffer.store_episode(episode(2, 11))
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (1, 5, 11)
     assert_same(buffer.sample(100), twin.sample(100))
@@ -451,9 +451,9 @@ def as_kind(kind):
     ({"frames": np.zeros((T + 3, 6, 5, 1), np.uint8)}, ["'frames'", "(7, 6, 5, 1)", "(F, 6, 5)"]),
     ({"frames": np.zeros((T, 6, 5, 3), np.uint8)}, ["'frames'", "(4, 6, 5, 3)", "(F, 6, 5)"]),
     ({"frames": np.zeros((0, 6, 5), np.uint8)}, ["'frames'", "(0, 6, 5)", "empty"]),
-    ({"frames": frames_of(1, T + 2)}, ["'frames'", "6 frames", "wants 7"]),
-    ({"frames": frames_of(1, T + 4)}, ["'frames'", "8 frames", "wants 7"]),
-    ({"frames": frames_of(1, T)}, ["'frames'", "4 frames", "wants 7"]),
+    ({"frames": frames_of(1, T + 2)}, ["'frames'", "6 frames", "expected 7"]),
+    ({"frames": frames_of(1, T + 4)}, ["'frames'", "8 frames", "expected 7"]),
+    ({"frames": frames_of(1, T)}, ["'frames'", "4 frames", "expected 7"]),
     ({"frames": None}, ["missing"]),
     ({"acts": None}, ["'acts'", "missing", "(T,)"]),
     ({"acts": np.zeros((T, 1), int)}, ["'acts'", "(4, 1)", "(T,)"]),
@@ -696,7 +696,7 @@ def test_pixels_of_other_kinds_are_refused(kind, field):
     agent, batch = make_agent(AGENTS["rrd"]), bytes_batch()
     value = batch[field].to(kind) if isinstance(kind, torch.dtype) else batch[field].numpy().astype(kind)
     # Whole numbers would be taken for pixels from 0 to 1, or wrap.
-    with pytest.raises(ValueError, match=rf"batch\['{field}'\]: got dtype \w+, wants float32"):
+    with pytest.raises(ValueError, match=rf"batch\['{field}'\]: got dtype \w+, expected float32"):
         agent.train(batch | {field: value})
     assert agent.updates == 0
 

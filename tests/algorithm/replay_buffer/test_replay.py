@@ -203,7 +203,7 @@ def test_an_episode_longer_than_the_buffer_is_refused_and_changes_nothing(alg):
     buffer, twin = build(alg, buffer_size=10), build(alg, buffer_size=10)
     for one in (buffer, twin):
         store(one, [6, 5], [1, 2])
-    with pytest.raises(ValueError, match=r"episode: got 11 steps, wants at most buffer_size \(10\)"):
+    with pytest.raises(ValueError, match=r"episode: got 11 steps, expected at most buffer_size \(10\)"):
         buffer.store_episode(episode(2, 11, 3))
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (1, 5, 11)
     assert_same(buffer.sample(100), twin.sample(100))
@@ -306,7 +306,7 @@ def test_a_replay_takes_over_no_episode_that_does_not_fit(alg):
     for wrong in ({"steps": 49}, {"episodes": 1}, {"episodes": 3}):
         with pytest.raises(ValueError, match="replay: got"):
             build(alg).restore(buffer.numbers() | wrong, buffer.tensors(), logged)
-    with pytest.raises(ValueError, match="replay: got an episode of 30 steps, wants 1 to 20"):
+    with pytest.raises(ValueError, match="replay: got an episode of 30 steps, expected 1 to 20"):
         build(alg, buffer_size=40).restore(buffer.numbers(), buffer.tensors(), logged)
 
 
@@ -343,12 +343,13 @@ def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
     with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
         buffer.store_episode({name: field for name, field in (episode(0, 4) | change).items() if field is not None})
     assert (buffer.episodes, len(buffer), buffer.steps_stored) == (0, 0, 0)
-    with pytest.raises(ValueError, match="buffer: got no episode yet, wants at least one"):
+    with pytest.raises(ValueError, match="buffer: got no episode yet, expected at least one"):
         buffer.sample(4)
 
 
 def test_an_episode_that_is_no_mapping_is_named(alg):
-    with pytest.raises(ValueError, match=r"^episode: got list, wants a mapping with obs, obs_next, acts, rews, done$"):
+    with pytest.raises(ValueError, match=r"^episode: got list, expected a mapping with obs, obs_next, acts, rews, "
+                                         r"done$"):
         build(alg).store_episode([])
 
 
@@ -356,7 +357,7 @@ def test_an_episode_that_is_no_mapping_is_named(alg):
 def test_a_bad_batch_size_is_named(alg, size):
     buffer = build(alg)
     store(buffer, [4])
-    with pytest.raises(ValueError, match=f"batch_size: got '?{size}'?, wants"):
+    with pytest.raises(ValueError, match=f"batch_size: got '?{size}'?, expected"):
         buffer.sample(size)
 
 

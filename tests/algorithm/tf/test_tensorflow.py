@@ -402,8 +402,8 @@ def assert_refused(agent, path: str, holds: str) -> None:
 
 @pytest.mark.parametrize(("alg", "basis", "settings", "holds"), [
     ("td3", None, {}, "main/q_value_1/.*missing"), ("rrd", "sac", {}, r"rrd/net/\w+/\w+: unknown"),
-    ("sac", None, {"obs_dims": (O + 1,)}, r"got shape \(6, 256\), wants \(5, 256\)"),
-    ("sac", None, {"acts_dims": (A + 1,)}, r"got shape \(\d+,( \d+)?\), wants"),
+    ("sac", None, {"obs_dims": (O + 1,)}, r"got shape \(6, 256\), expected \(5, 256\)"),
+    ("sac", None, {"acts_dims": (A + 1,)}, r"got shape \(\d+,( \d+)?\), expected"),
     ("sac", None, {"alpha_lr": 0}, "main/alpha/log_alpha/Adam: missing"),
     ("sac", None, {"obs_normalization": True}, "normalizer/normalizer_variables/.*unknown"),
     ("dqn", None, {}, "missing"), ("dqn", None, {"optimizer": "rmsprop"}, "missing"),
@@ -429,7 +429,7 @@ def sac():
 def test_a_missing_checkpoint_and_a_directory_are_refused():
     assert_refused(sac(), "nowhere/model.ckpt", "no such checkpoint")
     Path("empty").mkdir()
-    assert_refused(sac(), "empty", "a directory, wants the prefix")
+    assert_refused(sac(), "empty", "a directory, expected the prefix")
     make("sac", pytorch=True).save_model("model.safetensors")
     assert_refused(sac(), "model.safetensors", "is a single file")
 
@@ -487,10 +487,10 @@ def test_loading_a_subset_changes_only_that():
 def test_powers_that_no_number_of_steps_gives_are_refused_and_change_nothing(power):
     agent, last = make("sac"), "beta2_power_2"                  # the critics'
     wrong, before = {"main/policy/net/pi/bias": np.ones(2 * A), last: np.float32(power)}, everything(agent)
-    assert "wants a power of 0.999" in complaint(agent.load_tf_variables, wrong)
+    assert "expected a power of 0.999" in complaint(agent.load_tf_variables, wrong)
     assert_same(everything(agent), before)
     tf_checkpoint.write_checkpoint("model.ckpt", before | wrong)
-    assert_refused(agent, "model.ckpt", "wants a power of 0.999")
+    assert_refused(agent, "model.ckpt", "expected a power of 0.999")
 
 
 @pytest.mark.parametrize("variables", [

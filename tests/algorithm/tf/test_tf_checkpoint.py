@@ -313,14 +313,14 @@ def test_powers_are_those_that_tensorflow_multiplies_up(tensorflow):
 def test_what_is_near_a_power_has_its_count_and_what_is_between_two_is_none(beta, count, share, sign):
     power = float(tf_names.power(beta, count))
     assert tf_names.count_of(beta, power * (1 + 9e-5 * share * sign)) == count
-    with pytest.raises(ValueError, match=f"wants a power of {beta}"):
+    with pytest.raises(ValueError, match=f"expected a power of {beta}"):
         tf_names.count_of(beta, power * (1 + (2e-4 + 2e-4 * share) * sign))
 
 
 @pytest.mark.parametrize("beta", [0.9, 0.999])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e-45, -0.9, 1.0, 1.5, 3.4e38, 1e300])
 def test_what_is_not_between_0_and_1_is_no_power(beta, value):
-    with pytest.raises(ValueError, match=f"wants a power of {beta}"):
+    with pytest.raises(ValueError, match=f"expected a power of {beta}"):
         tf_names.count_of(beta, value)
 
 
@@ -400,7 +400,7 @@ def test_every_variable_that_is_misshapen_is_named(original):
 def test_a_misshapen_variable_is_told_with_both_shapes_and_no_other_is_blamed(original, name, right, wrong):
     for shape in wrong:
         assert complaint_of(original | {name: np.zeros(shape, np.float32)}) == \
-            f"checkpoint: {name}: got shape {shape}, wants {right}"
+            f"checkpoint: {name}: got shape {shape}, expected {right}"
 
 
 def altered(original, without=(), **changes) -> str:
@@ -415,7 +415,7 @@ def test_missing_extra_and_misshapen_variables_are_named_at_once(original, capfd
                    global_step=np.int64(5), **{"main/policy/net/pi/kernel": np.zeros((256, 4), np.float32)})
     message = refuse(capfd, path, "")
     for name, problem in [("rrd/net/r/bias", "missing"), ("main/policy/net/pi_dense1/kernel", "missing"),
-                          ("global_step", "unknown"), ("main/policy/net/pi/kernel", r"got shape \(256, 4\), wants")]:
+                          ("global_step", "unknown"), ("main/policy/net/pi/kernel", r"got shape \(256, 4\), expected")]:
         assert re.search(f" {name}: {problem}", message), message
 
 
@@ -443,19 +443,19 @@ def test_a_lineless_name_stays_on_one_line(original, capfd):
 
 @pytest.mark.parametrize("array", [np.array([b"x"], object), np.array([True]), np.array([1j], np.complex64)], ids=str)
 def test_what_is_no_number_is_refused(original, capfd, array):
-    refuse(capfd, altered(original, **{"rrd/net/r/bias": array}), "rrd/net/r/bias: got dtype .*, wants float32")
+    refuse(capfd, altered(original, **{"rrd/net/r/bias": array}), "rrd/net/r/bias: got dtype .*, expected float32")
 
 
 @pytest.mark.parametrize("name", ["beta1_power", "beta2_power_2"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.53, 1.0, 1.5, 3.4e38, 0.53])
 def test_a_power_of_no_step_count_is_refused(original, capfd, name, value):
-    refuse(capfd, altered(original, **{name: np.float32(value)}), rf"'{name}'\]: got .*, wants a power of 0.9")
+    refuse(capfd, altered(original, **{name: np.float32(value)}), rf"'{name}'\]: got .*, expected a power of 0.9")
 
 
 def test_the_reference_refuses_a_power_of_no_step_count_and_stays_as_it_was(original):
     agent, path = loaded(ORIGINAL, "tensorflow"), altered(original, beta2_power_2=np.float32(np.nan))
     agent.load_tf_variables({"main/alpha/log_alpha": np.float32(9)})
-    with pytest.raises(CheckpointError, match=r"altered\.ckpt: .*beta2_power_2.* got nan, wants a power of 0\.999"):
+    with pytest.raises(CheckpointError, match=r"altered\.ckpt: .*beta2_power_2.* got nan, expected a power of 0\.999"):
         agent.load_model(path)
     assert (everything(agent)["main/alpha/log_alpha"], agent.updates) == (9, 5)
 
@@ -471,13 +471,13 @@ def test_powers_of_different_step_counts_are_refused(original, capfd, beta1, bet
 @pytest.mark.parametrize("flags", [["--alg=sac"], ["--alg=td3"], ["--alg=ddpg"], ["--alg=dqn"], ["--alg=ircr"],
                                    ["--alg=rrd", "--basis_alg=td3"], ["--alg=rrd", "--basis_alg=dqn"]])
 def test_a_checkpoint_of_another_algorithm_is_refused_with_the_right_flags(tensorflow, capfd, flags):
-    refuse(capfd, ORIGINAL, "holds sac with a reward network, .* wants --alg rrd --basis_alg sac$", *flags)
+    refuse(capfd, ORIGINAL, "holds sac with a reward network, .* expected --alg rrd --basis_alg sac$", *flags)
 
 
 @pytest.mark.parametrize("flags", [["--alg=rrd"], ["--alg=td3"], ["--alg=ircr", "--basis_alg=ddpg"]])
 def test_a_checkpoint_without_a_reward_network_is_refused_with_the_right_flags(original, capfd, flags):
     path = altered(original, [name for name in original if name.startswith("rrd/") or name.endswith("power_3")])
-    refuse(capfd, path, "holds sac without a reward network, .* wants --alg sac", *flags)
+    refuse(capfd, path, "holds sac without a reward network, .* expected --alg sac", *flags)
     convert(path, "fine", "sac", None)
 
 
@@ -487,9 +487,9 @@ def test_somebody_elses_checkpoint_is_refused(tensorflow, capfd):
 
 
 @pytest.mark.parametrize(("flags", "complaint"), [
-    (["--alg=ppo"], "alg: got 'ppo', wants one of ddpg, td3, sac, dqn, rrd, ircr, uniform"),
+    (["--alg=ppo"], "alg: got 'ppo', expected one of ddpg, td3, sac, dqn, rrd, ircr, uniform"),
     (["--alg=RRD"], "alg: got 'RRD'; did you mean rrd"), (["--alg="], "alg: got ''"),
-    (["--alg=rrd", "--basis_alg=rrd"], "basis_alg: got 'rrd', wants one of ddpg, td3, sac, dqn"),
+    (["--alg=rrd", "--basis_alg=rrd"], "basis_alg: got 'rrd', expected one of ddpg, td3, sac, dqn"),
     (["--alg=td3", "--basis_alg=sac"], "basis_alg: got 'sac', but td3 has no basis"),
     (["--algorithm=rrd"], "unrecognized arguments: --algorithm=rrd"), (["another.ckpt"], "another.ckpt"),
 ])
@@ -561,9 +561,9 @@ def test_a_missing_file_is_named(tensorflow, capfd):
 
 
 def test_a_directory_is_refused_with_the_prefix_that_it_holds(tensorflow, capfd):
-    refuse(capfd, ORIGINAL.parent, f"a directory, wants the prefix .*, such as {ORIGINAL}$")
+    refuse(capfd, ORIGINAL.parent, f"a directory, expected the prefix .*, such as {ORIGINAL}$")
     Path("empty").mkdir()
-    refuse(capfd, "empty", "empty: a directory, wants the prefix .* holds no checkpoint$")
+    refuse(capfd, "empty", "empty: a directory, expected the prefix .* holds no checkpoint$")
 
 
 def test_a_single_file_is_refused(tensorflow, capfd):
@@ -576,7 +576,7 @@ def test_a_pytorch_checkpoint_is_refused_with_a_hint(model, capfd):
 
 def test_a_tensorflow_2_checkpoint_is_refused(tensorflow, capfd):
     tensorflow.train.Checkpoint(weight=tensorflow.Variable(1.0)).save("two")
-    refuse(capfd, "two-1", r"two-1: a TensorFlow 2 \(object-based\) checkpoint, wants one with the original's names")
+    refuse(capfd, "two-1", r"two-1: a TensorFlow 2 \(object-based\) checkpoint, expected one with the original's names")
     tensorflow.saved_model.save(tensorflow.Module(), "saved")
     refuse(capfd, "saved/variables/variables", "a TensorFlow 2")
     refuse(capfd, "saved", "saved: a directory")
@@ -626,8 +626,8 @@ def test_another_file_than_a_pytorch_checkpoint_is_refused(tensorflow, capfd):
 
 
 def test_a_pytorch_checkpoint_of_another_algorithm_is_refused(model, capfd):
-    refuse(capfd, model, "alg: got 'rrd', wants 'sac'", "--alg=sac", "--to-tf")
-    refuse(capfd, model, "basis_alg: got 'sac', wants 'td3'", "--alg=rrd", "--basis_alg=td3", "--to-tf")
+    refuse(capfd, model, "alg: got 'rrd', expected 'sac'", "--alg=sac", "--to-tf")
+    refuse(capfd, model, "basis_alg: got 'sac', expected 'td3'", "--alg=rrd", "--basis_alg=td3", "--to-tf")
 
 
 # The place to write to, the disk, TensorFlow -------------------------------------------------------------------------

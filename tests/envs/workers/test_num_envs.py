@@ -276,7 +276,7 @@ def test_an_environment_that_fails_is_one_line_that_names_it(how, line, capfd):
 
 def test_an_environment_that_only_the_main_process_knows_is_refused(capfd):
     assert refusal([*SMALL_RRD, "--env=Match-v0", "--num_envs=2"], capfd) == (
-        "env: got 'Match-v0', wants a registered Gymnasium id (in a worker process, which finds environments by "
+        "env: got 'Match-v0', expected a registered Gymnasium id (in a worker process, which finds environments by "
         "--env=module:id, or in a module of --import)")
 
 
@@ -584,7 +584,7 @@ def test_a_program_that_ends_while_a_thread_steps_leaves_no_process():
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "nan", "1e300"])
 def test_a_number_of_environments_that_is_none_is_refused_before_anything_is_built(value, capfd, monkeypatch):
     monkeypatch.setattr("envs.make_env", lambda config: pytest.fail("an environment was built"))
-    assert re.match(r"num_envs: got '?\S*, wants an integer",
+    assert re.match(r"num_envs: got '?\S*, expected an integer",
                     refusal([*SMALL_RRD, f"--num_envs={value}", "--env=Pendulum-v1"], capfd))
 
 

@@ -151,8 +151,8 @@ def test_help_is_instant_and_imports_no_torch():
     (["Ant-v2"], "'Ant-v2': expected a --flag"),
     (["--epochs=3", "rest"], "'rest': expected a --flag"),
     ([""], "'': expected a --flag"),
-    (["--epochs=x"], "epochs: got 'x', wants an integer"),
-    (["--save_rews=maybe"], "save_rews: got 'maybe', wants True or False"),
+    (["--epochs=x"], "epochs: got 'x', expected an integer"),
+    (["--save_rews=maybe"], "save_rews: got 'maybe', expected True or False"),
     (["--device=gpu"], "device: got 'gpu'"),
     (["--config=missing.json"], "config: cannot read 'missing.json'"),
     (["--env=NoSuch-v1", "--seed=-1"], "seed: got -1"),
@@ -179,7 +179,7 @@ def test_a_cuda_device_beyond_the_last_is_refused(device, capsys, no_env):
 @pytest.mark.usefixtures("no_env")
 def test_a_backend_of_another_name_is_refused_before_any_environment_is_built(capsys, monkeypatch):
     monkeypatch.setenv("USE_PYTORCH", "maybe")
-    assert refusal(PENDULUM, capsys) == ("USE_PYTORCH: got 'maybe', wants 1, true, yes (PyTorch) "
+    assert refusal(PENDULUM, capsys) == ("USE_PYTORCH: got 'maybe', expected 1, true, yes (PyTorch) "
                                          "or 0, false, no (TensorFlow)")
 
 
@@ -192,7 +192,7 @@ def test_tensorflow_that_is_not_installed_is_refused_before_any_environment_is_b
 
 @pytest.mark.parametrize(("name", "holds"), [
     ("NoSuch-v1", "registered"), ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("", "''"), ("a:b:c", "a:b:c"),
-    ("nosuchmodule:Foo-v0", "nosuchmodule"), ("Pusher-v4", "mujoco<3"), ("CartPole-v1", "wants --alg=dqn"),
+    ("nosuchmodule:Foo-v0", "nosuchmodule"), ("Pusher-v4", "mujoco<3"), ("CartPole-v1", "expected --alg=dqn"),
     ("Asault", "did you mean Assault?"), ("ALE/Asault-v5", "did you mean ALE/Assault-v5?"),
     ("Blackjack-v1", "observes"),
 ])
@@ -216,12 +216,12 @@ def test_a_buffer_that_cannot_fit_is_refused(size, capsys):
 
 def test_a_batch_of_one_is_refused_for_ircr_where_observations_turn_out_to_be_vectors(capsys):
     argv = [*SHORT, "--alg=ircr", "--basis_alg=dqn", "--env=CartPole-v1", "--batch_size=1"]
-    assert refusal(argv, capsys).startswith("batch_size: got 1, wants at least 2 for ircr over vectors")
+    assert refusal(argv, capsys).startswith("batch_size: got 1, expected at least 2 for ircr over vectors")
 
 
 def test_dueling_is_refused_where_observations_turn_out_to_be_vectors(capsys):
     argv = [*SHORT, "--alg=dqn", "--env=CartPole-v1", "--dueling"]
-    assert refusal(argv, capsys).startswith("dueling: got True over vectors (4,), wants images")
+    assert refusal(argv, capsys).startswith("dueling: got True over vectors (4,), expected images")
 
 
 # Where the record goes ------------------------------------------------------------------------------------------

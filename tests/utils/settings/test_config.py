@@ -139,7 +139,7 @@ def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
 def test_a_wrong_value_is_named_with_what_is_wanted(name, value):
     message = complaint(coerce, name, value)
     assert message.startswith(f"{name}: got ")
-    assert "wants" in message
+    assert "expected" in message
 
 
 # Precedence -----------------------------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_the_last_of_two_equal_flags_wins():
     (f'{{"gamma": {"9" * 400}}}', "gamma:", "finite"),
     ('{"epochs": {"a": 1}}', "epochs:", "an integer"),
     ('{"alg": ["sac"]}', "alg:", "a string"),
-    ("[]", "config:", "wants an object"),
-    ("null", "config:", "wants an object"),
-    ("3", "config:", "wants an object"),
+    ("[]", "config:", "expected an object"),
+    ("null", "config:", "expected an object"),
+    ("3", "config:", "expected an object"),
     ("", "config:", "not JSON"),
     ('{"epochs": 3,}', "config:", "not JSON"),
     ('{"epochs": 3} {}', "config:", "not JSON"),

@@ -58,11 +58,13 @@ def test_both_forms_may_stand_in_one_file_and_flags_win(load):
     ({"policy": {"a\nb": 1}}, "policy.'a\\nb': unknown setting"),
     ({"policy": {"policy": {}}}, "policy.policy: unknown setting"),
     ({"policies": {"pi_lr": 1}}, "policies: unknown setting; did you mean policy?"),
-    ({"policy": 3}, "policy: got 3, wants an object of settings, for it is a section"),
-    ({"policy": None}, "policy: got None, wants an object of settings, for it is a section"),
+    ({"policy": 3}, "policy: got 3, expected an object of settings, for it is a section"),
+    ({"policy": None}, "policy: got None, expected an object of settings, for it is a section"),
     ({"seed": 1, "runtime": {"seed": 1}}, "seed: stands 2 times in the config file, once in a section"),
-    ({"runtime": {"seed": -1}}, "seed: got -1, wants"), ({"runtime": {"seed": {"a": 1}}}, "seed: got {'a': 1}, wants"),
-    ({"env": {"$schema": "x"}}, "env.'$schema': unknown setting"), ({"env": ["Ant-v4"]}, "env: got ['Ant-v4'], wants"),
+    ({"runtime": {"seed": -1}}, "seed: got -1, expected"),
+    ({"runtime": {"seed": {"a": 1}}}, "seed: got {'a': 1}, expected"),
+    ({"env": {"$schema": "x"}}, "env.'$schema': unknown setting"),
+    ({"env": ["Ant-v4"]}, "env: got ['Ant-v4'], expected"),
 ], ids=str)
 def test_what_stands_wrong_is_named(load, content, message):
     with pytest.raises(ConfigError) as error:
