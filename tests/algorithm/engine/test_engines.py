@@ -396,7 +396,7 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(monkeypatch):
 
 COMPILED = """
 import sys
-sys.path[:0] = ["tests", "."]
+sys.path[:0] = ["tests/algorithm/engine", "tests", "."]
 import test_engines as t
 for name in ("rrd_sac", "rrd_td3"):
     case = t.Case(name)
