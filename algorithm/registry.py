@@ -22,7 +22,9 @@ _REGISTRY: dict[str, str | Callable] = {
     "uniform": "algorithm.uniform:uniform",
 }
 _TENSORFLOW: dict[str, str | Callable] = {
-    name: entry.replace("_torch:", ":") for name, entry in _REGISTRY.items() if isinstance(entry, str)
+    **{name: f"algorithm.tf.{name}:{name.upper()}" for name in ("ddpg", "td3", "sac", "dqn", "rrd")},
+    "ircr": "algorithm.tf.ircr:ircr",
+    "uniform": "algorithm.uniform:uniform",
 }
 # The replays of decompositions; all else learns from plain transitions.
 _REPLAYS: dict[str, str | type] = {
