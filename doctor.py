@@ -202,12 +202,12 @@ def memory():
     from utils.errors import ConfigError
     from utils.memory import available_bytes
     from utils.settings.resolve import resolve
+    from utils.settings.sizes import with_sizes
     from utils.text import human_bytes
     free = available_bytes(torch.device("cpu"))
     if free is None:
         return "unknown how much is free"
-    config = resolve({"device": "cpu"})
-    config.obs_dims, config.acts_dims = (111,), (8,)
+    config = with_sizes(resolve({"device": "cpu"}), 111, 8)
     try:
         needed = create_buffer(config).bytes_needed
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -37,8 +38,8 @@ def train(config) -> int:
 
     if backend == "tensorflow":
         check_reference(config)
-        config.device = "cpu"
-    config.device = str(resolve_device(config.device))
+    device = "cpu" if backend == "tensorflow" else config.device
+    config = dataclasses.replace(config, device=str(resolve_device(device)))
     with Stop() as stop:
         try:
             if config.seeds:
@@ -67,7 +68,7 @@ class Parts:
 
 
 def build(config) -> Parts:
-    """The parts of the run; the settings get the sizes of observations and actions.
+    """The parts of the run, whose settings have the sizes of observations and actions.
 
     Raises:
         ConfigError: a setting is wrong, here.
@@ -75,13 +76,12 @@ def build(config) -> Parts:
     from algorithm import create_agent
     from algorithm.engine import create_engine
     from algorithm.replay_buffer import create_buffer
-    from envs import make_env
+    from envs import make_env, sizes
     from learner.diagnoser import diagnosis_env
     from utils.memory import check_workers
 
     env, test_env = make_env(config), make_env(config)
-    config.obs_dims = env.observation_space.shape
-    config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
+    config = sizes(config, env)
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),

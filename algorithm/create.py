@@ -2,118 +2,131 @@
 
 from __future__ import annotations
 
-import operator
+import dataclasses
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from algorithm.registry import _REGISTRY, _REPLAYS, _TENSORFLOW, _TRANSITIONS, _check_agent, _load, check_backend
+from algorithm.registry import check_agent, check_backend, load, load_replay
 from utils.errors import ConfigError
-from utils.settings.fields import DECOMPOSITIONS, FIELDS, LEARNED, Config
-from utils.settings.resolve import algorithm_defaults, coerce, resolve
+from utils.settings.algorithms import ALGORITHMS, is_decomposition, names
+from utils.settings.fields import Config, all_settings
+from utils.settings.near import nearly
+from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, resolve
+from utils.settings.sizes import of_spaces, with_sizes
 
 
-def create_agent(args: Any):
+def create_agent(args: Any) -> Any:
     """Build the agent that `args` names.
 
     Args:
-        args: any object with attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for
-            decompositions, default sac); every other setting of `utils.settings.fields.Config` that is missing or
-            None gets that algorithm's default; attributes that are no settings of it are not read. `device` wins over
-            `cuda` (a bool), `use_pytorch` over the variable USE_PYTORCH.
+        args: a resolved `utils.settings.fields.Config` with its sizes, which is taken as it is, or any object with
+            attributes. `alg`, `obs_dims` and `acts_dims` are needed (`basis_alg` for decompositions, default sac);
+            every other setting that is missing or None gets that algorithm's default; attributes that are no settings
+            of it are not read, and one that is nearly a setting is a UserWarning. `device` wins over `cuda` (a bool),
+            `use_pytorch` over the variable USE_PYTORCH.
     Returns:
         an agent with `step`, `train`, `train_q`, `train_pi`, `normalizer_update`, `target_update`,
         `save_model`, `load_model`.
     Raises:
-        ValueError: names the setting, what it got and what is expected.
+        ConfigError: a ValueError that names the setting, what it got and what is expected.
     """
-    registry = _REGISTRY if check_backend(args) == "pytorch" else _TENSORFLOW
-    config = fill_config(args)
-    if config.alg not in DECOMPOSITIONS:
-        return _load(registry, config.alg)(_view(config.alg, config, args))
-    basis = _load(registry, config.basis_alg)(_view(config.basis_alg, config, args))
-    if registry is not _REGISTRY:
-        return _load(registry, config.alg)(config, basis)
-    _check_agent("basis_alg", config.basis_alg, basis)
-    agent = _load(registry, config.alg)(_view(config.alg, config, args), basis)
-    _check_agent("alg", config.alg, agent)
+    backend, config = check_backend(args), fill_config(args)
+    if not is_decomposition(config.alg):
+        return load("alg", config.alg, backend)(_view(config.alg, config, args))
+    basis = load("basis_alg", config.basis_alg, backend)(_view(config.basis_alg, config, args))
+    build = load("alg", config.alg, backend)
+    if backend == "tensorflow":
+        return build(config, basis)
+    check_agent("basis_alg", config.basis_alg, basis)
+    agent = build(_view(config.alg, config, args), basis)
+    check_agent("alg", config.alg, agent)
     return agent
 
 
+def create_agent_for_spaces(*, alg: str, observation_space: Any, action_space: Any, **settings: Any) -> Any:
+    """Build an agent for Gymnasium's spaces, with its settings by name.
+
+    The agent acts in [-1, 1]; scale its actions to another Box.
+
+    Args:
+        alg: one of the algorithms, built in or registered.
+        observation_space: a Box of vectors, or over discrete actions of images (height, width, channels).
+        action_space: a Box of one dimension or, for algorithms of discrete actions, Discrete.
+        settings: the algorithm's settings, such as `basis_alg="td3"` or `pi_lr=1e-4`.
+    Returns:
+        an agent, as `create_agent` does; its `config` builds its replay: `create_buffer(agent.config)`.
+    Raises:
+        ConfigError: an unknown setting (with the nearest known one), a wrong value, a setting that the algorithm does
+            not read, or a space that does not fit it.
+    """
+    if settings.get("device") is not None:
+        settings["device"] = str(settings["device"])    # also a torch.device
+    return create_agent(of_spaces(resolve({"alg": alg} | settings), observation_space, action_space))
+
+
 def create_twin(agent: Any, device: str) -> Any:
-    """Another agent of the same settings, on this device."""
+    """Build another agent of the same settings, on this device."""
+    if isinstance(agent.config, Config):
+        return create_agent(dataclasses.replace(agent.config, device=device))
     return create_agent(_Filled(Namespace(device=device), agent.config))
 
 
-# What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
-_READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_device",
-         *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(LEARNED))]
-
-
 def fill_config(args: Any) -> Config:
-    """The checked settings that `args` stands for, with that algorithm's defaults; see `create_agent`."""
+    """The checked settings of `args`, with the algorithm's defaults; see `create_agent`."""
+    if isinstance(args, Config):
+        check_resolved(args)
+        return args
     if isinstance(args, Mapping):
         raise ConfigError("args: got a mapping, expected an object with attributes, such as argparse.Namespace(**args)")
-    given = {name: getattr(args, name, None) for name in (FIELDS if isinstance(args, Config) else _READ)}
-    if given["alg"] is None:
-        raise ConfigError(f"alg: missing, expected one of {', '.join(_REGISTRY)}")
-    if given["device"] is None and getattr(args, "cuda", None) is not None:
-        given["device"] = "cuda" if args.cuda else "cpu"
-    if given["device"] is not None:
-        given["device"] = str(given["device"])          # a torch.device will do
-    if isinstance(getattr(args, "env", None), str):
-        given["env"] = args.env                         # a default of IRCR depends on it
-    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    reads = algorithm_defaults(chosen)
-    if "optimizer" in reads and given["optimizer"] is not None:         # on which DQN's other defaults depend
-        reads = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
-    config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
-    config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
-    config.acts_dims = _dims(args, "acts_dims")
-    if config.dueling and len(config.obs_dims) == 1:
-        raise ConfigError(f"dueling: got True over vectors {config.obs_dims}, expected images (height, width, "
-                          "channels): its heads stand on the convolutions")
-    config.obs_scale = _obs_scale(getattr(args, "obs_scale", None), config.obs_dims)
-    return config
+    given = _given(args)
+    reads = _settings_read(given)
+    _warn_of_near_misses(args, given, reads)
+    config = resolve({name: value for name, value in given.items() if name in reads})
+    return with_sizes(config, *(getattr(args, name, None) for name in ("obs_dims", "acts_dims", "obs_scale")))
 
 
 def create_replay(config: Config, args: Any) -> Any:
     """The replay of the algorithm, for `algorithm.replay_buffer.create_buffer`."""
-    return _load(_REPLAYS, config.alg, _TRANSITIONS)(_view(config.alg, config, args))
+    return load_replay(config.alg)(_view(config.alg, config, args))
 
 
-def _dims(args: Any, name: str, images: bool = False) -> tuple[int, ...]:
-    """A vector's width or, where `images` can be, (height, width, channels), as a tuple."""
-    expected = "the width of a vector, such as 27 or (27,)" + ", or an image's (height, width, channels)" * images
-    value = getattr(args, name, None)
-    if value is None:
-        raise ConfigError(f"{name}: missing, expected {expected}")
-    sizes = list(value) if hasattr(value, "__len__") else [value]
-    try:
-        dims = tuple(operator.index(size) for size in sizes if not isinstance(size, bool))
-    except TypeError:
-        dims = ()
-    if len(dims) != len(sizes) or len(dims) not in (1, 3 if images else 1) or not all(0 < d < 2**31 for d in dims):
-        raise ConfigError(f"{name}: got {value!r}, expected {expected}")
-    return dims
+def _given(args: Any) -> dict[str, Any]:
+    """The settings that are attributes of `args`, as far as agents and replays read them; None counts as not given."""
+    given = {name: getattr(args, name, None) for name, one in all_settings().items() if one.group.read_by_agent}
+    if given["alg"] is None:
+        raise ConfigError(f"alg: missing, expected one of {', '.join(names())}")
+    if given["device"] is None and getattr(args, "cuda", None) is not None:
+        given["device"] = "cuda" if args.cuda else "cpu"
+    if given["device"] is not None:
+        given["device"] = str(given["device"])          # also a torch.device
+    if isinstance(getattr(args, "env", None), str):
+        given["env"] = args.env                         # a default of IRCR depends on it
+    return given
 
 
-def _obs_scale(value: Any, obs_dims: tuple[int, ...]) -> float:
-    """As given, or what raw observations exceed a batch's by: a batch holds pixels / 255, and vectors as they come."""
-    if value is None:
-        return 255.0 if len(obs_dims) == 3 else 1.0
-    try:
-        scale = float(value)
-    except (TypeError, ValueError):
-        scale = 0.0
-    if not 0 < scale < float("inf"):
-        raise ConfigError(f"obs_scale: got {value!r}, expected a finite number above 0")
-    return scale
+def _settings_read(given: dict[str, Any]) -> list[str]:
+    """The names of the settings that the chosen algorithm reads."""
+    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
+    reads = algorithm_defaults(chosen)
+    if "optimizer" in reads and given["optimizer"] is not None:         # DQN reads other settings with another one
+        reads = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
+    known = all_settings()
+    return [name for name in given if known[name].default is not None or name in reads]
+
+
+def _warn_of_near_misses(args: Any, given: dict[str, Any], reads: list[str]) -> None:
+    missing = [name for name in reads if given[name] is None]
+    known = all_settings()
+    for name in dir(args):
+        if not name.startswith("_") and name not in known and (setting := nearly(name, missing)):
+            warnings.warn(f"{name}: not a setting, and not read; did you mean {setting}?", stacklevel=4)
 
 
 def _view(name: str, config: Config, args: Any) -> Any:
-    """Built-in agents get the typed settings; a user's agent sees its own attributes as well, where there are any."""
-    return config if isinstance(_REGISTRY[name], str) or isinstance(args, Config) else _Filled(args, config)
+    """What an algorithm is built from: the settings; for one of a user's own also all other attributes of `args`."""
+    return config if ALGORITHMS[name].built_in or isinstance(args, Config) else _Filled(args, config)
 
 
 class _Filled:

@@ -1,74 +1,57 @@
-"""Agents, decompositions and replays by name, and the one place that chooses the backend."""
+"""Registering algorithms and decompositions, loading them, and the one place that chooses the backend."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from utils.errors import ConfigError
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, DIAGNOSED, DISCRETE, FIELDS, LEARNED
+from utils.settings.algorithms import ALGORITHMS, TRANSITIONS, Algorithm, bases, decompositions, names, referenced
+from utils.settings.fields import FIELDS
+from utils.settings.own import checked_settings
 from utils.settings.resolve import coerce
-
-_REGISTRY: dict[str, str | Callable] = {
-    "ddpg": "algorithm.basis_alg.ddpg_torch:DDPG",
-    "td3": "algorithm.basis_alg.td3_torch:TD3",
-    "sac": "algorithm.basis_alg.sac_torch:SAC",
-    "dqn": "algorithm.basis_alg.dqn_torch:DQN",
-    "rrd": "algorithm.decomposition.rrd:RRD",
-    "ircr": "algorithm.ircr_torch:ircr",
-    "uniform": "algorithm.uniform:uniform",
-}
-_TENSORFLOW: dict[str, str | Callable] = {
-    **{name: f"algorithm.tf.{name}:{name.upper()}" for name in ("ddpg", "td3", "sac", "dqn", "rrd")},
-    "ircr": "algorithm.tf.ircr:ircr",
-    "uniform": "algorithm.uniform:uniform",
-}
-# The replays of decompositions; all else learns from plain transitions.
-_REPLAYS: dict[str, str | type] = {
-    "rrd": "algorithm.replay_buffer.subsequence:SubsequenceReplay",
-    "ircr": "algorithm.replay_buffer.ircr:IRCRReplay",
-    "uniform": "algorithm.replay_buffer.uniform:UniformReplay",
-}
-_TRANSITIONS = "algorithm.replay_buffer.transition:TransitionReplay"
+from utils.settings.setting import GROUPS, Setting
 
 
-def register_algorithm(name: str, *, like: str = "sac", **defaults: Any) -> Callable[[Callable], Callable]:
-    """Decorator of a class or function: `create_agent` with `alg` (or a decomposition's `basis_alg`) `name` calls it.
+def register_algorithm(name: str, *, like: str = "sac", settings: Sequence[Setting] = (),
+                       **defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorate a class or function that `create_agent` calls for `alg` (or a decomposition's `basis_alg`) `name`.
 
-    It is called with one object that has the attributes of `args` and, for what is missing there, of the filled-in
-    `Config`. As a basis, and for train.py, what it gives must be an `Agent`; a decomposition then takes its losses, its
-    actions, its targets and its normaliser, and does `train` and `update` itself.
+    It is called with one object that has the settings as attributes and, if `create_agent` got an object with other
+    attributes, those as well. As a basis, and for train.py, it must give an `Agent`.
 
     Args:
-        name: the name; registering it again replaces the class.
+        name: the name; registering it again replaces the algorithm.
         like: the algorithm whose settings and defaults it has; like dqn, it has discrete actions.
-        defaults: those that differ, or that it reads besides, of `utils.settings.fields.Config`'s settings. Settings of
-            your own are simply attributes of `args`.
+        settings: settings of its own, which are flags, JSON keys and schema entries like the built-in ones.
+        defaults: the defaults that differ, or the built-in settings that it reads besides.
     Raises:
         ConfigError: names what is wrong; nothing was registered.
     """
-    _check_new("register_algorithm", name, DECOMPOSITIONS)
-    if like not in ALGORITHMS:
-        raise ConfigError(f"like: got {like!r}, expected one of {', '.join(ALGORITHMS)}")
-    defaults = _checked_defaults(defaults)
+    _check_name("register_algorithm", name, decompositions())
+    if like not in bases():
+        raise ConfigError(f"like: got {like!r}, expected one of {', '.join(bases())}")
+    inherited = ALGORITHMS[like].defaults
+    own = checked_settings(name, settings, inherited)
+    defaults = _checked_defaults(defaults, inherited) | {one.name: one.default for one in own}
 
     def register(build: Callable) -> Callable:
         _check_callable("register_algorithm", name, build)
-        _REGISTRY[name] = build
-        ALGORITHMS[name] = ALGORITHMS[like] | defaults
-        _list(DISCRETE, name, like in DISCRETE)
+        ALGORITHMS[name] = dataclasses.replace(ALGORITHMS[like], entry=build, reference=None, replay=TRANSITIONS,
+                                               defaults=inherited | defaults, settings=_without_default(own))
         return build
     return register
 
 
 def register_decomposition(name: str, *, replay: type | None = None, diagnosed: bool = False,
-                           **defaults: Any) -> Callable[[Callable], Callable]:
-    """Decorator of a class or function: `create_agent` with `alg` `name` calls it as `(config, basis)`.
+                           settings: Sequence[Setting] = (), **defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorate a class or function that `create_agent` calls as `(config, basis)` for `alg` `name`.
 
-    `basis` is the agent of `basis_alg`. What it gives is the agent that is trained: the basis itself, where the replay
+    `basis` is the agent of `basis_alg`. The result is the agent that is trained: the basis itself, where the replay
     pays the steps, or an `Agent` that wraps it, such as a subclass of `algorithm.decomposition.rrd.RRD`.
 
     Args:
@@ -78,40 +61,50 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
         diagnosed: whether `--diagnose_every` and `evaluate.py --diagnose` judge its rewards. Then the agent has
             `predict_reward` as RRD has it, or `predict_rewards` of a whole episode, which wins; or the replay has
             `predict_rewards` as `IRCRReplay` has it.
-        defaults: the settings of `utils.settings.fields.Config` that it reads besides its basis', or whose defaults
-            differ.
+        settings: settings of its own, which are flags, JSON keys and schema entries like the built-in ones.
+        defaults: the built-in settings that it reads besides its basis', or whose defaults differ.
     Raises:
         ConfigError: names what is wrong; nothing was registered.
     """
-    _check_new("register_decomposition", name, ALGORITHMS | _TENSORFLOW)
+    _check_name("register_decomposition", name, [one for one in names() if ALGORITHMS[one].built_in or one in bases()])
     if replay is not None:
         from algorithm.replay_buffer.transition import TransitionReplay
         if not (isinstance(replay, type) and issubclass(replay, TransitionReplay)):
             raise ConfigError(f"replay: got {replay!r}, expected a subclass of "
                               "algorithm.replay_buffer.transition.TransitionReplay, or None for that class itself")
-    defaults = _checked_defaults(defaults)
+    own = checked_settings(name, settings, {})
+    defaults = _checked_defaults(defaults, {}) | {one.name: one.default for one in own}
 
     def register(build: Callable) -> Callable:
         _check_callable("register_decomposition", name, build)
-        _REGISTRY[name], _REPLAYS[name], DECOMPOSITIONS[name] = build, replay or _TRANSITIONS, defaults
-        _list(DIAGNOSED, name, diagnosed)
+        ALGORITHMS[name] = Algorithm(build, replay=replay or TRANSITIONS, defaults=defaults, decomposition=True,
+                                     diagnosed=diagnosed, settings=_without_default(own))
         return build
     return register
 
 
-def _check_new(decorator: str, name: str, taken: Mapping[str, Any]) -> None:
+def _check_name(decorator: str, name: str, taken: Iterable[str]) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name) or name in taken:
         raise ConfigError(f"name: got {name!r}, expected a word other than {', '.join(taken)}: @{decorator}(\"mine\")")
 
 
-def _checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """In their types and ranges, of settings that may depend on the algorithm."""
-    checked = {setting: coerce(setting, value) for setting, value in defaults.items()}
-    for setting in checked:
-        if not FIELDS[setting].metadata["section"].startswith(LEARNED):
-            raise ConfigError(f"{setting}: not a setting whose default an algorithm has; those are in --help's groups "
-                              f"{', '.join(LEARNED)}")
+def _checked_defaults(defaults: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:
+    """In their types and ranges; only settings that may depend on the algorithm are allowed."""
+    checked = {name: coerce(name, value) for name, value in defaults.items()}
+    for name in checked:
+        if name not in FIELDS and name not in inherited:
+            raise ConfigError(f"{name}: a setting that another algorithm brings; expected like= that algorithm, or a "
+                              "setting of another name in settings=[...]")
+        if name in FIELDS and not FIELDS[name].group.per_algorithm:
+            headings = [group.heading for group in GROUPS.values() if group.per_algorithm]
+            raise ConfigError(f"{name}: not a setting whose default an algorithm has; those are in --help's groups "
+                              f"{', '.join(headings)}")
     return checked
+
+
+def _without_default(own: Iterable[Setting]) -> tuple[Setting, ...]:
+    """The settings as the table keeps them: their defaults stand among the algorithm's, which alone reads them."""
+    return tuple(dataclasses.replace(one, default=None) for one in own)
 
 
 def _check_callable(decorator: str, name: str, build: Any) -> None:
@@ -119,12 +112,8 @@ def _check_callable(decorator: str, name: str, build: Any) -> None:
         raise ConfigError(f"{name}: @{decorator} got a {type(build).__name__}, expected a class or a function")
 
 
-def _list(names: list[str], name: str, belongs: bool) -> None:
-    """A name registered anew may have belonged."""
-    names[:] = [one for one in names if one != name] + [name] * bool(belongs)
-
-
-def _check_agent(field: str, name: str, agent: Any) -> None:
+def check_agent(field: str, name: str, agent: Any) -> None:
+    """Raise a ConfigError if what was built is no agent."""
     from algorithm.basis_alg.base_torch import Agent
     if not isinstance(agent, Agent):
         raise ConfigError(f"{field}: {name!r} builds a {type(agent).__name__}, "
@@ -132,7 +121,7 @@ def _check_agent(field: str, name: str, agent: Any) -> None:
 
 
 def check_backend(args: Any = None) -> str:
-    """The chosen backend, "pytorch" or "tensorflow", once it is sure to be there.
+    """The chosen backend, "pytorch" or "tensorflow"; it is installed.
 
     Raises:
         ConfigError: the choice is none of the allowed words, or TensorFlow is not installed.
@@ -145,7 +134,7 @@ def check_backend(args: Any = None) -> str:
 
 
 def use_pytorch(args: Any = None) -> bool:
-    """Which backend: `args.use_pytorch`, else the variable USE_PYTORCH, else PyTorch."""
+    """Whether the backend is PyTorch: by `args.use_pytorch`, else by the variable USE_PYTORCH; PyTorch by default."""
     field, value = "use_pytorch", getattr(args, "use_pytorch", None)
     if value is None:
         field, value = "USE_PYTORCH", os.environ.get("USE_PYTORCH", "")
@@ -155,11 +144,29 @@ def use_pytorch(args: Any = None) -> bool:
     return words[str(value).lower()]
 
 
-def _load(registry: Mapping[str, str | Callable], name: str, default: str | None = None) -> Callable:
-    entry = registry.get(name, default)
+def load(field: str, name: str, backend: str) -> Callable:
+    """The class or function that builds an algorithm, of this backend.
+
+    Args:
+        field: the setting that names it, for the error.
+    Raises:
+        ConfigError: TensorFlow has no reference of it.
+    """
+    algorithm = ALGORITHMS[name]
+    entry = algorithm.entry if backend == "pytorch" else algorithm.reference
     if entry is None:
-        raise ConfigError(f"alg: {name!r} is registered for PyTorch only; TensorFlow has {', '.join(registry)}")
-    if isinstance(entry, str):
-        module, _, attribute = entry.partition(":")
-        entry = getattr(importlib.import_module(module), attribute)
-    return entry
+        raise ConfigError(f"{field}: got {name!r}, which is for PyTorch only; expected one of "
+                          f"{', '.join(referenced())}, which have a TensorFlow reference, or USE_PYTORCH=1")
+    return _load(entry)
+
+
+def load_replay(name: str) -> Callable:
+    """The class that builds the replay of an algorithm."""
+    return _load(ALGORITHMS[name].replay)
+
+
+def _load(entry: str | Callable) -> Callable:
+    if not isinstance(entry, str):
+        return entry
+    module, _, attribute = entry.partition(":")
+    return getattr(importlib.import_module(module), attribute)

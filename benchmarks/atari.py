@@ -11,7 +11,6 @@ import argparse
 import statistics
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from benchmarks.timing import median_seconds
 from envs import make_env
 from envs.atari import SIDE, import_atari
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 
 
 def main() -> None:
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     args = parser.parse_args()
     config = resolve(dict(alg="rrd", basis_alg="dqn", env=args.game, buffer_size=args.steps, device=args.device))
-    config.obs_dims, config.acts_dims = (SIDE, SIDE, 4), (7,)
-    buffer, agent = filled_buffer(config), create_agent(Namespace(**vars(config)))
+    config = with_sizes(config, (SIDE, SIDE, 4), 7)
+    buffer, agent = filled_buffer(config), create_agent(config)
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.device}, {args.steps} stored steps")
     sample = median_seconds(buffer.sample, 200)

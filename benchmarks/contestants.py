@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import warnings
 from argparse import Namespace
@@ -16,12 +17,13 @@ import torch
 from algorithm import create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
-from envs import make_env
+from envs import make_env, sizes
 from learner import Evaluator, Learner
 from learner.collector import Collector
 from record.logger import Mean
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 
 OBS, ACTS, EPISODE = 27, 8, 1000
 BATCH = 256
@@ -47,8 +49,7 @@ def settings(name: str, device: str, steps: int, obs_dim: int = OBS, **changes: 
     """Those of "sac", "rrd-sac" or another, over vectors of `obs_dim`, with a replay of so many steps."""
     alg, _, basis = name.partition("-")
     config = resolve(dict(alg=alg, basis_alg=basis or None, buffer_size=steps, device=device, **changes))
-    config.obs_dims, config.acts_dims = (obs_dim,), (ACTS,)
-    return config
+    return with_sizes(config, obs_dim, ACTS)
 
 
 def filled_buffer(config: Config):
@@ -68,8 +69,7 @@ def our_engine(config: Config, buffer: Any, engine: str = "auto", use_pytorch: b
     chosen = Namespace(**vars(config) | dict(engine=engine, use_pytorch=use_pytorch))
     agent = create_agent(chosen)
     agent.normalizer_update(buffer.sample())
-    config = Config(**vars(config) | dict(engine=engine))
-    return create_engine(config, agent, buffer)[0]
+    return create_engine(dataclasses.replace(config, engine=engine), agent, buffer)[0]
 
 
 class OurRun:
@@ -80,7 +80,7 @@ class OurRun:
         config = settings(name, device, 100_000, env=env, timesteps=every, train_batches=every, test_rollouts=0,
                           warmup=longest, test_timesteps=longest, total_timesteps=longest)
         world = make_env(config)
-        config.obs_dims, config.acts_dims = world.observation_space.shape, world.action_space.shape
+        config = sizes(config, world)
         agent, buffer = create_agent(config), create_buffer(config)
         engine = create_engine(config, agent, buffer)[0]
         self.config, self.engine = config, engine

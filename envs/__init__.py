@@ -1,6 +1,4 @@
-"""What is acted upon: Gymnasium environments and Atari games, with actions in [-1, 1] or indices, and rewards per
-episode or per step.
-"""
+"""Environments of Gymnasium and Atari: actions in [-1, 1] or indices, rewards per episode or per step."""
 
 from __future__ import annotations
 
@@ -24,17 +22,16 @@ from envs.wrappers import (
     TrueReward,
 )
 from utils.errors import ConfigError
+from utils.settings.algorithms import any_of, bases
 from utils.settings.fields import Config, is_atari
+from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env"]
-
-
-WANTS_DQN = "expected --alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform"
+__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
 
 
 def env_kwargs(config: Config) -> dict:
-    """The arguments that the environment is made with: of a game, frame skip, stickiness and limit as well."""
+    """The arguments that the environment is made with; for a game also frame skip, stickiness and limit."""
     return game_kwargs(config) if is_atari(config.env) else resolve_env(config.env).kwargs
 
 
@@ -47,11 +44,11 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     `render_mode` is Gymnasium's: with "rgb_array", `render()` gives a picture.
 
     Raises:
-        ConfigError: there is no such environment, it cannot be built here, or its spaces do not fit the algorithm.
+        ConfigError: there is no such environment, it cannot be made here, or its spaces do not fit the algorithm.
     """
     _quiet_mujoco()
     if is_atari(config.env) and not config.discrete:
-        raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {WANTS_DQN}")
+        raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {expected_discrete()}")
     shown = {} if render_mode is None else {"render_mode": render_mode}
     env = (make_atari(config, shown) if is_atari(config.env) else
            _build(resolve_env(config.env), config, shown))
@@ -68,19 +65,24 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     return ClipReward(env, config.rews_scale) if config.rews_scale else env
 
 
+def sizes(config: Config, env: gym.Env) -> Config:
+    """The Config with the sizes of the environment that `make_env` made for it."""
+    return of_spaces(config, env.observation_space, env.action_space)
+
+
 def is_image(space: gym.Space) -> bool:
     """Whether observations are pictures, uint8 (H, W, C)."""
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
 
 
 def _quiet_mujoco() -> None:
-    """Send MuJoCo's warnings to the log "envs.mujoco": by itself it writes MUJOCO_LOG.TXT where one stands."""
+    """Send MuJoCo's warnings to the log "envs.mujoco"; by default it writes MUJOCO_LOG.TXT in the current directory."""
     try:
         import mujoco
-    except Exception as error:                          # of MUJOCO_GL's OpenGL: whatever loading it may raise
+    except Exception as error:                          # loading the OpenGL of MUJOCO_GL may raise anything
         given = os.environ.get("MUJOCO_GL")
         if isinstance(error, ModuleNotFoundError) or (isinstance(error, ImportError) and not given):
-            return                                      # told where a task needs it
+            return                                      # reported when a task needs it
         raise ConfigError(f"env: MuJoCo cannot be imported{f' with MUJOCO_GL={given}' if given else ''}: "
                           f"{type(error).__name__}: {one_line(error)}"
                           f"{'; `unset MUJOCO_GL`: training renders nothing' if given else ''}") from None
@@ -88,7 +90,7 @@ def _quiet_mujoco() -> None:
 
 
 def _log_mujoco(message: str) -> None:
-    about_model_file = "deprecated" in message          # Gymnasium's own XML; nothing that a user could mend
+    about_model_file = "deprecated" in message          # Gymnasium's own XML; users cannot change it
     logging.getLogger("envs.mujoco").log(logging.DEBUG if about_model_file else logging.WARNING, message.strip())
 
 
@@ -97,7 +99,7 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
         raise ConfigError(f"env: got {config.env!r}, expected a Gymnasium id or module:id")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": it is what was asked for
+            warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
             env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
         return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:
@@ -111,14 +113,15 @@ def _check_spaces(config: Config, env: gym.Env) -> None:
     if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
         raise ConfigError(f"env: {name!r} observes {observations}, expected a Box of numbers")
     if isinstance(actions, Discrete) and not config.discrete:
-        raise ConfigError(f"env: {name!r} acts in {actions}, {WANTS_DQN}")
+        raise ConfigError(f"env: {name!r} acts in {actions}, {expected_discrete()}")
     if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):
-        raise ConfigError(f"env: {name!r} acts in {actions}, expected Discrete actions, from 0, for dqn")
+        raise ConfigError(f"env: {name!r} acts in {actions}, expected Discrete actions, from 0, for "
+                          f"{any_of(bases(discrete=True))}")
     if config.discrete:
         return
     if is_image(observations):
-        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and dqn "
-                          "for them")
+        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and "
+                          f"{any_of(bases(discrete=True))} for them")
     if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
         raise ConfigError(f"env: {name!r} acts in {actions}, expected a Box of floats with one dimension")
     if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,15 +13,16 @@ from algorithm import check_backend, create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
 from algorithm.replay_buffer import create_buffer
-from envs import make_env
+from envs import make_env, sizes
 from learner.episodes import Episode, Player, numbers_of
 from learner.evaluator import Stoppable
 from record.store import Store, fitting
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
+from utils.settings.algorithms import diagnosed
 from utils.settings.cli import check_import
-from utils.settings.fields import DIAGNOSED, Config
+from utils.settings.fields import Config
 from utils.settings.json_files import read_json
 from utils.settings.resolve import coerce, not_diagnosed, resolve
 from utils.stop import Stop
@@ -89,10 +91,9 @@ def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Eval
     if check_backend() != "pytorch":
         raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; expected 1, or nothing")
     config = read_settings(run, given)
-    config.device, config.buffer_device = str(resolve_device(config.device)), "cpu"
+    config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
-    config.obs_dims = env.observation_space.shape
-    config.acts_dims = (int(env.action_space.n),) if config.discrete else env.action_space.shape
+    config = sizes(config, env)
     agent = create_agent(config)
     agent.load_model(checkpoint)
     digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
@@ -106,7 +107,7 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
         ConfigError: the agent takes no reward of its own to be that of a step.
     """
     agent = evaluation.agent
-    if agent.config.alg not in DIAGNOSED:
+    if agent.config.alg not in diagnosed():
         raise ConfigError(f"diagnose: {not_diagnosed(agent.config.alg, '', 'a run of ')}")
     replay = None
     try:

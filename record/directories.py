@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError
-from utils.settings.fields import FIELDS, Config
+from utils.settings.fields import Config, all_settings
 from utils.settings.json_files import read_json, read_object
 
 # What may differ between a run and the rest of it: how long it is, and what is written when.
@@ -67,7 +67,8 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     """A ConfigError with all differences between a run's settings and these, of those that may not change."""
     ours = config.settings()
     names = dict.fromkeys([*theirs, *ours])
-    theirs = {name: theirs.get(name, FIELDS[name].default) for name in names}       # older runs lack newer settings
+    known = all_settings()
+    theirs = {name: theirs.get(name, known[name].default) for name in names}        # older runs lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
     if different:

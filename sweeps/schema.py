@@ -1,6 +1,8 @@
 """The JSON schema of a suite of sweep.py, with which editors complete and check it.
 
     python -m sweeps.schema > configs/suite.schema.json
+
+With `--import=MODULE` the schema also has the algorithms that the module registers, and their settings.
 """
 
 from __future__ import annotations
@@ -10,26 +12,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.suite import LONGEST, RESERVED
-from utils.settings.fields import FIELDS
+from utils.settings.fields import all_settings
 from utils.settings.json_files import SCHEMA
 from utils.settings.schema import head, print_schema, setting_schema, settings_without
 
 
 def suite_schema() -> dict[str, Any]:
-    """Of a suite: common settings, environments, and runs by name."""
+    """The schema of a suite: common settings, environments, and runs by name."""
     definitions = {"settings": settings_without(RESERVED)} | {
-        name: setting_schema(name) for name in FIELDS if name not in RESERVED}
+        name: setting_schema(name) for name in all_settings() if name not in RESERVED}
     settings, name = {"$ref": "#/$defs/settings"}, {"minLength": 1, "maxLength": LONGEST}
     return head("A suite of sweep.py") | {
         "type": "object",
         "required": ["env", "runs"],
         "properties": {
             SCHEMA: {"type": "string"},
-            "common": settings | {"description": "settings of every run, unless it has its own"},
-            "env": {"description": "environments, each of which every run is made on", "type": "array",
+            "common": settings | {"description": "settings of every run; those of the run itself win"},
+            "env": {"description": "environments; every run is made on each of them", "type": "array",
                     "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True},
-            "runs": {"description": "settings by the name that figures show", "type": "object", "minProperties": 1,
-                     "propertyNames": name, "additionalProperties": settings},
+            "runs": {"description": "settings of each run, by the name that figures show", "type": "object",
+                     "minProperties": 1, "propertyNames": name, "additionalProperties": settings},
         },
         "additionalProperties": False,
         "$defs": definitions,
@@ -37,7 +39,7 @@ def suite_schema() -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the schema; returns 0, or 2 if there is an argument."""
+    """Print the schema; returns 0, or 2 for a wrong argument."""
     return print_schema(suite_schema, argv)
 
 

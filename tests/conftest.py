@@ -9,8 +9,7 @@ import pytest
 import tiny_envs  # noqa: F401 (registers them)
 import torch
 
-import algorithm
-from utils.settings import fields as settings
+from utils.settings.algorithms import ALGORITHMS
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,15 +24,13 @@ def _own_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("USE_PYTORCH", raising=False)
 
 
-TABLES = (algorithm.registry._REGISTRY, algorithm.registry._REPLAYS, settings.ALGORITHMS, settings.DECOMPOSITIONS,
-          gym.registry)
-LISTS = (settings.DISCRETE, settings.DIAGNOSED)
+TABLES = (ALGORITHMS, gym.registry)
 
 
 @pytest.fixture
 def forget():
     """What a test registers and imports is gone afterwards."""
-    tables, lists = [dict(table) for table in TABLES], [list(names) for names in LISTS]
+    tables = [dict(table) for table in TABLES]
     path, modules, threads = list(sys.path), set(sys.modules), torch.get_num_threads()
     here = Path.cwd()
     torch.set_num_threads(1)
@@ -46,8 +43,6 @@ def forget():
     for table, before in zip(TABLES, tables, strict=True):
         table.clear()
         table.update(before)
-    for names, before in zip(LISTS, lists, strict=True):
-        names[:] = before
 
 
 class Standin:

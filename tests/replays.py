@@ -10,6 +10,7 @@ import torch
 
 from algorithm.replay_buffer import create_buffer
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 
 assert_same = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 REPEATABLE = {"deadline": None, "derandomize": True, "database": None}
@@ -32,8 +33,7 @@ def build(alg, K=None, N=4, obs_dim=3, act_dim=2, **changes):
     """A buffer of 100 steps; with K, RRD draws N sub-sequences of K steps."""
     rrd = {"rrd_sample_size": K, "rrd_batch_size": K * N} if K and alg == "rrd" else {}
     config = resolve({"alg": alg, "device": "cpu", "buffer_size": 100} | rrd | changes)
-    config.obs_dims, config.acts_dims = (obs_dim,), (act_dim,)
-    return create_buffer(config)
+    return create_buffer(with_sizes(config, obs_dim, act_dim))
 
 
 def store(buffer, lengths, values=0, first=0):

@@ -12,7 +12,8 @@ from torch import Tensor
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.errors import ConfigError
-from utils.settings.fields import IRCR_BATCH, Config
+from utils.settings.algorithms import IRCR_BATCH
+from utils.settings.fields import Config
 
 BEST = 10           # how many of the best episodes ever are kept; the original's
 

@@ -23,8 +23,8 @@ import numpy as np
 from algorithm.tf.files import PARTS, Arrays, read_checkpoint, write_checkpoint
 from algorithm.tf.importing import import_tensorflow
 from utils.errors import ConfigError
+from utils.settings.algorithms import any_of, bases, decompositions, is_decomposition, referenced
 from utils.settings.cli import Parser
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS
 from utils.text import did_you_mean
 
 # Files --------------------------------------------------------------------------------------------------------------
@@ -57,14 +57,14 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
     Raises:
         ValueError: they are another algorithm's, or the sizes cannot be told.
     """
-    basis = (basis_alg or "sac") if alg in DECOMPOSITIONS else alg
+    basis = (basis_alg or "sac") if is_decomposition(alg) else alg
     held, rewards = held_algorithm(arrays), any(name.startswith("rrd/") for name in arrays)
     if held is None:
-        raise ValueError("checkpoint: holds the networks of none of sac, td3, ddpg, dqn; its variables are "
+        raise ValueError(f"checkpoint: holds the networks of none of {', '.join(_SIZES)}; its variables are "
                          f"{', '.join(list(arrays)[:5]) or 'none'}, ...")
     if held != basis or rewards != (alg == "rrd"):
-        expected = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or ircr or uniform over it)"
-        got = f"{alg} over {basis}" if alg in DECOMPOSITIONS else alg
+        expected = f"--alg rrd --basis_alg {held}" if rewards else f"--alg {held} (or {_without_network()} over it)"
+        got = f"{alg} over {basis}" if is_decomposition(alg) else alg
         raise ValueError(f"checkpoint: holds {held}{' with' if rewards else ' without'} a reward network, "
                          f"which {got} is not; expected {expected}")
     settings = {"alg": alg, "obs_normalization": any(name.startswith("normalizer/") for name in arrays)}
@@ -72,6 +72,11 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
         return settings | ({"basis_alg": basis} if alg != basis else {}) | _SIZES[basis](arrays)
     except (KeyError, IndexError) as error:
         raise ValueError(f"checkpoint: cannot tell the sizes of {basis} without {error}") from None
+
+
+def _without_network() -> str:
+    """The decompositions that learn no reward network."""
+    return any_of([name for name in referenced() if is_decomposition(name) and name != "rrd"])
 
 
 def held_algorithm(arrays: Arrays) -> str | None:
@@ -152,19 +157,19 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
                     description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
     parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
                                            "PyTorch checkpoint")
-    parser.add_argument("--alg", default="rrd", help=f"{', '.join([*ALGORITHMS, *DECOMPOSITIONS])} (default: rrd)")
-    parser.add_argument("--basis_alg", "--basis-alg", help="basis of rrd, ircr and uniform (default: sac)")
+    parser.add_argument("--alg", default="rrd", help=f"{', '.join(referenced())} (default: rrd)")
+    parser.add_argument("--basis_alg", "--basis-alg", help="basis of a decomposition (default: sac)")
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
     parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
     args = parser.parse_args(argv)
     for field in ("checkpoint", "out"):
         if not getattr(args, field):
             raise ConfigError(f"{field}: got '', expected a path")
-    for field, value, known in (("alg", args.alg, [*ALGORITHMS, *DECOMPOSITIONS]),
-                                ("basis_alg", args.basis_alg, list(ALGORITHMS))):
+    known_bases = [name for name in referenced() if name in bases()]
+    for field, value, known in (("alg", args.alg, referenced()), ("basis_alg", args.basis_alg, known_bases)):
         if value is not None and value not in known:
             raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, expected one of {', '.join(known)}")
-    if args.basis_alg is not None and args.alg not in (*DECOMPOSITIONS, args.basis_alg):
+    if args.basis_alg is not None and args.alg not in (*decompositions(), args.basis_alg):
         raise ConfigError(f"basis_alg: got {args.basis_alg!r}, but {args.alg} has no basis")
     return args
 
@@ -200,7 +205,7 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     import_tensorflow()                                 # before anything else is done
     from algorithm.tf.importing import start
     start("cpu")
-    identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if args.alg in DECOMPOSITIONS else args.alg)}
+    identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if is_decomposition(args.alg) else args.alg)}
     names = set(read_pytorch(args.checkpoint, identity))
     stored = read_identity(args.checkpoint)
     dims = {name: _sizes(stored.get(name, ""), name) for name in ("obs_dims", "acts_dims")}

@@ -17,10 +17,10 @@ import pytest
 import torch
 from agents import BASES, IDS, PAIRS, A, B, N, O, make_agent, make_batch, parameters
 
-import algorithm
 from algorithm import create_agent, register_algorithm
 from algorithm.basis_alg.sac_torch import SAC
-from utils.settings.fields import ALGORITHMS, FIELDS
+from utils.settings.algorithms import ALGORITHMS
+from utils.settings.fields import FIELDS
 from utils.settings.resolve import resolve
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,7 +42,7 @@ def sample(batch_size: int) -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def _own_registry():
     """Algorithms registered by a test are gone after it."""
-    with mock.patch.dict(algorithm.registry._REGISTRY), mock.patch.dict(ALGORITHMS):
+    with mock.patch.dict(ALGORITHMS):
         yield
 
 
@@ -281,7 +281,7 @@ def test_without_tensorflow_its_extra_is_named(monkeypatch):
 def test_an_agent_of_ones_own_has_no_tensorflow_side():
     pytest.importorskip("tensorflow")
     register_algorithm("my_sac")(SAC)
-    with pytest.raises(ValueError, match=r"^alg: .my_sac. is registered for PyTorch only"):
+    with pytest.raises(ValueError, match=r"^alg: got .my_sac., which is for PyTorch only; expected one of ddpg, td3, "):
         create_agent(args(alg="my_sac", use_pytorch=False))
 
 

@@ -31,7 +31,7 @@ from algorithm.replay_buffer import create_buffer
 from algorithm.replay_buffer.subsequence import SubsequenceReplay
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.errors import ConfigError, NotFiniteError
-from utils.settings import fields as settings
+from utils.settings.algorithms import ALGORITHMS
 from utils.settings.cli import parse_args
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -204,9 +204,7 @@ def test_a_run_without_its_module_says_what_is_missing(page, capsys):
     write_files(page)
     done = run(*OWN[page], *SMALL)
     name = OWN[page][1].removeprefix("--alg=")
-    algorithm.registry._REGISTRY.pop(name)
-    settings.ALGORITHMS.pop(name, None)
-    settings.DECOMPOSITIONS.pop(name, None)
+    del ALGORITHMS[name]
     capsys.readouterr()
     for main, argv in ((train.main, [f"--resume={done.directory}"]), (evaluate.main, [str(done.directory)])):
         assert main(argv) == 2
@@ -343,7 +341,7 @@ def test_a_wrong_replay_is_refused(replay):
     with pytest.raises(ConfigError, match=r"^replay: got .* "
                                            r"expected a subclass of algorithm\.replay_buffer\.transition"):
         register_decomposition("mine", replay=replay)
-    assert "mine" not in settings.DECOMPOSITIONS
+    assert "mine" not in ALGORITHMS
 
 
 @pytest.mark.parametrize(("defaults", "message"), [
@@ -364,7 +362,7 @@ def test_what_is_no_class_or_function_is_refused():
             register("mine")(3)
     with pytest.raises(ConfigError, match=r"^like: got 'rrd', expected one of ddpg"):
         register_algorithm("mine", like="rrd")
-    assert "mine" not in settings.ALGORITHMS | settings.DECOMPOSITIONS | algorithm.registry._REGISTRY
+    assert "mine" not in ALGORITHMS
 
 
 @pytest.mark.parametrize("result", [None, 3, torch.nn.Linear(1, 1)], ids=str)

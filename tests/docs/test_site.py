@@ -18,10 +18,11 @@ from documents import DOCS, PAGES, ROOT, tables
 from shell import declared
 
 from sweeps.suite import read_suite
-from utils.settings.fields import ALGORITHMS, ATARI, DECOMPOSITIONS, FIELDS, OPTIMIZERS, OVER_DQN, REWS_SCALE, Config
+from utils.settings.algorithms import ALGORITHMS, names
+from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, Config
 from utils.settings.json_files import read_object
 
-BUILT_IN = (*ALGORITHMS, *DECOMPOSITIONS)         # before another test registers its own
+BUILT_IN = {name: ALGORITHMS[name] for name in names()}         # before another test registers its own
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 
 
@@ -136,17 +137,18 @@ def test_every_algorithm_has_a_page_with_equations_and_code():
 
 def test_names_of_code_are_found():
     line_of = runpy.run_path(str(DOCS / "_extensions" / "repository.py"))["line_of"]
-    path = ROOT / "utils" / "config.py"
+    path = ROOT / "utils" / "settings" / "fields.py"
     lines = path.read_text().splitlines()
-    for name in ("ALGORITHMS", "Config.discrete", "resolve"):
+    for name in ("FIELDS", "Config.run_length", "all_settings"):
         assert re.match(rf" *(def )?{name.split('.')[-1]}\b", lines[line_of(path, name) - 1])
     assert line_of(path, "Config.nothing") is None
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
 
-LEARNING = [name for name, field in FIELDS.items() if field.metadata["section"] == "learning"]
-OWN = {name for group in (ALGORITHMS, OPTIMIZERS, DECOMPOSITIONS) for defaults in group.values() for name in defaults}
+LEARNING = [name for name, setting in FIELDS.items() if setting.belongs == "learning"]
+OWN = {name for one in BUILT_IN.values() for defaults in (one.defaults, *one.by_optimizer.values())
+       for name in defaults}
 GAMES = ATARI | {"rews_scale": REWS_SCALE}
 
 
@@ -155,13 +157,13 @@ def settings_of(page: str) -> list[list[str]]:
     name = Path(page).stem
     if name == "configs":
         return [row(setting, *defaults_of(setting)) for setting in FIELDS if setting not in {*OWN, *LEARNING}]
-    if name in DECOMPOSITIONS:
-        over = OVER_DQN.get(name, {})
+    if BUILT_IN[name].decomposition:
+        over = BUILT_IN[name].over_discrete or {}
         return [row(setting, str(value), between=[str(over.get(setting, "its basis'"))])
-                for setting, value in DECOMPOSITIONS[name].items()]
+                for setting, value in BUILT_IN[name].defaults.items()]
     rows = {setting: defaults_of(setting)[:1 + (name == "dqn")] for setting in LEARNING}
-    rows |= {setting: [str(value)] for setting, value in ALGORITHMS[name].items()}
-    for optimizer, values in OPTIMIZERS.items() if name == "dqn" else ():
+    rows |= {setting: [str(value)] for setting, value in BUILT_IN[name].defaults.items()}
+    for optimizer, values in BUILT_IN[name].by_optimizer.items():
         for setting, value in values.items():
             rows[setting] = [*rows.get(setting, []), f"{value} ({optimizer})"]
     return [row(setting, *defaults) for setting, defaults in rows.items()]
@@ -174,7 +176,7 @@ def defaults_of(setting: str) -> list[str]:
 
 
 def row(setting: str, *defaults: str, between: Sequence[str] = ()) -> list[str]:
-    text = FIELDS[setting].metadata["help"]
+    text = FIELDS[setting].help
     return [f"`{setting}`", ", ".join(defaults), *between, text.replace("|", "\\|").replace("<", "\\<")]
 
 

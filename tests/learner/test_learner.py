@@ -11,7 +11,7 @@ from runs import SMALL, SMALL_RRD, run
 from algorithm import create_agent
 from algorithm.engine import Engine
 from algorithm.replay_buffer import create_buffer
-from envs import make_env
+from envs import make_env, sizes
 from learner import Evaluator, Learner
 from learner.collector import Collector, env_seeds
 from utils.seeding import stream_seed
@@ -49,7 +49,7 @@ def make_learner(**settings):
                  warmup=40, batch_size=4, train_batches=7, test_rollouts=0, buffer_size=500, device="cpu") | settings
     config = resolve(given)
     env, test_env = make_env(config), make_env(config)
-    config.obs_dims, config.acts_dims = env.observation_space.shape, env.action_space.shape
+    config = sizes(config, env)
     agent, buffer = create_agent(config), create_buffer(config)
     collector = Collector(env, agent, *env_seeds(config))
     return Learner(config, collector, Engine(agent, buffer), Evaluator(config, test_env, agent), Record())

@@ -18,6 +18,7 @@ from algorithm import create_agent
 from record.directories import make_directory
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -116,7 +117,7 @@ def test_run_json_says_what_a_result_may_depend_on():
 
 def test_the_saved_model_loads_into_an_agent_made_from_the_config():
     finished = run(*SMALL_RRD, "--env=Match-v0")
-    config = Config(**finished.config, obs_dims=(1,), acts_dims=(1,))
+    config = with_sizes(resolve(finished.config), 1, 1)
     create_agent(config).load_model(finished.directory / "checkpoints" / "last.safetensors")
 
 

@@ -26,6 +26,7 @@ from envs.origin import Origin, play, random_state, set_random_state
 from record.store import Store
 from utils.errors import CheckpointError
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 from utils.stop import Stop, Stopped
 
 PAIRS = [(alg, basis) for alg in (None, "rrd", "ircr", "uniform") for basis in ("ddpg", "td3", "sac")]
@@ -268,8 +269,7 @@ def test_runs_of_every_released_format_are_gone_on_with():
     kept = ROOT / "tests" / "reference" / "run-1"
     shutil.copytree(kept, "kept")
     assert digest(Path("kept")) == json.loads((kept / "digest.json").read_text())
-    config = resolve(json.loads((kept / "config.json").read_text()))
-    config.obs_dims, config.acts_dims, config.obs_scale = (4,), (2,), 1.0
+    config = with_sizes(resolve(json.loads((kept / "config.json").read_text())), 4, 2)
     create_agent(config).load_model("kept/checkpoints/last.safetensors")
     assert train.main(["--resume=kept", "--total_timesteps=150"]) == 0
     assert [row["Timesteps"] for row in rows(Path("kept/metrics.csv").read_text())] == ["40", "80", "120", "150"]

@@ -1,31 +1,35 @@
-"""The command line of train.py, made from the settings: one flag a field, `--a_b` and `--a-b` alike."""
+"""The command line of train.py, made from the settings: one flag for each, `--a_b` and `--a-b` alike."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import ConfigError
+from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, defaults_of, names
 from utils.settings.completion import SHELLS, script
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, IRCR_BATCH, Config
+from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
 from utils.settings.json_files import read_json
-from utils.settings.resolve import choices_of, coerce, field_type, resolve
+from utils.settings.resolve import choices_of, coerce, resolve
+from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
+FLAGS = ("config", "resume", "import", "completion", "help")         # the flags that are no settings
 EXAMPLES = """
 examples:
   python train.py --tag='RRD Ant-v2' --alg=rrd --basis_alg=sac --env=Ant-v2
   python train.py --alg=rrd --basis_alg=td3 --env=HalfCheetah-v4 --total_timesteps=100000 --seed=1
   python train.py --config outputs/RUN/config.json        repeats a run
-  python train.py --resume outputs/RUN                    goes on with one that was stopped or killed
-  python train.py --import=my_rewards --alg=my_decomposition      what my_rewards.py registers, see docs/extending
+  python train.py --resume outputs/RUN                    resumes one that was stopped or killed
+  python train.py --import=my_rewards --alg=my_decomposition      registered by my_rewards.py, see docs/extending
 """
 
 
@@ -36,7 +40,7 @@ class _Completion(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """One that complains by a ConfigError: every program's."""
+    """A parser that reports errors by a ConfigError; every program uses it."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message).removeprefix("argument "))
@@ -46,11 +50,11 @@ def parse_args(argv: Sequence[str]) -> Config:
     """The settings that the command line asks for.
 
     Raises:
-        ConfigError: a flag, a JSON key or a value is wrong; nothing was built yet.
-        SystemExit: `--help` or `--completion` was asked for, and is printed.
+        ConfigError: a flag, a JSON key or a value is wrong.
+        SystemExit: after `--help` or `--completion` was printed.
     """
     modules = named_modules(argv)
-    import_modules(modules)                             # before the parser is made, which knows what they register
+    import_modules(modules)                             # first: the parser has a flag for every setting of theirs
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
         raise _unknown(unknown[0].split("=")[0])
@@ -77,30 +81,29 @@ def parse_args(argv: Sequence[str]) -> Config:
         hint = f" (it stands in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
-    config.resume, config.imports = directory, tuple(modules)
-    return config
+    return dataclasses.replace(config, resume=directory, imports=tuple(modules))
 
 
 def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
-    """The settings of a run that is gone on with."""
+    """The file with the settings of the run that is resumed."""
     for name in ("config", "seeds", "on_existing"):
         if name in flags or (name == "config" and path is not None):
             raise ConfigError(f"{name}: not read with --resume, whose run has its settings"
-                              + ("; --on_existing=resume goes on with several seeds" if name == "seeds" else ""))
-    if not os.path.isfile(os.path.join(directory, "config.json")):          # False for a name that is too long, too
+                              + ("; --on_existing=resume resumes several seeds" if name == "seeds" else ""))
+    if not os.path.isfile(os.path.join(directory, "config.json")):          # False also for a name that is too long
         raise ConfigError(f"resume: got {directory!r}, expected a run's directory, such as outputs/RUN")
     return str(Path(directory) / "config.json")
 
 
 def check_import(env: str, path: str) -> None:
-    """A file from somebody else must not choose which module is imported; only the command line may."""
+    """Raise a ConfigError if a file names a module to import: only the command line may, since files are shared."""
     if ":" in env:
         raise ConfigError(f"env: {env!r} in {path} names a module to import, which only a flag may: give "
                           f"--env={shlex.quote(env)}")
 
 
 def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
-    """One of `seed` and `seeds`; a flag takes the other one out of the file's settings."""
+    """Allow one of `seed` and `seeds`; a flag removes the other one from the file's settings."""
     for given in (flags, from_file):
         if given.get("seed") is not None and given.get("seeds") is not None:
             raise ConfigError("seed: not read with --seeds; give one of the two")
@@ -112,14 +115,15 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*FIELDS, "config", "resume", "import", "completion"])
-    return ConfigError(f"{shown(word)}: unknown flag{hint.replace('mean ', 'mean --')}")
+    hint = did_you_mean(word.lstrip("-"), [*all_settings(), *FLAGS]).replace("mean ", "mean --")
+    return ConfigError(f"{shown(word)}: unknown flag"
+                       + (hint or "; the settings of an algorithm of your own need --import=MODULE"))
 
 
 def _check_run(config: Config) -> None:
-    """What only a run needs, not an agent by itself."""
-    # With discrete actions there may be images, of which no best episodes are kept; their replay knows.
-    if config.alg == "ircr" and config.batch_size < 2 and not config.discrete:
+    """Raise a ConfigError if a run cannot work with these settings, though an agent by itself can."""
+    # Over images, which only algorithms of discrete actions take, the batch may be smaller; the replay checks it.
+    if config.batch_size < ALGORITHMS[config.alg].smallest_batch and not config.discrete:
         raise ConfigError(IRCR_BATCH)
     if config.buffer_size < config.test_timesteps:
         raise ConfigError(f"buffer_size: got {config.buffer_size}, expected at least test_timesteps "
@@ -131,38 +135,50 @@ def _parser() -> argparse.ArgumentParser:
                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
                     description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
     parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
-    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
-                        "change its length and what is written")
+    parser.add_argument("--resume", metavar="DIR", help="resume the run in this directory, with the numbers of a run "
+                        "that was never stopped; flags may change its length and what is written")
     add_import(parser)
     parser.add_argument("--completion", choices=SHELLS, action=_Completion,
-                        help="print what makes this shell complete the flags, and exit")
+                        help="print the script that makes this shell complete the flags, and exit")
     groups: dict[str, Any] = {}
-    for name, field in FIELDS.items():
-        section = field.metadata["section"]
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        is_bool = field_type(name) is bool
-        groups[section].add_argument(*flags, dest=name, help=_help(field), metavar=_metavar(name),
-                                     **(dict(nargs="?", const="True") if is_bool else {}))
+    for setting in all_settings().values():
+        heading = setting.group.heading + setting.group.note
+        if heading not in groups:
+            groups[heading] = parser.add_argument_group(heading)
+        _add_flag(groups[heading], setting)
     return parser
 
 
-def _help(field) -> str:
-    text = field.metadata["help"].replace("%", "%%")
-    return text if field.default in (None, "") else f"{text} (default: {field.default})"
+def _add_flag(group: Any, setting: Setting) -> None:
+    flags = dict.fromkeys([f"--{setting.name}", f"--{setting.name.replace('_', '-')}"])
+    alone = dict(nargs="?", const="True") if setting.type is bool else {}
+    group.add_argument(*flags, dest=setting.name, help=_help(setting), metavar=_metavar(setting), **alone)
 
 
-def _metavar(name: str) -> str:
-    choices = choices_of(name)
+def _help(setting: Setting) -> str:
+    default = setting.default
+    if setting.name not in FIELDS:                      # of a registered algorithm
+        default = ", ".join(f"{alg} {value}" for alg, value in defaults_of(setting.name).items())
+    text = setting.help if default in (None, "") else f"{setting.help} (default: {default})"
+    return text.replace("%", "%%")
+
+
+def _metavar(setting: Setting) -> str:
+    choices = choices_of(setting.name)
     by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
-    return "|".join(choices) if choices else by_type[field_type(name)]
+    return "|".join(choices) if choices else by_type[setting.type]
 
 
 def _algorithm_table() -> str:
     lines = ["\ndefaults by algorithm:"]
-    for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items():
-        text = ", ".join(f"{name}={value}" for name, value in defaults.items()) or "those of its basis"
+    for alg in names():
+        text = _settings_text(ALGORITHMS[alg].defaults) or "those of its basis"
         lines += textwrap.wrap(f"{alg}: {text}", 100, initial_indent="  ", subsequent_indent="        ")
-    lines.append("  On Humanoid, ircr over sac takes alpha_lr=0, alpha_init=0.1.")
+    for alg in names():
+        lines += [f"  On {one.task}, {alg} over {one.basis} takes {_settings_text(one.defaults)}."
+                  for one in ALGORITHMS[alg].overrides]
     return "\n".join(lines)
+
+
+def _settings_text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())

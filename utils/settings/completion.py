@@ -1,23 +1,23 @@
-"""Completion of train.py's flags and their values on a command line: a script for the shell, made from the settings."""
+"""Shell scripts that complete train.py's flags and their values, made from the settings."""
 
 from __future__ import annotations
 
-from utils.settings.fields import FIELDS
+from utils.settings.fields import all_settings
 from utils.settings.resolve import choices_of, field_type
 
 SHELLS = ("bash", "zsh", "fish")
-MODULES = {"import": "import this module first, which may register algorithms of your own"}
-PRINTED = {"completion": "print what makes this shell complete flags and their values"}
-FILES = {"config": "JSON file of settings; flags win over it", "resume": "go on with the run in this directory"}
+MODULES = {"import": "import this module first; it may register algorithms of your own"}
+PRINTED = {"completion": "print the script that makes this shell complete flags and their values"}
+FILES = {"config": "JSON file of settings; flags win over it", "resume": "resume the run in this directory"}
 
 
 def script(shell: str) -> str:
-    """What the shell is to read."""
+    """The script that the shell reads."""
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]()
 
 
 def values_of(name: str) -> list[str]:
-    """The words that can stand behind a flag; none where anything may."""
+    """The words that a flag takes; an empty list if it takes any."""
     if name in PRINTED:
         return list(SHELLS)
     return choices_of(name) or (["True", "False"] if field_type(name) is bool else [])
@@ -32,15 +32,15 @@ _return_decomposition() {
     for ((i = 0; i < COMP_CWORD; i++)); do
         [[ ${COMP_WORDS[i]##*/} == train.py ]] && break
     done
-    ((i < COMP_CWORD)) || return 0              # another program of python's: the shell's own way
-    # bash takes --flag=word apart
+    ((i < COMP_CWORD)) || return 0              # another Python program: leave it to the shell
+    # bash splits --flag=word
     [[ $flag == "=" ]] && flag=${COMP_WORDS[COMP_CWORD-2]}
     [[ $word == "=" ]] && word=
     case ${flag//-/_} in
 @CASES@
     esac
     [[ $word == -* || $flag != -* ]] && COMPREPLY=($(compgen -W "@FLAGS@" -- "$word"))
-    # --basis-a is --basis_a, too
+    # --basis-a means --basis_a
     if [[ $word == --*-* ]]; then
         word=${word#--}
         COMPREPLY=($(compgen -W "@FLAGS@" -- "--${word//-/_}"))
@@ -53,8 +53,9 @@ complete -o bashdefault -o default -F _return_decomposition python python3 train
 
 def _bash() -> str:
     cases = [f'        __{name}) COMPREPLY=($(compgen -W "{" ".join(values_of(name))}" -- "$word"))\n'
-             '            ((${#COMPREPLY[@]})) && return 0 ;;' for name in [*FIELDS, *PRINTED] if values_of(name)]
-    flags = " ".join(f"--{name}" for name in [*FIELDS, *FILES, *MODULES, *PRINTED, "help"])
+             '            ((${#COMPREPLY[@]})) && return 0 ;;'
+             for name in [*all_settings(), *PRINTED] if values_of(name)]
+    flags = " ".join(f"--{name}" for name in [*all_settings(), *FILES, *MODULES, *PRINTED, "help"])
     return _BASH.replace("@CASES@", "\n".join(cases)).replace("@FLAGS@", flags)
 
 
@@ -84,8 +85,8 @@ compdef _return_decomposition_python python python3
 
 
 def _zsh() -> str:
-    flags = [_zsh_flag(name, field.metadata["help"], f"({' '.join(values_of(name))})" if values_of(name) else " ")
-             for name, field in FIELDS.items()]
+    flags = [_zsh_flag(name, one.help, f"({' '.join(values_of(name))})" if values_of(name) else " ")
+             for name, one in all_settings().items()]
     flags += [_zsh_flag(name, text, f"({' '.join(values_of(name))})") for name, text in PRINTED.items()]
     flags += [_zsh_flag(name, text, "_files") for name, text in FILES.items()]
     flags += [_zsh_flag(name, text, " ", "\\*") for name, text in MODULES.items()]
@@ -99,7 +100,7 @@ def _zsh_flag(name: str, text: str, action: str, often: str = "") -> str:
 
 
 def _single(text: str) -> str:
-    """Within single quotes."""
+    """The text for within single quotes."""
     return text.replace("'", "'\\''")
 
 
@@ -116,8 +117,8 @@ end
 
 
 def _fish() -> str:
-    lines = [_fish_flag(name, field.metadata["help"], f"-x -a '{' '.join(values_of(name))}'")
-             for name, field in FIELDS.items()]
+    lines = [_fish_flag(name, one.help, f"-x -a '{' '.join(values_of(name))}'")
+             for name, one in all_settings().items()]
     lines += [_fish_flag(name, text, f"-x -a '{' '.join(values_of(name))}'") for name, text in PRINTED.items()]
     lines += [_fish_flag(name, text, "-r -F") for name, text in FILES.items()]
     lines += [_fish_flag(name, text, "-x") for name, text in MODULES.items()]

@@ -1,6 +1,6 @@
-"""The settings of a run: one typed dataclass, its defaults by algorithm, and their checks.
+"""The settings of a run: one frozen, typed dataclass.
 
-Nothing here imports torch, so that `train.py --help` and every complaint about a setting are instant.
+Nothing here imports PyTorch, so that `train.py --help` and an error in a setting are instant.
 Precedence: defaults < `--config file.json` < flags.
 """
 
@@ -9,42 +9,51 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
+
+from utils.settings.algorithms import ALGORITHMS, is_discrete
+from utils.settings.setting import Setting
 
 
-def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):
-    """A dataclass field that knows its help text and its range: low <= value <= high, or value > above."""
-    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, section=section)
+def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form=""):
+    """A field of `Config` that is a setting; see `utils.settings.setting.Setting`."""
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, belongs=belongs, form=form)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-of_env = functools.partial(setting, section="environment and evaluation")
-of_atari = functools.partial(setting, None, section="Atari")
-of_learning = functools.partial(setting, section="learning")
-# The default depends on the algorithm (see ALGORITHMS); None where it is not read.
-of_algorithm = functools.partial(setting, None, section="algorithm (defaults depend on --alg and --basis_alg)")
-of_policy = functools.partial(setting, None, section="policy and critics (defaults depend on --alg and --basis_alg)")
+of_choice = functools.partial(setting, belongs="choice")
+of_compute = functools.partial(setting, belongs="compute")
+of_env = functools.partial(setting, belongs="env")
+of_atari = functools.partial(setting, None, belongs="atari")
+of_learning = functools.partial(setting, belongs="learning")
+# The default depends on the algorithm (see `utils.settings.algorithms.ALGORITHMS`); None where it is not read.
+of_algorithm = functools.partial(setting, None, belongs="algorithm")
+of_policy = functools.partial(setting, None, belongs="policy")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """Every setting, by the original's names. None: not read by the chosen algorithm."""
 
     tag: str = setting("", "name of the run, the first part of its directory")
-    alg: str = setting("rrd", "algorithm; see --help's last lines")
-    basis_alg: str | None = setting(None, "basis of rrd, ircr and uniform (default: sac; dqn on games)")
-    seed: int = setting(0, "seed of every random generator", low=0, high=2**63 - 1)
+    alg: str = of_choice("rrd", "algorithm; the last lines of --help list them")
+    basis_alg: str | None = of_choice(None, "basis of a decomposition (default: sac; dqn on games)")
+    seed: int = of_compute(0, "seed of every random generator", low=0, high=2**63 - 1)
     seeds: tuple[int, ...] | None = setting(
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
-        "many at a time as there are cores, with a thread each, on CUDA in one captured update, if they can share it")
-    device: str = setting("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)")
-    engine: str = setting("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
-                          "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto, which tells",
-                          choices=("auto", "eager", "manual", "compile", "cudagraph"))
-    precision: str = setting("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 is the "
-                             "original's numbers", choices=("fp32", "tf32", "bf16"))
-    buffer_device: str = setting("auto", "where the replay lies: cpu, cuda, cuda:1, ... or auto (where the agent is, "
-                                 "if it fits there)")
+        "many at a time as there are cores, with a thread each, on CUDA in one captured update, if they can share it",
+        form="seeds")
+    device: str = of_compute("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)", form="device")
+    engine: str = of_compute("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
+                             "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto (the fastest "
+                             "that fits; the run prints which)",
+                             choices=("auto", "eager", "manual", "compile", "cudagraph"))
+    precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 gives "
+                                "the original's numbers", choices=("fp32", "tf32", "bf16"))
+    buffer_device: str = of_compute(
+        "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there)",
+        form="device")
     total_timesteps: int | None = setting(
         None, "environment steps of the run (default: epochs * cycles * iterations * timesteps)", low=1)
     epochs: int = setting(3, "epochs; not read with --total_timesteps", low=1)
@@ -53,15 +62,15 @@ class Config:
     timesteps: int = setting(100, "environment steps per iteration", low=1)
     checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
                                     "end and when it is stopped", low=0)
-    on_existing: str = setting("new", "where outputs/ has a run of the same tag, algorithm and environment: new "
-                               "(beside it), resume (go on with the last one) or overwrite (remove the last one)",
+    on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
+                               "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
-    num_envs: int = setting(1, "environments that are stepped at once, if several each in a process of its own", low=1)
-    worker_restarts: int = setting(3, "how often in a run a process of --num_envs that died or hangs is started "
-                                   "anew, without its unfinished episode", low=0)
-    worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs is taken "
-                                    "to hang", above=0, high=86_400)
-    track: bool = setting(False, "log to Weights & Biases as well, offline where nobody has logged in (wants the extra "
+    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process", low=1)
+    worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
+                                   "unfinished episode is lost", low=0)
+    worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs counts "
+                                    "as hanging", above=0, high=86_400)
+    track: bool = setting(False, "log to Weights & Biases as well, offline unless you are logged in (needs the extra "
                           "`track`)")
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
@@ -69,8 +78,8 @@ class Config:
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
-    diagnose_every: int = of_env(0, "cycles between diagnoses of the learned reward (of rrd, ircr, uniform and "
-                                 "decompositions of your own that can be), on episodes of their own; 0: none", low=0)
+    diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
+                                 "of their own; 0: none", low=0)
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
@@ -110,18 +119,27 @@ class Config:
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
-    resume: str | None = None           # --resume: the directory of the run that is gone on with
+    resume: str | None = None           # --resume: the directory of the run that is resumed
     imports: tuple[str, ...] = ()       # --import: modules, which no file of settings may name
+    own: tuple[tuple[str, Any], ...] = ()       # (name, value) of the settings that registered algorithms bring
 
-    # Not flags: known once the environment is, or given to create_agent.
+    # Not flags: known once the environment is, or given to create_agent. See `utils.settings.sizes`.
     obs_dims: tuple[int, ...] | None = None
     acts_dims: tuple[int, ...] | None = None
     obs_scale: float | None = None      # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
 
-    @property
-    def discrete(self) -> bool:
-        """Whether actions are indices."""
-        return self.alg in DISCRETE or self.basis_alg in DISCRETE
+    # Whether actions are indices. A worker process, which may not have imported the algorithm, reads it as well.
+    discrete: bool = dataclasses.field(init=False, compare=False, default=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "discrete", is_discrete(self.alg) or is_discrete(self.basis_alg))
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of a setting that the chosen algorithm brings."""
+        for own, value in self.__dict__.get("own", ()):
+            if own == name:
+                return value
+        raise AttributeError(f"{name}: neither a setting nor brought by the chosen algorithm")
 
     @property
     def run_length(self) -> int:
@@ -130,43 +148,27 @@ class Config:
 
     def settings(self) -> dict[str, Any]:
         """The settings that the chosen algorithm reads; `resolve` on them gives this object again."""
-        values = {name: getattr(self, name) for name in FIELDS}
+        values = {name: getattr(self, name) for name in FIELDS} | dict(self.own)
         return {name: value for name, value in values.items() if value is not None}
 
 
-FIELDS = {f.name: f for f in dataclasses.fields(Config) if f.metadata}
-LEARNED = ("learning", "policy", "algorithm")           # how the sections begin of what an agent and its replay read
+def _kind(hint: Any) -> Any:
+    """int of `int | None`, and so on."""
+    return next(one for one in get_args(hint) if one is not NoneType) if isinstance(hint, UnionType) else hint
 
-_ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
 
-# Basis algorithms: the settings that each one reads beyond the common ones, with its defaults. These tables, and the
-# lists below, grow by `algorithm.registry.register_algorithm` and `register_decomposition`.
-ALGORITHMS: dict[str, dict[str, Any]] = {
-    "ddpg": _ACTOR_CRITIC | dict(pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1, q_reg=1e-2),
-    "td3": _ACTOR_CRITIC | dict(std_act=0.1, pi_t_std=0.2, pi_t_clip=0.5, pi_delay_freq=2),
-    "sac": _ACTOR_CRITIC | dict(train_target=1, alpha_lr=3e-4, alpha_init=1.0),
-    "dqn": dict(batch_size=32, train_batches=25, train_target=8000, obs_normalization=False, double=False,
-                dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
-}
-DISCRETE = ["dqn"]                  # those of discrete actions
-# What DQN reads beyond that, by its optimiser.
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
-    "rmsprop": dict(q_lr=2.5e-4, RMSProp_decay=0.95, RMSProp_eps=1e-2),
-}
-# Decompositions: the same, on top of the basis.
-DECOMPOSITIONS: dict[str, dict[str, Any]] = {
-    "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
-    "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
-    "uniform": {},
-}
-# Over DQN these are other ones.
-OVER_DQN: dict[str, dict[str, Any]] = {
-    "rrd": DECOMPOSITIONS["rrd"] | dict(rrd_batch_size=32, rrd_sample_size=32),
-    "ircr": {},
-}
-DIAGNOSED = ["rrd", "ircr", "uniform"]          # which say what they take the reward of each step to be
-IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"
+def _fields() -> dict[str, Setting]:
+    hints = get_type_hints(Config)
+    return {f.name: Setting(f.name, _kind(hints[f.name]), f.default, **f.metadata)
+            for f in dataclasses.fields(Config) if f.metadata}
+
+
+FIELDS = _fields()              # the settings that are built in, by name
+
+
+def all_settings() -> dict[str, Setting]:
+    """Every setting by name: those that are built in, and those that registered algorithms bring."""
+    return FIELDS | {own.name: own for algorithm in ALGORITHMS.values() for own in algorithm.settings}
 
 
 # Settings that only the Atari games read, and their defaults of common ones; the original's.

@@ -1,6 +1,6 @@
-"""Modules of one's own, which `--import` brings: they register algorithms, decompositions and environments.
+"""Modules that `--import` imports: they register algorithms, decompositions and environments.
 
-Only a command line may name one, for importing it runs what stands in it.
+Only a command line may name a module, because importing it runs its code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from utils.errors import ConfigError
 
-HELP = ("import this module first, which may register algorithms, decompositions and environments of your own; it is "
+HELP = ("import this module first; it may register algorithms, decompositions and environments of your own; it is "
         "found in the current directory as well; may be given several times")
 
 
@@ -25,17 +25,23 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def named_modules(argv: Sequence[str]) -> list[str]:
-    """The modules that `--import` names on a command line, before anything else of it is understood."""
+    """The modules that `--import` names on a command line; the other flags are not parsed yet."""
+    return split_modules(argv)[0]
+
+
+def split_modules(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the modules that `--import` names, the other words of the command line)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     add_import(parser)
     try:
-        return parser.parse_known_args(argv)[0].modules
+        given, others = parser.parse_known_args(argv)
+        return given.modules, others
     except argparse.ArgumentError:
         raise ConfigError("--import: expected one argument") from None
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import them, in this order.
+    """Import modules, in this order.
 
     Raises:
         ConfigError: there is no such module, or importing it raised an error.
@@ -47,16 +53,16 @@ def import_modules(names: Iterable[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):       # one that it imports itself
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):       # a module that it imports
                 raise _failed(name, error) from None
             raise ConfigError(f"import: there is no module {error.name!r}, neither installed nor in "
                               f"{os.getcwd()}") from None
-        except (Exception, SystemExit) as error:        # whatever stands in it may raise
+        except (Exception, SystemExit) as error:        # its code may raise anything
             raise _failed(name, error) from None
 
 
 def search_here() -> None:
-    """Modules are found in the current directory as well, behind all other places."""
+    """Find modules in the current directory as well, after all other places."""
     here = os.getcwd()
     if not {here, ""} & set(sys.path):
         sys.path.append(here)
@@ -64,9 +70,9 @@ def search_here() -> None:
 
 
 def _failed(name: str, error: BaseException) -> ConfigError:
-    """One line: what was raised, and where."""
+    """The error in one line: what was raised, and where."""
     told = " ".join(f"{type(error).__name__}: {error}".split())
     last = traceback.extract_tb(error.__traceback__)[-1]
-    inside = not (isinstance(error, SyntaxError) or "importlib" in last.filename)       # a SyntaxError tells it itself
+    inside = not (isinstance(error, SyntaxError) or "importlib" in last.filename)       # a SyntaxError says where
     place = f" ({os.path.basename(last.filename)}, line {last.lineno})" if inside else ""
     return ConfigError(f"import: {name!r} cannot be imported: {told}{place}")

@@ -1,10 +1,9 @@
 """JSON files of settings, flat or in sections.
 
-A JSON file may group them, `{"policy": {"pi_lr": 1e-4}}`, or name them flat, or do both.
+A JSON file may group settings, `{"policy": {"pi_lr": 1e-4}}`, or name them flat, or do both.
 
-Which setting belongs where follows from its group in `--help`. `env` is a setting, too: where a file says
-`"env": "Ant-v4"` it is that one, where it says `"env": {...}` it is the section, in which the setting is called `env`
-as everywhere.
+The section of a setting is that of its group (`utils.settings.setting.GROUPS`). `env` is a setting and a section:
+`"env": "Ant-v4"` is the setting, `"env": {...}` the section, in which the setting is called `env` as well.
 """
 
 from __future__ import annotations
@@ -16,15 +15,17 @@ from typing import Any
 
 from utils.errors import ConfigError
 from utils.files import read_file
-from utils.settings.fields import FIELDS
-from utils.settings.resolve import coerce
-from utils.text import did_you_mean, shown
+from utils.settings.fields import all_settings
+from utils.settings.resolve import coerce, unknown_setting
+from utils.text import shown
 
 MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
+SCHEMA = "$schema"              # for editors; the programs skip it
+SECTIONS = ("runtime", "env", "policy", "algorithm")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The settings in a JSON file by name, which may stand there in sections; see `flatten`."""
+    """The settings in a JSON file by name; the file may group them in sections, see `flatten`."""
     settings = flatten(read_object(path))
     for name, value in settings.items():
         if value is not None:
@@ -36,7 +37,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file, which names nothing twice.
 
     Raises:
-        ConfigError: it cannot be read, or is none.
+        ConfigError: the file cannot be read, or holds no such object.
     """
     try:
         data = read_file(path, MOST_BYTES)
@@ -60,33 +61,28 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-SCHEMA = "$schema"              # for editors; read by nobody here
-_SECTION_OF_GROUP = {"run": "runtime", "environment and evaluation": "env", "Atari": "env", "learning": "algorithm",
-                     "algorithm": "algorithm", "policy and critics": "policy"}
-
-
 def section_of(name: str) -> str:
     """The section that a setting belongs to."""
-    if name in ("alg", "basis_alg"):                    # in --help they are among the first
-        return "algorithm"
-    return _SECTION_OF_GROUP[FIELDS[name].metadata["section"].partition(" (")[0]]
+    return all_settings()[name].group.section
 
 
-SECTIONS = {section: [name for name in FIELDS if section_of(name) == section]
-            for section in ("runtime", "env", "policy", "algorithm")}
+def settings_of(section: str) -> list[str]:
+    """The names of the settings in a section."""
+    return [name for name, setting in all_settings().items() if setting.group.section == section]
 
 
 def flatten(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings by name that a file holds, in sections or not.
+    """The settings by name in the object of a file, in sections or not.
 
     Raises:
         ConfigError: a name is unknown, stands in the wrong section, or twice.
     """
     settings: dict[str, Any] = {}
+    known = all_settings()
     for key, value in data.items():
         if key == SCHEMA:
             continue
-        section = key if key in SECTIONS and (isinstance(value, dict) or key not in FIELDS) else None
+        section = key if key in SECTIONS and (isinstance(value, dict) or key not in known) else None
         found = _settings_in(section, value) if section else {_known(key): value}
         for name in found:
             if name in settings:
@@ -100,15 +96,16 @@ def _settings_in(section: str, values: Any) -> dict[str, Any]:
         raise ConfigError(f"{section}: got {values!r}, expected an object of settings, for it is a section")
     for name in values:
         place = f"{section}.{shown(name)}"
-        if name not in FIELDS:
-            hint = "; did you mean env?" if (section, name) == ("env", "id") else did_you_mean(name, FIELDS)
-            raise ConfigError(f"{place}: unknown setting{hint}")
+        if name not in all_settings():
+            if (section, name) == ("env", "id"):
+                raise ConfigError(f"{place}: unknown setting; did you mean env?")
+            raise unknown_setting(place, name, all_settings())
         if section_of(name) != section:
             raise ConfigError(f"{place}: not a setting of this section; it belongs to {section_of(name)}")
     return values
 
 
 def _known(name: str) -> str:
-    if name not in FIELDS:
-        raise ConfigError(f"{shown(name)}: unknown setting{did_you_mean(name, [*FIELDS, *SECTIONS])}")
+    if name not in all_settings():
+        raise unknown_setting(shown(name), name, [*all_settings(), *SECTIONS])
     return name

@@ -1,8 +1,10 @@
 """The JSON schema of a file of settings, with which editors complete and check it.
 
     python -m utils.settings.schema > configs/schema.json
+    python -m utils.settings.schema --import=my_module > my_schema.json
 
-A file says where its schema is in the key "$schema", which the programs pass over.
+With `--import` the schema also has the algorithms that the module registers, and their settings. A file names its
+schema in the key "$schema", which the programs skip.
 """
 
 from __future__ import annotations
@@ -13,80 +15,92 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from utils.display import say
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS
-from utils.settings.json_files import SCHEMA, SECTIONS
-from utils.settings.resolve import DEVICE, MOST_SEEDS, choices_of, field_type
+from utils.errors import ConfigError
+from utils.settings.algorithms import defaults_of
+from utils.settings.fields import all_settings
+from utils.settings.imports import import_modules, split_modules
+from utils.settings.json_files import SCHEMA, SECTIONS, settings_of
+from utils.settings.resolve import choices_of
+from utils.settings.setting import Setting
+from utils.settings.values import DEVICE, MOST_NUMBERS, MOST_SEEDS
 
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
 def schema() -> dict[str, Any]:
-    """Of a file of settings, flat or in sections."""
-    definitions = {name: setting_schema(name) for name in FIELDS}
+    """The schema of a file of settings, flat or in sections."""
+    definitions = {name: setting_schema(name) for name in all_settings()}
     return head("Settings of train.py") | settings_without({}) | {"$defs": definitions}
 
 
 def head(title: str) -> dict[str, Any]:
+    """How every schema here begins."""
     return {SCHEMA: "https://json-schema.org/draft/2020-12/schema", "title": title}
 
 
 def settings_without(left_out: Collection[str]) -> dict[str, Any]:
-    """An object of settings, flat or in sections."""
+    """The schema of an object of settings, flat or in sections, without some settings."""
     properties: dict[str, Any] = {SCHEMA: {"type": "string"}}
-    properties |= {name: {"$ref": f"#/$defs/{name}"} for name in FIELDS if name not in left_out}
+    properties |= {name: {"$ref": f"#/$defs/{name}"} for name in all_settings() if name not in left_out}
     for section in SECTIONS:
         found = _section(section, left_out)
-        # `env` is a setting or a section, by what follows.
+        # `env` is both a setting and a section.
         properties[section] = {"anyOf": [properties[section], found]} if section in properties else found
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _section(section: str, left_out: Collection[str]) -> dict[str, Any]:
     return {"description": f"settings of the section {section}", "type": "object", "additionalProperties": False,
-            "properties": {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS[section] if name not in left_out}}
+            "properties": {name: {"$ref": f"#/$defs/{name}"} for name in settings_of(section) if name not in left_out}}
 
 
 def setting_schema(name: str) -> dict[str, Any]:
-    """What a setting may be; null stands for its default."""
-    field, choices = FIELDS[name], choices_of(name)
-    found: dict[str, Any] = {"description": _description(name)}
-    if field.default is not None:
-        found["default"] = field.default
-    if name == "seeds":
-        return found | {"anyOf": [_list_of_seeds(), {"type": ["string", "null"]}]}
+    """The schema of a setting's value; null stands for its default."""
+    setting, choices = all_settings()[name], choices_of(name)
+    found: dict[str, Any] = {"description": _description(setting)}
+    if setting.default is not None:
+        found["default"] = setting.default
     if choices:
         return found | {"enum": [*choices, None]}
-    found |= {"type": [TYPES[field_type(name)], "null"]} | _range(name)
-    return found | ({"pattern": f"^({DEVICE})$"} if name in ("device", "buffer_device") else {})
+    if setting.type == tuple[int, ...]:
+        return found | {"anyOf": [_list_of_integers(setting), {"type": ["string", "null"]}]}
+    found |= {"type": [TYPES[setting.type], "null"]} | _range(setting)
+    return found | ({"pattern": f"^({DEVICE})$"} if setting.form == "device" else {})
 
 
-def _list_of_seeds() -> dict[str, Any]:
-    return {"type": "array", "items": {"type": "integer"} | _range("seed"), "minItems": 1, "maxItems": MOST_SEEDS,
-            "uniqueItems": True}
+def _list_of_integers(setting: Setting) -> dict[str, Any]:
+    if setting.form == "seeds":
+        return {"type": "array", "items": {"type": "integer"} | _range(all_settings()["seed"]), "minItems": 1,
+                "maxItems": MOST_SEEDS, "uniqueItems": True}
+    return {"type": "array", "items": {"type": "integer"} | _range(setting), "minItems": 1, "maxItems": MOST_NUMBERS}
 
 
-def _range(name: str) -> dict[str, Any]:
-    keywords = {"low": "minimum", "high": "maximum", "above": "exclusiveMinimum"}
-    limits = FIELDS[name].metadata
-    return {keyword: limits[limit] for limit, keyword in keywords.items() if limits[limit] is not None}
+def _range(setting: Setting) -> dict[str, Any]:
+    limits = {"minimum": setting.low, "maximum": setting.high, "exclusiveMinimum": setting.above}
+    return {keyword: limit for keyword, limit in limits.items() if limit is not None}
 
 
-def _description(name: str) -> str:
-    """The help, and the defaults that the algorithms have."""
-    by_algorithm = [f"{alg} {json.dumps(defaults[name])}"
-                    for alg, defaults in (ALGORITHMS | DECOMPOSITIONS).items() if name in defaults]
-    return FIELDS[name].metadata["help"] + (f" (default: {', '.join(by_algorithm)})" if by_algorithm else "")
+def _description(setting: Setting) -> str:
+    """The help, and the algorithms' defaults."""
+    by_algorithm = [f"{alg} {json.dumps(value)}" for alg, value in defaults_of(setting.name).items()]
+    return setting.help + (f" (default: {', '.join(by_algorithm)})" if by_algorithm else "")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the schema; returns 0, or 2 if there is an argument."""
+    """Print the schema; returns 0, or 2 for a wrong argument."""
     return print_schema(schema, argv)
 
 
 def print_schema(make: Callable[[], dict[str, Any]], argv: Sequence[str]) -> int:
-    """Print the schema that `make` returns; the exit code."""
-    if argv:
-        print(f"schema: got {' '.join(argv)!r}, expected no argument", file=sys.stderr)
+    """Import the modules that `--import` names, and print the schema that `make` returns; the exit code."""
+    try:
+        modules, others = split_modules(argv)
+        import_modules(modules)
+    except ConfigError as error:
+        print(f"schema: {error}", file=sys.stderr)
+        return 2
+    if others:
+        print(f"schema: got {' '.join(others)!r}, expected --import=MODULE or no argument", file=sys.stderr)
         return 2
     say(json.dumps(make(), indent=2))
     return 0

@@ -31,7 +31,7 @@ from algorithm.decomposition.diagnosis import (
 )
 from algorithm.decomposition.judge import LearnedReward, PaidReward, create_judge, held_columns
 from algorithm.replay_buffer import create_buffer
-from envs import make_env
+from envs import make_env, sizes
 from learner import diagnoser
 from learner.episodes import Player
 from utils.errors import ConfigError
@@ -202,8 +202,7 @@ def test_the_error_on_recent_and_on_old_episodes():
 def parts(alg: str, env: str, **more):
     config = resolve({"alg": alg, "env": env, "device": "cpu", "test_timesteps": 10, "buffer_size": 100} | more)
     world = make_env(config)
-    config.obs_dims = world.observation_space.shape
-    config.acts_dims = (int(world.action_space.n),) if config.discrete else world.action_space.shape
+    config = sizes(config, world)
     return world, create_agent(config), create_buffer(config)
 
 

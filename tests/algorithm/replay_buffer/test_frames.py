@@ -29,6 +29,7 @@ from algorithm.replay_buffer.storage import FrameStorage
 from envs import make_env
 from utils.errors import ConfigError
 from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 from utils.text import human_bytes
 
 SIZE, ACTS = (6, 5), 7          # of a frame; how many actions there are
@@ -46,8 +47,7 @@ def build(alg, K=None, N=4, stack=3, size=SIZE, acts=ACTS, **changes):
     rrd = {"rrd_sample_size": K, "rrd_batch_size": K * N} if K and alg == "rrd" else {}
     basis = {} if alg == "dqn" else {"basis_alg": "dqn"}
     config = resolve({"alg": alg, "device": "cpu", "buffer_size": 100} | basis | rrd | changes)
-    config.obs_dims, config.acts_dims = (*size, stack), (acts,)
-    return create_buffer(config)
+    return create_buffer(with_sizes(config, (*size, stack), acts))
 
 
 def frames_of(number, count, size=SIZE):

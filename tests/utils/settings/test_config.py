@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from settings_cases import FUZZ, NAMES, SCALARS, WORDS, check_line, complaint
 
 from utils.errors import ConfigError
+from utils.settings.algorithms import ALGORITHMS
 from utils.settings.cli import parse_args
-from utils.settings.fields import ALGORITHMS, FIELDS, Config
+from utils.settings.fields import FIELDS, Config
 from utils.settings.json_files import read_json
 from utils.settings.resolve import coerce, resolve
 

@@ -40,7 +40,7 @@ def test_the_files_are_up_to_date(name, module):
 
 def test_another_word_is_no_schema(capsys):
     assert main(["suites"]) == 2
-    assert capsys.readouterr().err == "schema: got 'suites', expected no argument\n"
+    assert capsys.readouterr().err == "schema: got 'suites', expected --import=MODULE or no argument\n"
 
 
 @pytest.mark.parametrize("make", [schema, suite_schema])
@@ -51,7 +51,7 @@ def test_they_are_schemas(make):
 def test_every_setting_has_its_help_its_default_and_its_range():
     of = schema()["$defs"]
     assert of.keys() == FIELDS.keys()
-    assert all(of[name]["description"].startswith(field.metadata["help"]) for name, field in FIELDS.items())
+    assert all(of[name]["description"].startswith(field.help) for name, field in FIELDS.items())
     assert all(of[name].get("default") == field.default for name, field in FIELDS.items())
     assert of["gamma"] | {"description": ""} == {"description": "", "default": 0.99, "type": ["number", "null"],
                                                  "minimum": 0, "maximum": 1}

@@ -1,0 +1,163 @@
+"""The table of algorithms: the one place that says what an algorithm is.
+
+It holds text only, so that `--help` and the check of a setting need no PyTorch. `algorithm.registry.register_algorithm`
+and `register_decomposition` add rows. Every list of algorithms, in an error, in help, in a schema, comes from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from utils.settings.setting import Setting
+
+TRANSITIONS = "algorithm.replay_buffer.transition:TransitionReplay"
+
+
+@dataclass(frozen=True)
+class Override:
+    """Defaults that a decomposition has over one basis on one task, such as Humanoid in all its versions."""
+
+    basis: str
+    task: str
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm, which learns a policy, or a decomposition, which pays the steps that an algorithm learns from.
+
+    entry: what builds it, as "module:attribute"; the class or function itself if a user registered it.
+    reference: its TensorFlow twin, as "module:attribute"; None: there is none.
+    replay: what it learns from.
+    defaults: the settings that it reads, beyond those that all read, or whose defaults differ; by name.
+    decomposition: whether it stands on a basis, which is another algorithm.
+    discrete: whether its actions are indices.
+    diagnosed: whether it says what it takes the reward of each step to be.
+    by_optimizer: what it reads besides, by the setting `optimizer`.
+    over_discrete: its defaults over a basis of discrete actions, instead of `defaults`; None: the same.
+    overrides: defaults over some bases on some tasks.
+    smallest_batch: the least `batch_size` over vectors.
+    settings: settings of its own, that no other algorithm brings.
+    """
+
+    entry: str | Callable
+    reference: str | None = None
+    replay: str | type = TRANSITIONS
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    decomposition: bool = False
+    discrete: bool = False
+    diagnosed: bool = False
+    by_optimizer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    over_discrete: Mapping[str, Any] | None = None
+    overrides: tuple[Override, ...] = ()
+    smallest_batch: int = 1
+    settings: tuple[Setting, ...] = ()
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it came with the program, rather than by `register_algorithm` or `register_decomposition`."""
+        return isinstance(self.entry, str)
+
+    def defaults_with(self, optimizer: str | None) -> dict[str, Any]:
+        """What it reads with this optimiser, or with its own one if None; its own defaults win."""
+        if not self.by_optimizer:
+            return dict(self.defaults)
+        chosen = self.by_optimizer.get(optimizer or self.defaults["optimizer"], {})
+        unread = {name for others in self.by_optimizer.values() for name in others} - set(chosen)
+        return dict(chosen) | {name: value for name, value in self.defaults.items() if name not in unread}
+
+    def defaults_over(self, basis: str, env: str) -> dict[str, Any]:
+        """What a decomposition reads over this basis in this environment, beyond what the basis reads."""
+        discrete = ALGORITHMS[basis].discrete and self.over_discrete is not None
+        found = dict(self.over_discrete if discrete else self.defaults)
+        for one in self.overrides:
+            if one.basis == basis and re.match(rf"{one.task}-v\d", env):
+                found |= one.defaults
+        return found
+
+
+_ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
+_RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ddpg": Algorithm(
+        "algorithm.basis_alg.ddpg_torch:DDPG", "algorithm.tf.ddpg:DDPG",
+        defaults=_ACTOR_CRITIC | dict(pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1,
+                                      q_reg=1e-2)),
+    "td3": Algorithm(
+        "algorithm.basis_alg.td3_torch:TD3", "algorithm.tf.td3:TD3",
+        defaults=_ACTOR_CRITIC | dict(std_act=0.1, pi_t_std=0.2, pi_t_clip=0.5, pi_delay_freq=2)),
+    "sac": Algorithm(
+        "algorithm.basis_alg.sac_torch:SAC", "algorithm.tf.sac:SAC",
+        defaults=_ACTOR_CRITIC | dict(train_target=1, alpha_lr=3e-4, alpha_init=1.0)),
+    "dqn": Algorithm(
+        "algorithm.basis_alg.dqn_torch:DQN", "algorithm.tf.dqn:DQN", discrete=True,
+        defaults=dict(batch_size=32, train_batches=25, train_target=8000, obs_normalization=False, double=False,
+                      dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
+        by_optimizer={"adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
+                      "rmsprop": dict(q_lr=2.5e-4, RMSProp_decay=0.95, RMSProp_eps=1e-2)}),
+    "rrd": Algorithm(
+        "algorithm.decomposition.rrd:RRD", "algorithm.tf.rrd:RRD",
+        "algorithm.replay_buffer.subsequence:SubsequenceReplay",
+        decomposition=True, diagnosed=True, defaults=_RRD,
+        over_discrete=_RRD | dict(rrd_batch_size=32, rrd_sample_size=32)),
+    "ircr": Algorithm(
+        "algorithm.ircr_torch:ircr", "algorithm.tf.ircr:ircr", "algorithm.replay_buffer.ircr:IRCRReplay",
+        decomposition=True, diagnosed=True, defaults=dict(buffer_size=300_000, polyak=0.999, batch_size=512),
+        over_discrete={}, smallest_batch=2,
+        # The original: on Humanoid, IRCR is steadier with a fixed temperature.
+        overrides=(Override("sac", "Humanoid", dict(alpha_lr=0.0, alpha_init=0.1)),)),
+    "uniform": Algorithm(
+        "algorithm.uniform:uniform", "algorithm.uniform:uniform", "algorithm.replay_buffer.uniform:UniformReplay",
+        decomposition=True, diagnosed=True),
+}
+IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"
+
+
+def names() -> list[str]:
+    """Every algorithm that `--alg` takes; the decompositions stand last."""
+    return [*bases(), *decompositions()]
+
+
+def bases(discrete: bool | None = None) -> list[str]:
+    """Every algorithm that `--basis_alg` takes, or only those of discrete, or of continuous actions."""
+    return [name for name, one in ALGORITHMS.items()
+            if not one.decomposition and discrete in (None, one.discrete)]
+
+
+def decompositions() -> list[str]:
+    """Every algorithm that stands on a basis."""
+    return [name for name, one in ALGORITHMS.items() if one.decomposition]
+
+
+def diagnosed() -> list[str]:
+    """Every algorithm whose reward for each step can be judged."""
+    return [name for name, one in ALGORITHMS.items() if one.diagnosed]
+
+
+def referenced() -> list[str]:
+    """Every algorithm that has a TensorFlow twin."""
+    return [name for name in names() if ALGORITHMS[name].reference is not None]
+
+
+def is_decomposition(name: str) -> bool:
+    """Whether this is the name of a decomposition."""
+    return name in ALGORITHMS and ALGORITHMS[name].decomposition
+
+
+def is_discrete(name: str | None) -> bool:
+    """Whether this is the name of an algorithm of discrete actions."""
+    return name in ALGORITHMS and ALGORITHMS[name].discrete
+
+
+def defaults_of(setting: str) -> dict[str, Any]:
+    """The default of a setting by algorithm, of those that have one of their own."""
+    return {name: ALGORITHMS[name].defaults[setting] for name in names() if setting in ALGORITHMS[name].defaults}
+
+
+def any_of(some: list[str]) -> str:
+    """`rrd, ircr or uniform`."""
+    return " or ".join(filter(None, [", ".join(some[:-1]), some[-1]]))

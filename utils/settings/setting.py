@@ -1,0 +1,104 @@
+"""One setting: its name, type, default, range and help, and what it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from utils.errors import ConfigError
+from utils.settings.values import KINDS
+
+
+@dataclass(frozen=True)
+class Group:
+    """What settings can belong to.
+
+    heading: of the group in `--help`.
+    section: of a JSON file.
+    note: what `--help` adds to the heading.
+    read_by_agent: whether agents and replays read these settings, or only the program that runs them.
+    per_algorithm: whether an algorithm may have a default of its own for them.
+    """
+
+    heading: str
+    section: str
+    read_by_agent: bool = False
+    per_algorithm: bool = False
+    note: str = ""
+
+
+_DEPENDS = " (defaults depend on --alg and --basis_alg)"
+GROUPS = {
+    "choice": Group("run", "algorithm", read_by_agent=True),
+    "compute": Group("run", "runtime", read_by_agent=True),
+    "run": Group("run", "runtime"),
+    "env": Group("environment and evaluation", "env"),
+    "atari": Group("Atari", "env"),
+    "learning": Group("learning", "algorithm", read_by_agent=True, per_algorithm=True),
+    "algorithm": Group("algorithm", "algorithm", read_by_agent=True, per_algorithm=True, note=_DEPENDS),
+    "policy": Group("policy and critics", "policy", read_by_agent=True, per_algorithm=True, note=_DEPENDS),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, built in or brought by a registered algorithm.
+
+    name: a word of letters, digits and underscores; the flag is `--name`.
+    type: int, float, bool, str or tuple[int, ...].
+    default: for every algorithm; None: the setting is read only where an algorithm has a default for it.
+    help: one sentence, in the units of the setting.
+    low, high, above: the range, low <= value <= high and value > above; of a tuple, the range of each number.
+    choices: the words that a text may be.
+    belongs: a key of `GROUPS`.
+    form: "device" or "seeds": text with a syntax of its own.
+    """
+
+    name: str
+    type: Any
+    default: Any = None
+    _: KW_ONLY
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] | None = None
+    belongs: str = "algorithm"
+    form: str = ""
+
+    @property
+    def group(self) -> Group:
+        """What it belongs to."""
+        return GROUPS[self.belongs]
+
+    def checked(self, value: Any) -> Any:
+        """The value in this setting's type.
+
+        Raises:
+            ConfigError: it has another type, or is out of range.
+        """
+        parse, expected = KINDS[self.form or self.type]
+        try:
+            parsed = parse(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(f"{self.name}: got {value!r}, expected {expected}") from None
+        if not all(map(self._within, parsed if isinstance(parsed, tuple) else (parsed,))):
+            raise ConfigError(f"{self.name}: got {parsed!r}, expected {self._range(expected)}")
+        return parsed
+
+    def _within(self, value: Any) -> bool:
+        return ((self.low is None or value >= self.low)
+                and (self.high is None or value <= self.high)
+                and (not isinstance(value, int) or value < 2**63)
+                and (self.above is None or value > self.above)
+                and (self.choices is None or value in self.choices))
+
+    def _range(self, expected: str) -> str:
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        integers = self.type is not float
+        limits = [f"at least {self.low}" if self.low is not None else "",
+                  f"above {self.above}" if self.above is not None else "",
+                  f"at most {self.high}" if self.high is not None else "below 2**63" if integers else ""]
+        each = ", each " if self.type == tuple[int, ...] else " "
+        return f"{expected}{each}" + " and ".join(limit for limit in limits if limit)
