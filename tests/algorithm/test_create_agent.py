@@ -290,7 +290,7 @@ def test_the_pytorch_backend_never_imports_tensorflow():
     code = f"""if True:
         import argparse, sys
         from algorithm import create_agent
-        import train, envs, learner, algorithm.replay_buffer, utils.run, utils.cli, utils.tf_checkpoint
+        import train, envs, learner, algorithm.replay_buffer, record.run, utils.settings.cli, algorithm.tf.convert
         for alg, basis in {pairs!r}:
             args = argparse.Namespace(alg=alg, basis_alg=basis, **{NEEDED!r})
             agent = create_agent(args)

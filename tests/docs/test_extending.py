@@ -385,7 +385,7 @@ def test_what_rrd_reads_and_nobody_declared_is_one_line(missing, capsys):
     reads = {name: value for name, value in RRD_READS.items() if name != missing}
     register_decomposition("mine", replay=SubsequenceReplay, **reads)(RRD)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
-    assert capsys.readouterr().err == (f"train.py: {missing}: not a setting of mine, but what it is built of reads it; "
+    assert capsys.readouterr().err == (f"train.py: {missing}: not a setting of mine, but a part of mine reads it; "
                                        "expected it among the defaults that mine is registered with\n")
 
 

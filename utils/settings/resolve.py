@@ -104,8 +104,8 @@ def _check_together(config: Config) -> None:
 def check_reads(config: Any, *required: str) -> None:
     """Raise a ConfigError if the algorithm does not read one of these settings, but a part of it does."""
     for name in (name for name in required if getattr(config, name, None) is None):
-        raise ConfigError(f"{name}: not a setting of {config.alg}, but a part of it reads it; expected it among the "
-                          f"defaults that {config.alg} is registered with")
+        raise ConfigError(f"{name}: not a setting of {config.alg}, but a part of {config.alg} reads it; expected it "
+                          f"among the defaults that {config.alg} is registered with")
 
 
 def check_resolved(config: Config) -> None:
