@@ -130,13 +130,16 @@ def _view(name: str, config: Config, args: Any) -> Any:
 
 
 class _Filled:
-    """The attributes of `args`, and those of `config` where `args` has none."""
+    """The settings of `config`; besides them the attributes of `args`, and those of `config` where `args` has none."""
 
     def __init__(self, args: Any, config: Config):
         self._args, self._config = args, config
+        read = [name for name, one in all_settings().items() if one.group.read_by_agent]
+        values = {name: getattr(config, name, None) for name in (*read, "obs_dims", "acts_dims", "obs_scale")}
+        vars(self).update({name: value for name, value in values.items() if value is not None})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):                       # copying and pickling look for these before __init__
             raise AttributeError(name)
         value = getattr(self._args, name, None)
-        return value if value is not None and name not in ("obs_dims", "acts_dims") else getattr(self._config, name)
+        return value if value is not None else getattr(self._config, name)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError
 from utils.files import read_file
+from utils.settings.algorithms import bases, names
 from utils.settings.fields import all_settings
-from utils.settings.resolve import coerce, unknown_setting
+from utils.settings.resolve import coerce, unknown_algorithm, unknown_setting
 from utils.text import shown
 
 MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
@@ -77,13 +79,14 @@ def flatten(data: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a name is unknown, stands in the wrong section, or twice.
     """
-    settings: dict[str, Any] = {}
-    known = all_settings()
+    known, settings = all_settings(), {}
     for key, value in data.items():
         if key == SCHEMA:
             continue
         section = key if key in SECTIONS and (isinstance(value, dict) or key not in known) else None
-        found = _settings_in(section, value) if section else {_known(key): value}
+        if section is None and key not in known:
+            raise _unknown(shown(key), key, [*known, *SECTIONS], data)
+        found = _settings_in(section, value, data) if section else {key: value}
         for name in found:
             if name in settings:
                 raise ConfigError(f"{name}: stands 2 times in the config file, once in a section")
@@ -91,21 +94,26 @@ def flatten(data: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _settings_in(section: str, values: Any) -> dict[str, Any]:
+def _settings_in(section: str, values: Any, data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{section}: got {values!r}, expected an object of settings, for it is a section")
+    known = all_settings()
     for name in values:
         place = f"{section}.{shown(name)}"
-        if name not in all_settings():
-            if (section, name) == ("env", "id"):
-                raise ConfigError(f"{place}: unknown setting; did you mean env?")
-            raise unknown_setting(place, name, all_settings())
+        if name not in known and (section, name) == ("env", "id"):
+            raise ConfigError(f"{place}: unknown setting; did you mean env?")
+        if name not in known:
+            raise _unknown(place, name, known, data)
         if section_of(name) != section:
             raise ConfigError(f"{place}: not a setting of this section; it belongs to {section_of(name)}")
     return values
 
 
-def _known(name: str) -> str:
-    if name not in all_settings():
-        raise unknown_setting(shown(name), name, [*all_settings(), *SECTIONS])
-    return name
+def _unknown(place: str, name: str, known: Iterable[str], data: dict[str, Any]) -> ConfigError:
+    """The error of an unknown setting; if the file's algorithm is unknown as well, that is the cause."""
+    section = data.get("algorithm")
+    chosen = data | (section if isinstance(section, dict) else {})
+    for field, allowed in (("alg", names()), ("basis_alg", bases())):
+        if isinstance(chosen.get(field), str) and chosen[field] not in allowed:
+            return unknown_algorithm(field, chosen[field], allowed)
+    return unknown_setting(place, name, known)

@@ -71,9 +71,14 @@ def _basis(values: dict[str, Any]) -> str:
 
 def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list[str]) -> dict[str, Any]:
     if name not in bases():
-        raise ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, expected one of {', '.join(allowed)}, "
-                          "or one of your own, which --import=MODULE brings")
+        raise unknown_algorithm(field, name, allowed)
     return ALGORITHMS[name].defaults_with(values.get("optimizer"))
+
+
+def unknown_algorithm(field: str, name: str, allowed: list[str]) -> ConfigError:
+    """The error of a setting that names no algorithm of the table."""
+    return ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, expected one of {', '.join(allowed)}, "
+                       "or one of your own, which --import=MODULE brings")
 
 
 def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
