@@ -21,7 +21,7 @@ def _is_near(name: str, setting: str) -> bool:
     plain, wanted = (text.lower().replace("_", "") for text in (name, setting))
     if plain == wanted:
         return name != setting
-    if len(wanted) < 4 or plain[:1] != wanted[:1] or _is_plural(plain, wanted) or any(map(str.isdigit, plain)):
+    if plain[:1] != wanted[:1] or _is_plural(plain, wanted) or any(map(str.isdigit, plain)):
         return False
     return _is_slip(plain, wanted) or (len(wanted) >= SHORT and _is_one_letter_off(plain, wanted))
 
