@@ -19,7 +19,6 @@ NEAR = {"pi_lrr": "pi_lr", "q_lrr": "q_lr", "ppi_lr": "pi_lr", "gama": "gamma", 
         "batchh_size": "batch_size", "warm_up": "warmup", "duelling": "dueling", "optimiser": "optimizer",
         "obs_normalisation": "obs_normalization", "poliak": None, "polyakk": "polyak", "alpha_lrr": "alpha_lr",
         "adam_eps": "Adam_eps", "traintarget": "train_target", "train_batchs": "train_batches", "precison": "precision",
-       
         "rrd_sampel_size": "rrd_sample_size", "basis_algo": "basis_alg", "bufer_size": "buffer_size"}
 # Names that scripts for reinforcement learning often give to settings of their own.
 OWN = re.findall(r"\w+", """
@@ -66,7 +65,7 @@ class OfAClass:
 
 
 def test_so_it_is_in_a_class():
-    with pytest.warns(UserWarning) as found:
+    with pytest.warns(UserWarning, match="did you mean") as found:
         create_agent(OfAClass())
     assert sorted(str(one.message).partition(":")[0] for one in found) == ["batchsize", "gmama"]
 
