@@ -98,8 +98,13 @@ def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
     return torch.func.functional_call(module, {name: p.detach() for name, p in module.named_parameters()}, inputs)
 
 
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0       # between which a policy's log std is clipped
+STD_FLOOR = 1e-2                            # the least std that a Gaussian policy samples with
+LOG_PROB_EPS = 1e-6                         # in log(1 - a^2 + eps), the likelihood of a squashed action
+
+
 class RandomNormal:
-    """A diagonal Gaussian with the original's floor: std = max(exp(logstd), 1e-2).
+    """A diagonal Gaussian with the original's floor: std = max(exp(logstd), STD_FLOOR).
 
     The likelihood keeps the *unfloored* logstd in its -log std term, as the original does.
     """
@@ -108,7 +113,7 @@ class RandomNormal:
         """mean (..., A); logstd (..., A) or anything that broadcasts to it."""
         self.mean = mean
         self.logstd = logstd.expand_as(mean)
-        self.std = self.logstd.exp().clamp_min(1e-2)
+        self.std = self.logstd.exp().clamp_min(STD_FLOOR)
 
     def sample(self, noise: Tensor) -> Tensor:
         """mean + std * noise, for standard normal noise (..., A)."""
