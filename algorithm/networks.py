@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.settings.fields import Config
 from utils.torch_utils import dense
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu, "tanh": torch.tanh, "silu": F.silu, "elu": F.elu, "gelu": F.gelu,
 }
+
+
+class Shape(NamedTuple):
+    """What settings say of a network: the widths of its hidden layers, and the activation after each."""
+
+    hidden: tuple[int, ...]
+    activation: str
+
+
+# The settings of each part of an agent, and what a checkpoint calls them.
+PARTS = {"policy": ("hidden_sizes", "activation"), "critic": ("critic_hidden_sizes", "critic_activation"),
+         "reward": ("reward_hidden_sizes", "reward_activation")}
+SHAPE_NAMES = tuple(name for names in PARTS.values() for name in names)
+
+
+def default_hidden(obs_dims: Sequence[int]) -> tuple[int, ...]:
+    """The widths of the original: two layers over vectors, one behind the convolutions over pictures."""
+    return (512,) if len(obs_dims) == 3 else (256, 256)
+
+
+def shape_of(config: Config, part: str, hidden: Sequence[int]) -> Shape:
+    """The shape of a part's networks; `hidden` are the widths where no setting says any.
+
+    Critics and reward network follow `hidden_sizes` and `activation` where they have no setting of their own.
+    """
+    sizes, activation = (getattr(config, name) for name in PARTS[part])
+    return Shape(tuple(sizes or config.hidden_sizes or hidden), activation or config.activation or "relu")
+
+
+def shape_identity(config: Config, hidden: Sequence[int]) -> dict[str, str]:
+    """What of the shapes is not the default, by the names of the settings: what a checkpoint says of them.
+
+    Checkpoints of agents with the default shapes say nothing, as they did before there were such settings.
+
+    Args:
+        hidden: the default widths of the policy's and the critics' hidden layers.
+    """
+    found: dict[str, str] = {}
+    for part, needed in (("policy", "q_lr"), ("critic", "pi_lr"), ("reward", "r_lr")):
+        if getattr(config, needed) is not None:
+            default = Shape(tuple(hidden if part != "reward" else default_hidden(config.obs_dims)), "relu")
+            shape = shape_of(config, part, default.hidden)
+            texts = ",".join(map(str, shape.hidden)), shape.activation
+            found |= {name: text for name, text, value, usual in zip(PARTS[part], texts, shape, default, strict=True)
+                      if value != usual}
+    return found
 
 
 class MLP(nn.Module):

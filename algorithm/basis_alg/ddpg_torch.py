@@ -44,12 +44,14 @@ class DDPG(Agent):
 
     train_info = ("Pi_loss", "Q_loss", "Q_reg_loss")
     step_info = ("Q_average",)
+    default_sizes = (400, 300)
 
     def __init__(self, config: Config):
         super().__init__(config)
         (obs_dim,), init = self.obs_dims, self.weights_generator
-        self.policy = MLPPolicy(obs_dim, self.act_dim, generator=init)
-        self.critic = MLPQValue(obs_dim, self.act_dim, generator=init)
+        policy, critic = self.shape("policy"), self.shape("critic")
+        self.policy = MLPPolicy(obs_dim, self.act_dim, policy.hidden, init, policy.activation)
+        self.critic = MLPQValue(obs_dim, self.act_dim, critic.hidden, init, critic.activation)
         main = nn.ModuleDict({"policy": self.policy, "value": self.critic})
         self.nets.update({"main": main, "target": copy.deepcopy(main)})
         self.nets.to(self.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Indices, Spec, check_observations, rewards
-from algorithm.networks import MLP, add_head, run_head
+from algorithm.networks import MLP, add_head, default_hidden, run_head
 from utils.settings.fields import Config
 from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp
 
@@ -62,10 +62,12 @@ class DQN(Agent):
         init = self.weights_generator
         self.acts_shape = Indices(("B",), self.act_dim)
         self.counters["steps"] = 0          # exploring ones, by which epsilon falls
+        self.default_sizes = default_hidden(self.obs_dims)
+        shape = self.shape("policy")
         if len(self.obs_dims) == 1:
-            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init)
+            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init, *shape)
         else:
-            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init)
+            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init, *shape)
         self.value_target = copy.deepcopy(self.value)
         self.nets.update({"main": nn.ModuleDict({"value": self.value}),
                           "target": nn.ModuleDict({"value": self.value_target})})

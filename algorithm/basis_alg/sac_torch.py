@@ -78,8 +78,10 @@ class SAC(Agent):
     def __init__(self, config: Config):
         super().__init__(config)
         (obs_dim,), init = self.obs_dims, self.weights_generator
-        self.policy = MLPStochasticPolicy(obs_dim, self.act_dim, init)
-        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init) for i in (1, 2)})
+        critic = self.shape("critic")
+        self.policy = MLPStochasticPolicy(obs_dim, self.act_dim, init, *self.shape("policy"))
+        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init, *critic)
+                                      for i in (1, 2)})
         self.alpha = Temperature(config.alpha_init)
         main = nn.ModuleDict({"alpha": self.alpha, "policy": self.policy, **self.critics})
         self.critics_target = copy.deepcopy(self.critics)
