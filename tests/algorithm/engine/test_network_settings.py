@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import functools
 
 import pytest
 import torch
@@ -17,7 +15,6 @@ from algorithm.engine.eager import Engine
 from algorithm.engine.guard import Recorder
 from algorithm.engine.seeds.stacked import StackedEngine
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SETTINGS = dict(hidden_sizes=(24, 16, 12), activation="silu", critic_hidden_sizes="20", reward_activation="gelu",
                 max_grad_norm=0.05, lr_schedule="cosine", lr_warmup=0.25, total_timesteps=16, timesteps=1,
                 train_batches=1, warmup=0)
@@ -76,20 +73,12 @@ def test_counts_on_the_device_give_what_the_eager_engine_gives(alg, basis):
     check_same(trained(captured_without_cuda, alg, basis), trained(eager, alg, basis))
 
 
-COMPILED = """
-import sys
-sys.path[:0] = ["tests/algorithm/engine", "tests", "."]
-import test_network_settings as t
-t.check_same(t.trained(t.compiled, "ddpg", None), t.trained(t.eager, "ddpg", None))
-print("agrees")
-"""
-
-
-def test_compiled_losses_give_what_the_eager_engine_gives():
-    """In a process of its own, since compiling leaves workers and caches behind."""
-    done = subprocess.run([sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, timeout=600,
-                          check=False)
-    assert done.stdout == "agrees\n", done.stderr[-2000:]
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")           # PyTorch's own
+@pytest.mark.parametrize(("alg", "basis"), PAIRS)
+def test_traced_losses_give_what_the_eager_engine_gives(alg, basis, monkeypatch):
+    """As the compiled engine traces them; no code is generated, which takes a minute."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    check_same(trained(compiled, alg, basis), trained(eager, alg, basis))
 
 
 @pytest.mark.parametrize("setting", [
