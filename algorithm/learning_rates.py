@@ -81,7 +81,12 @@ def apply_settings(agent: Any, config: Config) -> None:
                   for group in opt.param_groups):
         if group["name"] != "alpha":
             group["max_grad_norm"] = config.max_grad_norm
-        group["schedule"] = _schedule(config, agent.pi_delay_freq if group["name"] in ("policy", "alpha") else 1)
+        group["schedule"] = _schedule(config, agent.pi_delay_freq if _is_policys(group) else 1)
+
+
+def _is_policys(group: dict) -> bool:
+    """Whether a group of parameters learns when the policy does."""
+    return group.get("role", "policy" if group["name"] in ("policy", "alpha") else "critic") == "policy"
 
 
 def _schedule(config: Config, delay: int) -> LRSchedule | None:
