@@ -11,10 +11,13 @@ from typing import Any
 from algorithm.registry import check_agent, check_backend, load, load_replay
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS, is_decomposition, names
-from utils.settings.fields import Config, all_settings
+from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.near import nearly
-from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, resolve
+from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, reads, resolve
 from utils.settings.sizes import of_spaces, with_sizes
+
+# The settings that the length of a run follows from, on which the schedule of the learning rates depends.
+RUN_LENGTH = ("total_timesteps", "epochs", "cycles", "iterations", "timesteps")
 
 
 def create_agent(args: Any) -> Any:
@@ -33,6 +36,26 @@ def create_agent(args: Any) -> Any:
         ConfigError: a ValueError that names the setting, what it got and what is expected.
     """
     backend, config = check_backend(args), fill_config(args)
+    if backend == "tensorflow":
+        check_reference(config)
+        return _build(backend, config, args)
+    agent = _build(backend, config, args)
+    from algorithm.learning_rates import apply_settings
+    apply_settings(agent, config)
+    return agent
+
+
+def check_reference(config: Config) -> None:
+    """Raise ConfigError for a setting that the TensorFlow reference, which has the original's networks, lacks."""
+    for name in (name for name, one in FIELDS.items() if one.belongs == "networks"):
+        if (value := getattr(config, name)) is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise ConfigError(f"{name}: got {shown}, not read by the TensorFlow reference (USE_PYTORCH=0), which has "
+                              f"the original's networks and optimisers; expected no {name}")
+
+
+def _build(backend: str, config: Config, args: Any) -> Any:
+    """Build the agent that the settings name, of this backend."""
     if not is_decomposition(config.alg):
         return load("alg", config.alg, backend)(_view(config.alg, config, args))
     basis = load("basis_alg", config.basis_alg, backend)(_view(config.basis_alg, config, args))
@@ -81,9 +104,10 @@ def fill_config(args: Any) -> Config:
     if isinstance(args, Mapping):
         raise ConfigError("args: got a mapping, expected an object with attributes, such as argparse.Namespace(**args)")
     given = _given(args)
-    reads = _settings_read(given)
-    _warn_of_near_misses(args, given, reads)
-    config = resolve({name: value for name, value in given.items() if name in reads})
+    read = _settings_read(given)
+    _warn_of_near_misses(args, given, read)
+    length = {name: getattr(args, name, None) for name in RUN_LENGTH if "lr_end" in read}
+    config = resolve({name: value for name, value in given.items() if name in read} | length)
     return with_sizes(config, *(getattr(args, name, None) for name in ("obs_dims", "acts_dims", "obs_scale")))
 
 
@@ -108,16 +132,17 @@ def _given(args: Any) -> dict[str, Any]:
 
 def _settings_read(given: dict[str, Any]) -> list[str]:
     """The names of the settings that the chosen algorithm reads."""
-    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    reads = algorithm_defaults(chosen)
-    if "optimizer" in reads and given["optimizer"] is not None:         # DQN reads other settings with another one
-        reads = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
+    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env", "lr_schedule")
+              if given.get(name) is not None}
+    defaults = algorithm_defaults(chosen)
+    if "optimizer" in defaults and given["optimizer"] is not None:         # DQN reads other settings with another one
+        defaults = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
     known = all_settings()
-    return [name for name in given if known[name].default is not None or name in reads]
+    return [name for name in given if known[name].default is not None or reads(name, defaults)]
 
 
-def _warn_of_near_misses(args: Any, given: dict[str, Any], reads: list[str]) -> None:
-    missing = [name for name in reads if given[name] is None]
+def _warn_of_near_misses(args: Any, given: dict[str, Any], read: list[str]) -> None:
+    missing = [name for name in read if given[name] is None]
     known = all_settings()
     for name in dir(args):
         if not name.startswith("_") and name not in known and (setting := nearly(name, missing)):

@@ -165,8 +165,8 @@ def _help(setting: Setting) -> str:
 
 def _metavar(setting: Setting) -> str:
     choices = choices_of(setting.name)
-    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
-    return "|".join(choices) if choices else by_type[setting.type]
+    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "N,N,..."}
+    return "|".join(choices) if choices else "LIST" if setting.form == "seeds" else by_type[setting.type]
 
 
 def _algorithm_table() -> str:

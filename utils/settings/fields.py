@@ -16,9 +16,10 @@ from utils.settings.algorithms import ALGORITHMS, is_discrete
 from utils.settings.setting import Setting
 
 
-def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form=""):
+def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form="", beside=None):
     """A field of `Config` that is a setting; see `utils.settings.setting.Setting`."""
-    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, belongs=belongs, form=form)
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, belongs=belongs, form=form,
+                    beside=beside)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -30,6 +31,17 @@ of_learning = functools.partial(setting, belongs="learning")
 # The default depends on the algorithm (see `utils.settings.algorithms.ALGORITHMS`); None where it is not read.
 of_algorithm = functools.partial(setting, None, belongs="algorithm")
 of_policy = functools.partial(setting, None, belongs="policy")
+of_networks = functools.partial(setting, None, belongs="networks")
+of_widths = functools.partial(of_networks, low=1, high=1_000_000)
+
+ACTIVATIONS = ("relu", "tanh", "silu", "elu", "gelu")
+# The settings that each schedule of the learning rates reads, with their defaults.
+SCHEDULES: dict[str, dict[str, float]] = {
+    "constant": {},
+    "linear": dict(lr_end=0.0, lr_warmup=0.0),
+    "cosine": dict(lr_end=0.0, lr_warmup=0.0),
+    "exponential": dict(lr_end=0.01),
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,32 @@ class Config:
     rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
+
+    hidden_sizes: tuple[int, ...] | None = of_widths(
+        "widths of the hidden layers of the policy or the Q-network, and the default of the others, such as 256,256 "
+        "(default: 256,256; for ddpg 400,300; for pictures 512, behind the convolutions)", beside="q_lr")
+    activation: str | None = of_networks("activation of these layers, and the default of the others (default: relu)",
+                                         choices=ACTIVATIONS, beside="q_lr")
+    critic_hidden_sizes: tuple[int, ...] | None = of_widths(
+        "widths of the critics' hidden layers (default: --hidden_sizes)", beside="pi_lr")
+    critic_activation: str | None = of_networks("activation of the critics (default: --activation)",
+                                                choices=ACTIVATIONS, beside="pi_lr")
+    reward_hidden_sizes: tuple[int, ...] | None = of_widths(
+        "widths of the reward network's hidden layers (default: --hidden_sizes; without it 256,256, for pictures 512)",
+        beside="r_lr")
+    reward_activation: str | None = of_networks("activation of the reward network (default: --activation)",
+                                                choices=ACTIVATIONS, beside="r_lr")
+    max_grad_norm: float | None = of_networks(
+        "largest norm of the gradient of the policy, of the critics and of the reward network, each by itself: a "
+        "longer one is scaled down to it (default: no limit)", above=0, beside="q_lr")
+    lr_schedule: str | None = of_networks("how all learning rates change over the run (default: constant)",
+                                          choices=tuple(SCHEDULES), beside="q_lr")
+    lr_end: float | None = of_networks(
+        "learning rate at the end of the run, as a fraction of the initial one (default: 0; with "
+        "--lr_schedule=exponential 0.01)", low=0, high=1)
+    lr_warmup: float | None = of_networks(
+        "fraction of the run in which the learning rate rises from 0 (default: 0; with --lr_schedule=linear or cosine)",
+        low=0, high=1)
 
     resume: str | None = None           # --resume: the directory of the run that is resumed
     imports: tuple[str, ...] = ()       # --import: modules, which no file of settings may name

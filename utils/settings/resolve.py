@@ -15,7 +15,7 @@ from utils.settings.algorithms import (
     is_decomposition,
     names,
 )
-from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, Config, all_settings, is_atari
+from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, SCHEDULES, Config, all_settings, is_atari
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
@@ -33,7 +33,7 @@ def resolve(given: dict[str, Any]) -> Config:
     defaults = environment_defaults(values) | algorithm_defaults(values)
     known = all_settings()
     for name in values:
-        if known[name].default is None and known[name].belongs != "run" and name not in defaults:
+        if known[name].default is None and known[name].belongs != "run" and not reads(name, defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
     config = _build(defaults | values)
     _check_together(config)
@@ -45,6 +45,11 @@ def _build(values: dict[str, Any]) -> Config:
     return Config(own=tuple(sorted(own)), **{name: value for name, value in values.items() if name in FIELDS})
 
 
+def reads(name: str, defaults: dict[str, Any]) -> bool:
+    """Whether the algorithm of these defaults reads a setting that not every algorithm reads."""
+    return name in defaults or all_settings()[name].beside in defaults
+
+
 def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the kind of environment that `values` chooses."""
     if not is_atari(values.get("env", Config.env)):
@@ -54,6 +59,11 @@ def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the algorithm that `values` chooses, by the original's rules."""
+    defaults = _defaults_of(values)
+    return SCHEDULES[values.get("lr_schedule", defaults.get("lr_schedule", "constant"))] | defaults
+
+
+def _defaults_of(values: dict[str, Any]) -> dict[str, Any]:
     alg, env = values.get("alg", Config.alg), values.get("env", Config.env)
     if not is_decomposition(alg):
         return _basis_defaults("alg", alg, values, names())
@@ -104,6 +114,8 @@ def _check_together(config: Config) -> None:
     if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, expected at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+    if config.lr_schedule == "exponential" and config.lr_end == 0:
+        raise ConfigError("lr_end: got 0 with --lr_schedule=exponential, expected a fraction above 0")
 
 
 def check_reads(config: Any, *required: str) -> None:
@@ -163,6 +175,9 @@ def _readers(name: str) -> str:
         return "the Atari games with --env_type=normal"
     if name in ATARI:
         return "the Atari games"
+    if by_schedule := [f"--lr_schedule={schedule}" for schedule, defaults in SCHEDULES.items() if name in defaults]:
+        return ", ".join(by_schedule)
+    name = all_settings()[name].beside or name
     by_optimizer = [f"{alg} with --optimizer={optimizer}" for alg in bases() if ALGORITHMS[alg].built_in
                     for optimizer, defaults in ALGORITHMS[alg].by_optimizer.items() if name in defaults]
     return ", ".join([*defaults_of(name), *by_optimizer] or decompositions())

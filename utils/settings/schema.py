@@ -24,6 +24,7 @@ from utils.settings.resolve import choices_of
 from utils.settings.setting import Setting
 from utils.settings.values import DEVICE, MOST_NUMBERS, MOST_SEEDS
 
+INTEGERS = r"^ *[0-9]+ *(, *[0-9]+ *)*$"
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -63,7 +64,8 @@ def setting_schema(name: str) -> dict[str, Any]:
     if choices:
         return found | {"enum": [*choices, None]}
     if setting.type == tuple[int, ...]:
-        return found | {"anyOf": [_list_of_integers(setting), {"type": ["string", "null"]}]}
+        text = {"type": ["string", "null"]} | ({} if setting.form == "seeds" else {"pattern": INTEGERS})
+        return found | {"anyOf": [_list_of_integers(setting), text]}
     found |= {"type": [TYPES[setting.type], "null"]} | _range(setting)
     return found | ({"pattern": f"^({DEVICE})$"} if setting.form == "device" else {})
 

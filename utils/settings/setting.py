@@ -37,6 +37,7 @@ GROUPS = {
     "learning": Group("learning", "algorithm", read_by_agent=True, per_algorithm=True),
     "algorithm": Group("algorithm", "algorithm", read_by_agent=True, per_algorithm=True, note=_DEPENDS),
     "policy": Group("policy and critics", "policy", read_by_agent=True, per_algorithm=True, note=_DEPENDS),
+    "networks": Group("networks and optimisers", "policy", read_by_agent=True, per_algorithm=True),
 }
 
 
@@ -52,6 +53,7 @@ class Setting:
     choices: the words that a text may be.
     belongs: a key of `GROUPS`.
     form: "device" or "seeds": text with a syntax of its own.
+    beside: a setting whose readers read this one as well; None is then a value, the one of the algorithm's authors.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Setting:
     choices: tuple[str, ...] | None = None
     belongs: str = "algorithm"
     form: str = ""
+    beside: str | None = None
 
     @property
     def group(self) -> Group:

@@ -16,6 +16,7 @@ from algorithm.engine.by_hand.ddpg import DDPGProgram
 from algorithm.engine.by_hand.program import Program
 from algorithm.engine.by_hand.sac import SACProgram
 from algorithm.engine.by_hand.td3 import TD3Program
+from algorithm.networks import MLP
 from utils.torch_utils import Normalizer
 
 
@@ -46,7 +47,12 @@ def _unknown_part(agent: Agent) -> str | None:
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
     strange = [type(module).__name__ for module in agent.nets.modules() if type(module) not in NETWORKS]
-    return f"networks such as {strange[0]}" if strange else None
+    if strange:
+        return f"networks such as {strange[0]}"
+    networks = [module for module in agent.nets.modules() if isinstance(module, MLP)]
+    if any(len(network.layers) != 3 or network.activation != "relu" for network in networks):
+        return "hidden_sizes other than two layers, or an activation other than relu"
+    return None
 
 
 def replaced_methods(agent: Agent) -> list[str]:

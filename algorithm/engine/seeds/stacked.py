@@ -50,7 +50,8 @@ class StackedEngine(ManualEngine):
         """One group of parameters of all agents."""
         groups = [group for _, group in same]
         params = [program.stacks(list(each)) for each in zip(*(group["params"] for group in groups), strict=True)]
-        return {name: groups[0][name] for name in ("name", "lr", "eps", "t")} | {"params": params}
+        names = ("name", "lr", "eps", "t", "schedule", "max_grad_norm")
+        return {name: groups[0][name] for name in names} | {"params": params, "stacked": True}
 
     def _stack_moments(self) -> None:
         for number, group in enumerate(self.opt.param_groups):
