@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
 from algorithm.checks import check_loss
+from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
@@ -114,7 +115,7 @@ class Agent:
         Raises:
             ValueError: a field is missing or has the wrong shape or dtype; nothing was changed.
         """
-        policy = (self.updates + 1) % self.pi_delay_freq == 0
+        policy = Schedule.of(self).policy_due(self.updates + 1)
         checked = self.checked(batch, self.q_spec() | self.pi_spec())
         self.add_noise(checked, self.q_noise + self.pi_noise * policy)
         self.counters["updates"] += 1
@@ -144,7 +145,7 @@ class Agent:
         if not self.policy_batch:
             return self.train(sample())
         info = self.train_q(sample())
-        if self.updates % self.pi_delay_freq == 0:
+        if Schedule.of(self).policy_due(self.updates):
             info |= self.train_pi(sample())
         return info
 
@@ -206,8 +207,8 @@ class Agent:
 
     def make_optimizer(self, policy: nn.Module, critics: nn.Module) -> TFAdam:
         """One optimiser over policy and critics, each with its own learning rate."""
-        return TFAdam([dict(name="policy", params=policy.parameters(), lr=self.config.pi_lr),
-                       dict(name="critic", params=critics.parameters(), lr=self.config.q_lr)])
+        return TFAdam([dict(name="policy", role="policy", params=policy.parameters(), lr=self.config.pi_lr),
+                       dict(name="critic", role="critic", params=critics.parameters(), lr=self.config.q_lr)])
 
     def jitter(self, acts: Tensor) -> Tensor:
         """A deterministic policy's exploration: clip(a + std_act * normal, -1, 1), (N, A)."""

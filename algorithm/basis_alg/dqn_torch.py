@@ -77,7 +77,7 @@ class DQN(Agent):
 
     def _make_optimizer(self) -> TFAdam | TFRMSProp:
         config = self.config
-        group = dict(name="critic", params=self.value.parameters(), lr=config.q_lr)
+        group = dict(name="critic", role="critic", params=self.value.parameters(), lr=config.q_lr)
         if config.optimizer == "adam":
             return TFAdam([group | dict(eps=config.Adam_eps)])
         return TFRMSProp([group], config.RMSProp_decay, config.RMSProp_eps)

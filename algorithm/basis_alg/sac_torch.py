@@ -92,7 +92,8 @@ class SAC(Agent):
         self.nets.to(self.device)
         self.opts = [self.make_optimizer(self.policy, self.critics)]
         if config.alpha_lr > 0:
-            self.opts[0].add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
+            self.opts[0].add_param_group(dict(name="alpha", role="policy", params=self.alpha.parameters(),
+                                              lr=config.alpha_lr))
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""

@@ -39,7 +39,8 @@ class RRD(Agent):
             reward = (ConvRewardNet(self.obs_dims, self.act_dim, init) if images else
                       MLPRewardNet(self.obs_dims[0], self.act_dim, init))
         self.reward = self.nets["rrd"] = reward.to(self.device)
-        self.opts = [*basis.opts, TFAdam([dict(name="reward", params=self.reward.parameters(), lr=config.r_lr)])]
+        self.opts = [*basis.opts, TFAdam([dict(name="reward", role="reward", params=self.reward.parameters(),
+                                                lr=config.r_lr)])]
 
     def pi_spec(self) -> Spec:
         return self.basis.pi_spec()

@@ -15,6 +15,7 @@ from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
 from algorithm.engine.pairs import Streams
+from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 
 WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
@@ -68,17 +69,20 @@ class CapturedEngine(Engine):
         if self._layout() != self.layout:               # another computation of `sample`
             self.graphs, self.layout = {}, self._layout()
         self._load_counts()
+        schedule = Schedule.of(self.agent)
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
         done: dict[tuple, int] = {}
         with torch.cuda.stream(self.stream):
             for _ in range(updates):
                 number = self.agent.updates + 1
-                kind = (self._policy_due(number), number % self.agent.config.train_target == 0)
+                kind = (schedule.policy_due(number), schedule.targets_due(number))
                 self._run(kind)
                 done[kind] = done.get(kind, 0) + 1
-                self._count(number)
+                for agent in self.agents:
+                    agent.counters["updates"] = number
             metrics = self._take(done)
         torch.cuda.current_stream(self.agent.device).wait_stream(self.stream)
+        self._store_counts()
         self.refresh()
         return self._finish(metrics)
 
@@ -125,20 +129,18 @@ class CapturedEngine(Engine):
             total.zero_()
         return metrics
 
-    def _policy_due(self, number: int) -> bool:
-        return number % self.agent.pi_delay_freq == 0
-
     def _load_counts(self) -> None:
+        """Take the numbers of updates and of the optimisers' steps to the device."""
         self.number.fill_(self.agent.updates)
         for _, group in self.agent.groups():
             self.counts[group["name"]].fill_(group["t"])
 
-    def _count(self, number: int) -> None:
-        """What the computation did on the device, for the host."""
+    def _store_counts(self) -> None:
+        """Take the optimisers' steps back: a group counts what was computed, by whatever rule; waits for the device."""
+        counts = dict(zip(self.counts, torch.stack(list(self.counts.values())).tolist(), strict=True))
         for agent in self.agents:
             for _, group in agent.groups():
-                group["t"] += group["name"] != "policy" or self._policy_due(number)
-            agent.counters["updates"] = number
+                group["t"] = int(counts[group["name"]])
 
 
 def check_device(agent: Agent, buffer: Any) -> None:
@@ -187,11 +189,11 @@ class _ByHand(_Counting):
     @torch.inference_mode()
     def compute(self, policy: bool) -> Info:
         info: Info = {}
-        for job in self.jobs_of(0 if policy else 1):
-            found = self.gradients(job.phases, self.draw(job))
-            self.guard.check(self.number, found, job.gradients)
+        for verb in self.verbs_of(0 if policy else 1):
+            found = verb.losses(self.draw(verb), self._both)
+            self.guard.check(self.number, found, verb.gradients)
             info |= found
-            for opt, group in job.groups:
+            for opt, group in verb.groups:
                 self.descend(opt, group, self.grads)
         return info
 

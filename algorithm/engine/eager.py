@@ -12,6 +12,7 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
 from algorithm.engine.guard import check_tensors, create_guard, labels
+from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
 
@@ -147,7 +148,7 @@ class Engine:
 
     def target_update(self) -> None:
         """The target update, where the number of updates says so."""
-        if self.agent.updates % self.agent.config.train_target == 0:
+        if Schedule.of(self.agent).targets_due(self.agent.updates):
             self.move_targets()
 
     def move_targets(self) -> None:

@@ -108,7 +108,7 @@ def gather(tensors: Iterable[Tensor]) -> Tensor:
     """
     tensors = list(tensors)
     lengths = [-(-tensor.numel() // 16) * 16 for tensor in tensors]
-    whole = torch.zeros(sum(lengths), device=tensors[0].device)
+    whole = torch.zeros(sum(lengths), device=tensors[0].device, dtype=tensors[0].dtype)
     for tensor, part in zip(tensors, whole.split(lengths), strict=True):
         tensor.data = part[:tensor.numel()].view(tensor.shape)
     return whole

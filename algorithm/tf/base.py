@@ -14,6 +14,7 @@ import tensorflow as tf
 import torch
 
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
+from algorithm.schedule import Schedule
 from algorithm.tf.files import load_variables, read_checkpoint, write_checkpoint
 from algorithm.tf.importing import start
 from algorithm.tf.layers import Network, Normalizer, Random, Variables
@@ -86,7 +87,7 @@ class Base:
 
     def train(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of everything, all gradients at the parameters before it."""
-        return self._train(batch, critic=True, policy=(self.updates + 1) % self.pi_delay_freq == 0)
+        return self._train(batch, critic=True, policy=Schedule.of(self).policy_due(self.updates + 1))
 
     def train_q(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of the critics (and of the reward network, in RRD)."""
@@ -103,7 +104,7 @@ class Base:
         if not self.policy_batch:
             return self.train(sample())
         info = self.train_q(sample())
-        if self.updates % self.pi_delay_freq == 0:
+        if Schedule.of(self).policy_due(self.updates):
             info |= self.train_pi(sample())
         return info
 

@@ -12,36 +12,41 @@ from algorithm.basis_alg.sac_torch import SAC, MLPQValueSAC, MLPStochasticPolicy
 from algorithm.basis_alg.td3_torch import TD3
 from algorithm.decomposition.networks import MLPRewardNet
 from algorithm.decomposition.rrd import RRD
-from algorithm.engine.by_hand.ddpg import DDPGProgram
-from algorithm.engine.by_hand.program import Program
-from algorithm.engine.by_hand.sac import SACProgram
-from algorithm.engine.by_hand.td3 import TD3Program
+from algorithm.engine.by_hand.ddpg import DDPGGradients
+from algorithm.engine.by_hand.gradients import Gradients
+from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.reward import RewardGradients
+from algorithm.engine.by_hand.sac import SACGradients
+from algorithm.engine.by_hand.td3 import TD3Gradients
 from utils.torch_utils import Normalizer
 
 
-def create_program(agents: Sequence[Agent]) -> Program | None:
-    """The program of one agent, or of several that differ in their seeds; None where there is none.
+def create_gradients(agents: Sequence[Agent], nets: type[Nets] = Nets) -> Gradients | None:
+    """The gradients by hand of one agent, or with `StackedNets` of several that differ in their seeds; None without.
 
-    There is none of images, of users' agents and of their reward networks. With S agents, every field of a batch and
-    every metric has S in front, and the agents' parameters become views of the program's.
+    They are not written for images, for users' agents and for their reward networks. With S agents, every field of a
+    batch and every metric has S in front, and the agents' parameters become views of what is computed with.
     """
-    kind = _kind(agents[0])
-    return kind(agents, [_basis(agent) for agent in agents]) if kind else None
+    if _unknown_part(agents[0]):
+        return None
+    made = nets(agents)
+    reward = RewardGradients(made) if isinstance(agents[0], RRD) else None
+    return GRADIENTS[type(_basis(agents[0]))](made, reward)
 
 
 def by_hand(agent: Agent) -> bool:
-    """Whether there is a program for the agent, at its precision."""
+    """Whether gradients are written for the agent, at its precision."""
     return why_not_by_hand(agent) is None
 
 
 def why_not_by_hand(agent: Agent) -> str | None:
-    """What of the agent no gradients are written for, in a few words; None where they are."""
+    """The part of the agent that no gradients are written for, in a few words; None where they are."""
     return "bf16" if agent.config.precision == "bf16" else _unknown_part(agent)
 
 
 def _unknown_part(agent: Agent) -> str | None:
     for part in {id(part): part for part in (agent, _basis(agent))}.values():
-        if type(part) not in (RRD, *PROGRAMS):          # a subclass may compute anything
+        if type(part) not in (RRD, *GRADIENTS):          # a subclass may compute anything
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
@@ -50,19 +55,15 @@ def _unknown_part(agent: Agent) -> str | None:
 
 
 def replaced_methods(agent: Agent) -> list[str]:
-    """Methods that an agent has been given instead of its class'; `losses` is what `CompiledEngine` replaces."""
+    """The methods that an agent has of its own instead of its class'; `CompiledEngine` replaces `losses`."""
     return [name for name in vars(agent) if name != "losses" and callable(getattr(type(agent), name, None))]
-
-
-def _kind(agent: Agent) -> type[Program] | None:
-    return None if _unknown_part(agent) else PROGRAMS[type(_basis(agent))]
 
 
 def _basis(agent: Agent) -> Agent:
     return agent.basis if isinstance(agent, RRD) else agent
 
 
-PROGRAMS: dict[type[Agent], type[Program]] = {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}
-# What a program takes an agent's networks to be made of.
+GRADIENTS: dict[type[Agent], type[Gradients]] = {SAC: SACGradients, TD3: TD3Gradients, DDPG: DDPGGradients}
+# The modules that an agent's networks consist of there.
 NETWORKS = (nn.ModuleDict, nn.Linear, Normalizer, Temperature, MLPStochasticPolicy, MLPPolicy, MLPQValueSAC, MLPQValue,
             MLPRewardNet)
