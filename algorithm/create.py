@@ -10,7 +10,7 @@ from typing import Any
 from algorithm.registry import _REGISTRY, _REPLAYS, _TENSORFLOW, _TRANSITIONS, _check_agent, _load, check_backend
 from utils.errors import ConfigError
 from utils.settings.fields import DECOMPOSITIONS, FIELDS, LEARNED, Config
-from utils.settings.resolve import algorithm_defaults, coerce, resolve
+from utils.settings.resolve import algorithm_defaults, coerce, reads, resolve
 
 
 def create_agent(args: Any):
@@ -29,6 +29,17 @@ def create_agent(args: Any):
     """
     registry = _REGISTRY if check_backend(args) == "pytorch" else _TENSORFLOW
     config = fill_config(args)
+    if registry is not _REGISTRY:
+        _check_reference(config)
+        return _build(registry, config, args)
+    agent = _build(registry, config, args)
+    from algorithm.learning_rates import apply_settings
+    apply_settings(agent, config)
+    return agent
+
+
+def _build(registry: Mapping[str, Any], config: Config, args: Any) -> Any:
+    """The agent that the settings name, of the registry's backend."""
     if config.alg not in DECOMPOSITIONS:
         return _load(registry, config.alg)(_view(config.alg, config, args))
     basis = _load(registry, config.basis_alg)(_view(config.basis_alg, config, args))
@@ -40,6 +51,15 @@ def create_agent(args: Any):
     return agent
 
 
+def _check_reference(config: Config) -> None:
+    """Raises ConfigError for a setting that the TensorFlow reference, which has the original's networks, lacks."""
+    for name in NETWORKS:
+        if (value := getattr(config, name)) is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise ConfigError(f"{name}: got {shown}, not read by the TensorFlow reference (USE_PYTORCH=0), which has "
+                              f"the original's networks and optimisers; expected no {name}")
+
+
 def create_twin(agent: Any, device: str) -> Any:
     """Another agent of the same settings, on this device."""
     return create_agent(_Filled(Namespace(device=device), agent.config))
@@ -48,6 +68,9 @@ def create_twin(agent: Any, device: str) -> Any:
 # What an agent and its replay read; the rest (tags, epochs, ...) is the business of whoever owns the loop.
 _READ = ["alg", "basis_alg", "seed", "device", "engine", "precision", "buffer_device",
          *(name for name, field in FIELDS.items() if field.metadata["section"].startswith(LEARNED))]
+NETWORKS = [name for name, field in FIELDS.items() if field.metadata["section"].startswith("networks")]
+# On which the schedule of the learning rates depends.
+_RUN_LENGTH = ["total_timesteps", "epochs", "cycles", "iterations", "timesteps"]
 
 
 def fill_config(args: Any) -> Config:
@@ -63,11 +86,15 @@ def fill_config(args: Any) -> Config:
         given["device"] = str(given["device"])          # a torch.device will do
     if isinstance(getattr(args, "env", None), str):
         given["env"] = args.env                         # a default of IRCR depends on it
-    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env") if given.get(name) is not None}
-    reads = algorithm_defaults(chosen)
-    if "optimizer" in reads and given["optimizer"] is not None:         # on which DQN's other defaults depend
-        reads = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
-    config = resolve({name: given[name] for name in given if FIELDS[name].default is not None or name in reads})
+    chosen = {name: coerce(name, given[name]) for name in ("alg", "basis_alg", "env", "lr_schedule")
+              if given.get(name) is not None}
+    defaults = algorithm_defaults(chosen)
+    if "optimizer" in defaults and given["optimizer"] is not None:      # on which DQN's other defaults depend
+        defaults = algorithm_defaults(chosen | {"optimizer": coerce("optimizer", given["optimizer"])})
+    if (given["lr_schedule"] or defaults.get("lr_schedule", "constant")) != "constant":
+        given |= {name: getattr(args, name, None) for name in _RUN_LENGTH}
+    config = resolve({name: given[name] for name in given
+                      if FIELDS[name].default is not None or name == "total_timesteps" or reads(name, defaults)})
     config.obs_dims = _dims(args, "obs_dims", images=config.discrete)
     config.acts_dims = _dims(args, "acts_dims")
     if config.dueling and len(config.obs_dims) == 1:

@@ -192,11 +192,12 @@ def run_tf_checkpoint(words: list[str]) -> None:
     assert list(Path("DIR").glob("model.*"))
 
 
-@sentence(r"python -m utils\.schema( suite)?(?: > (\S+))?")
+@sentence(r"python -m (utils\.settings|sweeps)\.schema(?: > (\S+))?")
 def run_schema(match: re.Match) -> None:
     from sweeps.schema import suite_schema
     from utils.settings.schema import schema
-    make, path = (suite_schema, "configs/suite.schema.json") if match[1] else (schema, "configs/schema.json")
+    of_suites = match[1] == "sweeps"
+    make, path = (suite_schema, "configs/suite.schema.json") if of_suites else (schema, "configs/schema.json")
     assert match[2] in (None, path), f"{match[2]}: not where the schema is"
     assert make()["$defs"]
 

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,17 +38,25 @@ def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[
     write_file(path, data)
 
 
-def read_checkpoint(path: str | Path, identity: Mapping[str, str]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path, identity: Mapping[str, str], optional: Sequence[str] = ()) -> dict[str, Tensor]:
     """The tensors in `path`, on the CPU.
 
+    Args:
+        identity: what the file must say of itself.
+        optional: names that `identity` and the file may leave out, if both do.
     Raises:
         CheckpointError: the file cannot be read, is damaged, or its identity differs.
     """
     state, metadata = _read(path)
-    for name, expected in identity.items():
-        if metadata.get(name) != expected:
-            raise CheckpointError(f"{path}: {name}: got {metadata.get(name)!r}, expected {expected!r}")
+    for name in dict.fromkeys([*identity, *optional]):
+        got, expected = (_shown(of.get(name), name in optional) for of in (metadata, identity))
+        if got != expected:
+            raise CheckpointError(f"{path}: {name}: got {got}, expected {expected}")
     return state
+
+
+def _shown(value: str | None, optional: bool) -> str:
+    return "the default" if optional and value is None else repr(value)
 
 
 def read_identity(path: str | Path) -> dict[str, str]:

@@ -98,8 +98,13 @@ def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
     return torch.func.functional_call(module, {name: p.detach() for name, p in module.named_parameters()}, inputs)
 
 
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0       # between which a policy's log std is clipped
+STD_FLOOR = 1e-2                            # the least std that a Gaussian policy samples with
+LOG_PROB_EPS = 1e-6                         # in log(1 - a^2 + eps), the likelihood of a squashed action
+
+
 class RandomNormal:
-    """A diagonal Gaussian with the original's floor: std = max(exp(logstd), 1e-2).
+    """A diagonal Gaussian with the original's floor: std = max(exp(logstd), STD_FLOOR).
 
     The likelihood keeps the *unfloored* logstd in its -log std term, as the original does.
     """
@@ -108,7 +113,7 @@ class RandomNormal:
         """mean (..., A); logstd (..., A) or anything that broadcasts to it."""
         self.mean = mean
         self.logstd = logstd.expand_as(mean)
-        self.std = self.logstd.exp().clamp_min(1e-2)
+        self.std = self.logstd.exp().clamp_min(STD_FLOOR)
 
     def sample(self, noise: Tensor) -> Tensor:
         """mean + std * noise, for standard normal noise (..., A)."""
@@ -174,9 +179,18 @@ class Normalizer(nn.Module):
 
 
 class TFOptimizer(torch.optim.Optimizer):
-    """Steps group by group; a group without gradients is left alone, and its t stands still."""
+    """Steps group by group; a group without gradients is left alone, and its t stands still.
+
+    A group is a dict with `params`, `lr`, a `name`, and optionally:
+        schedule: a function of the number of the step, which gives the learning rate as a fraction of `lr`.
+        max_grad_norm: the largest norm of the group's gradient; a longer one is scaled down to it.
+        stacked: whether each parameter is that of several agents, (S, ...), whose norms are apart.
+    """
+
+    GROUP = dict(t=0, schedule=None, max_grad_norm=None, stacked=False)         # noqa: RUF012
 
     def step(self) -> None:
+        """Step every group by the gradients that its parameters hold."""
         for group in self.param_groups:
             gradients = {parameter: parameter.grad for parameter in group["params"] if parameter.grad is not None}
             if gradients:
@@ -188,12 +202,36 @@ class TFOptimizer(torch.optim.Optimizer):
         self.descend(group, gradients, self.rate(group, group["t"]))
 
     def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
-        """The learning rate of step t, which may stand on the device."""
-        return group["lr"]
+        """The learning rate of step t, a 0-d tensor if t is one."""
+        return group["lr"] if group["schedule"] is None else group["lr"] * group["schedule"](t)
 
+    @torch.no_grad()
     def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
-        """Step at a given rate; t is the caller's business."""
+        """Step at a given rate; the caller counts t. The gradients are left as they are."""
+        trained = [parameter for parameter in group["params"] if parameter in gradients]
+        found = [gradients[parameter] for parameter in trained]
+        if group["max_grad_norm"] is not None:
+            found = limit_norm(found, group["max_grad_norm"], group["stacked"])
+        self.move(group, trained, found, rate)
+
+    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
+        """Change the parameters by these gradients, which are limited already."""
         raise NotImplementedError
+
+
+def limit_norm(gradients: list[Tensor], most: float, stacked: bool = False) -> list[Tensor]:
+    """The gradients times min(1, most / (n + 1e-6)), n their Euclidean norm, as torch.nn.utils.clip_grad_norm_ does.
+
+    With `stacked` they are (S, ...), and n is (S,), that of each agent. They are copies: a guard may read the gradients
+    in another thread.
+    """
+    if not stacked:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        return list(torch._foreach_mul(gradients, (most / (norm + 1e-6)).clamp(max=1)))
+    norms = torch.stack([torch.linalg.vector_norm(gradient.reshape(len(gradient), -1), dim=1)
+                         for gradient in gradients])                                                    # (P, S)
+    scale = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1)                       # (S,)
+    return [gradient * scale.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]
 
 
 class TFAdam(TFOptimizer):
@@ -206,28 +244,25 @@ class TFAdam(TFOptimizer):
     tf_slots = {"Adam": "exp_avg", "Adam_1": "exp_avg_sq"}      # TensorFlow 1's names for what it keeps  # noqa: RUF012
 
     def __init__(self, groups: list[dict]):
-        """groups: dicts with `params`, `lr`, a `name`, and an `eps` other than 1e-8."""
-        super().__init__(groups, dict(betas=(0.9, 0.999), eps=1e-8, t=0))
+        """groups: see `TFOptimizer`; a group may have an `eps` other than 1e-8."""
+        super().__init__(groups, dict(betas=(0.9, 0.999), eps=1e-8) | self.GROUP)
 
     def add_param_group(self, group: dict) -> None:
         super().add_param_group(group)
         for parameter in self.param_groups[-1]["params"]:       # now rather than at the first step: a stable set
             self.state[parameter] = dict(exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
 
-    @torch.no_grad()
-    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
-        trained = [parameter for parameter in group["params"] if parameter in gradients]
+    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
         state = [self.state[parameter] for parameter in trained]
         forever = torch.full((), 1e9, device=trained[0].device)
-        torch._fused_adam_(trained, [gradients[parameter] for parameter in trained], [s["exp_avg"] for s in state],
-                           [s["exp_avg_sq"] for s in state], [], [forever] * len(trained), lr=rate,
-                           beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0, eps=group["eps"],
-                           amsgrad=False, maximize=False)
+        torch._fused_adam_(trained, gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [],
+                           [forever] * len(trained), lr=rate, beta1=group["betas"][0], beta2=group["betas"][1],
+                           weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False)
 
     def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
-        """lr sqrt(1 - b2^t) / (1 - b1^t)."""
+        """lr sqrt(1 - b2^t) / (1 - b1^t), with lr that of the schedule."""
         beta1, beta2 = group["betas"]
-        return group["lr"] * (1 - beta2 ** t) ** 0.5 / (1 - beta1 ** t)
+        return super().rate(group, t) * (1 - beta2 ** t) ** 0.5 / (1 - beta1 ** t)
 
 
 class TFRMSProp(TFOptimizer):
@@ -239,21 +274,20 @@ class TFRMSProp(TFOptimizer):
     tf_slots = {"RMSProp": "square_avg"}  # noqa: RUF012
 
     def __init__(self, groups: list[dict], decay: float, eps: float):
-        """groups: dicts with `params`, `lr` and a `name`."""
-        super().__init__(groups, dict(decay=decay, eps=eps, t=0))
+        """groups: see `TFOptimizer`."""
+        super().__init__(groups, dict(decay=decay, eps=eps) | self.GROUP)
 
     def add_param_group(self, group: dict) -> None:
         super().add_param_group(group)
         for parameter in self.param_groups[-1]["params"]:
             self.state[parameter] = dict(square_avg=torch.ones_like(parameter))
 
-    @torch.no_grad()
-    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
-        trained = [parameter for parameter in group["params"] if parameter in gradients]
-        grads = [gradients[parameter] for parameter in trained]
+    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
         squares = [self.state[parameter]["square_avg"] for parameter in trained]
         torch._foreach_mul_(squares, group["decay"])
-        torch._foreach_addcmul_(squares, grads, grads, 1 - group["decay"])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
         roots = torch._foreach_add(squares, group["eps"])
         torch._foreach_sqrt_(roots)
-        torch._foreach_addcdiv_(trained, grads, roots, -rate)
+        if isinstance(rate, Tensor):                    # addcdiv takes a number alone
+            gradients, rate = torch._foreach_mul(gradients, rate), 1.0
+        torch._foreach_addcdiv_(trained, gradients, roots, -rate)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
 from algorithm.checks import check_loss
+from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.seeding import stream_seed
@@ -36,6 +37,7 @@ class Agent:
     explore_info: tuple[str, ...] = ()      # metrics of explore_metrics
     q_noise: tuple[str, ...] = ()           # what the critics' loss draws from
     pi_noise: tuple[str, ...] = ()          # what the policy's does
+    default_sizes: tuple[int, ...] = (256, 256)     # widths of the hidden layers, where no setting says any
     checkpoint_suffix = ".safetensors"
     resumable = True                    # a run can be gone on with from its `state_dict`
     inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
@@ -205,6 +207,10 @@ class Agent:
     def randn(self, rows: int) -> Tensor:
         return torch.randn(rows, self.act_dim, device=self.device, generator=self.generator)
 
+    def shape(self, part: str) -> Shape:
+        """Widths and activation of the networks of a part, "policy" or "critic", as the settings say."""
+        return shape_of(self.config, part, self.default_sizes)
+
     def make_optimizer(self, policy: nn.Module, critics: nn.Module) -> TFAdam:
         """One optimiser over policy and critics, each with its own learning rate."""
         return TFAdam([dict(name="policy", role="policy", params=policy.parameters(), lr=self.config.pi_lr),
@@ -303,7 +309,7 @@ class Agent:
             CheckpointError: no such file, a damaged one, or one of another algorithm or size; the agent stays
                 as it was.
         """
-        state = read_checkpoint(path, self.identity())
+        state = read_checkpoint(path, self.identity(), SHAPE_NAMES)
         try:
             self.load_state_dict(state)
         except ValueError as error:
@@ -314,7 +320,8 @@ class Agent:
         alg, basis = self.config.alg, self.config.basis_alg
         scale = {"obs_scale": str(float(self.config.obs_scale))} if self.config.discrete else {}
         return {"alg": alg, "basis_alg": basis or alg,
-                "obs_dims": str(self.obs_dims), "acts_dims": f"({self.act_dim},)", **scale}
+                "obs_dims": str(self.obs_dims), "acts_dims": f"({self.act_dim},)", **scale,
+                **shape_identity(self.config, self.default_sizes)}
 
     def tf_variables(self, optimizer: bool = False) -> dict[str, np.ndarray]:
         """Every variable by the original's name and layout; float32 copies. See `algorithm.tf_names`.

@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import rewards
+from algorithm.networks import MLP
 from utils.settings.fields import Config
-from utils.torch_utils import dense, frozen
+from utils.torch_utils import frozen
 
 
-class MLPPolicy(nn.Module):
-    """A deterministic policy: O-h1-h2-A, ReLU, tanh at the end."""
+class MLPPolicy(MLP):
+    """A deterministic policy: O-hidden-A, tanh at the end."""
 
-    def __init__(self, obs_dim: int, act_dim: int, hidden: tuple[int, int] = (400, 300),
-                 generator: torch.Generator | None = None):
-        super().__init__()
-        self.pi_dense1 = dense(obs_dim, hidden[0], generator)
-        self.pi_dense2 = dense(hidden[0], hidden[1], generator)
-        self.pi = dense(hidden[1], act_dim, generator)
+    def __init__(self, obs_dim: int, act_dim: int, hidden: Sequence[int] = (400, 300),
+                 generator: torch.Generator | None = None, activation: str = "relu"):
+        super().__init__("pi", (obs_dim, *hidden, act_dim), activation, generator=generator)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(..., O) -> (..., A) in [-1, 1]."""
-        h = F.relu(self.pi_dense1(obs))
-        return torch.tanh(self.pi(F.relu(self.pi_dense2(h))))
+        return torch.tanh(super().forward(obs))
 
 
-class MLPQValue(nn.Module):
-    """DDPG's critic, which sees the action in its second layer: O-h1, [h, a]-h2-1, ReLU."""
+class MLPQValue(MLP):
+    """DDPG's critic, O-hidden-1; the action joins at the second layer."""
 
-    def __init__(self, obs_dim: int, act_dim: int, hidden: tuple[int, int] = (400, 300),
-                 generator: torch.Generator | None = None):
-        super().__init__()
-        self.q_dense1 = dense(obs_dim, hidden[0], generator)
-        self.q_dense2 = dense(hidden[0] + act_dim, hidden[1], generator)
-        self.q = dense(hidden[1], 1, generator)
+    def __init__(self, obs_dim: int, act_dim: int, hidden: Sequence[int] = (400, 300),
+                 generator: torch.Generator | None = None, activation: str = "relu"):
+        super().__init__("q", (obs_dim, *hidden, 1), activation, late=act_dim, generator=generator)
 
     def forward(self, obs: Tensor, acts: Tensor) -> Tensor:
         """(..., O), (..., A) -> (..., 1)."""
-        h = F.relu(self.q_dense1(obs))
-        return self.q(F.relu(self.q_dense2(torch.cat([h, acts], dim=-1))))
+        return super().forward(obs, acts)
 
 
 class DDPG(Agent):
@@ -51,12 +44,14 @@ class DDPG(Agent):
 
     train_info = ("Pi_loss", "Q_loss", "Q_reg_loss")
     step_info = ("Q_average",)
+    default_sizes = (400, 300)
 
     def __init__(self, config: Config):
         super().__init__(config)
         (obs_dim,), init = self.obs_dims, self.weights_generator
-        self.policy = MLPPolicy(obs_dim, self.act_dim, generator=init)
-        self.critic = MLPQValue(obs_dim, self.act_dim, generator=init)
+        policy, critic = self.shape("policy"), self.shape("critic")
+        self.policy = MLPPolicy(obs_dim, self.act_dim, policy.hidden, init, policy.activation)
+        self.critic = MLPQValue(obs_dim, self.act_dim, critic.hidden, init, critic.activation)
         main = nn.ModuleDict({"policy": self.policy, "value": self.critic})
         self.nets.update({"main": main, "target": copy.deepcopy(main)})
         self.nets.to(self.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,43 +13,39 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Indices, Spec, check_observations, rewards
+from algorithm.networks import MLP, add_head, default_hidden, run_head
 from utils.settings.fields import Config
-from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp, dense
+from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp
 
 
-class MLPQNetwork(nn.Module):
-    """The value of each action: O-256-256-A, ReLU."""
+class MLPQNetwork(MLP):
+    """The value of each action: O-hidden-A."""
 
-    def __init__(self, obs_dim: int, acts: int, generator: torch.Generator | None = None):
-        super().__init__()
-        self.q_dense1 = dense(obs_dim, 256, generator)
-        self.q_dense2 = dense(256, 256, generator)
-        self.q = dense(256, acts, generator)
+    def __init__(self, obs_dim: int, acts: int, generator: torch.Generator | None = None,
+                 hidden: Sequence[int] = (256, 256), activation: str = "relu"):
+        super().__init__("q", (obs_dim, *hidden, acts), activation, generator=generator)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, O) -> (B, A)."""
-        return self.q(F.relu(self.q_dense2(F.relu(self.q_dense1(obs)))))
+        return super().forward(obs)
 
 
 class ConvQNetwork(ConvTrunk):
-    """The value of each action: three convolutions, 512, A; dueling adds 512-1 and subtracts the mean advantage."""
+    """The value of each action: three convolutions, hidden, A; dueling adds hidden-1 less the mean advantage."""
 
     def __init__(self, obs_dims: tuple[int, int, int], acts: int, dueling: bool = False,
-                 generator: torch.Generator | None = None):
+                 generator: torch.Generator | None = None, hidden: Sequence[int] = (512,), activation: str = "relu"):
         super().__init__("q", obs_dims, generator)
-        self.dueling = dueling
-        self.q_dense_act = dense(self.features, 512, generator)
-        self.q_act = dense(512, acts, generator)
-        if dueling:
-            self.q_dense_base = dense(self.features, 512, generator)
-            self.q_base = dense(512, 1, generator)
+        self.activation = activation
+        self.act_head = add_head(self, "q", "act", (self.features, *hidden, acts), generator)
+        self.base_head = add_head(self, "q", "base", (self.features, *hidden, 1), generator) if dueling else []
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, A)."""
         features = self.trunk(obs)
-        q = self.q_act(F.relu(self.q_dense_act(features)))
-        if self.dueling:
-            q = self.q_base(F.relu(self.q_dense_base(features))) + q - q.mean(1, keepdim=True)
+        q = run_head(self, self.act_head, self.activation, features)
+        if self.base_head:
+            q = run_head(self, self.base_head, self.activation, features) + q - q.mean(1, keepdim=True)
         return q
 
 
@@ -65,10 +62,12 @@ class DQN(Agent):
         init = self.weights_generator
         self.acts_shape = Indices(("B",), self.act_dim)
         self.counters["steps"] = 0          # exploring ones, by which epsilon falls
+        self.default_sizes = default_hidden(self.obs_dims)
+        shape = self.shape("policy")
         if len(self.obs_dims) == 1:
-            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init)
+            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init, *shape)
         else:
-            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init)
+            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init, *shape)
         self.value_target = copy.deepcopy(self.value)
         self.nets.update({"main": nn.ModuleDict({"value": self.value}),
                           "target": nn.ModuleDict({"value": self.value_target})})

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import rewards
+from algorithm.networks import MLP
 from utils.settings.fields import Config
-from utils.torch_utils import RandomNormal, dense, frozen
+from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, RandomNormal, frozen
 
 
-class MLPStochasticPolicy(nn.Module):
-    """A Gaussian before a tanh: O-256-256-2A, ReLU; mean, and log std clipped to [-20, 2]."""
+class MLPStochasticPolicy(MLP):
+    """A Gaussian before a tanh, O-hidden-2A: mean, and log std clipped to [-20, 2]."""
 
-    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None):
-        super().__init__()
-        self.pi_dense1 = dense(obs_dim, 256, generator)
-        self.pi_dense2 = dense(256, 256, generator)
-        self.pi = dense(256, 2 * act_dim, generator)
+    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None,
+                 hidden: Sequence[int] = (256, 256), activation: str = "relu"):
+        super().__init__("pi", (obs_dim, *hidden, 2 * act_dim), activation, generator=generator)
 
     def forward(self, obs: Tensor) -> RandomNormal:
         """(..., O) -> a Gaussian over (..., A), before the tanh."""
-        h = F.relu(self.pi_dense1(obs))
-        mean, logstd = self.pi(F.relu(self.pi_dense2(h))).chunk(2, dim=-1)
-        return RandomNormal(mean, logstd.clamp(-20.0, 2.0))
+        mean, logstd = super().forward(obs).chunk(2, dim=-1)
+        return RandomNormal(mean, logstd.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
     def act(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """(..., O), (..., A) -> actions (..., A), log-likelihoods (..., 1)."""
@@ -43,22 +41,19 @@ def squash(pi: RandomNormal, noise: Tensor) -> tuple[Tensor, Tensor]:
     x = pi.sample(noise)
     acts = torch.tanh(x)
     one_minus_square = (1 - acts) * (1 + acts)              # 1 - a^2, with less cancellation near |a| = 1
-    return acts, pi.log_p(x) - torch.log(one_minus_square + 1e-6).sum(-1, keepdim=True)
+    return acts, pi.log_p(x) - torch.log(one_minus_square + LOG_PROB_EPS).sum(-1, keepdim=True)
 
 
-class MLPQValueSAC(nn.Module):
-    """SAC's and TD3's critic: [s, a]-256-256-1, ReLU."""
+class MLPQValueSAC(MLP):
+    """SAC's and TD3's critic: [s, a]-hidden-1."""
 
-    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None):
-        super().__init__()
-        self.q_dense1 = dense(obs_dim + act_dim, 256, generator)
-        self.q_dense2 = dense(256, 256, generator)
-        self.q = dense(256, 1, generator)
+    def __init__(self, obs_dim: int, act_dim: int, generator: torch.Generator | None = None,
+                 hidden: Sequence[int] = (256, 256), activation: str = "relu"):
+        super().__init__("q", (obs_dim + act_dim, *hidden, 1), activation, generator=generator)
 
     def forward(self, obs: Tensor, acts: Tensor) -> Tensor:
         """(..., O), (..., A) -> (..., 1)."""
-        h = F.relu(self.q_dense1(torch.cat([obs, acts], dim=-1)))
-        return self.q(F.relu(self.q_dense2(h)))
+        return super().forward(torch.cat([obs, acts], dim=-1))
 
 
 class Temperature(nn.Module):
@@ -83,8 +78,10 @@ class SAC(Agent):
     def __init__(self, config: Config):
         super().__init__(config)
         (obs_dim,), init = self.obs_dims, self.weights_generator
-        self.policy = MLPStochasticPolicy(obs_dim, self.act_dim, init)
-        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init) for i in (1, 2)})
+        critic = self.shape("critic")
+        self.policy = MLPStochasticPolicy(obs_dim, self.act_dim, init, *self.shape("policy"))
+        self.critics = nn.ModuleDict({f"q_value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init, *critic)
+                                      for i in (1, 2)})
         self.alpha = Temperature(config.alpha_init)
         main = nn.ModuleDict({"alpha": self.alpha, "policy": self.policy, **self.critics})
         self.critics_target = copy.deepcopy(self.critics)

@@ -27,8 +27,9 @@ class TD3(Agent):
         super().__init__(config)
         (obs_dim,), init = self.obs_dims, self.weights_generator
         self.pi_delay_freq = config.pi_delay_freq
-        self.policy = MLPPolicy(obs_dim, self.act_dim, (256, 256), init)
-        self.critics = nn.ModuleDict({f"value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init) for i in (1, 2)})
+        policy, critic = self.shape("policy"), self.shape("critic")
+        self.policy = MLPPolicy(obs_dim, self.act_dim, policy.hidden, init, policy.activation)
+        self.critics = nn.ModuleDict({f"value_{i}": MLPQValueSAC(obs_dim, self.act_dim, init, *critic) for i in (1, 2)})
         main = nn.ModuleDict({"policy": self.policy, **self.critics})
         self.policy_target, self.critics_target = copy.deepcopy(self.policy), copy.deepcopy(self.critics)
         target = nn.ModuleDict({"policy": self.policy_target, **self.critics_target})

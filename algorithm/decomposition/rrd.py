@@ -14,6 +14,7 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
 from algorithm.checks import check_loss
 from algorithm.decomposition.networks import ConvRewardNet, MLPRewardNet
+from algorithm.networks import default_hidden, shape_of
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
@@ -29,15 +30,16 @@ class RRD(Agent):
         # The basis' own parts, shared: one tree of networks, one stream of noise.
         self.basis, self.config, self.device, self.generator = basis, config, basis.device, basis.generator
         self.obs_dims, self.act_dim, self.acts_shape = basis.obs_dims, basis.act_dim, basis.acts_shape
-        self.nets, self.counters = basis.nets, basis.counters
+        self.nets, self.counters, self.default_sizes = basis.nets, basis.counters, basis.default_sizes
         self.pi_delay_freq, self.policy_batch = basis.pi_delay_freq, basis.policy_batch
         self.q_noise, self.pi_noise = basis.q_noise, basis.pi_noise
         self.step_info, self.explore_info = basis.step_info, basis.explore_info
         self.train_info = (*basis.train_info, "R_loss", *(["R_var"] if config.rrd_bias_correction else []))
         if reward is None:
             images, init = len(self.obs_dims) == 3, basis.weights_generator
-            reward = (ConvRewardNet(self.obs_dims, self.act_dim, init) if images else
-                      MLPRewardNet(self.obs_dims[0], self.act_dim, init))
+            shape = shape_of(config, "reward", default_hidden(self.obs_dims))
+            reward = (ConvRewardNet(self.obs_dims, self.act_dim, init, *shape) if images else
+                      MLPRewardNet(self.obs_dims[0], self.act_dim, init, *shape))
         self.reward = self.nets["rrd"] = reward.to(self.device)
         self.opts = [*basis.opts, TFAdam([dict(name="reward", role="reward", params=self.reward.parameters(),
                                                 lr=config.r_lr)])]

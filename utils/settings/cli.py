@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from utils.errors import ConfigError
 from utils.settings.completion import SHELLS, script
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, IRCR_BATCH, Config
+from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, IRCR_BATCH, Config, Width
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
 from utils.settings.json_files import read_json
 from utils.settings.resolve import choices_of, coerce, field_type, resolve
@@ -155,7 +155,8 @@ def _help(field) -> str:
 
 def _metavar(name: str) -> str:
     choices = choices_of(name)
-    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST"}
+    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "LIST",
+               tuple[Width, ...]: "N,N,..."}
     return "|".join(choices) if choices else by_type[field_type(name)]
 
 

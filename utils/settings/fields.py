@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NewType
+
+Width = NewType("Width", int)           # of a hidden layer
 
 
-def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run"):
-    """A dataclass field that knows its help text and its range: low <= value <= high, or value > above."""
-    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, section=section)
+def setting(default, help, *, low=None, high=None, above=None, choices=None, section="run", beside=None):
+    """A dataclass field with its help text and its range: low <= value <= high, or value > above.
+
+    beside: a setting whose readers read this one as well. None is then a value: that of the algorithm's authors.
+    """
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, section=section, beside=beside)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -24,6 +29,16 @@ of_learning = functools.partial(setting, section="learning")
 # The default depends on the algorithm (see ALGORITHMS); None where it is not read.
 of_algorithm = functools.partial(setting, None, section="algorithm (defaults depend on --alg and --basis_alg)")
 of_policy = functools.partial(setting, None, section="policy and critics (defaults depend on --alg and --basis_alg)")
+of_networks = functools.partial(setting, None, section="networks and optimisers")
+
+ACTIVATIONS = ("relu", "tanh", "silu", "elu", "gelu")
+# What each schedule of the learning rates reads.
+SCHEDULES: dict[str, dict[str, float]] = {
+    "constant": {},
+    "linear": dict(lr_end=0.0, lr_warmup=0.0),
+    "cosine": dict(lr_end=0.0, lr_warmup=0.0),
+    "exponential": dict(lr_end=0.01),
+}
 
 
 @dataclass
@@ -110,6 +125,32 @@ class Config:
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
+    hidden_sizes: tuple[Width, ...] | None = of_networks(
+        "widths of the hidden layers of the policy or the Q-network, and the default of the others, such as 256,256 "
+        "(default: 256,256; for ddpg 400,300; for pictures 512, behind the convolutions)", beside="q_lr")
+    activation: str | None = of_networks("activation of these layers, and the default of the others (default: relu)",
+                                         choices=ACTIVATIONS, beside="q_lr")
+    critic_hidden_sizes: tuple[Width, ...] | None = of_networks(
+        "widths of the critics' hidden layers (default: --hidden_sizes)", beside="pi_lr")
+    critic_activation: str | None = of_networks("activation of the critics (default: --activation)",
+                                                choices=ACTIVATIONS, beside="pi_lr")
+    reward_hidden_sizes: tuple[Width, ...] | None = of_networks(
+        "widths of the reward network's hidden layers (default: --hidden_sizes; without it 256,256, for pictures 512)",
+        beside="r_lr")
+    reward_activation: str | None = of_networks("activation of the reward network (default: --activation)",
+                                                choices=ACTIVATIONS, beside="r_lr")
+    max_grad_norm: float | None = of_networks(
+        "largest norm of the gradient of the policy, of the critics and of the reward network, each by itself: a "
+        "longer one is scaled down to it (default: no limit)", above=0, beside="q_lr")
+    lr_schedule: str | None = of_networks("how all learning rates change over the run (default: constant)",
+                                          choices=tuple(SCHEDULES), beside="q_lr")
+    lr_end: float | None = of_networks(
+        "learning rate at the end of the run, as a fraction of the initial one (default: 0; with "
+        "--lr_schedule=exponential 0.01)", low=0, high=1)
+    lr_warmup: float | None = of_networks(
+        "fraction of the run in which the learning rate rises from 0 (default: 0; with --lr_schedule=linear or cosine)",
+        low=0, high=1)
+
     resume: str | None = None           # --resume: the directory of the run that is gone on with
     imports: tuple[str, ...] = ()       # --import: modules, which no file of settings may name
 
@@ -135,7 +176,8 @@ class Config:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config) if f.metadata}
-LEARNED = ("learning", "policy", "algorithm")           # how the sections begin of what an agent and its replay read
+# How the sections begin of what an agent and its replay read.
+LEARNED = ("learning", "policy", "networks", "algorithm")
 
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
 

@@ -62,7 +62,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 SCHEMA = "$schema"              # for editors; read by nobody here
 _SECTION_OF_GROUP = {"run": "runtime", "environment and evaluation": "env", "Atari": "env", "learning": "algorithm",
-                     "algorithm": "algorithm", "policy and critics": "policy"}
+                     "algorithm": "algorithm", "policy and critics": "policy",
+                     "networks and optimisers": "policy"}
 
 
 def section_of(name: str) -> str:

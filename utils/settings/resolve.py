@@ -17,7 +17,9 @@ from utils.settings.fields import (
     OPTIMIZERS,
     OVER_DQN,
     REWS_SCALE,
+    SCHEDULES,
     Config,
+    Width,
     is_atari,
 )
 from utils.text import did_you_mean, shown
@@ -35,11 +37,16 @@ def resolve(given: dict[str, Any]) -> Config:
     values = {name: coerce(name, value) for name, value in given.items() if value is not None}
     defaults = environment_defaults(values) | algorithm_defaults(values)
     for name in values:
-        if FIELDS[name].default is None and name not in ("total_timesteps", "seeds", *defaults):
+        if FIELDS[name].default is None and name not in ("total_timesteps", "seeds") and not reads(name, defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
     config = Config(**(defaults | values))
     _check_together(config)
     return config
+
+
+def reads(name: str, defaults: dict[str, Any]) -> bool:
+    """Whether the algorithm of these defaults reads a setting that not every algorithm reads."""
+    return name in defaults or FIELDS[name].metadata["beside"] in defaults
 
 
 def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +58,11 @@ def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the algorithm that `values` chooses, by the original's rules."""
+    defaults = _defaults_of(values)
+    return SCHEDULES[values.get("lr_schedule", defaults.get("lr_schedule", "constant"))] | defaults
+
+
+def _defaults_of(values: dict[str, Any]) -> dict[str, Any]:
     alg = values.get("alg", Config.alg)
     if alg not in DECOMPOSITIONS:
         return _basis_defaults("alg", alg, values, [*ALGORITHMS, *DECOMPOSITIONS])
@@ -101,6 +113,8 @@ def _check_together(config: Config) -> None:
     if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, expected at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+    if config.lr_schedule == "exponential" and config.lr_end == 0:
+        raise ConfigError("lr_end: got 0 with --lr_schedule=exponential, expected a fraction above 0")
 
 
 def check_reads(config: Any, *names: str) -> None:
@@ -187,6 +201,15 @@ def _parse_seeds(value: Any) -> tuple[int, ...]:
     return _refuse() if wrong or not all(_within(seed, FIELDS["seed"].metadata) for seed in seeds) else tuple(seeds)
 
 
+def _parse_widths(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [int(part) if re.fullmatch(r" *[0-9]{1,9} *", part) else _refuse() for part in value.split(",")]
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= MOST_LAYERS:
+        _refuse()
+    widths = tuple(_parse_int(width) if not isinstance(width, str) else _refuse() for width in value)
+    return widths if all(0 < width <= WIDEST for width in widths) else _refuse()
+
+
 def _parse_range(text: str) -> range:
     """'3' or '0-4', both ends included."""
     match = re.fullmatch(r" *([0-9]+) *(?:- *([0-9]+) *)?", text) or _refuse()
@@ -200,9 +223,12 @@ def _refuse():
 
 DEVICE = r"auto|cpu|cuda(:[0-9]{1,3})?"
 MOST_SEEDS = 1000
-_PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds}
+MOST_LAYERS, WIDEST = 1000, 1_000_000
+_PARSERS = {int: _parse_int, float: _parse_float, bool: _parse_bool, str: _parse_str, tuple[int, ...]: _parse_seeds,
+            tuple[Width, ...]: _parse_widths}
 _WANTS = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string",
-          tuple[int, ...]: f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4"}
+          tuple[int, ...]: f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4",
+          tuple[Width, ...]: f"1 to {MOST_LAYERS} widths from 1 to {WIDEST}, such as 256,256"}
 _HINTS = get_type_hints(Config)
 
 
@@ -232,6 +258,9 @@ def _readers(name: str) -> str:
         return "the Atari games with --env_type=normal"
     if name in ATARI:
         return "the Atari games"
+    if by_schedule := [f"--lr_schedule={schedule}" for schedule, defaults in SCHEDULES.items() if name in defaults]:
+        return _names(by_schedule)
+    name = FIELDS[name].metadata["beside"] or name
     by_optimizer = {f"dqn with --optimizer={optimizer}": defaults for optimizer, defaults in OPTIMIZERS.items()}
     readers = [alg for alg, defaults in (ALGORITHMS | DECOMPOSITIONS | by_optimizer).items() if name in defaults]
     return _names(readers or DECOMPOSITIONS)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from utils.display import say
-from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS
+from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, Width
 from utils.settings.json_files import SCHEMA, SECTIONS
-from utils.settings.resolve import DEVICE, MOST_SEEDS, choices_of, field_type
+from utils.settings.resolve import DEVICE, MOST_LAYERS, MOST_SEEDS, WIDEST, choices_of, field_type
 
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
@@ -54,6 +54,8 @@ def setting_schema(name: str) -> dict[str, Any]:
         found["default"] = field.default
     if name == "seeds":
         return found | {"anyOf": [_list_of_seeds(), {"type": ["string", "null"]}]}
+    if field_type(name) == tuple[Width, ...]:
+        return found | {"anyOf": [_list_of_widths(), {"type": ["string", "null"], "pattern": WIDTHS}]}
     if choices:
         return found | {"enum": [*choices, None]}
     found |= {"type": [TYPES[field_type(name)], "null"]} | _range(name)
@@ -63,6 +65,14 @@ def setting_schema(name: str) -> dict[str, Any]:
 def _list_of_seeds() -> dict[str, Any]:
     return {"type": "array", "items": {"type": "integer"} | _range("seed"), "minItems": 1, "maxItems": MOST_SEEDS,
             "uniqueItems": True}
+
+
+WIDTHS = r"^ *0*[1-9][0-9]* *(, *0*[1-9][0-9]* *)*$"
+
+
+def _list_of_widths() -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": WIDEST}, "minItems": 1,
+            "maxItems": MOST_LAYERS}
 
 
 def _range(name: str) -> dict[str, Any]:

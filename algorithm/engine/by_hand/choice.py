@@ -46,7 +46,7 @@ def why_not_by_hand(agent: Agent) -> str | None:
 
 def _unknown_part(agent: Agent) -> str | None:
     for part in {id(part): part for part in (agent, _basis(agent))}.values():
-        if type(part) not in (RRD, *GRADIENTS):          # a subclass may compute anything
+        if type(part) not in (RRD, *GRADIENTS):         # a subclass may compute anything
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"

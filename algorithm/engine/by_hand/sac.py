@@ -14,6 +14,7 @@ from algorithm.engine.by_hand.gradients import Gradients, mean, squared_error, t
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
+from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, STD_FLOOR
 
 
 class SACGradients(Gradients):
@@ -58,7 +59,7 @@ class SACGradients(Gradients):
     def _policy_gradient(self, sample: Squashed, noise: Tensor, q_1: Tensor, q_2: Tensor) -> Tensor:
         """dL/d(m, l) of L = mean(alpha log pi - min_i Q_i), for the policy's outputs m and l, (B, 2 A).
 
-        With x = m + s e, s = max(exp l, STD_MIN), a = tanh x and w = 1 - a^2: da/dx = w, dx/dm = 1, and dx/dl = s e
+        With x = m + s e, s = max(exp l, STD_FLOOR), a = tanh x and w = 1 - a^2: da/dx = w, dx/dm = 1, and dx/dl = s e
         where s is above its floor, else 0. In log pi = sum -e^2 / 2 - l - log(w + eps) + const the noise e does not
         move with m and l, d/dl = -1 and d/da = 2 a / (w + eps). So
 
@@ -73,8 +74,8 @@ class SACGradients(Gradients):
         share = (q_1 <= q_2) / -rows                                                                # (B, 1)
         first, second = self.critics_frozen
         by_q = first.input_grad(share, start) + second.input_grad(-1 / rows - share, start)
-        grad_x = (by_q + sample.acts / (sample.w + EPS) * (2 / rows * alpha)) * sample.w            # (B, A)
-        grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_MIN) - alpha / rows
+        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 / rows * alpha)) * sample.w            # (B, A)
+        grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_FLOOR) - alpha / rows
         inside = (sample.raw >= LOG_STD_MIN) & (sample.raw <= LOG_STD_MAX)
         return torch.cat([grad_x, grad_l * inside], dim=-1)
 
@@ -94,8 +95,8 @@ def squash(out: Tensor, noise: Tensor) -> Squashed:
     mean, raw = out.chunk(2, dim=-1)
     log_std = raw.clamp(LOG_STD_MIN, LOG_STD_MAX)
     scale = log_std.exp()
-    acts = torch.addcmul(mean, scale.clamp_min(STD_MIN), noise).tanh_()
+    acts = torch.addcmul(mean, scale.clamp_min(STD_FLOOR), noise).tanh_()
     w = (1 - acts).mul_(1 + acts)
-    terms = torch.log(w + EPS).add_(log_std).addcmul_(noise, noise, value=0.5)
+    terms = torch.log(w + LOG_PROB_EPS).add_(log_std).addcmul_(noise, noise, value=0.5)
     constant = 0.5 * math.log(2 * math.pi) * sizes(acts)[-1]
     return Squashed(acts, terms.sum(-1, keepdim=True).add_(constant).neg_(), w, raw, scale)

@@ -50,7 +50,7 @@ class StackedEngine(ManualEngine):
         """One group of parameters of all agents."""
         groups = [group for _, group in same]
         params = [nets.tensor(each) for each in zip(*(group["params"] for group in groups), strict=True)]
-        return groups[0] | {"params": params}
+        return groups[0] | {"params": params, "stacked": True}
 
     def _stack_moments(self) -> None:
         for number, group in enumerate(self.opt.param_groups):
