@@ -30,7 +30,7 @@ class Verb(NamedTuple):
     groups: list[tuple]                     # the (optimiser, group of parameters) that it steps
     gradients: dict[str, Tensor]            # their gradients by the names of error messages
     memories: list[Tensor]                  # in which those lie
-    counts: bool                            # as an update
+    counts: bool = True                     # as an update
 
 
 class ManualEngine(Engine):
@@ -60,9 +60,9 @@ class ManualEngine(Engine):
         pi, q = self._gathered(of_pi), self._gathered(of_q)
         self.graphs = Graphs(gradients.nets.state)
         self.verbs = {
-            "train": Verb(gradients.train, agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q], True),
-            "train_q": Verb(gradients.train_q, agent.q_noise, of_q, self._labelled(of_q), [q], True),
-            "train_pi": Verb(gradients.train_pi, agent.pi_noise, of_pi, self._labelled(of_pi), [pi], False)}
+            "train": Verb(gradients.train, agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
+            "train_q": Verb(gradients.train_q, agent.q_noise, of_q, self._labelled(of_q), [q]),
+            "train_pi": Verb(gradients.train_pi, agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
 
     def _gathered(self, groups: list[tuple]) -> Tensor:
         """The gradients of these groups, from now on in one memory."""

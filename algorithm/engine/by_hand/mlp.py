@@ -30,10 +30,11 @@ class Pad:
 class MLP:
     """The layers of an `algorithm.networks.MLP`, of any number: z_i = x_i W_i^T + b_i, x_{i+1} = f(z_i), and z_n.
 
-    Late inputs, such as the action in DDPG's critic, are columns that join x_1. Networks of one pad share the buffers
-    of gradients: finish the backward pass of one before that of the next. The backward pass is, from G_n = dL/dz_n down,
+    Late inputs, such as the action in DDPG's critic, are columns that join x_1. With G_i = dL/dz_i, from the last down,
 
         dL/dW_i = G_i^T x_i,  dL/db_i = the sum of G_i's rows,  G_{i-1} = (G_i W_i) f'(z_{i-1}).
+
+    Networks of one pad share the buffers of gradients: finish the backward pass of one before that of the next.
     """
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor], pad: Pad, name: str = "", trained: bool = False,

@@ -45,10 +45,9 @@ class Nets:
             self.gradients |= zip((layer.bias for layer, *_ in layers), mlp.bias_grads, strict=True)
         return mlp
 
-    def trained(self, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """The memory of a parameter that belongs to no `MLP`, and that of its gradient."""
-        tensor = self.tensor(parameters)
-        return tensor, self.gradients.setdefault(parameters[0], torch.zeros_like(tensor))
+    def gradient(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """The memory of the gradient of one parameter, given that parameter of every agent."""
+        return self.gradients.setdefault(parameters[0], torch.zeros_like(self.tensor(parameters)))
 
     def state(self) -> list[Tensor]:
         """Every tensor that is read or written, but for the batch: it stays where it is."""

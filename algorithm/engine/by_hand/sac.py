@@ -28,7 +28,8 @@ class SACGradients(Gradients):
         self.critics_frozen = [nets.mlp(f"main.{name}", pi) for name in names]
         self.critics_target = [nets.mlp(f"target.{name}", q) for name in names]
         alphas = [agent.nets["main"]["alpha"].log_alpha for agent in nets.agents]
-        self.log_alpha, self.log_alpha_grad = nets.trained(alphas) if self.config.alpha_lr else (nets.tensor(alphas), None)
+        self.log_alpha = nets.tensor(alphas)
+        self.log_alpha_grad = nets.gradient(alphas) if self.config.alpha_lr else None
 
     def alpha(self) -> Tensor:
         """() or (S, 1, 1)."""
