@@ -144,7 +144,7 @@ def _view(name: str, config: Config, args: Any) -> Any:
 
 
 class _Filled:
-    """The attributes of `args`, and those of `config` where `args` has none."""
+    """The settings of `config`, which are checked, and all other attributes of `args`."""
 
     def __init__(self, args: Any, config: Config):
         self._args, self._config = args, config
@@ -152,5 +152,8 @@ class _Filled:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):                       # copying and pickling look for these before __init__
             raise AttributeError(name)
-        value = getattr(self._args, name, None)
-        return value if value is not None and name not in ("obs_dims", "acts_dims") else getattr(self._config, name)
+        known = (*FIELDS, "obs_dims", "acts_dims")
+        value = getattr(self._config if name in known else self._args, name, None)
+        if value is None and name in known:             # not read by the algorithm
+            value = getattr(self._args, name, None)
+        return getattr(self._config, name) if value is None else value
