@@ -56,7 +56,7 @@ class Gradients:
 
     def pay(self, batch: Batch) -> Tensor:
         """The rewards that the critics learn from, learned or the batch's, (B, 1)."""
-        return self.reward.rewards(batch) if self.reward else batch["rews"]
+        return self.reward.pay(batch) if self.reward else batch["rews"]
 
 
 def mean(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class RewardGradients:
         q, pi = nets.pads
         self.frozen, self.reward = nets.mlp("rrd", q), nets.mlp("rrd", pi, trained=True)
 
-    def rewards(self, batch: Batch) -> Tensor:
+    def pay(self, batch: Batch) -> Tensor:
         """The learned rewards of the batch, (B, 1)."""
         return self.frozen(self._inputs(self.frozen.pad, batch["obs"], batch["acts"], batch["obs_next"]))
 
