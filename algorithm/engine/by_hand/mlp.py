@@ -90,7 +90,7 @@ class MLP:
 
     def late_grad(self, grad: Tensor) -> Tensor:
         """The gradient of the late inputs, (B, L); those of the weights are left alone."""
-        return self._times(self._descend(grad, 1), self.weights[1][..., -self.late:], f"{self.name}.dx")
+        return self._times(self._descend(grad, 1), self.weights[1][..., -self.late:], f"{self.name}.dlate")
 
     def _descend(self, grad: Tensor, layer: int) -> Tensor:
         """G of a layer, given G_n."""
