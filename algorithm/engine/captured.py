@@ -1,4 +1,4 @@
-"""The engine of CUDA graphs: an update is captured once, draw of indices and noise included, and then replayed."""
+"""The engine of CUDA graphs: it captures an update once, with its draws of indices and noise, and then replays it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WARM = 3            # updates of a kind before it is captured: libraries make th
 
 
 class CapturedEngine(Engine):
-    """Replays one graph an update; nothing is synchronised before the metrics are read.
+    """Replays one graph an update, and waits for the device only at the end of a run.
 
-    Updates come in kinds (with the policy's part or without, with a target update or without), each with a graph of
-    its own. What a graph reads that changes between updates stands on the device: the ring's extent, the optimisers'
+    Each kind of update (with the policy's part or without, with a target update or without) has a graph. Numbers that a
+    graph reads and that change between updates are on the device: the extent of the replay's ring, the optimisers'
     counts.
     """
 
@@ -45,7 +45,7 @@ class CapturedEngine(Engine):
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
     def _open(self, agents: list[Agent], buffers: list[Any], inner: Any, guard: Recorder) -> None:
-        """inner: what is captured, which steps its optimisers, and tells the guard, by counts on the device."""
+        """Set up; `inner` computes what is captured, and counts updates and steps on the device."""
         self.guard = inner.guard = guard
         self.agents, self.buffers, self.inner = agents, buffers, inner
         self.actors = [create_actor(agent) for agent in agents]
@@ -63,7 +63,7 @@ class CapturedEngine(Engine):
         return [buffer.layout for buffer in self.buffers]
 
     def call(self, verb: str, batch: Batch) -> Info:
-        """The same computation, not captured."""
+        """Compute one of the agent's verbs, not captured."""
         return self.inner.call(verb, batch)
 
     def run(self, updates: int) -> Sums:
@@ -97,7 +97,7 @@ class CapturedEngine(Engine):
         torch.cuda.current_stream(self.agent.device).synchronize()
 
     def _run(self, kind: tuple) -> None:
-        """One update of a kind: computed the first times, then captured, and from then on replayed."""
+        """Make one update of a kind: compute it the first times, then capture it, and from then on replay it."""
         self.runs[kind] = self.runs.get(kind, 0) + 1
         if self.runs[kind] > WARM and kind not in self.graphs:
             graph = torch.cuda.CUDAGraph()
@@ -145,7 +145,7 @@ class CapturedEngine(Engine):
 
 
 def check_device(agent: Agent, buffer: Any) -> None:
-    """A ConfigError unless both are on one CUDA device."""
+    """Raise a ConfigError unless both are on one CUDA device."""
     if agent.device.type != "cuda" or buffer.device != agent.device:
         raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
                           f"{buffer.device}; expected both on one CUDA device (--device=cuda), or eager, manual, "
@@ -153,7 +153,7 @@ def check_device(agent: Agent, buffer: Any) -> None:
 
 
 def own_updates(agent: Agent) -> list[str]:
-    """The methods that `_Autograd` computes without, where they are not the package's."""
+    """The methods of an agent of one's own that `_Autograd` would not call."""
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
     parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]
     return [name for part, names in parts for name in names if name in vars(part)
@@ -161,13 +161,13 @@ def own_updates(agent: Agent) -> list[str]:
 
 
 def create_actor(agent: Agent) -> Agent:
-    """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
+    """Copy the agent to the CPU, to act without waiting for the GPU; an agent of images acts itself."""
     if len(agent.obs_dims) == 3:
         return agent
     from algorithm.create import create_twin
     actor = create_twin(agent, "cpu")
     actor.counters.update(agent.counters)
-    agent.counters = actor.counters                     # exploring steps are counted where they are made
+    agent.counters = actor.counters                     # exploring steps are counted in the actor
     if hasattr(agent, "basis"):
         agent.basis.counters = actor.counters
     return actor
@@ -186,7 +186,7 @@ class _Counting:
 
 
 class _ByHand(_Counting):
-    """The gradients by hand; the two halves of an update on two streams."""
+    """An update with its gradients by hand, its two halves on two streams."""
 
     @torch.inference_mode()
     def compute(self, policy: bool) -> Info:
@@ -207,7 +207,7 @@ class _Manual(_ByHand, ManualEngine):
 
 
 class _Autograd(Engine, _Counting):
-    """Losses and gradients by autograd, for agents without a program."""
+    """An update by autograd, for agents without gradients by hand."""
 
     def compute(self, policy: bool) -> Info:
         agent = self.agent

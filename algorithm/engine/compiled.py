@@ -1,4 +1,4 @@
-"""The engine whose losses and gradients torch.compile turns into code of their own."""
+"""The engine that compiles losses and gradients by torch.compile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from algorithm.engine.eager import Engine
 class CompiledEngine(Engine):
     """Compiles `Agent.losses`, of fixed shapes; checks, noise and optimisers stay as they are.
 
-    Where nothing can be compiled (no C++ compiler, say) it warns once and goes on without.
+    Where compiling fails (without a C++ compiler, for example) it warns once, and computes as the eager engine does.
     """
 
     name = "compile"
@@ -29,9 +29,9 @@ class CompiledEngine(Engine):
                 result = losses(batch, policy)
                 self.agent.losses = losses
             except Exception as error:                  # whatever a compiler's toolchain may raise
-                result = self.plain(batch, policy)      # what is wrong in the losses themselves is told by them
+                result = self.plain(batch, policy)      # an error of the losses themselves is raised here
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                warnings.warn(f"engine: torch.compile does not work here, going on without: {reason}", stacklevel=2)
+                warnings.warn(f"engine: torch.compile does not work here, continuing without it: {reason}", stacklevel=2)
                 self.agent.losses, self.name = self.plain, Engine.name
             return result
         return first_time

@@ -17,7 +17,7 @@ def create_pair(device: torch.device) -> Pair:
 
 
 class Pair:
-    """Calls two functions, one after the other, and gives both results."""
+    """Calls two functions, one after the other, and returns both results."""
 
     def __enter__(self) -> Pair:
         return self
@@ -53,7 +53,7 @@ class Threads(Pair):
             while call := self.calls.get():
                 try:
                     self.results.put((call(), None))
-                except BaseException as error:          # it is raised where the result is awaited
+                except BaseException as error:          # raised in `__call__`
                     self.results.put((None, error))
 
     def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:

@@ -21,11 +21,11 @@ from utils.torch_utils import TFAdam
 
 
 class StackedEngine(ManualEngine):
-    """The updates of S agents at once; each draws from its own replay and generators, and learns what it would alone.
+    """Makes the updates of S agents at once; each draws from its own replay and generators, and learns as if alone.
 
-    The agents' parameters and moments become views of tensors (S, ...): they stay what they are, to act, to be saved
-    and to be loaded in place. A product of S matrices costs a GPU little more than one. Metrics are (S,).
-    An agent that is not finite any more does not stop the others: `run` tells of it by `Sums.failed`.
+    The agents' parameters and moments become views of tensors (S, ...), so that each agent still acts, is saved and is
+    loaded in place. A product of S matrices costs a GPU little more than one. Metrics are (S,). An agent that is not
+    finite any more does not stop the others: `run` reports it in `Sums.failed`.
     """
 
     name = "stacked"

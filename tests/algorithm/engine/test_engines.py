@@ -350,7 +350,7 @@ def test_what_cannot_be_compiled_goes_on_with_one_warning(monkeypatch):
         warnings.simplefilter("always")
         engine.run(3)
     assert [str(w.message) for w in caught if "torch.compile" in str(w.message)] == [
-        "engine: torch.compile does not work here, going on without: no C++ compiler"]
+        "engine: torch.compile does not work here, continuing without it: no C++ compiler"]
     assert engine.name == "eager"
     other, others = build()
     Engine(other, others).run(3)
