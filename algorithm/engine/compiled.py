@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,15 +24,20 @@ class CompiledEngine(Engine):
         self.plain = type(agent).losses.__get__(agent)
         agent.losses = self._compiled(torch.compile(self.plain, dynamic=False))
 
-    def _compiled(self, losses):
+    def _compiled(self, losses: Callable) -> Callable:
+        """Compiled losses that are replaced by the plain ones if their first call fails."""
         def first_time(batch, policy):
             try:
                 result = losses(batch, policy)
                 self.agent.losses = losses
             except Exception as error:                  # whatever a compiler's toolchain may raise
                 result = self.plain(batch, policy)      # an error of the losses themselves is raised here
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                warnings.warn(f"engine: torch.compile does not work here, continuing without it: {reason}", stacklevel=2)
+                self._warn(error)
                 self.agent.losses, self.name = self.plain, Engine.name
             return result
         return first_time
+
+    @staticmethod
+    def _warn(error: Exception) -> None:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        warnings.warn(f"engine: torch.compile does not work here, continuing without it: {reason}", stacklevel=3)
