@@ -98,8 +98,8 @@ def rewards(batch: Mapping[str, Tensor]) -> Tensor:
     """
     rews, expected = batch["rews"], batch["done"].shape
     if rews.shape != expected:
-        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected {tuple(expected)}, "
-                          "one reward for each step")
+        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected "
+                          f"{tuple(expected)}, one reward for each step")
     return rews
 
 
@@ -205,3 +205,35 @@ def _check_shape(field: str, got: tuple[int, ...], expected: tuple[int | str, ..
 
 def _show(shape: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+# Losses of a user's own --------------------------------------------------------------------------------------------
+
+def check_loss(owner: Any, method: str, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what a loss has given, checked: (a 0-d tensor, a dict of 0-d metrics).
+
+    Args:
+        owner: whose loss it is; an error names its class.
+        method: the name of the loss.
+    Raises:
+        ConfigError: it is something else.
+    """
+    def refuse(got: str):
+        raise ConfigError(f"{method}: that of {type(owner).__name__} gives {got}, expected (a 0-d tensor, a dict of "
+                          "0-d tensors, the metrics)")
+    if not (isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], dict)):
+        refuse(_described(result) if not isinstance(result, (tuple, list))
+               else f"({', '.join(map(_described, result))})")
+    loss, info = result
+    if not isinstance(loss, Tensor) or loss.ndim:
+        refuse(f"{_described(loss)} as the loss")
+    for name, value in info.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            refuse(f"{_described(value)} as the metric {name!r}")
+    return loss, info
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"

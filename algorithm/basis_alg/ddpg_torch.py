@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import rewards
 from utils.settings.fields import Config
 from utils.torch_utils import dense, frozen
@@ -46,7 +47,7 @@ class MLPQValue(nn.Module):
         return self.q(F.relu(self.q_dense2(torch.cat([h, acts], dim=-1))))
 
 
-class DDPG(Agent):
+class DDPG(OffPolicy):
     """A deterministic policy climbs one critic; Gaussian noise explores."""
 
     train_info = ("Pi_loss", "Q_loss", "Q_reg_loss")

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Indices, Spec, check_observations, rewards
 from utils.settings.fields import Config
 from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp, dense
@@ -52,7 +53,7 @@ class ConvQNetwork(ConvTrunk):
         return q
 
 
-class DQN(Agent):
+class DQN(OffPolicy):
     """Q-learning over discrete actions; a share epsilon of the exploring steps is random."""
 
     train_info = ("Q_loss",)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import rewards
 from utils.settings.fields import Config
 from utils.torch_utils import RandomNormal, dense, frozen
@@ -73,7 +74,7 @@ class Temperature(nn.Module):
         return self.log_alpha.detach().exp()
 
 
-class SAC(Agent):
+class SAC(OffPolicy):
     """A stochastic policy climbs the lesser of two critics plus alpha times its entropy."""
 
     train_info = ("Pi_loss", "Q_loss")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Array, Batch, Spec, check_sequences, check_steps, sequence_spec
-from algorithm.checks import check_loss
+from algorithm.basis_alg.off_policy_torch import OffPolicy
+from algorithm.batch import Array, Batch, Spec, check_loss, check_sequences, check_steps, sequence_spec
 from algorithm.decomposition.networks import ConvRewardNet, MLPRewardNet
 from utils.errors import ConfigError
 from utils.settings.fields import Config
@@ -20,7 +20,7 @@ from utils.settings.resolve import check_reads
 from utils.torch_utils import TFAdam
 
 
-class RRD(Agent):
+class RRD(OffPolicy):
     """A basis agent whose batches carry the learned reward, and the reward network's own loss."""
 
     def __init__(self, config: Config, basis: Agent, reward: nn.Module | None = None):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Batch
 from algorithm.decomposition.rrd import RRD
 from algorithm.engine.batches import draw
@@ -152,7 +153,7 @@ def check_device(agent: Agent, buffer: Any) -> None:
 def own_updates(agent: Agent) -> list[str]:
     """The methods that `_Autograd` computes without, where they are not the package's."""
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
-    return [name for name in verbs if getattr(type(agent), name) not in (getattr(Agent, name), getattr(RRD, name))
+    return [name for name in verbs if getattr(type(agent), name) not in (getattr(OffPolicy, name), getattr(RRD, name))
             or name in vars(agent)]
 
 
