@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import ConfigError
+from utils.settings.fields import Config
 
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
 Batch = Mapping[str, Array]
@@ -43,9 +44,20 @@ class Pixels(tuple):
     kinds, dtype = "fu", torch.float32
 
 
+class Doubles(tuple):
+    """The shape of a field of floats that keeps their double precision."""
+
+    kinds, dtype = "f", torch.float64
+
+
 def observations(*shape: int | str) -> tuple[int | str, ...]:
     """The shape of observations: images if they end in three numbers, else vectors."""
     return Pixels(shape) if len(shape) > 2 and all(isinstance(size, int) for size in shape[-3:]) else shape
+
+
+def actions_spec(config: Config, *letters: str) -> tuple[int | str, ...]:
+    """Return the shape of actions with these leading sizes: vectors, or indices for DQN."""
+    return Indices(letters, config.acts_dims[0]) if config.discrete else (*letters, *config.acts_dims)
 
 
 def transition_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], letter: str = "B") -> Spec:
@@ -88,6 +100,13 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
             check_range(field, fields[name], shape.count)
     return fields
+
+
+def prepared(name: str, value: Tensor, normalize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a field as the losses read it: observations normalised, bytes of pixels in [0, 1], all else as it is."""
+    if not name.endswith(("obs", "obs_next")):
+        return value
+    return normalize(value / 255 if value.dtype == torch.uint8 else value)
 
 
 def rewards(batch: Mapping[str, Tensor]) -> Tensor:
@@ -175,7 +194,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
         return torch.from_numpy(np.array(value, _NUMPY[dtype])).to(device)
 
 
-_NUMPY = {torch.float32: np.float32, torch.int64: np.int64, torch.uint8: np.uint8}
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.uint8: np.uint8}
 
 
 def _kind(dtype: torch.dtype) -> str:

@@ -7,7 +7,16 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from algorithm.registry import _REGISTRY, _REPLAYS, _TENSORFLOW, _TRANSITIONS, _check_agent, _load, check_backend
+from algorithm.registry import (
+    _REGISTRY,
+    _REPLAYS,
+    _TENSORFLOW,
+    _TRANSITIONS,
+    _check_agent,
+    _check_decomposition,
+    _load,
+    check_backend,
+)
 from utils.errors import ConfigError
 from utils.settings.fields import DECOMPOSITIONS, FIELDS, LEARNED, Config
 from utils.settings.resolve import algorithm_defaults, coerce, resolve
@@ -35,9 +44,30 @@ def create_agent(args: Any):
     if registry is not _REGISTRY:
         return _load(registry, config.alg)(config, basis)
     _check_agent("basis_alg", config.basis_alg, basis)
-    agent = _load(registry, config.alg)(_view(config.alg, config, args), basis)
-    _check_agent("alg", config.alg, agent)
-    return agent
+    from algorithm.decomposition.agent import Decomposed
+    return Decomposed(basis, _create_model(config, args, basis.weights_generator))
+
+
+def create_decomposition(args: Any):
+    """Build the decomposition that `args.alg` names as a model of its own, with no agent.
+
+    Args:
+        args: as for `create_agent`; the settings of a basis are not read.
+    Returns:
+        an `algorithm.decomposition.base.Decomposition`, with `fit`, `rewards`, `redistribute` and `state_dict`.
+    Raises:
+        ValueError: names the setting, what it got and what is expected.
+    """
+    config = fill_config(args)
+    if config.alg not in DECOMPOSITIONS:
+        raise ConfigError(f"alg: got {config.alg!r}, expected one of {', '.join(DECOMPOSITIONS)}")
+    return _create_model(config, args, None)
+
+
+def _create_model(config: Config, args: Any, generator: Any) -> Any:
+    model = _load(_REGISTRY, config.alg)(_view(config.alg, config, args), generator)
+    _check_decomposition(config.alg, model)
+    return model
 
 
 def create_twin(agent: Any, device: str) -> Any:

@@ -18,13 +18,13 @@ _REGISTRY: dict[str, str | Callable] = {
     "sac": "algorithm.basis_alg.sac_torch:SAC",
     "dqn": "algorithm.basis_alg.dqn_torch:DQN",
     "rrd": "algorithm.decomposition.rrd:RRD",
-    "ircr": "algorithm.ircr_torch:ircr",
-    "uniform": "algorithm.uniform:uniform",
+    "ircr": "algorithm.decomposition.paid:IRCR",
+    "uniform": "algorithm.decomposition.paid:Uniform",
 }
 _TENSORFLOW: dict[str, str | Callable] = {
     **{name: f"algorithm.tf.{name}:{name.upper()}" for name in ("ddpg", "td3", "sac", "dqn", "rrd")},
-    "ircr": "algorithm.tf.ircr:ircr",
-    "uniform": "algorithm.uniform:uniform",
+    "ircr": "algorithm.tf.paid:paid",
+    "uniform": "algorithm.tf.paid:paid",
 }
 # The replays of decompositions; all else learns from plain transitions.
 _REPLAYS: dict[str, str | type] = {
@@ -64,21 +64,19 @@ def register_algorithm(name: str, *, like: str = "sac", **defaults: Any) -> Call
     return register
 
 
-def register_decomposition(name: str, *, replay: type | None = None, diagnosed: bool = False,
+def register_decomposition(name: str, *, replay: type | None = None,
                            **defaults: Any) -> Callable[[Callable], Callable]:
-    """Decorator of a class or function: `create_agent` with `alg` `name` calls it as `(config, basis)`.
+    """Register a return decomposition as `alg` `name`: a decorator of a class or a function.
 
-    `basis` is the agent of `basis_alg`. What it gives is the agent that is trained: the basis itself, where the replay
-    pays the steps, or an `Agent` that wraps it, such as a subclass of `algorithm.decomposition.rrd.RRD`.
+    It is called as `(config, generator)`, with the settings and the generator of first weights, and returns the model:
+    an `algorithm.decomposition.base.Decomposition`. `algorithm.decomposition.agent.Decomposed` joins it to the agent of
+    `basis_alg`.
 
     Args:
         name: the name; registering it again replaces the decomposition.
         replay: the subclass of `algorithm.replay_buffer.transition.TransitionReplay` that `create_buffer` builds, as
             `replay(config)`; that class itself if None.
-        diagnosed: whether `--diagnose_every` and `evaluate.py --diagnose` judge its rewards. Then the agent has
-            `predict_reward` as RRD has it, or `predict_rewards` of a whole episode, which wins; or the replay has
-            `predict_rewards` as `IRCRReplay` has it.
-        defaults: the settings of `utils.settings.fields.Config` that it reads besides its basis', or whose defaults
+        defaults: the settings of `utils.settings.fields.Config` that it reads beside its basis', or whose defaults
             differ.
     Raises:
         ConfigError: names what is wrong; nothing was registered.
@@ -94,7 +92,7 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
     def register(build: Callable) -> Callable:
         _check_callable("register_decomposition", name, build)
         _REGISTRY[name], _REPLAYS[name], DECOMPOSITIONS[name] = build, replay or _TRANSITIONS, defaults
-        _list(DIAGNOSED, name, diagnosed)
+        _list(DIAGNOSED, name, True)
         return build
     return register
 
@@ -129,6 +127,13 @@ def _check_agent(field: str, name: str, agent: Any) -> None:
     if not isinstance(agent, Agent):
         raise ConfigError(f"{field}: {name!r} builds a {type(agent).__name__}, "
                           "expected a subclass of algorithm.basis_alg.base_torch.Agent")
+
+
+def _check_decomposition(name: str, model: Any) -> None:
+    from algorithm.decomposition.base import Decomposition
+    if not isinstance(model, Decomposition):
+        raise ConfigError(f"alg: {name!r} builds a {type(model).__name__}, "
+                          "expected a subclass of algorithm.decomposition.base.Decomposition")
 
 
 def check_backend(args: Any = None) -> str:

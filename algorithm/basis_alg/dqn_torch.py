@@ -89,10 +89,6 @@ class DQN(OffPolicy):
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         raise NotImplementedError("DQN has no policy to train; train or train_q is all")
 
-    def encode_acts(self, acts: Tensor) -> Tensor:
-        """(...) indices -> one-hot (..., A)."""
-        return F.one_hot(acts, self.act_dim).float()
-
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) max_a Q'(s', a), or Q'(s', argmax_a Q(s', a)); mean Huber(Q(s, a) - y), delta 1."""
         with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Batch, Spec, check_batch, check_loss, transition_spec
+from algorithm.batch import Batch, Spec, check_batch, check_loss, prepared, transition_spec
 from utils.torch_utils import TFAdam
 
 
@@ -50,10 +50,6 @@ class OffPolicy(Agent):
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """Return the policy's loss (), and the metrics to report."""
         raise NotImplementedError
-
-    def encode_acts(self, acts: Tensor) -> Tensor:
-        """Return a batch's actions as a network takes them, (..., A)."""
-        return acts
 
     def target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return (network, its target) for each network that has one."""
@@ -119,9 +115,7 @@ class OffPolicy(Agent):
 
     def prepare(self, name: str, value: Tensor) -> Tensor:
         """Return a field as the losses read it: observations normalised, pixels in [0, 1]."""
-        if not name.endswith(("obs", "obs_next")):
-            return value
-        return self.normalize(value / 255 if value.dtype == torch.uint8 else value)
+        return prepared(name, value, self.normalize)
 
     def add_noise(self, batch: dict[str, Tensor], names: tuple[str, ...]) -> None:
         """Draw, in this order, the noise that the batch does not carry."""

@@ -71,7 +71,7 @@ def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
 def _is_ours(agent: Any, buffer: Any) -> bool:
     """What is not of this package may do anything in an update, such as wait for the GPU, which no graph can."""
     from algorithm.engine.by_hand.choice import replaced_methods
-    agents = (agent, getattr(agent, "basis", agent))
+    agents = (agent, getattr(agent, "basis", agent), getattr(agent, "decomposition", agent))
     parts = (*agents, buffer, *agent.nets.modules())
     ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
     return ours and not any(map(replaced_methods, agents))

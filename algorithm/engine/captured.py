@@ -9,7 +9,7 @@ import torch
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Batch
-from algorithm.decomposition.rrd import RRD
+from algorithm.decomposition.agent import Decomposed
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import by_hand
 from algorithm.engine.by_hand.engine import ManualEngine
@@ -153,8 +153,9 @@ def check_device(agent: Agent, buffer: Any) -> None:
 def own_updates(agent: Agent) -> list[str]:
     """The methods that `_Autograd` computes without, where they are not the package's."""
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
-    return [name for name in verbs if getattr(type(agent), name) not in (getattr(OffPolicy, name), getattr(RRD, name))
-            or name in vars(agent)]
+    parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]
+    return [name for part, names in parts for name in names if name in vars(part)
+            or getattr(type(part), name) not in (getattr(OffPolicy, name), getattr(Decomposed, name))]
 
 
 def create_actor(agent: Agent) -> Agent:

@@ -106,8 +106,8 @@ class RRD(Base):
         variance = tf.reduce_sum(tf.square(deviation), axis=1) / (k - 1)
         return tf.reduce_mean(coefficient * variance / k)
 
-    def predict_reward(self, obs: np.ndarray, acts: np.ndarray, obs_next: np.ndarray) -> np.ndarray:
-        """The learned reward of raw steps, (..., 1)."""
+    def rewards(self, obs: np.ndarray, acts: np.ndarray, obs_next: np.ndarray) -> np.ndarray:
+        """Return the learned reward of raw steps, (..., 1)."""
         steps = check_steps({"obs": obs, "acts": acts, "obs_next": obs_next}, self.obs_dims, self.acts_shape, CPU)
         steps = {name: tf.constant(value.numpy()) for name, value in steps.items()}
         acts = self.encode_acts(steps["acts"])

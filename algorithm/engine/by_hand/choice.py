@@ -10,6 +10,8 @@ from algorithm.basis_alg.base_torch import Agent
 from algorithm.basis_alg.ddpg_torch import DDPG, MLPPolicy, MLPQValue
 from algorithm.basis_alg.sac_torch import SAC, MLPQValueSAC, MLPStochasticPolicy, Temperature
 from algorithm.basis_alg.td3_torch import TD3
+from algorithm.decomposition.agent import Decomposed
+from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.networks import MLPRewardNet
 from algorithm.decomposition.rrd import RRD
 from algorithm.engine.by_hand.ddpg import DDPGProgram
@@ -40,8 +42,9 @@ def why_not_by_hand(agent: Agent) -> str | None:
 
 
 def _unknown_part(agent: Agent) -> str | None:
-    for part in {id(part): part for part in (agent, _basis(agent))}.values():
-        if type(part) not in (RRD, *PROGRAMS):          # a subclass may compute anything
+    parts = (agent.basis, agent.decomposition) if type(agent) is Decomposed else (agent,)
+    for part in parts:
+        if type(part) not in (RRD, *PROGRAMS) and not _pays_by_the_replay(part):        # a subclass may compute anything
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
@@ -49,9 +52,19 @@ def _unknown_part(agent: Agent) -> str | None:
     return f"networks such as {strange[0]}" if strange else None
 
 
-def replaced_methods(agent: Agent) -> list[str]:
-    """Methods that an agent has been given instead of its class'; `losses` is what `CompiledEngine` replaces."""
-    return [name for name in vars(agent) if name != "losses" and callable(getattr(type(agent), name, None))]
+def _pays_by_the_replay(part: Agent | Decomposition) -> bool:
+    """Return whether this is a decomposition that takes no part in an update: the batch holds what it pays."""
+    return (isinstance(part, Decomposition) and not part.joint and not part.markov
+            and type(part).pay is Decomposition.pay and type(part).pay_spec is Decomposition.pay_spec)
+
+
+def replaced_methods(agent: Agent | Decomposition) -> list[str]:
+    """Return the methods that one object has been given instead of its class'.
+
+    `CompiledEngine` gives an agent its `losses`, and an agent gives its decomposition its `prepare`.
+    """
+    return [name for name in vars(agent) if name not in ("losses", "prepare")
+            and callable(getattr(type(agent), name, None))]
 
 
 def _kind(agent: Agent) -> type[Program] | None:
@@ -59,7 +72,7 @@ def _kind(agent: Agent) -> type[Program] | None:
 
 
 def _basis(agent: Agent) -> Agent:
-    return agent.basis if isinstance(agent, RRD) else agent
+    return agent.basis if isinstance(agent, Decomposed) else agent
 
 
 PROGRAMS: dict[type[Agent], type[Program]] = {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}

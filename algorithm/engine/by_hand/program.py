@@ -28,7 +28,7 @@ class Program:
         self.stacks = Stacks()
         self.critic_pad, self.policy_pad = Pad(self.basis.device), Pad(self.basis.device)
         self.reward = None
-        if bases[0] is not agents[0]:
+        if bases[0] is not agents[0] and agents[0].decomposition.joint:
             self.reward = RewardProgram(agents, self.stacks, self.critic_pad, self.policy_pad)
         self.trained: list[MLP] = [self.reward.trained] if self.reward else []
 

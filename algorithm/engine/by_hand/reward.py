@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.decomposition.rrd import RRD
+from algorithm.decomposition.agent import Decomposed
 from algorithm.engine.by_hand.mlp import Pad
 from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.parts import Fields, mean
@@ -16,11 +16,11 @@ from algorithm.engine.seeds.stacks import Stacks
 
 
 class RewardProgram:
-    """`RRD.predict` on the batch and `RRD.reward_loss` on the sub-sequences."""
+    """`RRD.predict` on the batch and `RRD.loss` on the sub-sequences."""
 
-    def __init__(self, agents: Sequence[RRD], stacks: Stacks, frozen: Pad, trained: Pad):
+    def __init__(self, agents: Sequence[Decomposed], stacks: Stacks, frozen: Pad, trained: Pad):
         self.bias_correction, self.width = agents[0].config.rrd_bias_correction, agents[0].obs_dims[0]
-        networks, mlp = [agent.reward for agent in agents], stacks.mlp
+        networks, mlp = [agent.decomposition.reward for agent in agents], stacks.mlp
         self.frozen = mlp(networks, frozen, "reward")
         self.trained = mlp(networks, trained, "reward", trained=True)
 

@@ -90,8 +90,8 @@ FACTS = ["train_info", "step_info", "pi_delay_freq", "policy_batch", "updates", 
 def test_verbs_metrics_and_needed_fields_are_pytorchs(alg, basis):
     bias = {"rrd_bias_correction": True} if alg == "rrd" else {}
     ours, theirs = make_both(alg, basis, **bias)
-    assert all(callable(getattr(theirs, verb)) for verb in [*VERBS, *(["predict_reward"] if alg == "rrd" else [])])
-    assert hasattr(ours, "predict_reward") == hasattr(theirs, "predict_reward") == (alg == "rrd")
+    assert all(callable(getattr(theirs, verb)) for verb in [*VERBS, *(["rewards"] if alg == "rrd" else [])])
+    assert hasattr(ours, "rewards") == hasattr(theirs, "rewards") == (alg == "rrd")
     for name in FACTS:
         assert getattr(theirs, name) == getattr(ours, name), name
     assert theirs.config == ours.config
@@ -248,7 +248,7 @@ def test_rewards_of_what_does_not_fit_are_refused_as_pytorch_refuses_them(name, 
     ours, theirs = agents_to_refuse("rrd", "dqn")
     steps = {field: batch_for(ours)[field] for field in ("obs", "acts", "obs_next")}
     steps[name] = spoil(steps[name])
-    assert complaint(theirs.predict_reward, **steps) == complaint(ours.predict_reward, **steps)
+    assert complaint(theirs.rewards, **steps) == complaint(ours.rewards, **steps)
 
 
 @pytest.mark.parametrize(("alg", "basis"), [("dqn", None), ("rrd", "dqn")])
