@@ -160,8 +160,8 @@ class Decomposition(nn.Module):
         rewards = self.predict(obs, acts, obs_next)
         expected = (*obs.shape[:obs.ndim - len(self.obs_dims)], 1)
         if rewards.shape != expected:
-            raise ConfigError(f"predict: {type(self).__name__} gives shape {tuple(rewards.shape)}, expected {expected}, "
-                              "one reward for each step")
+            raise ConfigError(f"predict: {type(self).__name__} gives shape {tuple(rewards.shape)}, expected "
+                              f"{expected}, one reward for each step")
         return rewards
 
     # For users ------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Judge:
         found = as_numbers(self.decomposition, self.decomposition.redistribute({**columns, **known}))
         length = len(columns["rews"])
         if found.shape != (length,):
-            raise ConfigError(f"redistribute: of an episode of {length} steps {type(self.decomposition).__name__} gives "
-                              f"shape {found.shape}, expected one number for each step")
+            raise ConfigError(f"redistribute: of an episode of {length} steps {type(self.decomposition).__name__} "
+                              f"gives shape {found.shape}, expected one number for each step")
         return found
 
     def replay_error(self) -> diagnosis.Numbers:
@@ -73,8 +73,8 @@ def as_numbers(whose: Any, found: Any) -> np.ndarray:
     try:
         return np.asarray(found.detach().cpu().double() if isinstance(found, Tensor) else found, np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"redistribute: {type(whose).__name__} gives a {type(found).__name__} that holds other things "
-                          "than numbers, expected a tensor or an array of one number for each step") from None
+        raise ConfigError(f"redistribute: {type(whose).__name__} gives a {type(found).__name__} that holds other "
+                          "things than numbers, expected a tensor or an array of one number for each step") from None
 
 
 def held_columns(replay: Any, number: int) -> tuple[dict[str, np.ndarray], float]:

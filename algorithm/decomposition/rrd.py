@@ -25,17 +25,18 @@ class RRD(Decomposition):
 
     reads = ("r_lr", "rrd_batch_size", "rrd_sample_size")
 
-    def __init__(self, config: Config, generator: torch.Generator | None = None):
-        """Build the network and its optimiser; see `Decomposition`."""
-        super().__init__(config, generator)
-        self.reward = self.create_network().to(self.device)
-        self.opts = [TFAdam([dict(name="reward", params=self.reward.parameters(), lr=config.r_lr)])]
+    def __init__(self, config: Config, generator: torch.Generator | None = None, reward: nn.Module | None = None):
+        """Build the model and its optimiser; see `Decomposition`.
 
-    def create_network(self) -> nn.Module:
-        """Return the module that maps (..., O), (..., A), (..., O) to (..., 1); here the paper's."""
-        if len(self.obs_dims) == 3:
-            return ConvRewardNet(self.obs_dims, self.act_dim, self.weights_generator)
-        return MLPRewardNet(self.obs_dims[0], self.act_dim, self.weights_generator)
+        Args:
+            reward: the network, which maps (..., O), (..., A), (..., O) to (..., 1); the paper's if None.
+        """
+        super().__init__(config, generator)
+        if reward is None:
+            net, size = (ConvRewardNet, self.obs_dims) if len(self.obs_dims) == 3 else (MLPRewardNet, self.obs_dims[0])
+            reward = net(size, self.act_dim, self.weights_generator)
+        self.reward = reward.to(self.device)
+        self.opts = [TFAdam([dict(name="reward", params=self.reward.parameters(), lr=config.r_lr)])]
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the network by the original's name."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from agents import BASES, IDS, PAIRS, A, B, O, make_agent, make_batch, parameters
 
+from algorithm.decomposition.agent import Decomposed
 from algorithm.decomposition.rrd import RRD
 from algorithm.draws import variance_coefficient
 
@@ -48,7 +49,7 @@ def test_without_the_correction_the_average_is_too_large():
 
 def test_r_loss_is_on_the_scale_of_one_step_and_r_var_is_the_variance_of_a_mean():
     agent, batch = make_agent("rrd", "sac", rrd_bias_correction=True), make_batch()
-    pred = agent.decomposition.reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).detach().numpy()[..., 0]
+    pred = agent.rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).numpy()[..., 0]
     loss, info = agent.decomposition.loss(batch)
     target, c = batch["rrd_rews"].numpy()[:, 0], batch["rrd_var_coef"].numpy()[:, 0]
     assert float(info["R_loss"].detach()) == pytest.approx(np.mean((pred.mean(1) - target) ** 2), rel=1e-5)
@@ -61,7 +62,7 @@ def test_the_basis_learns_from_the_predicted_reward_held_constant(basis):
     agent, batch = make_agent("rrd", basis), make_batch()
     rews = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
     plain = agent.basis.q_loss(agent.checked(batch | {"rews": rews}, agent.basis.q_spec()))[0]
-    ours, info = agent.q_loss(agent.checked(batch, agent.q_spec()))
+    ours, info = agent.losses(agent.checked(batch, agent.q_spec()), policy=False)
     assert float((ours - info["R_loss"]).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
     gradients = torch.autograd.grad(ours - info["R_loss"], list(agent.decomposition.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
@@ -75,8 +76,8 @@ def test_a_reward_model_of_ones_own_is_trained_and_used():
 
         def forward(self, obs, acts, obs_next):
             return self.r(torch.cat([obs, acts], dim=-1))
-    basis = make_agent("sac")
-    agent, batch = RRD(make_agent("rrd", "sac").config, basis, Linear()), make_batch()
+    config = make_agent("rrd", "sac").config
+    agent, batch = Decomposed(make_agent("sac"), RRD(config, None, Linear())), make_batch()
     before = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
     losses = [float(agent.train(batch)["R_loss"]) for _ in range(50)]
     assert losses[-1] < losses[0]

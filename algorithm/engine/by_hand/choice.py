@@ -44,7 +44,8 @@ def why_not_by_hand(agent: Agent) -> str | None:
 def _unknown_part(agent: Agent) -> str | None:
     parts = (agent.basis, agent.decomposition) if type(agent) is Decomposed else (agent,)
     for part in parts:
-        if type(part) not in (RRD, *PROGRAMS) and not _pays_by_the_replay(part):        # a subclass may compute anything
+        # A subclass may compute anything.
+        if type(part) not in (RRD, *PROGRAMS) and not _pays_by_the_replay(part):
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"

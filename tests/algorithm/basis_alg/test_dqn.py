@@ -262,7 +262,8 @@ def test_features_are_flattened_by_row_column_and_channel():
 @pytest.mark.parametrize("dims", [(1, 1, 1), (3, 5, 1), (5, 40, 3), (37, 21, 2), (84, 84, 4)], ids=str)
 def test_images_of_any_size_are_learned_from_and_acted_upon(dims):
     agent = make("rrd", "dqn", obs_dims=dims)
-    assert value_of(agent).features == agent.decomposition.reward.features == 64 * math.ceil(dims[0] / 8) * math.ceil(dims[1] / 8)
+    assert value_of(agent).features == 64 * math.ceil(dims[0] / 8) * math.ceil(dims[1] / 8)
+    assert agent.decomposition.reward.features == value_of(agent).features
     assert {name: value.isfinite().item() for name, value in agent.train(make_batch(dims=dims)).items()} == {
         "Q_loss": True, "R_loss": True}
     assert agent.step(np.zeros((2, *dims), np.uint8)).shape == (2,)
@@ -618,7 +619,7 @@ def test_rrd_learns_from_returns_alone_which_action_pays(optimizer):
 
 def test_ircr_over_dqn_is_dqn():
     agent = make("ircr", "dqn")
-    assert type(agent) is DQN
+    assert type(agent.basis) is DQN
     assert_unchanged(agent, parameters(make()))
 
 
@@ -626,7 +627,7 @@ def test_ircr_over_dqn_is_dqn():
 def test_the_q_network_learns_from_the_predicted_reward_held_constant(dims):
     agent, twin, batch = make("rrd", "dqn", obs_dims=dims), make(obs_dims=dims), make_batch(dims=dims)
     rews = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
-    loss, info = agent.q_loss(agent.checked(batch, agent.q_spec()))
+    loss, info = agent.losses(agent.checked(batch, agent.q_spec()), policy=False)
     gradients = torch.autograd.grad(loss - info["R_loss"], list(agent.decomposition.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
     agent.train({name: value for name, value in batch.items() if name != "rews"})
@@ -649,7 +650,8 @@ def test_the_reward_of_images_is_that_of_the_action_and_others_have_no_part_in_i
     agent.decomposition.reward.r_act.bias.data[1] += 3.0
     torch.testing.assert_close(reward(), before + 3.0)
     agent.train(batch)
-    for gradient in (agent.decomposition.reward.r_act.weight.grad, agent.decomposition.reward.r_act.bias.grad[:, None]):
+    last = agent.decomposition.reward.r_act
+    for gradient in (last.weight.grad, last.bias.grad[:, None]):
         assert gradient.any(1).tolist() == [False, True, False]
 
 
