@@ -40,8 +40,11 @@ class Decomposed(OffPolicy):
     def __init__(self, basis: OffPolicy, decomposition: Decomposition):
         """Join them; the basis' networks then contain the decomposition's, and the basis prepares its observations."""
         self.basis, self.decomposition = basis, decomposition
+        decomposition.normalizer, decomposition.prepare = None, self._prepared
         basis.nets.update(decomposition.parts())
-        decomposition.normalizer, decomposition.prepare = None, basis.prepare
+
+    def _prepared(self, name: str, value: Tensor) -> Tensor:
+        return self.basis.prepare(name, value)
 
     @property
     def opts(self) -> list[TFAdam | TFRMSProp]:

@@ -201,6 +201,9 @@ class Decomposition(nn.Module):
         steps = observed_steps(episode)
         if mask is not None:
             mask = torch.as_tensor(mask, dtype=torch.bool, device=self.device)
+            if mask.ndim != 2 or np.shape(steps["obs"])[:2] != mask.shape:
+                raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected (N, L), the first two sizes of obs "
+                                 f"{tuple(np.shape(steps['obs']))}")
             return torch.where(mask, self._markov(steps) if self.markov else self._whole(steps, mask), 0.0)
         if not self.markov:
             mask = torch.ones(1, len(steps["acts"]), dtype=torch.bool, device=self.device)
@@ -221,7 +224,11 @@ class Decomposition(nn.Module):
         for name in spec:
             inside = mask.view(*mask.shape, *[1] * (fields[name].ndim - 2))
             fields[name] = self.prepare(name, fields[name].masked_fill(~inside, 0))
-        return self.credit(fields, mask)
+        paid = self.credit(fields, mask)
+        if paid.shape != mask.shape:
+            raise ConfigError(f"credit: {type(self).__name__} gives shape {tuple(paid.shape)}, expected "
+                              f"{tuple(mask.shape)}, one payment for each step")
+        return paid
 
     def fit(self, episodes: Iterable[Mapping[str, Array]], updates: int) -> dict[str, float]:
         """Train the model on whole episodes, with no agent; another call continues.
