@@ -189,7 +189,7 @@ def draw(evaluation, path: Path) -> None:
     first = evaluation.episodes[0]
     title = f"{evaluation.config.env}: {'an exploring' if first.explored else 'a greedy'} episode"
     try:
-        data = draw_png(first.predicted, first.true, evaluation.judge.same_unit, title)
+        data = draw_png(first.predicted, first.true, evaluation.judge.unit == "reward", title)
     except ImportError:
         complain("evaluate.py", "no picture: matplotlib is not installed; pip install 'return-decomposition[plot]', "
                  "in a clone pip install -e '.[plot]'")
@@ -223,7 +223,7 @@ def shoot(evaluation, path: Path, diagnose: bool) -> None:
     first = evaluation.episodes[0]
 
     def strip(width: int) -> Strip:
-        return Strip(first.predicted, first.true, evaluation.judge.same_unit, width)
+        return Strip(first.predicted, first.true, evaluation.judge.unit == "reward", width)
     env = Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
     try:
         record_video(path, env, first.seed, first.acts, strip if diagnose else None)

@@ -85,7 +85,7 @@ def build(config) -> Parts:
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),
-                 diagnosis_env(config, agent, buffer))
+                 diagnosis_env(config))
 
 
 def learn(parts: Parts, view, stop) -> None:

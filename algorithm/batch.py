@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import ConfigError
+from utils.settings.fields import Config
 
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
 Batch = Mapping[str, Array]
@@ -43,9 +44,20 @@ class Pixels(tuple):
     kinds, dtype = "fu", torch.float32
 
 
+class Doubles(tuple):
+    """The shape of a field of floats that keeps their double precision."""
+
+    kinds, dtype = "f", torch.float64
+
+
 def observations(*shape: int | str) -> tuple[int | str, ...]:
     """The shape of observations: images if they end in three numbers, else vectors."""
     return Pixels(shape) if len(shape) > 2 and all(isinstance(size, int) for size in shape[-3:]) else shape
+
+
+def actions_spec(config: Config, *letters: str) -> tuple[int | str, ...]:
+    """Return the shape of actions with these leading sizes: vectors, or indices for DQN."""
+    return Indices(letters, config.acts_dims[0]) if config.discrete else (*letters, *config.acts_dims)
 
 
 def transition_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], letter: str = "B") -> Spec:
@@ -90,6 +102,13 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
     return fields
 
 
+def prepared(name: str, value: Tensor, normalize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a field as the losses read it: observations normalised, bytes of pixels in [0, 1], all else as it is."""
+    if not name.endswith(("obs", "obs_next")):
+        return value
+    return normalize(value / 255 if value.dtype == torch.uint8 else value)
+
+
 def rewards(batch: Mapping[str, Tensor]) -> Tensor:
     """The batch's `rews`, (B, 1).
 
@@ -98,8 +117,8 @@ def rewards(batch: Mapping[str, Tensor]) -> Tensor:
     """
     rews, expected = batch["rews"], batch["done"].shape
     if rews.shape != expected:
-        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected {tuple(expected)}, "
-                          "one reward for each step")
+        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected "
+                          f"{tuple(expected)}, one reward for each step")
     return rews
 
 
@@ -175,7 +194,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
         return torch.from_numpy(np.array(value, _NUMPY[dtype])).to(device)
 
 
-_NUMPY = {torch.float32: np.float32, torch.int64: np.int64, torch.uint8: np.uint8}
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.uint8: np.uint8}
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -205,3 +224,35 @@ def _check_shape(field: str, got: tuple[int, ...], expected: tuple[int | str, ..
 
 def _show(shape: tuple[int | str, ...]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+# Losses of a user's own --------------------------------------------------------------------------------------------
+
+def check_loss(owner: Any, method: str, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what a loss has given, checked: (a 0-d tensor, a dict of 0-d metrics).
+
+    Args:
+        owner: whose loss it is; an error names its class.
+        method: the name of the loss.
+    Raises:
+        ConfigError: it is something else.
+    """
+    def refuse(got: str):
+        raise ConfigError(f"{method}: that of {type(owner).__name__} gives {got}, expected (a 0-d tensor, a dict of "
+                          "0-d tensors, the metrics)")
+    if not (isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], dict)):
+        refuse(_described(result) if not isinstance(result, (tuple, list))
+               else f"({', '.join(map(_described, result))})")
+    loss, info = result
+    if not isinstance(loss, Tensor) or loss.ndim:
+        refuse(f"{_described(loss)} as the loss")
+    for name, value in info.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            refuse(f"{_described(value)} as the metric {name!r}")
+    return loss, info
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"

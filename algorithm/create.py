@@ -8,9 +8,9 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from algorithm.registry import check_agent, check_backend, load, load_replay
+from algorithm.registry import check_agent, check_backend, check_decomposition, load, load_replay
 from utils.errors import ConfigError
-from utils.settings.algorithms import ALGORITHMS, is_decomposition, names
+from utils.settings.algorithms import ALGORITHMS, decompositions, is_decomposition, names
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.near import nearly
 from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, reads, resolve
@@ -45,6 +45,25 @@ def create_agent(args: Any) -> Any:
     return agent
 
 
+def create_decomposition(args: Any) -> Any:
+    """Build the decomposition that `args.alg` names as a model of its own, with no agent.
+
+    Args:
+        args: as for `create_agent`; the settings of a basis are not read.
+    Returns:
+        an `algorithm.decomposition.base.Decomposition`, with `fit`, `rewards`, `redistribute` and `state_dict`.
+    Raises:
+        ConfigError: names the setting, what it got and what is expected.
+    """
+    config = fill_config(args)
+    if not is_decomposition(config.alg):
+        raise ConfigError(f"alg: got {config.alg!r}, expected one of {', '.join(decompositions())}")
+    model = _build_model(config, args, None)
+    from algorithm.learning_rates import apply_settings
+    apply_settings(model, config)
+    return model
+
+
 def check_reference(config: Config) -> None:
     """Raise ConfigError for a setting that the TensorFlow reference, which has the original's networks, lacks."""
     for name in (name for name, one in FIELDS.items() if one.belongs == "networks"):
@@ -59,13 +78,18 @@ def _build(backend: str, config: Config, args: Any) -> Any:
     if not is_decomposition(config.alg):
         return load("alg", config.alg, backend)(_view(config.alg, config, args))
     basis = load("basis_alg", config.basis_alg, backend)(_view(config.basis_alg, config, args))
-    build = load("alg", config.alg, backend)
     if backend == "tensorflow":
-        return build(config, basis)
+        return load("alg", config.alg, backend)(config, basis)
     check_agent("basis_alg", config.basis_alg, basis)
-    agent = build(_view(config.alg, config, args), basis)
-    check_agent("alg", config.alg, agent)
-    return agent
+    from algorithm.decomposition.agent import Decomposed
+    return Decomposed(basis, _build_model(config, args, basis.weights_generator))
+
+
+def _build_model(config: Config, args: Any, generator: Any) -> Any:
+    """Build the decomposition that the settings name; its first weights are drawn from the generator."""
+    model = load("alg", config.alg, "pytorch")(_view(config.alg, config, args), generator)
+    check_decomposition(config.alg, model)
+    return model
 
 
 def create_agent_for_spaces(*, alg: str, observation_space: Any, action_space: Any, **settings: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from algorithm.schedule import is_policys
 from utils.settings.fields import Config
 from utils.torch_utils import TFOptimizer
 
@@ -81,12 +82,7 @@ def apply_settings(agent: Any, config: Config) -> None:
                   for group in opt.param_groups):
         if group["name"] != "alpha":
             group["max_grad_norm"] = config.max_grad_norm
-        group["schedule"] = _schedule(config, agent.pi_delay_freq if _is_policys(group) else 1)
-
-
-def _is_policys(group: dict) -> bool:
-    """Whether a group of parameters learns when the policy does."""
-    return group.get("role", "policy" if group["name"] in ("policy", "alpha") else "critic") == "policy"
+        group["schedule"] = _schedule(config, agent.pi_delay_freq if is_policys(group) else 1)
 
 
 def _schedule(config: Config, delay: int) -> LRSchedule | None:

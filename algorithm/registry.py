@@ -47,20 +47,18 @@ def register_algorithm(name: str, *, like: str = "sac", settings: Sequence[Setti
     return register
 
 
-def register_decomposition(name: str, *, replay: type | None = None, diagnosed: bool = False,
-                           settings: Sequence[Setting] = (), **defaults: Any) -> Callable[[Callable], Callable]:
-    """Decorate a class or function that `create_agent` calls as `(config, basis)` for `alg` `name`.
+def register_decomposition(name: str, *, replay: type | None = None, settings: Sequence[Setting] = (),
+                           **defaults: Any) -> Callable[[Callable], Callable]:
+    """Register a return decomposition as `alg` `name`: decorate a class or a function.
 
-    `basis` is the agent of `basis_alg`. The result is the agent that is trained: the basis itself, where the replay
-    pays the steps, or an `Agent` that wraps it, such as a subclass of `algorithm.decomposition.rrd.RRD`.
+    It is called as `(config, generator)`, with the settings and the generator of first weights, and returns the model:
+    an `algorithm.decomposition.base.Decomposition`. `algorithm.decomposition.agent.Decomposed` joins it to the agent of
+    `basis_alg`.
 
     Args:
         name: the name; registering it again replaces the decomposition.
         replay: the subclass of `algorithm.replay_buffer.transition.TransitionReplay` that `create_buffer` builds, as
             `replay(config)`; that class itself if None.
-        diagnosed: whether `--diagnose_every` and `evaluate.py --diagnose` judge its rewards. Then the agent has
-            `predict_reward` as RRD has it, or `predict_rewards` of a whole episode, which wins; or the replay has
-            `predict_rewards` as `IRCRReplay` has it.
         settings: settings of its own, which are flags, JSON keys and schema entries like the built-in ones.
         defaults: the built-in settings that it reads besides its basis', or whose defaults differ.
     Raises:
@@ -78,7 +76,7 @@ def register_decomposition(name: str, *, replay: type | None = None, diagnosed: 
     def register(build: Callable) -> Callable:
         _check_callable("register_decomposition", name, build)
         ALGORITHMS[name] = Algorithm(build, replay=replay or TRANSITIONS, defaults=defaults, decomposition=True,
-                                     diagnosed=diagnosed, settings=_without_default(own))
+                                     diagnosed=True, settings=_without_default(own))
         return build
     return register
 
@@ -118,6 +116,13 @@ def check_agent(field: str, name: str, agent: Any) -> None:
     if not isinstance(agent, Agent):
         raise ConfigError(f"{field}: {name!r} builds a {type(agent).__name__}, "
                           "expected a subclass of algorithm.basis_alg.base_torch.Agent")
+
+
+def check_decomposition(name: str, model: Any) -> None:
+    from algorithm.decomposition.base import Decomposition
+    if not isinstance(model, Decomposition):
+        raise ConfigError(f"alg: {name!r} builds a {type(model).__name__}, "
+                          "expected a subclass of algorithm.decomposition.base.Decomposition")
 
 
 def check_backend(args: Any = None) -> str:

@@ -1,10 +1,6 @@
-"""`algorithm.decomposition.rrd` and its networks, by the name of the migration guide."""
+"""The names of `algorithm.decomposition.rrd` and its networks, as the migration guide has them."""
 
-from __future__ import annotations
+from algorithm.decomposition.networks import ConvRewardNet, MLPRewardNet
+from algorithm.decomposition.rrd import RRD
 
-import importlib
-from typing import Any
-
-
-def __getattr__(name: str) -> Any:
-    return getattr(importlib.import_module("algorithm.decomposition.rrd"), name)
+__all__ = ["RRD", "ConvRewardNet", "MLPRewardNet"]

@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
+from algorithm.schedule import Schedule
 from algorithm.tf.importing import import_tensorflow
 
 ALGORITHMS = [(alg, basis) for basis in ("ddpg", "td3", "sac", "dqn") for alg in (basis, "rrd")]
@@ -59,7 +60,7 @@ def rate(agent, batch: dict, seconds: float) -> float:
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         agent.update(lambda: batch)
-        if agent.updates % agent.config.train_target == 0:
+        if Schedule.of(agent).targets_due(agent.updates):
             agent.target_update()
         count += 1
     return count / (time.perf_counter() - start)

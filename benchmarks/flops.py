@@ -68,7 +68,7 @@ def update_flops(agent) -> int:
             + sum(critic.forward + critic.input_gradient(agent.act_dim) for critic in climbed)) / agent.pi_delay_freq
     count = config.batch_size * row
     if basis is not agent:
-        reward, sequences = Net.of(agent.reward), config.rrd_batch_size // config.rrd_sample_size
+        reward, sequences = Net.of(agent.decomposition.reward), config.rrd_batch_size // config.rrd_sample_size
         count += config.batch_size * reward.forward
         count += sequences * config.rrd_sample_size * (reward.forward + reward.backward)
     return round(2 * count)

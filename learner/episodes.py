@@ -1,4 +1,4 @@
-"""Whole episodes by a seed of their own, and what an agent takes the reward of their steps to be."""
+"""Whole episodes, each by a seed of its own, and what a decomposition pays for their steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from algorithm.decomposition import diagnosis
-from algorithm.decomposition.judge import LearnedReward, PaidReward, check_predicted
+from algorithm.decomposition.judge import Judge, check_predicted
 from algorithm.replay_buffer.episode import OpenEpisode
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
@@ -25,7 +25,7 @@ class Episode:
     explored: bool                      # whether its actions were drawn as in training; greedy otherwise
     acts: np.ndarray                    # (T, A), or indices (T,)
     true: np.ndarray                    # (T,), float64: the environment's own rewards
-    predicted: np.ndarray | None        # (T,), float64; None where the agent predicts none
+    predicted: np.ndarray | None        # (T,), float64; None without a judge
 
     @property
     def true_return(self) -> float:
@@ -38,7 +38,7 @@ class Player:
     def __init__(self, env: gym.Env, actor: Any, random_share: float = 0.0):
         """random_share: of the greedy actions, how many are random instead (the custom on Atari)."""
         self.env, self.actor, self.random_share = env, actor, random_share
-        self.judge: LearnedReward | PaidReward | None = None                # predicts the rewards of the steps
+        self.judge: Judge | None = None                                     # predicts the rewards of the steps
 
     def play(self, seed: int, explore: bool) -> Episode:
         """The episode of this seed.
@@ -50,7 +50,7 @@ class Player:
         with own_draws(self.actor, stream_seed(seed, "actions")):
             episode, true = self._play(seed, explore)
         columns = episode.columns()
-        predicted = self.judge.rewards(columns) if self.judge else None
+        predicted = self.judge.redistribute(columns) if self.judge else None
         if predicted is not None:
             check_predicted(predicted, "in evaluation, at step {} of an episode")
         return Episode(seed, explore, columns["acts"], np.array(true), predicted)
@@ -86,6 +86,6 @@ def own_draws(actor: Any, seed: int) -> Iterator[None]:
         actor.counters.update(counters)                 # DQN counts its exploring steps
 
 
-def numbers_of(episodes: list[Episode], same_unit: bool) -> diagnosis.Numbers:
-    """`algorithm.decomposition.diagnosis.diagnose` of episodes with predictions."""
-    return diagnosis.diagnose([one.predicted for one in episodes], [one.true for one in episodes], same_unit)
+def numbers_of(episodes: list[Episode], unit: str) -> diagnosis.Numbers:
+    """Return `algorithm.decomposition.diagnosis.diagnose` of episodes with predictions, which are in `unit`."""
+    return diagnosis.diagnose([one.predicted for one in episodes], [one.true for one in episodes], unit)

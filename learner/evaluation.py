@@ -165,6 +165,6 @@ def diagnosis(evaluation: Evaluation) -> dict[str, Numbers]:
         return {kind: dict.fromkeys(NAMES) for kind in ("greedy", "exploring", "both")}
     kinds = {"greedy": [one for one in episodes if not one.explored],
              "exploring": [one for one in episodes if one.explored], "both": episodes}
-    found = {kind: dict.fromkeys(NAMES) | numbers_of(some, judge.same_unit) for kind, some in kinds.items()}
+    found = {kind: dict.fromkeys(NAMES) | numbers_of(some, judge.unit) for kind, some in kinds.items()}
     found["both"] |= judge.replay_error()
     return found

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import rewards
 from algorithm.networks import MLP
 from utils.settings.fields import Config
@@ -39,7 +40,7 @@ class MLPQValue(MLP):
         return super().forward(obs, acts)
 
 
-class DDPG(Agent):
+class DDPG(OffPolicy):
     """A deterministic policy climbs one critic; Gaussian noise explores."""
 
     train_info = ("Pi_loss", "Q_loss", "Q_reg_loss")

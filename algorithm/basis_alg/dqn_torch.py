@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Indices, Spec, check_observations, rewards
 from algorithm.networks import MLP, add_head, default_hidden, run_head
 from utils.settings.fields import Config
@@ -49,7 +50,7 @@ class ConvQNetwork(ConvTrunk):
         return q
 
 
-class DQN(Agent):
+class DQN(OffPolicy):
     """Q-learning over discrete actions; a share epsilon of the exploring steps is random."""
 
     train_info = ("Q_loss",)
@@ -76,7 +77,7 @@ class DQN(Agent):
 
     def _make_optimizer(self) -> TFAdam | TFRMSProp:
         config = self.config
-        group = dict(name="critic", params=self.value.parameters(), lr=config.q_lr)
+        group = dict(name="critic", role="critic", params=self.value.parameters(), lr=config.q_lr)
         if config.optimizer == "adam":
             return TFAdam([group | dict(eps=config.Adam_eps)])
         return TFRMSProp([group], config.RMSProp_decay, config.RMSProp_eps)
@@ -86,10 +87,6 @@ class DQN(Agent):
 
     def pi_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         raise NotImplementedError("DQN has no policy to train; train or train_q is all")
-
-    def encode_acts(self, acts: Tensor) -> Tensor:
-        """(...) indices -> one-hot (..., A)."""
-        return F.one_hot(acts, self.act_dim).float()
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) max_a Q'(s', a), or Q'(s', argmax_a Q(s', a)); mean Huber(Q(s, a) - y), delta 1."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import rewards
 from algorithm.networks import MLP
 from utils.settings.fields import Config
@@ -68,7 +69,7 @@ class Temperature(nn.Module):
         return self.log_alpha.detach().exp()
 
 
-class SAC(Agent):
+class SAC(OffPolicy):
     """A stochastic policy climbs the lesser of two critics plus alpha times its entropy."""
 
     train_info = ("Pi_loss", "Q_loss")
@@ -89,7 +90,8 @@ class SAC(Agent):
         self.nets.to(self.device)
         self.opts = [self.make_optimizer(self.policy, self.critics)]
         if config.alpha_lr > 0:
-            self.opts[0].add_param_group(dict(name="alpha", params=self.alpha.parameters(), lr=config.alpha_lr))
+            self.opts[0].add_param_group(dict(name="alpha", role="policy", params=self.alpha.parameters(),
+                                              lr=config.alpha_lr))
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""

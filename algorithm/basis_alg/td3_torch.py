@@ -7,15 +7,16 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.ddpg_torch import MLPPolicy
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.basis_alg.sac_torch import MLPQValueSAC, twin
 from algorithm.batch import rewards
 from utils.settings.fields import Config
 from utils.torch_utils import frozen
 
 
-class TD3(Agent):
+class TD3(OffPolicy):
     """DDPG with two critics, smoothed targets, and a policy that learns less often."""
 
     train_info = ("Pi_loss", "Q_loss")

@@ -26,7 +26,7 @@ ADDED = 2.0 ** -48      # the same of doubles of which nothing is known, such as
 Numbers = dict[str, float | None]
 
 
-def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], same_unit: bool = True) -> Numbers:
+def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], unit: str = "reward") -> Numbers:
     """The numbers of `NAMES` that whole episodes tell.
 
     `pearson_within` and `spearman_within` are means over the episodes in which they are defined, `std_within` the mean
@@ -36,7 +36,7 @@ def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], same_u
     Args:
         predicted: the p_t of each episode, (T,); T may differ between episodes, and is at least 1.
         true: the r_t of each episode, (T,), in reward a step.
-        same_unit: whether p is in reward a step, too; if not, `r2` is None.
+        unit: of p, see `algorithm.decomposition.base.Decomposition`; of another than reward a step, `r2` is None.
     Raises:
         ValueError: an episode's predictions are not as many as its rewards.
     """
@@ -47,7 +47,7 @@ def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], same_u
     return {"pearson_within": mean(pearson(p, r) for p, r in within),
             "spearman_within": mean(spearman(p, r) for p, r in within),
             "pearson_across": pearson(*across), "spearman_across": spearman(*across),
-            **(fit if same_unit else fit | {"r2": None}),
+            **(fit if unit == "reward" else fit | {"r2": None}),
             "std_within": mean(float((p - p[0]).std()) for p, _ in pairs if len(p) > 1)}
 
 

@@ -12,10 +12,10 @@ __all__ = ["Engine", "Sums", "create_engine"]
 
 
 def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
-    """The engine that `config.engine` names, for an agent and its replay; and why, a few words.
+    """Create the engine that `config.engine` names, for an agent and its replay; and say why it, in a few words.
 
     Raises:
-        ConfigError: it cannot work for this agent, here.
+        ConfigError: this engine cannot compute the updates of this agent on this machine.
     """
     import torch
 
@@ -36,7 +36,7 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
 
 
 def _check_optimizers(agent: Any) -> None:
-    """Of an agent of somebody's own: what it trains must be what it saves."""
+    """Raise a ConfigError if a user's agent trains parameters that it does not save."""
     from utils.torch_utils import TFOptimizer
     whose = f"alg: {agent.config.alg!r}: its optimisers"
     for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
@@ -69,9 +69,9 @@ def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
 
 
 def _is_ours(agent: Any, buffer: Any) -> bool:
-    """What is not of this package may do anything in an update, such as wait for the GPU, which no graph can."""
+    """Whether every part is of this package: others may do what no graph can, such as wait for the GPU."""
     from algorithm.engine.by_hand.choice import replaced_methods
-    agents = (agent, getattr(agent, "basis", agent))
+    agents = (agent, getattr(agent, "basis", agent), getattr(agent, "decomposition", agent))
     parts = (*agents, buffer, *agent.nets.modules())
     ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
     return ours and not any(map(replaced_methods, agents))

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from algorithm.basis_alg.base_torch import Agent
-from algorithm.engine.by_hand.parts import Fields
+from algorithm.batch import Batch
 
 
-def draw(agent: Agent, buffer: Any, noise: tuple[str, ...]) -> Fields:
-    """A batch from one agent's replay, with its observations normalised and the noise of these names."""
+def draw(agent: Agent, buffer: Any, noise: tuple[str, ...]) -> Batch:
+    """A batch from one agent's replay, with its observations normalised and the noise of these names drawn."""
     batch = buffer.sample()
     if all(is_plain(name, value) for name, value in batch.items()):
         fields = {name: agent.prepare(name, value) for name, value in batch.items()}
-    else:                                               # somebody's own replay
+    else:                                               # a user's own replay
         fields = agent.checked(batch, agent.q_spec() | agent.pi_spec())
     agent.add_noise(fields, noise)
     return fields

@@ -1,4 +1,4 @@
-"""The engine of CUDA graphs: an update is captured once, draw of indices and noise included, and then replayed."""
+"""The engine of CUDA graphs: it captures an update once, with its draws of indices and noise, and then replays it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 import torch
 
 from algorithm.basis_alg.base_torch import Agent, Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Batch
-from algorithm.decomposition.rrd import RRD
+from algorithm.decomposition.agent import Decomposed
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import by_hand
 from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
 from algorithm.engine.pairs import Streams
+from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 
 WARM = 3            # updates of a kind before it is captured: libraries make their workspaces, optimisers their state
 
 
 class CapturedEngine(Engine):
-    """Replays one graph an update; nothing is synchronised before the metrics are read.
+    """Replays one graph an update, and waits for the device only at the end of a run.
 
-    Updates come in kinds (with the policy's part or without, with a target update or without), each with a graph of
-    its own. What a graph reads that changes between updates stands on the device: the ring's extent, the optimisers'
+    Each kind of update (with the policy's part or without, with a target update or without) has a graph. Numbers that a
+    graph reads and that change between updates are on the device: the extent of the replay's ring, the optimisers'
     counts.
     """
 
@@ -43,7 +45,7 @@ class CapturedEngine(Engine):
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
     def _open(self, agents: list[Agent], buffers: list[Any], inner: Any, guard: Recorder) -> None:
-        """inner: what is captured, which steps its optimisers, and tells the guard, by counts on the device."""
+        """Set up; `inner` computes what is captured, and counts updates and steps on the device."""
         self.guard = inner.guard = guard
         self.agents, self.buffers, self.inner = agents, buffers, inner
         self.actors = [create_actor(agent) for agent in agents]
@@ -61,24 +63,27 @@ class CapturedEngine(Engine):
         return [buffer.layout for buffer in self.buffers]
 
     def call(self, verb: str, batch: Batch) -> Info:
-        """The same computation, not captured."""
+        """Compute one of the agent's verbs, not captured."""
         return self.inner.call(verb, batch)
 
     def run(self, updates: int) -> Sums:
         if self._layout() != self.layout:               # another computation of `sample`
             self.graphs, self.layout = {}, self._layout()
         self._load_counts()
+        schedule = Schedule.of(self.agent)
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
         done: dict[tuple, int] = {}
         with torch.cuda.stream(self.stream):
             for _ in range(updates):
                 number = self.agent.updates + 1
-                kind = (self._policy_due(number), number % self.agent.config.train_target == 0)
+                kind = (schedule.policy_due(number), schedule.targets_due(number))
                 self._run(kind)
                 done[kind] = done.get(kind, 0) + 1
-                self._count(number)
+                for agent in self.agents:
+                    agent.counters["updates"] = number
             metrics = self._take(done)
         torch.cuda.current_stream(self.agent.device).wait_stream(self.stream)
+        self._store_counts()
         self.refresh()
         return self._finish(metrics)
 
@@ -92,7 +97,7 @@ class CapturedEngine(Engine):
         torch.cuda.current_stream(self.agent.device).synchronize()
 
     def _run(self, kind: tuple) -> None:
-        """One update of a kind: computed the first times, then captured, and from then on replayed."""
+        """Make one update of a kind: compute it the first times, then capture it, and from then on replay it."""
         self.runs[kind] = self.runs.get(kind, 0) + 1
         if self.runs[kind] > WARM and kind not in self.graphs:
             graph = torch.cuda.CUDAGraph()
@@ -125,24 +130,22 @@ class CapturedEngine(Engine):
             total.zero_()
         return metrics
 
-    def _policy_due(self, number: int) -> bool:
-        return number % self.agent.pi_delay_freq == 0
-
     def _load_counts(self) -> None:
+        """Take the numbers of updates and of the optimisers' steps to the device."""
         self.number.fill_(self.agent.updates)
         for _, group in self.agent.groups():
             self.counts[group["name"]].fill_(group["t"])
 
-    def _count(self, number: int) -> None:
-        """What the computation did on the device, for the host."""
+    def _store_counts(self) -> None:
+        """Take the optimisers' steps back: a group counts what was computed, by whatever rule; waits for the device."""
+        counts = dict(zip(self.counts, torch.stack(list(self.counts.values())).tolist(), strict=True))
         for agent in self.agents:
             for _, group in agent.groups():
-                group["t"] += group["name"] != "policy" or self._policy_due(number)
-            agent.counters["updates"] = number
+                group["t"] = int(counts[group["name"]])
 
 
 def check_device(agent: Agent, buffer: Any) -> None:
-    """A ConfigError unless both are on one CUDA device."""
+    """Raise a ConfigError unless both are on one CUDA device."""
     if agent.device.type != "cuda" or buffer.device != agent.device:
         raise ConfigError(f"engine: got 'cudagraph', with the agent on {agent.device} and the replay on "
                           f"{buffer.device}; expected both on one CUDA device (--device=cuda), or eager, manual, "
@@ -150,20 +153,21 @@ def check_device(agent: Agent, buffer: Any) -> None:
 
 
 def own_updates(agent: Agent) -> list[str]:
-    """The methods that `_Autograd` computes without, where they are not the package's."""
+    """The methods of an agent of one's own that `_Autograd` would not call."""
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
-    return [name for name in verbs if getattr(type(agent), name) not in (getattr(Agent, name), getattr(RRD, name))
-            or name in vars(agent)]
+    parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]
+    return [name for part, names in parts for name in names if name in vars(part)
+            or getattr(type(part), name) not in (getattr(OffPolicy, name), getattr(Decomposed, name))]
 
 
 def create_actor(agent: Agent) -> Agent:
-    """A copy on the CPU, which acts at once where a GPU has to be launched and waited for; of images, itself."""
+    """Copy the agent to the CPU, to act without waiting for the GPU; an agent of images acts itself."""
     if len(agent.obs_dims) == 3:
         return agent
     from algorithm.create import create_twin
     actor = create_twin(agent, "cpu")
     actor.counters.update(agent.counters)
-    agent.counters = actor.counters                     # exploring steps are counted where they are made
+    agent.counters = actor.counters                     # exploring steps are counted in the actor
     if hasattr(agent, "basis"):
         agent.basis.counters = actor.counters
     return actor
@@ -182,16 +186,16 @@ class _Counting:
 
 
 class _ByHand(_Counting):
-    """The gradients by hand; the two halves of an update on two streams."""
+    """An update with its gradients by hand, its two halves on two streams."""
 
     @torch.inference_mode()
     def compute(self, policy: bool) -> Info:
         info: Info = {}
-        for job in self.jobs_of(0 if policy else 1):
-            found = self.gradients(job.phases, self.draw(job))
-            self.guard.check(self.number, found, job.gradients)
+        for verb in self.verbs_of(0 if policy else 1):
+            found = verb.losses(self.draw(verb), self._both)
+            self.guard.check(self.number, found, verb.gradients)
             info |= found
-            for opt, group in job.groups:
+            for opt, group in verb.groups:
                 self.descend(opt, group, self.grads)
         return info
 
@@ -203,7 +207,7 @@ class _Manual(_ByHand, ManualEngine):
 
 
 class _Autograd(Engine, _Counting):
-    """Losses and gradients by autograd, for agents without a program."""
+    """An update by autograd, for agents without gradients by hand."""
 
     def compute(self, policy: bool) -> Info:
         agent = self.agent

@@ -1,8 +1,9 @@
-"""The engine whose losses and gradients torch.compile turns into code of their own."""
+"""The engine that compiles losses and gradients by torch.compile."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from algorithm.engine.eager import Engine
 class CompiledEngine(Engine):
     """Compiles `Agent.losses`, of fixed shapes; checks, noise and optimisers stay as they are.
 
-    Where nothing can be compiled (no C++ compiler, say) it warns once and goes on without.
+    Where compiling fails (without a C++ compiler, for example) it warns once, and computes as the eager engine does.
     """
 
     name = "compile"
@@ -23,15 +24,20 @@ class CompiledEngine(Engine):
         self.plain = type(agent).losses.__get__(agent)
         agent.losses = self._compiled(torch.compile(self.plain, dynamic=False))
 
-    def _compiled(self, losses):
+    def _compiled(self, losses: Callable) -> Callable:
+        """Compiled losses that are replaced by the plain ones if their first call fails."""
         def first_time(batch, policy):
             try:
                 result = losses(batch, policy)
                 self.agent.losses = losses
             except Exception as error:                  # whatever a compiler's toolchain may raise
-                result = self.plain(batch, policy)      # what is wrong in the losses themselves is told by them
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                warnings.warn(f"engine: torch.compile does not work here, going on without: {reason}", stacklevel=2)
+                result = self.plain(batch, policy)      # an error of the losses themselves is raised here
+                self._warn(error)
                 self.agent.losses, self.name = self.plain, Engine.name
             return result
         return first_time
+
+    @staticmethod
+    def _warn(error: Exception) -> None:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        warnings.warn(f"engine: torch.compile does not work here, continuing without it: {reason}", stacklevel=3)

@@ -12,6 +12,7 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
 from algorithm.engine.guard import check_tensors, create_guard, labels
+from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
 
@@ -24,16 +25,16 @@ class Sums:
         self.failed: dict[int, NotFiniteError] = {}     # of several agents, those that are not finite any more
 
     def add(self, info: dict[str, Tensor], count: int = 1) -> None:
-        """Count metrics () in, or sums of `count` of them."""
+        """Add metrics, (), or sums of `count` of them."""
         names, values = tuple(info), torch.stack([torch.as_tensor(value) for value in info.values()]).double()
         total, counted = self.sums.get(names, (0.0, 0))
         self.sums[names] = total + values, counted + count
 
     def items(self) -> list[tuple[str, Tensor, int]]:
-        """(name, sum (), how many), each name once.
+        """List each name once: (name, sum (), number of summands).
 
         Raises:
-            NotFiniteError: they are those of several agents, and one of them has failed.
+            NotFiniteError: these are the sums of several agents, and one of them has failed.
         """
         for i, error in self.failed.items():
             raise NotFiniteError(f"agent {i + 1} of the stack: {error}")
@@ -45,7 +46,7 @@ class Sums:
         return [(name, *sums) for name, sums in found.items()]
 
     def of(self, i: int) -> Sums:
-        """Those of one of several agents, whose metrics are (S,).
+        """Select the sums of agent i of several; their metrics are (S,).
 
         Raises:
             NotFiniteError: a metric or a gradient of this agent was not finite.
@@ -65,11 +66,11 @@ class Engine:
     def __init__(self, agent: Any, buffer: Any):
         """The agent may be of either backend; `buffer` is its replay."""
         self.agent, self.buffer = agent, buffer
-        self.actor = agent              # who acts
+        self.actor = agent              # what acts
         self.guard, self.labels = create_guard(agent), labels(agent)
 
     def check_batch(self, batch: Batch) -> None:
-        """Look at what the replay gives, once for many updates: not every engine does so in each.
+        """Check what the replay gives, once for many updates: not every engine checks each batch.
 
         Raises:
             ConfigError: a field is missing or wrong.
@@ -83,11 +84,11 @@ class Engine:
                               f"{type(self.buffer).__name__}, gives: {error}") from error
 
     def run(self, updates: int) -> Sums:
-        """So many updates from the replay, with a target update after each `train_target`-th; their metrics.
+        """Make updates from the replay, with a target update after each `train_target`-th; sum up their metrics.
 
         Raises:
-            NotFiniteError: a metric or a gradient was not finite. On a CPU no further update is made; on CUDA, where
-                nothing is waited for before the last update, they are.
+            NotFiniteError: a metric or a gradient was not finite. A CPU stops at that update; CUDA, which waits for
+                nothing before the last update, does not.
         """
         sums = Sums()
         with self._inspected():
@@ -98,7 +99,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _inspected(self) -> Iterator[None]:
-        """The agent's updates are checked; those that somebody makes without an engine are his own business."""
+        """Check the agent's updates inside; updates that are made without an engine are not checked."""
         self.agent.inspect = self._inspect
         try:
             yield
@@ -106,34 +107,34 @@ class Engine:
             self.agent.inspect = None
 
     def _inspect(self, info: dict[str, Tensor]) -> None:
-        """Gradients that the update did not compute are None then, and none is left from the one before."""
+        """Check the metrics and those gradients that this update has computed; the others are None."""
         gradients = {label: parameter.grad for parameter, label in self.labels.items() if parameter.grad is not None}
         self.guard.check(self.agent.updates, info, gradients)
 
     def _finish(self, sums: Sums) -> Sums:
-        """Ends a run of updates."""
+        """End a run of updates; raise what the guard has recorded."""
         for error in self.guard.found().values():
             raise error
         return sums
 
     def check_state(self) -> None:
-        """Raises NotFiniteError if the agent has come to hold what must not be saved, such as an infinite moment."""
+        """Raise a NotFiniteError if the agent holds what must not be saved, such as an infinite moment."""
         if self.labels:
             state = {name: tensor for name, tensor in self.agent.state_dict().items() if tensor.is_floating_point()}
             check_tensors(state, f"after update {self.agent.updates}")
 
     def skip(self) -> None:
-        """Told instead of `run` where no update is due yet: others may be waiting for this one."""
+        """Called instead of `run` where no update is due yet: other agents may wait for this one."""
 
     def call(self, verb: str, batch: Batch) -> dict[str, Tensor]:
-        """The agent's `train`, `train_q` or `train_pi` on any batch, as this engine computes it."""
+        """Compute the agent's `train`, `train_q` or `train_pi` on any batch."""
         return getattr(self.agent, verb)(batch)
 
     def refresh(self) -> None:
-        """Bring the actor up to what the agent has learned or loaded; `run` ends with it."""
+        """Copy what the agent has learned or loaded to the actor; `run` ends with it."""
 
     def generators(self) -> dict[str, torch.Generator]:
-        """What is drawn from in updates and in acting, but for the replay's."""
+        """The generators of updates and of acting, without the replay's."""
         own = {} if self.actor is self.agent else {"actor": self.actor.generator}
         return {"agent": self.agent.generator} | own
 
@@ -141,13 +142,13 @@ class Engine:
         return {name: generator.get_state() for name, generator in self.generators().items()}
 
     def set_random_states(self, states: dict[str, Tensor]) -> None:
-        """Take over what `random_states` gave."""
+        """Restore what `random_states` gave."""
         for name, generator in self.generators().items():
             generator.set_state(states[name])
 
     def target_update(self) -> None:
-        """The target update, where the number of updates says so."""
-        if self.agent.updates % self.agent.config.train_target == 0:
+        """Move the targets if they are due after this update."""
+        if Schedule.of(self.agent).targets_due(self.agent.updates):
             self.move_targets()
 
     def move_targets(self) -> None:

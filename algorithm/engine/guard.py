@@ -1,7 +1,7 @@
-"""Metrics and gradients of every update are finite, or the run ends with a line that names them.
+"""Check that metrics and gradients of every update are finite; the error names those that are not.
 
-A CPU looks at once. A GPU would have to be waited for: there the device itself keeps which update was the first bad
-one, and the host asks once for many.
+A CPU checks in the update itself. A GPU would have to be waited for: there the device records the first bad update, and
+the host reads that once for many updates.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ NAMED = 4               # how many tensors a message names
 
 
 class Guard:
-    """Raises in the update itself."""
+    """The guard that raises in the update itself."""
 
     def check(self, number: int, info: Info, gradients: Mapping[str, Tensor],
               memories: Sequence[Tensor] = ()) -> None:
-        """Look at one update.
+        """Check one update.
 
         Args:
             number: of the update, from 1.
             info: its metrics, ().
-            gradients: those that it steps by, of any shapes, by what a message calls them.
-            memories: where all of them lie, if they were gathered: that is read several times faster.
+            gradients: those that its optimisers use, of any shapes, by their names in error messages.
+            memories: the memory of all of them, if they were gathered: it is read several times faster.
         Raises:
             NotFiniteError: one of them is not finite.
         """
@@ -46,22 +46,22 @@ class Guard:
                 check_tensors({**info, **gradients}, f"in update {number}")
 
     def found(self) -> dict[int, NotFiniteError]:
-        """What has gone wrong since the last call and was not raised, by the agent's number in the stack."""
+        """The errors since the last call that were not raised, by the agent's number in the stack."""
         return {}
 
 
 class Recorder(Guard):
-    """Waits for nothing: for each tensor, the number of its first bad update stands on the device until `found`."""
+    """The guard that waits for nothing: the device keeps the first bad update of each tensor until `found`."""
 
     def __init__(self, agents: int | None = None):
-        """agents: how many a stack has, whose metrics are (S,) and whose gradients (S, ...); None is one by itself."""
+        """agents: the number S of a stack, with metrics (S,) and gradients (S, ...); None for a single agent."""
         self.agents = agents
         self.first: dict[tuple[str, ...], Tensor] = {}          # names -> (names,) or (names S,)
 
     @torch.inference_mode()
     def check(self, number: int | Tensor, info: Info, gradients: Mapping[str, Tensor],
               memories: Sequence[Tensor] = ()) -> None:
-        """The same; `number` may stand on the device, (). Nothing is raised."""
+        """Record one update, see `Guard.check`; `number` may be on the device, (). Nothing is raised."""
         names, tensors = (*info, *gradients), (*(value.float() for value in info.values()), *gradients.values())
         rows = tensors if self.agents is None else [row for tensor in tensors for row in tensor.unbind()]
         largest = torch.stack(torch._foreach_norm(rows, math.inf))
@@ -93,7 +93,7 @@ def create_guard(agent: Any) -> Guard:
 
 
 def labels(agent: Any) -> dict[Tensor, str]:
-    """What a message calls the gradient of each parameter that is trained; nothing for another backend's agent."""
+    """The names of the gradients of all trained parameters in error messages; {} for another backend's agent."""
     if not isinstance(agent, Agent):
         return {}
     names = {parameter: name for name, parameter in agent.nets.named_parameters()}
@@ -102,20 +102,20 @@ def labels(agent: Any) -> dict[Tensor, str]:
 
 
 def gather(tensors: Iterable[Tensor]) -> Tensor:
-    """Move tensors into one memory, filled with zeros, of which they become parts; all of it, flat.
+    """Move tensors into one memory, filled with zeros, of which they become views; return all of it, flat.
 
-    Each begins where a line of the cache does, as memory of its own would.
+    Each begins at a cache line, as memory of its own would.
     """
     tensors = list(tensors)
     lengths = [-(-tensor.numel() // 16) * 16 for tensor in tensors]
-    whole = torch.zeros(sum(lengths), device=tensors[0].device)
+    whole = torch.zeros(sum(lengths), device=tensors[0].device, dtype=tensors[0].dtype)
     for tensor, part in zip(tensors, whole.split(lengths), strict=True):
         tensor.data = part[:tensor.numel()].view(tensor.shape)
     return whole
 
 
 def check_tensors(tensors: Mapping[str, Any], when: str) -> None:
-    """Raises NotFiniteError, which names those of the tensors that are not finite; one wait for all of them."""
+    """Raise a NotFiniteError that names those of the tensors that are not finite; waits once for all of them."""
     values = {name: torch.as_tensor(value) for name, value in tensors.items()}
     good = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
     bad = [name for name, fine in zip(values, good, strict=True) if not fine]
@@ -124,12 +124,12 @@ def check_tensors(tensors: Mapping[str, Any], when: str) -> None:
 
 
 def describe(tensor: Tensor) -> str:
-    """The first of its numbers that is not finite."""
+    """The first number of a tensor that is not finite, as text."""
     return str(float(tensor[~tensor.isfinite()].flatten()[0]))
 
 
 def complaint(names: Iterable[str], got: str, when: str) -> str:
-    """One line about at least one tensor; `got` is the first one's."""
+    """The message about one or more tensors; `got` is the first one's value."""
     first, *others = names
     left = len(others) - (NAMED - 1)
     also = ", ".join(others[:NAMED - 1]) + (f" and {left} more" if left > 0 else "")

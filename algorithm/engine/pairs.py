@@ -1,4 +1,4 @@
-"""Two tasks at a time: by two threads."""
+"""Two functions at a time, by two threads or two CUDA streams."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ from typing import Any
 
 import torch
 
-from algorithm.basis_alg.base_torch import Info
-from algorithm.engine.by_hand.parts import Fields, Task
-
-
-def call(task: Task | None, batch: Fields) -> Info:
-    return task(batch) if task else {}
-
 
 def create_pair(device: torch.device) -> Pair:
-    """What runs two tasks at a time where that pays."""
+    """Two threads where the CPU computes with more than one, else one function after the other."""
     threads = torch.get_num_threads()
     return Threads(threads // 2) if device.type == "cpu" and threads > 1 else Pair()
 
 
 class Pair:
-    """Calls two functions, one after the other, and gives both results."""
+    """Calls two functions, one after the other, and returns both results."""
 
     def __enter__(self) -> Pair:
         return self
@@ -60,7 +53,7 @@ class Threads(Pair):
             while call := self.calls.get():
                 try:
                     self.results.put((call(), None))
-                except BaseException as error:          # it is raised where the result is awaited
+                except BaseException as error:          # raised in `__call__`
                     self.results.put((None, error))
 
     def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:

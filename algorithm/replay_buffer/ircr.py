@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.payments import scaled_return
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.errors import ConfigError
@@ -23,8 +24,6 @@ class IRCRReplay(TransitionReplay):
 
     Of images there are only the recent episodes, as in the original: ten episodes of Atari are gigabytes.
     """
-
-    same_unit = False                   # what it pays is a share, not in the unit of the reward
 
     def __init__(self, config: Config):
         # bytes_beside, which super() asks for, needs these.
@@ -46,7 +45,7 @@ class IRCRReplay(TransitionReplay):
         return 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
-        """As `TransitionReplay.store_episode`; the episode also joins the ten best if it is one of them."""
+        """Store as `TransitionReplay.store_episode` does; the episode also joins the ten best if it is one of them."""
         super().store_episode(episode)
         if self.keeps:
             self._keep_if_best(self.newest_slot)
@@ -62,7 +61,7 @@ class IRCRReplay(TransitionReplay):
             self._gather_best()
 
     def sample(self, batch_size: int | None = None) -> Fields:
-        """Half of the batch uniform over the recent steps, the rest uniform over the steps of the ten best.
+        """Draw half of the batch uniformly over the recent steps, the rest uniformly over the steps of the ten best.
 
         `rews` (B, 1) is (R - min R) / (max R - min R) of the step's episode, over both sets; 0 while all are equal.
         """
@@ -75,18 +74,11 @@ class IRCRReplay(TransitionReplay):
             returns = torch.cat([returns, self.best_returns[best]])
         else:
             fields = self.storage.read(recent)
-        lowest, highest = self.range
-        scaled = torch.where(highest > lowest, (returns - lowest) / (highest - lowest), 0.0)
-        return fields | {"rews": scaled.float()[:, None]}
+        return fields | {"rews": scaled_return(returns, *self.range).float()[:, None]}
 
-    def predict_rewards(self, episode: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What it would pay for the steps of an episode, (T,) float64: (R - min R) / (max R - min R), all the same.
-
-        R is the episode's return as the agent is told it. Beyond those that are held it is less than 0 or more than 1.
-        """
-        lowest, highest = self.range.tolist()
-        told = episode["rews"].astype(np.float64).sum()
-        return np.full(len(episode["rews"]), (told - lowest) / (highest - lowest) if highest > lowest else 0.0)
+    def episode_fields(self) -> Fields:
+        """Return `return_range` (2,), float64: the least and the greatest return of recent and best episodes."""
+        return {"return_range": self.range}
 
     @property
     def layout(self) -> tuple:

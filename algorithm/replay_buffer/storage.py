@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithm.batch import Bytes, Indices, Spec, check_batch, transition_spec
+from algorithm.batch import Bytes, Spec, actions_spec, check_batch, transition_spec
 from utils.settings.fields import Config
 
 Episode = Mapping[str, np.ndarray | Tensor]
@@ -22,11 +22,6 @@ Fields = dict[str, Tensor]
 def create_storage(config: Config, device: torch.device) -> VectorStorage | FrameStorage:
     """The storage that the observations want."""
     return (FrameStorage if len(config.obs_dims) == 3 else VectorStorage)(config, device)
-
-
-def actions_spec(config: Config, letter: str) -> tuple[int | str, ...]:
-    """The shape of `letter` many actions: vectors, or indices for DQN."""
-    return Indices((letter,), config.acts_dims[0]) if config.discrete else (letter, *config.acts_dims)
 
 
 class VectorStorage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from algorithm.draws import draw_steps, variance_coefficient
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.transition import TransitionReplay
 from utils.settings.fields import Config
@@ -19,7 +20,7 @@ class SubsequenceReplay(TransitionReplay):
         super().__init__(config)
         self.sample_size = config.rrd_sample_size
         self.sequences = config.rrd_batch_size // config.rrd_sample_size
-        # by slot: R/T, and c of `variance_coefficient`; once an episode instead of once a batch
+        # By slot: R/T, and c of `variance_coefficient`; computed once an episode instead of once a batch.
         self.means, self.coefs = (torch.empty(self.capacity, device=self.device) for _ in "ab")
 
     @property
@@ -33,7 +34,7 @@ class SubsequenceReplay(TransitionReplay):
         self.coefs[slot] = variance_coefficient(self.sample_size, self.lengths[slot]).float()
 
     def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
-        """Transitions as `TransitionReplay.sample` draws them, and sub-sequences.
+        """Draw transitions as `TransitionReplay.sample` does, and sub-sequences.
 
         Episodes are drawn in proportion to their length; K steps of one without replacement, with replacement
         only when K > T. `rrd_obs`, `rrd_obs_next` (N, K, O), `rrd_acts` (N, K, A); `rrd_rews` (N, 1) is the mean
@@ -43,7 +44,8 @@ class SubsequenceReplay(TransitionReplay):
         rows = self._draw_rows(size)
         slots = self.episode_of[self._draw_rows(self.sequences)].long()                             # (N,)
         starts, lengths = self.starts[slots], self.lengths[slots]
-        steps = self._draw_steps(lengths)                                                           # (N, K)
+        steps = draw_steps(lengths, self.sample_size, self._width, self.generator,
+                           repeat=self.shortest < self.sample_size)                                 # (N, K)
         sequence_rows = (starts[:, None] + steps) % self.capacity
         drawn = self.storage.read(torch.cat([rows, sequence_rows.reshape(-1)]))                     # one gather
         batch = {name: field[:size] for name, field in drawn.items()}
@@ -58,25 +60,5 @@ class SubsequenceReplay(TransitionReplay):
 
     @property
     def _width(self) -> int:
-        """A power of two that no episode is longer than: it seldom changes."""
+        """Return a power of two that no episode exceeds: it seldom changes."""
         return 1 << (max(self.longest, self.sample_size) - 1).bit_length()
-
-    def _draw_steps(self, lengths: Tensor) -> Tensor:
-        """(N,) lengths T -> (N, K) steps in [0, T): without replacement, or with it where K > T.
-
-        The K largest of T random keys are K distinct steps, each set of them equally likely.
-        """
-        keys = torch.rand(len(lengths), self._width, generator=self.generator, device=self.device)
-        outside = torch.arange(self._width, device=self.device) >= lengths[:, None]
-        without = keys.masked_fill_(outside, -1.0).topk(self.sample_size, dim=1, sorted=False).indices
-        if self.shortest >= self.sample_size:
-            return without
-        fractions = torch.rand(len(lengths), self.sample_size, dtype=torch.float64, generator=self.generator,
-                               device=self.device)
-        return torch.where(lengths[:, None] >= self.sample_size, without, (fractions * lengths[:, None]).long())
-
-
-def variance_coefficient(sample_size: int, lengths: Tensor) -> Tensor:
-    """c of RRD-L(RD) by episode length T: 1 - K/T when K <= T and T > 1, 1 when K > T, 0 when T = 1; float64."""
-    c = torch.where(lengths >= sample_size, 1 - sample_size / lengths.double(), 1.0)
-    return torch.where(lengths == 1, 0.0, c)

@@ -25,11 +25,7 @@ class TransitionReplay:
 
     What sampling needs of the ring stands on the device, and nothing in `sample` depends on its values: so a CUDA
     graph of it stays right while the ring turns, as long as `layout` is the same.
-
-    Of a subclass that has `predict_rewards`, see `IRCRReplay`, the paid rewards can be diagnosed.
     """
-
-    same_unit = True                    # whether the rewards that it pays are in the unit of the environment's
 
     def __init__(self, config: Config):
         self.capacity, self.batch_size = config.buffer_size, config.batch_size
@@ -126,6 +122,10 @@ class TransitionReplay:
         self.steps_stored, self.episodes_stored = self.steps_stored + length, self.episodes_stored + 1
         self.shortest, self.longest = min(self.shortest, length), max(self.longest, length)
         self.span.copy_(torch.tensor([self.first_row, self.steps]))
+
+    def episode_fields(self) -> Fields:
+        """Return what a decomposition reads of any episode and only the replay knows (`Decomposition.of_replay`)."""
+        return {}
 
     @property
     def newest_slot(self) -> int:

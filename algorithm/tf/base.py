@@ -10,17 +10,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import torch
 
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
+from algorithm.schedule import Schedule
 from algorithm.tf.files import load_variables, read_checkpoint, write_checkpoint
-from algorithm.tf.importing import start
+from algorithm.tf.importing import import_tensorflow, start
 from algorithm.tf.layers import Network, Normalizer, Random, Variables
 from algorithm.tf.optimizers import Adam, RMSProp
 from algorithm.tf_names import count_of
 from utils.checkpoint import CheckpointError
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 Fields = dict[str, tf.Tensor]
 Losses = dict[str, tf.Tensor]           # what each optimiser, by name, minimises
@@ -86,7 +88,7 @@ class Base:
 
     def train(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of everything, all gradients at the parameters before it."""
-        return self._train(batch, critic=True, policy=(self.updates + 1) % self.pi_delay_freq == 0)
+        return self._train(batch, critic=True, policy=Schedule.of(self).policy_due(self.updates + 1))
 
     def train_q(self, batch: Batch) -> dict[str, np.ndarray]:
         """One update of the critics (and of the reward network, in RRD)."""
@@ -103,7 +105,7 @@ class Base:
         if not self.policy_batch:
             return self.train(sample())
         info = self.train_q(sample())
-        if self.updates % self.pi_delay_freq == 0:
+        if Schedule.of(self).policy_due(self.updates):
             info |= self.train_pi(sample())
         return info
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 from agents import BASES, IDS, PAIRS, A, B, O, make_agent, make_batch, parameters
 
+from algorithm.decomposition.agent import Decomposed
 from algorithm.decomposition.rrd import RRD
-from algorithm.replay_buffer.subsequence import variance_coefficient
+from algorithm.draws import variance_coefficient
 
 
 def rrd_over_all_draws(steps: int, drawn: int, draws: list[tuple[int, ...]], bias_correction: bool = True):
     """(average loss over the draws, squared error of the whole episode), in float64."""
     agent = make_agent("rrd", "sac", rrd_bias_correction=bias_correction, rrd_sample_size=drawn, rrd_batch_size=drawn)
-    agent.reward.double()
+    agent.decomposition.reward.double()
     g = torch.Generator().manual_seed(steps)
     obs, acts, obs_next = (torch.randn(steps, width, generator=g, dtype=torch.float64) for width in (O, A, O))
     mean_reward = torch.tensor(0.7, dtype=torch.float64)
@@ -25,8 +26,8 @@ def rrd_over_all_draws(steps: int, drawn: int, draws: list[tuple[int, ...]], bia
     coefficient = variance_coefficient(drawn, torch.tensor([steps]))
     batch = {"rrd_obs": obs[index], "rrd_acts": acts[index], "rrd_obs_next": obs_next[index],
              "rrd_rews": mean_reward.expand(len(draws), 1), "rrd_var_coef": coefficient.expand(len(draws), 1)}
-    whole = (agent.reward(obs, acts, obs_next).mean() - mean_reward).square()
-    return float(agent.reward_loss(batch)[0].detach()), float(whole.detach())
+    whole = (agent.decomposition.reward(obs, acts, obs_next).mean() - mean_reward).square()
+    return float(agent.decomposition.loss(batch)[0].detach()), float(whole.detach())
 
 
 @pytest.mark.parametrize(("steps", "drawn"), [(6, 2), (6, 3), (7, 5), (4, 4), (2, 2)])
@@ -48,8 +49,8 @@ def test_without_the_correction_the_average_is_too_large():
 
 def test_r_loss_is_on_the_scale_of_one_step_and_r_var_is_the_variance_of_a_mean():
     agent, batch = make_agent("rrd", "sac", rrd_bias_correction=True), make_batch()
-    pred = agent.reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).detach().numpy()[..., 0]
-    loss, info = agent.reward_loss(batch)
+    pred = agent.rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).numpy()[..., 0]
+    loss, info = agent.decomposition.loss(batch)
     target, c = batch["rrd_rews"].numpy()[:, 0], batch["rrd_var_coef"].numpy()[:, 0]
     assert float(info["R_loss"].detach()) == pytest.approx(np.mean((pred.mean(1) - target) ** 2), rel=1e-5)
     assert float(info["R_var"].detach()) == pytest.approx(np.mean(c * pred.var(1, ddof=1) / pred.shape[1]), rel=1e-5)
@@ -59,11 +60,11 @@ def test_r_loss_is_on_the_scale_of_one_step_and_r_var_is_the_variance_of_a_mean(
 @pytest.mark.parametrize("basis", BASES)
 def test_the_basis_learns_from_the_predicted_reward_held_constant(basis):
     agent, batch = make_agent("rrd", basis), make_batch()
-    rews = agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
+    rews = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
     plain = agent.basis.q_loss(agent.checked(batch | {"rews": rews}, agent.basis.q_spec()))[0]
-    ours, info = agent.q_loss(agent.checked(batch, agent.q_spec()))
+    ours, info = agent.losses(agent.checked(batch, agent.q_spec()), policy=False)
     assert float((ours - info["R_loss"]).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
-    gradients = torch.autograd.grad(ours - info["R_loss"], list(agent.reward.parameters()))
+    gradients = torch.autograd.grad(ours - info["R_loss"], list(agent.decomposition.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
 
 
@@ -75,12 +76,12 @@ def test_a_reward_model_of_ones_own_is_trained_and_used():
 
         def forward(self, obs, acts, obs_next):
             return self.r(torch.cat([obs, acts], dim=-1))
-    basis = make_agent("sac")
-    agent, batch = RRD(make_agent("rrd", "sac").config, basis, Linear()), make_batch()
-    before = agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
+    config = make_agent("rrd", "sac").config
+    agent, batch = Decomposed(make_agent("sac"), RRD(config, None, Linear())), make_batch()
+    before = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
     losses = [float(agent.train(batch)["R_loss"]) for _ in range(50)]
     assert losses[-1] < losses[0]
-    assert not torch.equal(before, agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"]))
+    assert not torch.equal(before, agent.rewards(batch["obs"], batch["acts"], batch["obs_next"]))
     assert "rrd/net/r/kernel" in agent.tf_variables()
 
 

@@ -15,6 +15,7 @@ import train
 from algorithm import create_agent, register_algorithm, register_decomposition
 from algorithm.basis_alg.sac_torch import SAC
 from algorithm.basis_alg.td3_torch import TD3
+from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.networks import MLPRewardNet
 from algorithm.decomposition.rrd import RRD
 from algorithm.engine import Engine
@@ -60,11 +61,10 @@ def refused(capsys, *argv: str) -> str:
 @pytest.mark.parametrize("engine", ["eager", "compile"])
 def test_a_reward_network_of_a_wrong_shape_is_one_line(shape, engine, capsys):
     register_decomposition("mine", replay=SubsequenceReplay, **READS)(
-        lambda config, basis: RRD(config, basis, Reward((3, 1), shape)))
+        lambda config, generator: RRD(config, generator, Reward((3, 1), shape)))
     line = refused(capsys, "--alg=mine", *PENDULUM, f"--engine={engine}")
     got = tuple(shape(torch.zeros(8, 1)).shape)
-    assert line == (f"predict: RRD with the reward network Reward gives shape {got}, expected (8, 1), one reward for "
-                    "each step")
+    assert line == f"predict: RRD gives shape {got}, expected (8, 1), one reward for each step"
 
 
 @each_shape
@@ -72,15 +72,14 @@ def test_a_reward_network_of_a_wrong_shape_is_one_line(shape, engine, capsys):
 def test_so_it_is_in_a_loop_of_ones_own_and_for_the_sub_sequences_alone(shape, bias_correction):
     agent = create_agent(Namespace(alg="rrd", obs_dims=O, acts_dims=A, device="cpu",
                                    rrd_bias_correction=bias_correction))
-    agent.reward = Reward((O, A), shape)
-    with pytest.raises(ConfigError, match=r"^predict: RRD with .* Reward gives shape .*, "
-                                           r"expected \(8, 1\), one reward"):
+    agent.decomposition.reward = Reward((O, A), shape)
+    with pytest.raises(ConfigError, match=r"^predict: RRD gives shape .*, expected \(8, 1\), one reward"):
         agent.train(make_batch())
     wants = rf"expected \({N}, {K}, 1\), one reward for each step$"
     with pytest.raises(ConfigError, match=wants):
-        agent.reward_loss(make_batch())
+        agent.decomposition.loss(make_batch())
     with pytest.raises(ConfigError, match=wants):
-        agent.predict_reward(*(make_batch()[f"rrd_{name}"] for name in ("obs", "acts", "obs_next")))
+        agent.rewards(*(make_batch()[f"rrd_{name}"] for name in ("obs", "acts", "obs_next")))
 
 
 def test_a_subclass_whose_predict_gives_a_wrong_shape_is_one_line():
@@ -89,7 +88,7 @@ def test_a_subclass_whose_predict_gives_a_wrong_shape_is_one_line():
         def predict(self, obs, acts, obs_next):
             return super().predict(obs, acts, obs_next).squeeze(-1)
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match=rf"^predict: Squeezed with .* MLPRewardNet gives shape \({B},\), expected"):
+    with pytest.raises(ConfigError, match=rf"^predict: Squeezed gives shape \({B},\), expected"):
         agent.train(make_batch())
 
 
@@ -119,6 +118,12 @@ def averages(convert):
     return Averages
 
 
+class Told(Decomposition):
+    """Pays what the replay says."""
+
+    markov = joint = False
+
+
 def doubles(batch):
     return {name: value.double() for name, value in batch.items()}
 
@@ -132,7 +137,7 @@ TYPES = {"double rews": lambda batch: batch, "doubles": doubles,
 
 def learned(replay, engine) -> dict:
     """What the first of two agents has become after five updates."""
-    register_decomposition("mine", replay=replay)(lambda config, basis: basis)
+    register_decomposition("mine", replay=replay)(Told)
     settings = dict(alg="mine", obs_dims=O, acts_dims=A, device="cpu", batch_size=B, buffer_size=100)
     args = [Namespace(seed=seed, **settings) for seed in (0, 1)]
     agents, buffers = [create_agent(one) for one in args], [create_buffer(one) for one in args]
@@ -185,8 +190,8 @@ def test_a_loss_that_is_no_loss_is_one_line(alg, method, change, got, capsys):
 @each_loss
 def test_so_is_it_in_a_decomposition_and_in_its_basis(change, got):
     register_algorithm("mine", like="td3")(changed(TD3, "q_loss", change))
-    register_decomposition("rewards", replay=SubsequenceReplay, **READS)(changed(RRD, "reward_loss", change))
-    for alg, basis, method in (("rrd", "mine", "q_loss"), ("rewards", "sac", "reward_loss")):
+    register_decomposition("rewards", replay=SubsequenceReplay, **READS)(changed(RRD, "loss", change))
+    for alg, basis, method in (("rrd", "mine", "q_loss"), ("rewards", "sac", "loss")):
         agent = create_agent(Namespace(alg=alg, basis_alg=basis, obs_dims=O, acts_dims=A, device="cpu"))
         with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: that of Mine gives {got}, {WANTS}") + "$"):
             agent.train(make_batch())

@@ -23,7 +23,9 @@ import sweep
 import train
 from algorithm import create_agent, register_algorithm, register_decomposition
 from algorithm.basis_alg.sac_torch import SAC
-from algorithm.decomposition.judge import LearnedReward
+from algorithm.basis_alg.td3_torch import TD3
+from algorithm.decomposition.base import Decomposition
+from algorithm.decomposition.judge import create_judge
 from algorithm.decomposition.networks import MLPRewardNet
 from algorithm.decomposition.rrd import RRD
 from algorithm.engine import create_engine
@@ -85,7 +87,7 @@ def test_every_file_of_the_pages_is_a_block_that_says_so():
             compile(code, name, "exec")
     named = {name for page in PAGES for name in files_of(page)}
     assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "recurrent.py",
-                     "test_my_rewards.py", "my_env.py", "my_pixels.py"}
+                     "offline.py", "test_my_rewards.py", "my_env.py", "my_pixels.py"}
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
@@ -307,6 +309,15 @@ def test_help_stays_without_pytorch():
 
 # Registering ----------------------------------------------------------------------------------------------------
 
+class Told(Decomposition):
+    """Pays what the replay says, and each step of an episode what it was told."""
+
+    markov = joint = False
+
+    def credit(self, episodes, mask):
+        return episodes["rews"][..., 0]
+
+
 def args(alg: str, **changes) -> Namespace:
     given = dict(alg=alg, obs_dims=(5,), acts_dims=(2,), device="cpu", batch_size=8, buffer_size=100)
     return Namespace(**given | changes)
@@ -328,7 +339,7 @@ def test_a_wrong_name_of_a_decomposition_is_refused(name):
 
 def test_an_algorithm_of_ones_own_is_no_name_for_a_decomposition_nor_the_other_way_round():
     register_algorithm("one")(SAC)
-    register_decomposition("other")(lambda config, basis: basis)
+    register_decomposition("other")(Told)
     with pytest.raises(ConfigError, match=r"^name: got 'one'"):
         register_decomposition("one")
     with pytest.raises(ConfigError, match=r"^name: got 'other'"):
@@ -366,11 +377,11 @@ def test_what_is_no_class_or_function_is_refused():
 
 
 @pytest.mark.parametrize("result", [None, 3, torch.nn.Linear(1, 1)], ids=str)
-def test_a_decomposition_that_gives_no_agent_is_one_line(result, capsys):
-    register_decomposition("mine")(lambda config, basis: result)
+def test_a_decomposition_that_gives_no_model_is_one_line(result, capsys):
+    register_decomposition("mine")(lambda config, generator: result)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
     assert capsys.readouterr().err == (f"train.py: alg: 'mine' builds a {type(result).__name__}, expected a subclass "
-                                       "of algorithm.basis_alg.base_torch.Agent\n")
+                                       "of algorithm.decomposition.base.Decomposition\n")
 
 
 def test_an_algorithm_that_is_no_agent_is_one_line_for_a_run(capsys):
@@ -390,7 +401,7 @@ def test_what_rrd_reads_and_nobody_declared_is_one_line(missing, capsys):
 
 
 def test_defaults_become_flags_and_others_stay_refused():
-    register_decomposition("mine", r_lr=0.5, gamma=0.9)(lambda config, basis: basis)
+    register_decomposition("mine", r_lr=0.5, gamma=0.9)(Told)
     assert (config := parse_args(["--alg=mine", "--r_lr=0.25"])).r_lr == 0.25
     assert (config.gamma, config.basis_alg, config.train_batches) == (0.9, "sac", 100)
     over_dqn = parse_args(["--alg=mine", "--basis_alg=dqn"])
@@ -406,10 +417,12 @@ def test_a_class_of_ones_own_sees_attributes_of_its_own():
             self.hidden = config.hidden
 
     @register_decomposition("mine", replay=Seen)
-    def mine(config, basis):
-        basis.hidden = config.hidden
-        return basis
-    assert create_agent(args("mine", hidden=7)).hidden == create_buffer(args("mine", hidden=7)).hidden == 7
+    def mine(config, generator):
+        model = Told(config, generator)
+        model.hidden = config.hidden
+        return model
+    agent, replay = create_agent(args("mine", hidden=7)), create_buffer(args("mine", hidden=7))
+    assert agent.decomposition.hidden == replay.hidden == 7
 
 
 def test_an_algorithm_like_dqn_has_discrete_actions():
@@ -422,76 +435,52 @@ def test_an_algorithm_like_dqn_has_discrete_actions():
     assert not parse_args(["--alg=my_dqn"]).discrete
 
 
-@pytest.mark.parametrize("diagnosed", [False, True])
-def test_what_predicts_no_reward_is_not_diagnosed(diagnosed, capsys):
-    register_decomposition("mine", diagnosed=diagnosed)(lambda config, basis: basis)
+@pytest.mark.parametrize(("found", "told"), [
+    (torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), expected one number for each step"),
+    (torch.ones(1), "of an episode of 10 steps {} gives shape (1,), expected one number for each step"),
+    (None, "of an episode of 10 steps {} gives shape (), expected one number for each step"),
+    ({"rews": 1}, "{} gives a dict that holds other things than numbers, expected a tensor or an array of one number "
+                  "for each step"),
+], ids=["column", "one", "none", "mapping"])
+def test_payments_that_are_not_one_a_step_are_one_line(found, told, capsys):
+    mine = type("Mine", (RRD,), {"redistribute": lambda *given: found})
+    register_decomposition("mine", replay=SubsequenceReplay, **RRD_READS)(mine)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
-    assert capsys.readouterr().err == "train.py: diagnose_every: got 1, but " + (
-        "neither SAC has predict_reward or predict_rewards nor TransitionReplay predict_rewards; expected 0, "
-        "or one of them\n" if diagnosed
-        else "mine is registered without diagnosed=True; expected 0, or that in its @register_decomposition, with "
-             "predict_reward or predict_rewards\n")
-    assert not Path("outputs").exists()
+    assert capsys.readouterr().err == f"train.py: redistribute: {told.format('Mine')}\n"
 
 
-def test_a_run_of_a_decomposition_that_is_not_registered_to_be_diagnosed_says_what_helps(capsys):
-    register_decomposition("mine")(lambda config, basis: basis)
-    directory = run("--alg=mine", "--env=Pendulum-v1", *SMALL).directory
-    capsys.readouterr()
-    assert evaluate.main([str(directory), "--diagnose"]) == 2
-    assert capsys.readouterr().err == (
-        "evaluate.py: diagnose: mine is registered without diagnosed=True; expected that in its "
-        "@register_decomposition, with predict_reward or predict_rewards\n")
-
-
-def test_predictions_that_are_not_one_a_step_are_one_line(capsys):
-    class Sums(TransitionReplay):
-        def predict_rewards(self, episode):
-            return episode["rews"]
-    register_decomposition("mine", replay=Sums, diagnosed=True)(lambda config, basis: basis)
+def test_a_credit_of_another_shape_is_one_line(capsys):
+    class Flat(Told):
+        def credit(self, episodes, mask):
+            return episodes["rews"]
+    register_decomposition("mine")(Flat)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
-    assert capsys.readouterr().err == ("train.py: predict_rewards: of an episode of 10 steps Sums gives shape (10, 1), "
-                                       "expected one number for each step\n")
-
-
-@pytest.mark.parametrize(("method", "found", "told"), [
-    ("predict_reward", torch.ones(10), "of 10 steps {} gives shape (10,), expected (10, 1)"),
-    ("predict_reward", torch.ones(1, 1), "of 10 steps {} gives shape (1, 1), expected (10, 1)"),
-    ("predict_rewards", torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), expected one number for "
-                                           "each step"),
-    ("predict_rewards", None, "of an episode of 10 steps {} gives shape (), expected one number for each step"),
-    ("predict_rewards", {"rews": 1}, "{} gives a dict that holds other things than numbers, expected a tensor or an "
-                                     "array of one number for each step"),
-], ids=["flat", "one", "column", "none", "mapping"])
-def test_predictions_of_an_agent_that_are_not_one_a_step_are_one_line(method, found, told, capsys):
-    mine = type("Mine", (RRD,), {method: lambda *given: found})
-    register_decomposition("mine", replay=SubsequenceReplay, diagnosed=True, **RRD_READS)(mine)
-    assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
-    assert capsys.readouterr().err == f"train.py: {method}: {told.format('Mine')}\n"
+    assert capsys.readouterr().err == ("train.py: credit: Flat gives shape (1, 10, 1), expected (1, 10), one payment "
+                                       "for each step\n")
 
 
 class Broken(RRD):
     """Predicts a NaN, for the third step of ten."""
 
-    def predict_reward(self, obs, acts, obs_next):
-        rewards = super().predict_reward(obs, acts, obs_next)
+    def redistribute(self, episode, mask=None):
+        rewards = super().redistribute(episode, mask)
         rewards[2] = torch.nan
         return rewards
 
 
-class Endless(TransitionReplay):
-    """Would pay infinity for the last step."""
+class Endless(Told):
+    """Pays infinity for the last step."""
 
-    def predict_rewards(self, episode):
-        return [0.0] * (len(episode["rews"]) - 1) + [np.inf]
+    def credit(self, episodes, mask):
+        return torch.tensor([[0.0] * (mask.shape[1] - 1) + [torch.inf]])
 
 
 @pytest.mark.parametrize(("build", "replay", "told"), [
     (Broken, SubsequenceReplay, "nan in evaluation, at step 3 of an episode"),
-    (lambda config, basis: basis, Endless, "inf in evaluation, at step 10 of an episode"),
-], ids=["agent", "replay"])
-def test_predictions_that_are_not_finite_are_one_line(build, replay, told, capsys):
-    register_decomposition("mine", replay=replay, diagnosed=True, **RRD_READS)(build)
+    (Endless, TransitionReplay, "inf in evaluation, at step 10 of an episode"),
+], ids=["by step", "by episode"])
+def test_payments_that_are_not_finite_are_one_line(build, replay, told, capsys):
+    register_decomposition("mine", replay=replay, **RRD_READS)(build)
     flags = ["--alg=mine", "--env=Pendulum-v1", *SMALL]
     assert train.main([*flags, "--diagnose_every=1", "--tag=diagnosed"]) == 1
     line = f"predicted reward: got {told}; expected a finite float32\n"
@@ -506,9 +495,9 @@ def test_a_prediction_for_the_replay_that_is_not_finite_is_named():
     replay = create_buffer(args("rrd"))
     for _ in range(4):
         filled(replay)
-    register_decomposition("mine", replay=SubsequenceReplay, diagnosed=True, **RRD_READS)(Broken)
+    register_decomposition("mine", replay=SubsequenceReplay, **RRD_READS)(Broken)
     with pytest.raises(NotFiniteError, match=r"^predicted reward: got nan at step 3 of episode 3 of 4 in the replay; "):
-        LearnedReward(create_agent(args("mine")), replay).replay_error()
+        create_judge(create_agent(args("mine")), replay).replay_error()
 
 
 def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
@@ -516,7 +505,7 @@ def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
         def sample(self, batch_size=None):
             batch = super().sample(batch_size)
             return batch | {"rews": batch["rews"][:, 0]}
-    register_decomposition("mine", replay=Flat)(lambda config, basis: basis)
+    register_decomposition("mine", replay=Flat)(Told)
     for engine in ("manual", "eager"):
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, f"--engine={engine}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -525,17 +514,18 @@ def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
 
 
 def test_what_would_not_be_saved_is_one_line(capsys):
-    def forgets(config, basis):
-        basis.nets["main"]["policy"] = type(basis.policy)(3, 1)
-        return basis
+    class Forgets(RRD):
+        def parts(self):
+            return {"rrd": MLPRewardNet(3, 1)}
 
-    def adam(config, basis):
-        basis.opts = [torch.optim.Adam(basis.nets.parameters())]
-        return basis
-    for build, message in ((forgets, "its optimisers step parameters that are not in its nets, so they would not be "
+    class Adam(RRD):
+        def __init__(self, config, generator):
+            super().__init__(config, generator)
+            self.opts = [torch.optim.Adam(self.parameters())]
+    for build, message in ((Forgets, "its optimisers step parameters that are not in its nets, so they would not be "
                                      "saved; expected them in both"),
-                           (adam, "its optimisers are a Adam, expected utils.torch_utils.TFAdam or TFRMSProp")):
-        register_decomposition("mine")(build)
+                           (Adam, "its optimisers are a Adam, expected utils.torch_utils.TFAdam or TFRMSProp")):
+        register_decomposition("mine", replay=SubsequenceReplay, **RRD_READS)(build)
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
         assert capsys.readouterr().err == f"train.py: alg: 'mine': {message}\n"
 
@@ -545,8 +535,8 @@ def test_what_would_not_be_saved_is_one_line(capsys):
 class Doubled(RRD):
     """The paper's network, and twice its loss."""
 
-    def reward_loss(self, batch):
-        loss, info = super().reward_loss(batch)
+    def loss(self, batch):
+        loss, info = super().loss(batch)
         return 2 * loss, info
 
 
@@ -563,7 +553,8 @@ class OtherReward(MLPRewardNet):
         return -super().forward(obs, acts, obs_next)
 
 
-def patched(config, basis):
+def patched(config):
+    basis = SAC(config) if config.basis_alg == "patched" else TD3(config)
     plain = basis.pi_loss
 
     def lazy(batch):
@@ -573,24 +564,35 @@ def patched(config, basis):
     return basis
 
 
-def other_policy(config, basis):
+def other_policy(config):
+    basis = SAC(config)
     basis.policy = type("Other", (type(basis.policy),), {})(5, 2, basis.weights_generator)
     basis.nets["main"]["policy"] = basis.policy
     basis.opts = [basis.make_optimizer(basis.policy, basis.critics)]
     return basis
 
 
+class OwnPay(Told):
+    """Pays by itself, so that the field `rews` of a batch is not what it pays."""
+
+    def pay(self, batch):
+        return 2 * batch["rews"]
+
+
 def register_all() -> None:
     register_algorithm("lazy")(Lazy)
+    register_algorithm("patched")(patched)
+    register_algorithm("patched_td3", like="td3")(patched)
+    register_algorithm("other_policy")(other_policy)
     register_decomposition("doubled", replay=SubsequenceReplay, **RRD_READS)(Doubled)
     register_decomposition("other_reward", replay=SubsequenceReplay, **RRD_READS)(
-        lambda config, basis: RRD(config, basis, OtherReward(5, 2, basis.weights_generator)))
-    register_decomposition("patched")(patched)
-    register_decomposition("other_policy")(other_policy)
+        lambda config, generator: RRD(config, generator, OtherReward(5, 2, generator)))
+    register_decomposition("own_pay")(OwnPay)
 
 
-OTHERS = [("lazy", None), ("doubled", "sac"), ("doubled", "td3"), ("other_reward", "sac"), ("patched", "sac"),
-          ("patched", "td3"), ("other_policy", "sac"), ("rrd", "lazy"), ("uniform", "lazy")]
+OTHERS = [("lazy", None), ("doubled", "sac"), ("doubled", "td3"), ("other_reward", "sac"),
+          ("uniform", "patched"), ("uniform", "patched_td3"), ("uniform", "other_policy"), ("rrd", "lazy"),
+          ("uniform", "lazy"), ("own_pay", "sac")]
 
 
 @pytest.mark.parametrize(("alg", "basis"), OTHERS, ids=str)
@@ -616,7 +618,7 @@ def test_a_subclass_that_changes_nothing_learns_what_rrd_learns():
         given = args(alg, basis_alg="sac", rrd_batch_size=8, rrd_sample_size=4)
         agent, replay = create_agent(given), filled(create_buffer(given))
         create_engine(agent.config, agent, replay)[0].run(5)
-        learned[alg] = agent.reward.r.weight
+        learned[alg] = agent.decomposition.reward.r.weight
     torch.testing.assert_close(learned["rrd"], learned["same"], rtol=1e-4, atol=1e-6)
     # Adam divides by the size of the gradient, so that only its epsilon tells a loss from twice the loss.
     assert not torch.equal(learned["same"], learned["doubled"])
@@ -626,7 +628,7 @@ def test_a_subclass_that_changes_nothing_learns_what_rrd_learns():
 def test_what_is_captured_is_ones_own_loss(alg, basis, no_graphs):
     """The CUDA engine's computation, on the CPU, walks the way of autograd's, with an actor of the same settings."""
     register_all()
-    if (alg, basis) in (("patched", "td3"), ("doubled", "td3")):
+    if basis in ("patched_td3", "td3"):
         pytest.skip("a policy with a batch of its own is captured by hand only")
     learned = []
     for kind in (None, no_graphs):
@@ -645,7 +647,7 @@ def test_what_is_captured_is_ones_own_loss(alg, basis, no_graphs):
 def test_auto_captures_what_is_the_packages(alg, basis):
     """Told that both lie on a GPU; nothing is computed."""
     register_all()
-    register_decomposition("recency", replay=type("Recency", (TransitionReplay,), {}))(lambda config, basis: basis)
+    register_decomposition("recency", replay=type("Recency", (TransitionReplay,), {}))(Told)
     agent, replay = create_agent(args(alg, basis_alg=basis)), create_buffer(args(alg, basis_alg=basis))
     agent.device = replay.device = torch.device("cuda")
     name, _ = algorithm.engine._fastest(agent, replay)

@@ -95,8 +95,8 @@ def test_the_site_needs_no_network(site):
 
 def test_code_is_linked_by_its_line(site):
     page = (site / "algorithms" / "rrd.html").read_text()
-    (line,) = re.findall(r'rrd_torch\.py\.html#line-(\d+)"[^/]*RRD\.reward_loss', page)
-    assert "def reward_loss" in (ROOT / "algorithm" / "rrd_torch.py").read_text().splitlines()[int(line) - 1]
+    (line,) = re.findall(r'decomposition/rrd\.py\.html#line-(\d+)"[^/]*RRD\.loss', page)
+    assert "def loss" in (ROOT / "algorithm" / "decomposition" / "rrd.py").read_text().splitlines()[int(line) - 1]
 
 
 @pytest.mark.parametrize("wrong", ["[gone](nowhere.md)", "[gone](../algorithm/nothing.py)", "[gone](index.md#gone)",

@@ -105,13 +105,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         decomposition=True, diagnosed=True, defaults=_RRD,
         over_discrete=_RRD | dict(rrd_batch_size=32, rrd_sample_size=32)),
     "ircr": Algorithm(
-        "algorithm.ircr_torch:ircr", "algorithm.tf.ircr:ircr", "algorithm.replay_buffer.ircr:IRCRReplay",
+        "algorithm.decomposition.paid:IRCR", "algorithm.tf.paid:paid", "algorithm.replay_buffer.ircr:IRCRReplay",
         decomposition=True, diagnosed=True, defaults=dict(buffer_size=300_000, polyak=0.999, batch_size=512),
         over_discrete={}, smallest_batch=2,
         # The original: on Humanoid, IRCR is steadier with a fixed temperature.
         overrides=(Override("sac", "Humanoid", dict(alpha_lr=0.0, alpha_init=0.1)),)),
     "uniform": Algorithm(
-        "algorithm.uniform:uniform", "algorithm.uniform:uniform", "algorithm.replay_buffer.uniform:UniformReplay",
+        "algorithm.decomposition.paid:Uniform", "algorithm.tf.paid:paid", "algorithm.replay_buffer.uniform:UniformReplay",
         decomposition=True, diagnosed=True),
 }
 IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"

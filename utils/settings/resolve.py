@@ -98,9 +98,6 @@ def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
         otherwise: what helps as well, such as "0, or ".
         another: what stands before the names of algorithms that are diagnosed, such as "--alg=".
     """
-    if is_decomposition(alg):
-        return (f"{alg} is registered without diagnosed=True; expected {otherwise}that in its @register_decomposition, "
-                "with predict_reward or predict_rewards")
     return f"{alg} learns no reward; expected {otherwise}{another}{any_of(diagnosed())}"
 
 

@@ -10,65 +10,75 @@ from algorithm.basis_alg.base_torch import Agent
 from algorithm.basis_alg.ddpg_torch import DDPG, MLPPolicy, MLPQValue
 from algorithm.basis_alg.sac_torch import SAC, MLPQValueSAC, MLPStochasticPolicy, Temperature
 from algorithm.basis_alg.td3_torch import TD3
+from algorithm.decomposition.agent import Decomposed
+from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.networks import MLPRewardNet
 from algorithm.decomposition.rrd import RRD
-from algorithm.engine.by_hand.ddpg import DDPGProgram
-from algorithm.engine.by_hand.program import Program
-from algorithm.engine.by_hand.sac import SACProgram
-from algorithm.engine.by_hand.td3 import TD3Program
-from algorithm.networks import MLP
+from algorithm.engine.by_hand.ddpg import DDPGGradients
+from algorithm.engine.by_hand.gradients import Gradients
+from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.reward import RewardGradients
+from algorithm.engine.by_hand.sac import SACGradients
+from algorithm.engine.by_hand.td3 import TD3Gradients
 from utils.torch_utils import Normalizer
 
 
-def create_program(agents: Sequence[Agent]) -> Program | None:
-    """The program of one agent, or of several that differ in their seeds; None where there is none.
+def create_gradients(agents: Sequence[Agent], nets: type[Nets] = Nets) -> Gradients | None:
+    """The gradients by hand of one agent, or with `StackedNets` of several that differ in their seeds; None without.
 
-    There is none of images, of users' agents and of their reward networks. With S agents, every field of a batch and
-    every metric has S in front, and the agents' parameters become views of the program's.
+    They are not written for images, for users' agents and for their reward networks. With S agents, every field of a
+    batch and every metric has S in front, and the agents' parameters become views of what is computed with.
     """
-    kind = _kind(agents[0])
-    return kind(agents, [_basis(agent) for agent in agents]) if kind else None
+    if _unknown_part(agents[0]):
+        return None
+    made = nets(agents)
+    decomposition = getattr(agents[0], "decomposition", None)
+    reward = RewardGradients(made) if isinstance(decomposition, RRD) else None
+    return GRADIENTS[type(_basis(agents[0]))](made, reward)
 
 
 def by_hand(agent: Agent) -> bool:
-    """Whether there is a program for the agent, at its precision."""
+    """Whether gradients are written for the agent, at its precision."""
     return why_not_by_hand(agent) is None
 
 
 def why_not_by_hand(agent: Agent) -> str | None:
-    """What of the agent no gradients are written for, in a few words; None where they are."""
+    """The part of the agent that no gradients are written for, in a few words; None where they are."""
     return "bf16" if agent.config.precision == "bf16" else _unknown_part(agent)
 
 
 def _unknown_part(agent: Agent) -> str | None:
-    for part in {id(part): part for part in (agent, _basis(agent))}.values():
-        if type(part) not in (RRD, *PROGRAMS):          # a subclass may compute anything
+    parts = (agent.basis, agent.decomposition) if type(agent) is Decomposed else (agent,)
+    for part in parts:
+        # A subclass may compute anything.
+        if type(part) not in (RRD, *GRADIENTS) and not _pays_by_the_replay(part):
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
     strange = [type(module).__name__ for module in agent.nets.modules() if type(module) not in NETWORKS]
-    if strange:
-        return f"networks such as {strange[0]}"
-    networks = [module for module in agent.nets.modules() if isinstance(module, MLP)]
-    if any(len(network.layers) != 3 or network.activation != "relu" for network in networks):
-        return "hidden_sizes other than two layers, or an activation other than relu"
-    return None
+    return f"networks such as {strange[0]}" if strange else None
 
 
-def replaced_methods(agent: Agent) -> list[str]:
-    """Methods that an agent has been given instead of its class'; `losses` is what `CompiledEngine` replaces."""
-    return [name for name in vars(agent) if name != "losses" and callable(getattr(type(agent), name, None))]
+def _pays_by_the_replay(part: Agent | Decomposition) -> bool:
+    """Return whether this is a decomposition that takes no part in an update: the batch holds what it pays."""
+    return (isinstance(part, Decomposition) and not part.joint and not part.markov
+            and type(part).pay is Decomposition.pay and type(part).pay_spec is Decomposition.pay_spec)
 
 
-def _kind(agent: Agent) -> type[Program] | None:
-    return None if _unknown_part(agent) else PROGRAMS[type(_basis(agent))]
+def replaced_methods(agent: Agent | Decomposition) -> list[str]:
+    """Return the methods that one object has been given instead of its class'.
+
+    `CompiledEngine` gives an agent its `losses`, and an agent gives its decomposition its `prepare`.
+    """
+    return [name for name in vars(agent) if name not in ("losses", "prepare")
+            and callable(getattr(type(agent), name, None))]
 
 
 def _basis(agent: Agent) -> Agent:
-    return agent.basis if isinstance(agent, RRD) else agent
+    return agent.basis if isinstance(agent, Decomposed) else agent
 
 
-PROGRAMS: dict[type[Agent], type[Program]] = {SAC: SACProgram, TD3: TD3Program, DDPG: DDPGProgram}
-# What a program takes an agent's networks to be made of.
+GRADIENTS: dict[type[Agent], type[Gradients]] = {SAC: SACGradients, TD3: TD3Gradients, DDPG: DDPGGradients}
+# The modules that an agent's networks consist of there.
 NETWORKS = (nn.ModuleDict, nn.Linear, Normalizer, Temperature, MLPStochasticPolicy, MLPPolicy, MLPQValueSAC, MLPQValue,
             MLPRewardNet)

@@ -1,49 +1,48 @@
-"""DDPG's update with its gradients written by hand."""
+"""DDPG's losses with their gradients written by hand, beside `basis_alg/ddpg_torch.py`."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.basis_alg.ddpg_torch import DDPG
+from algorithm.basis_alg.base_torch import Info
+from algorithm.batch import Batch
+from algorithm.engine.by_hand.gradients import Gradients, mean, squared_error
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
-from algorithm.engine.by_hand.parts import Fields, fit, mean
-from algorithm.engine.by_hand.program import Program
+from algorithm.engine.by_hand.reward import RewardGradients
 
 
-class DDPGProgram(Program):
-    """`DDPG.q_loss` and `DDPG.pi_loss`."""
+class DDPGGradients(Gradients):
+    """A critic that learns in the one half of the update, and is only climbed in the other."""
 
-    def __init__(self, agents: Sequence[Agent], bases: list[DDPG]):
-        super().__init__(agents, bases)
-        q, pi, mlp, late = self.critic_pad, self.policy_pad, self.stacks.mlp, self.basis.act_dim
-        critics = [basis.critic for basis in bases]
-        self.next_policy = mlp([basis.nets["target"]["policy"] for basis in bases], q)
-        self.own_policy = mlp([basis.policy for basis in bases], pi, "policy", trained=True)
-        self.next_critic = mlp([basis.nets["target"]["value"] for basis in bases], q, late=late)
-        self.fitted, self.climbed = mlp(critics, q, trained=True, late=late), mlp(critics, pi, late=late)
-        self.trained += [self.own_policy, self.fitted]
+    def __init__(self, nets: Nets, reward: RewardGradients | None):
+        super().__init__(nets, reward)
+        q, pi = nets.pads
+        self.policy_target, self.policy = nets.mlp("target.policy", q), nets.mlp("main.policy", pi, trained=True)
+        self.critic_target, self.critic = nets.mlp("target.value", q), nets.mlp("main.value", q, trained=True)
+        self.critic_frozen = nets.mlp("main.value", pi)
 
-    def critics(self, batch: Fields) -> Info:
-        acts = self.next_policy.forward(batch["obs_next"]).tanh()
-        y = self.target(batch, self.next_critic.forward(batch["obs_next"], acts))
-        loss = fit(self.fitted, y, batch["obs"], batch["acts"])
+    def q_loss(self, batch: Batch) -> Info:
+        """y = r + gamma (1 - done) Q'(s', pi'(s')); mean (Q - y)^2 + the mean over tensors of q_reg |w|^2 / 2."""
+        q_next = self.critic_target(batch["obs_next"], self.policy_target(batch["obs_next"]).tanh())
+        y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
+        loss = squared_error(self.critic, self.critic(batch["obs"], batch["acts"]), y)
         return {"Q_loss": loss, "Q_reg_loss": self._regularise()}
 
     def _regularise(self) -> Tensor:
-        """The mean over tensors of q_reg |w|^2 / 2, and its gradients."""
-        weights, grads = self.fitted.weights + self.fitted.biases, self.fitted.weight_grads + self.fitted.bias_grads
+        """The mean over the n tensors of q_reg |w|^2 / 2, (); adds its gradients, q_reg w / n, to the critic's."""
+        critic = self.critic
+        weights, grads = critic.weights + critic.biases, critic.weight_grads + critic.bias_grads
         share = self.config.q_reg / len(weights)
         torch._foreach_add_(grads, weights, alpha=share)
-        squares = torch.stack([w.flatten(len(self.lead)).square().sum(-1) for w in weights])
+        squares = torch.stack([w.flatten(len(self.nets.lead)).square().sum(-1) for w in weights])
         return 0.5 * share * squares.sum(0)
 
-    def policy(self, batch: Fields) -> Info:
-        acts = self.own_policy.forward(batch["obs"]).tanh()
-        q = self.climbed.forward(batch["obs"], acts)
-        by_q = self.climbed.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
-        self.own_policy.backward(torch.ops.aten.tanh_backward(by_q, acts))
+    def pi_loss(self, batch: Batch) -> Info:
+        """-mean Q(s, pi(s)): dL/dQ = -1 / B, and with pi = tanh z, dL/dz = dL/dpi (1 - pi^2)."""
+        acts = self.policy(batch["obs"]).tanh()
+        q = self.critic_frozen(batch["obs"], acts)
+        grad = self.critic_frozen.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
+        self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
         return {"Pi_loss": -mean(q)}

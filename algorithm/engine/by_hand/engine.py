@@ -2,138 +2,126 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.batches import draw
-from algorithm.engine.by_hand.choice import create_program, why_not_by_hand
-from algorithm.engine.by_hand.parts import Fields, Phase
-from algorithm.engine.by_hand.program import Program
-from algorithm.engine.by_hand.traced import Traced
+from algorithm.engine.by_hand.choice import create_gradients, why_not_by_hand
+from algorithm.engine.by_hand.gradients import Both, Gradients, Part
+from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import gather
-from algorithm.engine.pairs import call, create_pair
+from algorithm.engine.pairs import create_pair
+from algorithm.schedule import Schedule, is_policys
 from utils.errors import ConfigError
 
 
-@dataclass
-class Job:
-    """What one of the agent's verbs does with a batch."""
+class Verb(NamedTuple):
+    """One of the agent's verbs `train`, `train_q` and `train_pi`."""
 
-    phases: list[Phase]
-    graphs: list[tuple[Traced, Traced | None]]      # the same
-    groups: list[tuple]                 # the (optimiser, group of parameters) that it steps
-    gradients: dict[str, torch.Tensor]  # by which, as messages call them
-    memories: list[torch.Tensor]        # that they lie in
-    noise: tuple[str, ...]
-    counts: bool                        # as an update
+    losses: Callable[[Batch, Both], Info]   # writes the gradients
+    noise: tuple[str, ...]                  # the names of what it draws
+    groups: list[tuple]                     # the (optimiser, group of parameters) that it steps
+    gradients: dict[str, Tensor]            # their gradients by the names of error messages
+    memories: list[Tensor]                  # in which those lie
+    counts: bool = True                     # as an update
 
 
 class ManualEngine(Engine):
-    """Runs a program.
+    """Computes the losses and their gradients in two threads, then steps the optimisers.
 
-    Its two threads meet three times in an update; OpenMP's threads would at every product. While the optimisers step,
+    The threads meet three times in an update; OpenMP's threads would at every product. While the optimisers step,
     gradients are checked and the next batch is drawn.
     """
 
     name = "manual"
-    warned = False
 
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
-        program = create_program([agent])
-        if program is None:
+        gradients = create_gradients([agent])
+        if gradients is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
                               "with the paper's reward network or none, as they stand, and not for "
                               f"{why_not_by_hand(agent)}; expected eager, compile or auto")
-        self.grads = program.of_parameters()
-        self._set_jobs(program, [(opt, group) for opt, group in agent.groups() if group["params"][0] in self.grads])
+        self.grads = gradients.nets.gradients
+        self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])
 
-    def _set_jobs(self, program: Program, groups: list[tuple]) -> None:
+    def _set_verbs(self, gradients: Gradients, groups: list[tuple]) -> None:
+        """groups: all that are stepped, whose gradients `self.grads` has."""
         agent = self.agent
-        by_pi = [pair for pair in groups if pair[1]["name"] in ("policy", "alpha")]
-        by_q = [pair for pair in groups if pair not in by_pi]
-        of_pi, of_q = (gather(self.grads[parameter] for _, group in some for parameter in group["params"])
-                       for some in (by_pi, by_q))
+        of_pi = [pair for pair in groups if is_policys(pair[1])]
+        of_q = [pair for pair in groups if pair not in of_pi]
+        pi, q = self._gathered(of_pi), self._gathered(of_q)
+        self.graphs = Graphs(gradients.nets.state)
+        self.verbs = {
+            "train": Verb(gradients.train, agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
+            "train_q": Verb(gradients.train_q, agent.q_noise, of_q, self._labelled(of_q), [q]),
+            "train_pi": Verb(gradients.train_pi, agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
 
-        def job(phases: list[Phase], groups: list[tuple], memories: list[torch.Tensor], noise: tuple[str, ...],
-                counts: bool) -> Job:
-            graphs = [tuple(task and Traced(task, program.state) for task in phase) for phase in phases]
-            gradients = {self.labels[parameter]: self.grads[parameter] for _, group in groups
-                         for parameter in group["params"]}
-            return Job(phases, graphs, groups, gradients, memories, noise, counts)
-        self.jobs = {"train": job(program.phases(), groups, [of_pi, of_q], agent.q_noise + agent.pi_noise,
-                                  counts=True),
-                     "train_q": job(program.q_phases(), by_q, [of_q], agent.q_noise, counts=True),
-                     "train_pi": job(program.pi_phases(), by_pi, [of_pi], agent.pi_noise, counts=False)}
+    def _gathered(self, groups: list[tuple]) -> Tensor:
+        """The gradients of these groups, from now on in one memory."""
+        return gather(self.grads[parameter] for _, group in groups for parameter in group["params"])
+
+    def _labelled(self, groups: list[tuple]) -> dict[str, Tensor]:
+        return {self.labels[parameter]: self.grads[parameter] for _, group in groups for parameter in group["params"]}
 
     def run(self, updates: int) -> Sums:
-        sums, first = Sums(), self.agent.updates + 1
-        jobs = [(number, job) for number in range(first, first + updates) for job in self.jobs_of(number)]
+        sums, both = Sums(), self._both_as_graphs if self.agent.device.type == "cpu" else self._both
+        verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
         with create_pair(self.agent.device) as self.pair, torch.inference_mode():
-            batch = self.draw(jobs[0][1])
-            for (number, job), (_, following) in zip(jobs, [*jobs[1:], (0, None)], strict=True):
-                info = self.gradients(job.graphs if self.agent.device.type == "cpu" else job.phases, batch)
+            batch = self.draw(verbs[0])
+            for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
+                info = verb.losses(batch, both)
                 sums.add(info)
-                whole = following is None or following.counts           # the update is, policy and all
-                look = functools.partial(self.guard.check, number, info, job.gradients,
-                                         job.memories)
-                _, batch = self.pair(lambda job=job, whole=whole: self._apply(job, whole),
-                                     lambda look=look, job=following: look() or (job and self.draw(job)))
+                number = self.agent.updates + verb.counts
+                check = partial(self.guard.check, number, info, verb.gradients, verb.memories)
+                ends = following is None or following.counts            # the update, after which targets may be due
+                _, batch = self.pair(partial(self.step, verb, ends),
+                                     lambda check=check, verb=following: check() or (verb and self.draw(verb)))
         return self._finish(sums)
 
     def call(self, verb: str, batch: Batch) -> Info:
         agent = self.agent
-        due = (agent.updates + 1) % agent.pi_delay_freq == 0
-        job = self.jobs["train_q" if verb == "train" and not due else verb]
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
+        delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)
+        called = self.verbs["train_q" if delayed else verb]
         with create_pair(agent.device) as self.pair, torch.inference_mode():
             fields = agent.checked(batch, spec)
-            agent.add_noise(fields, job.noise)
-            info = self.gradients(job.phases, fields)
-            self._apply(job, targets=False)
+            agent.add_noise(fields, called.noise)
+            info = called.losses(fields, self._both)
+            self.step(called, targets=False)
         return info
 
-    def jobs_of(self, number: int) -> list[Job]:
-        """What the update of that number consists of, each with a batch of its own; see `Agent.update`."""
+    def verbs_of(self, number: int) -> list[Verb]:
+        """The verbs of the update of that number, each with a batch of its own; see `Agent.update`."""
         if not self.agent.policy_batch:
-            return [self.jobs["train"]]
-        due = number % self.agent.pi_delay_freq == 0
-        return [self.jobs["train_q"], self.jobs["train_pi"]] if due else [self.jobs["train_q"]]
+            return [self.verbs["train"]]
+        due = Schedule.of(self.agent).policy_due(number)
+        return [self.verbs["train_q"], self.verbs["train_pi"]] if due else [self.verbs["train_q"]]
 
-    def draw(self, job: Job) -> Fields:
-        """A batch from the replay as the job wants it: observations normalised, noise drawn."""
-        return draw(self.agent, self.buffer, job.noise)
+    def draw(self, verb: Verb) -> Batch:
+        """A batch from the replay: observations normalised, noise drawn."""
+        return draw(self.agent, self.buffer, verb.noise)
 
-    def gradients(self, phases: Sequence[tuple], batch: Fields) -> Info:
-        """Every gradient of the phases into its buffer; metrics of the same name add up."""
-        info: Info = {}
-        for phase in phases:
-            self._prepare([task for task in phase if isinstance(task, Traced)], batch)
-            first, second = ((task, dict(batch)) for task in phase)         # what the one adds is not the other's
-            for part in self.pair(lambda task=first: call(*task), lambda task=second: call(*task)):
-                info |= {name: info[name] + value if name in info else value for name, value in part.items()}
-            batch |= first[1] | second[1]
-        return info
-
-    def _prepare(self, graphs: Sequence[Traced], batch: Fields) -> None:
-        for graph in graphs:
-            reason = graph.prepare(batch)
-            if reason and not self.warned:
-                self.warned = True
-                warnings.warn(f"engine: TorchScript does not work here, going on without, slower: {reason}",
-                              stacklevel=2)
-
-    def _apply(self, job: Job, targets: bool) -> None:
-        for opt, group in job.groups:
+    def step(self, verb: Verb, targets: bool) -> None:
+        """Step the verb's optimisers; with `targets`, move the targets if they are due."""
+        for opt, group in verb.groups:
             opt.step_group(group, self.grads)
-        self.agent.counters["updates"] += job.counts
+        self.agent.counters["updates"] += verb.counts
         if targets:
             self.target_update()
+
+    def _both(self, batch: Batch, *parts: Part) -> Info:
+        """Call one or two parts at the same time; values of one name add up."""
+        calls = [partial(part, batch) for part in parts]
+        first, second = self.pair(*calls) if len(calls) == 2 else (calls[0](), {})
+        return {**first, **second, **{name: first[name] + second[name] for name in first if name in second}}
+
+    def _both_as_graphs(self, batch: Batch, *parts: Part) -> Info:
+        return self._both(batch, *(self.graphs(part, batch) for part in parts))

@@ -1,7 +1,7 @@
-"""Dense networks whose gradients are written by hand, over buffers that stay where they are.
+"""Dense networks whose gradients are written by hand, over buffers that are used again.
 
 Autograd's graph of many small pieces costs an update of these sizes a quarter of its time. Here a network is a handful
-of matrix products into memory that is reused: nothing is allocated, recorded or looked up again.
+of matrix products into memory that stays: nothing is allocated, recorded or looked up again.
 """
 
 from __future__ import annotations
@@ -9,108 +9,139 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from algorithm.engine.by_hand.activations import ACTIVATIONS
 from algorithm.engine.by_hand.onednn import by_onednn, onednn, sizes
-
-relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 class Pad:
-    """Buffers by name and shape. Who computes at the same time needs a pad of his own."""
+    """Buffers by name and shape. Functions that run at the same time need a pad each."""
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32):
+        self.device, self.dtype = device, dtype
         self.buffers: dict[tuple, Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:
         key = (name, *shape)
         if key not in self.buffers:
-            self.buffers[key] = torch.empty(shape, device=self.device)
+            self.buffers[key] = torch.empty(shape, device=self.device, dtype=self.dtype)
         return self.buffers[key]
 
 
 class MLP:
-    """Three dense layers, ReLU between them; `late` inputs join the second layer, as the action does in DDPG's critic.
+    """The layers of an `algorithm.networks.MLP`, of any number: z_i = x_i W_i^T + b_i, x_{i+1} = f(z_i), and z_n.
 
-    Networks of one pad share the buffers of gradients, and those of activations where their names agree: then the one
-    is to be done with before the other begins.
+    Late inputs, such as the action in DDPG's critic, are columns that join x_1. With G_i = dL/dz_i, from the last down,
+
+        dL/dW_i = G_i^T x_i,  dL/db_i = the sum of G_i's rows,  G_{i-1} = (G_i W_i) f'(z_{i-1}).
+
+    Networks of one pad share the buffers of gradients: finish the backward pass of one before that of the next.
     """
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor], pad: Pad, name: str = "", trained: bool = False,
-                 late: int = 0):
-        """Weights (O, I) and biases (O,) of three layers; with `trained` there is room for their gradients."""
+                 late: int = 0, activation: str = "relu"):
+        """Take the layers' weights (O, I) and biases (O,), at least two of each.
+
+        Args:
+            name: of the buffers of this network's outputs in the pad.
+            trained: make room for the gradients of weights and biases.
+            late: how many late inputs there are.
+            activation: a key of `ACTIVATIONS`.
+        """
         self.weights, self.biases = weights, biases
         self.pad, self.name, self.late = pad, name, late
+        self.activation, self.fused = ACTIVATIONS[activation], activation == "relu"
         self.weight_grads = [torch.zeros_like(weight) for weight in weights] if trained else []
         self.bias_grads = [torch.zeros_like(bias) for bias in biases] if trained else []
+        self.inputs: list[Tensor] = []      # x_i of the last forward pass
+        self.kept: list[Tensor] = []        # f(z_i) or z_i, of which f' is computed
 
-    def forward(self, x: Tensor, late: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, late: Tensor | None = None) -> Tensor:
         """(B, I) and, where there are late inputs, (B, L) -> (B, O), a buffer that the next call writes over."""
-        rows, width, w3, b3 = len(x), len(self.weights[0]), self.weights[2], self.biases[2]
-        self.x, self.h1 = x, self._hidden(x, 0, "h1")
-        if self.late:
-            self.h1 = torch.cat([self.h1, late], dim=-1, out=self.pad(f"{self.name}.late", rows, width + self.late))
-        self.h2 = self._hidden(self.h1, 1, "h2")
-        return torch.addmm(b3, self.h2, w3.t(), out=self.pad(f"{self.name}.out", rows, len(w3)))
-
-    def _hidden(self, x: Tensor, layer: int, name: str) -> Tensor:
-        """A layer with its ReLU."""
-        weight, bias = self.weights[layer], self.biases[layer]
-        if by_onednn(*sizes(x), len(weight), x.device):
-            return onednn(x, weight, bias, relu=True)
-        return torch.addmm(bias, x, weight.t(), out=self.pad(f"{self.name}.{name}", len(x), len(weight))).relu_()
+        self.inputs, self.kept = [], []
+        for i in range(len(self.weights) - 1):
+            self.inputs.append(x)
+            x, kept = self._hidden(i, x)
+            self.kept.append(kept)
+            if i == 0 and self.late:
+                x = self._join(x, late)
+        self.inputs.append(x)
+        return self._output(x)
 
     def save(self, name: str) -> dict[str, Tensor]:
-        """What `backward` needs of the last `forward`, as fields of a batch; `load` takes it in another task."""
-        return {f"{name}.x": self.x, f"{name}.h1": self.h1, f"{name}.h2": self.h2}
+        """What `backward` needs of the last forward pass, as fields of a batch, for `load` in another function."""
+        saved = {f"{name}.x{i}": x for i, x in enumerate(self.inputs)}
+        return saved | {f"{name}.kept{i}": kept for i, kept in enumerate(self.kept) if kept is not self.inputs[i + 1]}
 
     def load(self, name: str, fields: dict[str, Tensor]) -> None:
-        self.x, self.h1, self.h2 = (fields[f"{name}.{part}"] for part in ("x", "h1", "h2"))
+        """Take over what `save` gave, for the next `backward`."""
+        self.inputs = [fields[f"{name}.x{i}"] for i in range(len(self.weights))]
+        self.kept = [fields.get(f"{name}.kept{i}", x) for i, x in enumerate(self.inputs[1:])]
 
     def backward(self, grad: Tensor) -> None:
-        """The gradients of the weights of the last `forward`, given that of its output, (B, O)."""
-        g1 = self._back(grad, train=True)
-        self._weights(0, g1, self.x)
+        """Write the gradients of all weights and biases, given that of the last output, (B, O)."""
+        for i in reversed(range(len(self.weights))):
+            self._differentiate(i, grad, self.inputs[i])
+            if i:
+                grad = self._below(i, grad)
 
     def input_grad(self, grad: Tensor, start: int) -> Tensor:
-        """The gradient of the inputs from column `start` on, (B, I - start); the weights are left alone."""
-        w1 = self.weights[0][:, start:]
-        return self._product(self._back(grad, train=False), w1, f"{self.name}.dx")
+        """The gradient of the inputs from column `start` on, (B, I - start); those of the weights are left alone."""
+        return self._times(self._descend(grad, 0), self.weights[0][..., start:], f"{self.name}.dx")
 
     def late_grad(self, grad: Tensor) -> Tensor:
-        """The gradient of the late inputs, (B, L); the weights are left alone."""
-        w2 = self.weights[1][:, -self.late:]
-        return self._product(self._back2(grad, train=False), w2, f"{self.name}.dx")
+        """The gradient of the late inputs, (B, L); those of the weights are left alone."""
+        return self._times(self._descend(grad, 1), self.weights[1][..., -self.late:], f"{self.name}.dlate")
 
-    def _back2(self, grad: Tensor, train: bool) -> Tensor:
-        """Before the second layer's ReLU."""
-        if train:
-            self._weights(2, grad, self.h2)
-        g2 = self._product(grad, self.weights[2], "g2")
-        return relu_backward(g2, self.h2, 0, grad_input=g2)
+    def _descend(self, grad: Tensor, layer: int) -> Tensor:
+        """G of a layer, given G_n."""
+        for i in range(len(self.weights) - 1, layer, -1):
+            grad = self._below(i, grad)
+        return grad
 
-    def _back(self, grad: Tensor, train: bool) -> Tensor:
-        """Before the first layer's ReLU."""
-        g2 = self._back2(grad, train)
-        if train:
-            self._weights(1, g2, self.h1)
-        w2, h1 = self.weights[1], self.h1
-        if self.late:
-            w2, h1 = w2[:, :-self.late], h1[:, :-self.late]
-        g1 = self._product(g2, w2, "g1")
-        return relu_backward(g1, h1, 0, grad_input=g1)
+    def _below(self, i: int, grad: Tensor) -> Tensor:
+        """G_i -> G_{i-1}, without the late inputs' columns."""
+        weight = self.weights[i]
+        if i == 1 and self.late:
+            weight = weight[..., :-self.late]
+        return self.activation.slope(self._times(grad, weight, f"g{i}"), self.kept[i - 1])
 
-    def _weights(self, layer: int, grad: Tensor, x: Tensor) -> None:
-        weight, bias = self.weight_grads[layer], self.bias_grads[layer]
+    # What several networks at once (`StackedMLP`) compute in another way --------------------------------------
+
+    def _hidden(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x_{i+1}, without late inputs, and what f' is computed of."""
+        weight, bias, shape = self.weights[i], self.biases[i], (len(x), len(self.weights[i]))
+        if by_onednn(*sizes(x), len(weight), x):
+            z = onednn(x, weight, bias, relu=self.fused)
+            if self.fused:
+                return z, z
+        else:
+            z = torch.addmm(bias, x, weight.t(), out=self.pad(f"{self.name}.z{i}", *shape))
+        if self.activation.keeps_z:
+            return self.activation.apply(z, self.pad(f"{self.name}.h{i}", *shape)), z
+        self.activation.apply(z, z)
+        return z, z
+
+    def _join(self, x: Tensor, late: Tensor) -> Tensor:
+        return torch.cat([x, late], dim=-1, out=self.pad(f"{self.name}.late", len(x), sizes(x)[1] + self.late))
+
+    def _output(self, x: Tensor) -> Tensor:
+        """z_n: few columns, so never by oneDNN."""
+        weight, bias = self.weights[-1], self.biases[-1]
+        return torch.addmm(bias, x, weight.t(), out=self.pad(f"{self.name}.out", len(x), len(weight)))
+
+    def _differentiate(self, i: int, grad: Tensor, x: Tensor) -> None:
+        """G_i, x_i -> the gradients of W_i and b_i, in their buffers."""
+        weight = self.weight_grads[i]
         if 2 * sizes(x)[1] < sizes(grad)[1]:      # few columns: the transposed product is up to three times faster
-            weight.copy_(self._product(x.t(), grad, "wt").t())
-        elif by_onednn(*sizes(weight), len(x), x.device):
+            weight.copy_(self._times(x.t(), grad, "wt").t())
+        elif by_onednn(*sizes(weight), len(x), x):
             weight.copy_(onednn(grad.t(), x.t()))
         else:
             torch.mm(grad.t(), x, out=weight)
-        torch.sum(grad, 0, out=bias)
+        torch.sum(grad, 0, out=self.bias_grads[i])
 
-    def _product(self, x: Tensor, y: Tensor, name: str) -> Tensor:
+    def _times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
         """(M, K), (K, N) -> (M, N), a buffer of that name or new memory."""
-        if by_onednn(*sizes(x), sizes(y)[1], x.device):
+        if by_onednn(*sizes(x), sizes(y)[1], x):
             return onednn(x, y.t())
         return torch.mm(x, y, out=self.pad(name, len(x), sizes(y)[1]))

@@ -21,9 +21,9 @@ def sizes(x: Tensor) -> tuple[int, ...]:
     return tuple(map(int, x.shape))
 
 
-def by_onednn(rows: int, inner: int, columns: int, device: torch.device) -> bool:
-    """Whether a product (rows, inner) x (inner, columns) is oneDNN's."""
-    return ONEDNN and device.type == "cpu" and rows * inner * columns > LEAST
+def by_onednn(rows: int, inner: int, columns: int, x: Tensor) -> bool:
+    """Whether oneDNN computes a product (rows, inner) x (inner, columns) of tensors like `x`."""
+    return ONEDNN and rows * inner * columns > LEAST and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

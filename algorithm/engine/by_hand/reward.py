@@ -1,53 +1,55 @@
-"""RRD's reward network with its gradients written by hand."""
+"""The loss of RRD's reward network with its gradients written by hand, beside `decomposition/rrd.py`."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.decomposition.rrd import RRD
+from algorithm.batch import Batch
 from algorithm.engine.by_hand.mlp import Pad
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
-from algorithm.engine.by_hand.parts import Fields, mean
-from algorithm.engine.seeds.stacks import Stacks
 
 
-class RewardProgram:
-    """`RRD.predict` on the batch and `RRD.reward_loss` on the sub-sequences."""
+class RewardGradients:
+    """The network pays the batch in one half of the update and learns from sub-sequences in the other."""
 
-    def __init__(self, agents: Sequence[RRD], stacks: Stacks, frozen: Pad, trained: Pad):
-        self.bias_correction, self.width = agents[0].config.rrd_bias_correction, agents[0].obs_dims[0]
-        networks, mlp = [agent.reward for agent in agents], stacks.mlp
-        self.frozen = mlp(networks, frozen, "reward")
-        self.trained = mlp(networks, trained, "reward", trained=True)
+    def __init__(self, nets: Nets):
+        self.bias_correction, (self.obs_dim,) = nets.agent.config.rrd_bias_correction, nets.agent.obs_dims
+        q, pi = nets.pads
+        self.frozen, self.reward = nets.mlp("rrd", q), nets.mlp("rrd", pi, trained=True)
 
-    def predict(self, batch: Fields) -> Tensor:
-        return self.frozen.forward(self._inputs(self.frozen.pad, batch["obs"], batch["acts"], batch["obs_next"]))
+    def pay(self, batch: Batch) -> Tensor:
+        """The learned rewards of the batch, (B, 1)."""
+        return self.frozen(self._inputs(self.frozen.pad, batch["obs"], batch["acts"], batch["obs_next"]))
 
     def _inputs(self, pad: Pad, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """[s, a, s - s'] of steps: (B, 2 O + A)."""
-        x = pad("reward.x", *sizes(obs)[:-1], 2 * self.width + sizes(acts)[-1])
-        x[..., :self.width] = obs
-        x[..., self.width:-self.width] = acts
-        torch.sub(obs, obs_next, out=x[..., -self.width:])
+        x = pad("reward.x", *sizes(obs)[:-1], 2 * self.obs_dim + sizes(acts)[-1])
+        x[..., :self.obs_dim] = obs
+        x[..., self.obs_dim:-self.obs_dim] = acts
+        torch.sub(obs, obs_next, out=x[..., -self.obs_dim:])
         return x
 
-    def train(self, batch: Fields) -> Info:
-        """dL/dr_k = 2 (mean r - R/T) / (N K), and with bias correction - 2 c (r_k - mean r) / (N K (K - 1))."""
+    def loss(self, batch: Batch) -> Info:
+        """R_loss = mean_N (mean_K r^ - R/T)^2, and with bias correction R_loss - R_var, R_var = mean_N(c s^2 / K).
+
+        The predictions r_k of one sub-sequence, with their mean m, have dR_loss/dr_k = 2 (m - R/T) / (N K). With
+        s^2 = sum (r_k - m)^2 / (K - 1), ds^2/dr_k = 2 (r_k - m) / (K - 1): the deviations sum to 0, so m's share
+        vanishes, and dR_var/dr_k = 2 c (r_k - m) / (N K (K - 1)).
+        """
         *lead, count, steps, _ = sizes(batch["rrd_obs"])
-        x = self._inputs(self.trained.pad, *(batch[name].flatten(-3, -2) for name in
-                                             ("rrd_obs", "rrd_acts", "rrd_obs_next")))              # (N K, ...)
-        pred = self.trained.forward(x).view(*lead, count, steps)
+        x = self._inputs(self.reward.pad, *(batch[name].flatten(-3, -2) for name in
+                                            ("rrd_obs", "rrd_acts", "rrd_obs_next")))               # (N K, ...)
+        pred = self.reward(x).view(*lead, count, steps)
         average = pred.mean(-1, keepdim=True)
         error = average - batch["rrd_rews"]                                                         # (N, 1)
-        info = {"R_loss": mean(error.square())}
+        info = {"R_loss": error.square().mean(dim=(-2, -1))}
         grad = (error * (2 / (count * steps))).expand_as(pred)
         if self.bias_correction:
-            coef, centred = batch["rrd_var_coef"] / (steps * (steps - 1)), pred - average
-            info["R_var"] = mean(coef * centred.square().sum(-1, keepdim=True))
+            coef, centred = batch["rrd_var_coef"] / (steps * (steps - 1)), pred - average           # c / (K (K - 1))
+            info["R_var"] = (coef * centred.square().sum(-1, keepdim=True)).mean(dim=(-2, -1))
             grad = grad - centred * coef * (2 / count)
-        self.trained.backward(grad.reshape(*sizes(x)[:-1], 1))
+        self.reward.backward(grad.reshape(*sizes(x)[:-1], 1))
         return info

@@ -1,94 +1,103 @@
-"""SAC's update with its gradients written by hand."""
+"""SAC's losses with their gradients written by hand, beside `basis_alg/sac_torch.py`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.basis_alg.sac_torch import SAC
+from algorithm.basis_alg.base_torch import Info
+from algorithm.batch import Batch
+from algorithm.engine.by_hand.gradients import Gradients, mean, squared_error, twin
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
-from algorithm.engine.by_hand.parts import Fields, fit, mean
-from algorithm.engine.by_hand.program import Program
+from algorithm.engine.by_hand.reward import RewardGradients
+from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, STD_FLOOR
 
 
-class Squashed(NamedTuple):
-    """A sample of SAC's policy, and what its gradient needs; all (B, A) but for the likelihood."""
+class SACGradients(Gradients):
+    """A policy in each half of the update, and critics that learn in the one and are only climbed in the other."""
 
-    acts: Tensor
-    log_p: Tensor           # (B, 1)
-    w: Tensor               # 1 - a^2
-    raw: Tensor             # the network's log std
-    scale: Tensor           # exp of it, clamped; the std without its floor
-
-
-def sample_squashed(out: Tensor, noise: Tensor) -> Squashed:
-    """What `sac_torch.squash` computes, (B, 2 A), (B, A), where (x - m) / s is known to be the noise."""
-    mu, raw = out.chunk(2, dim=-1)
-    logstd = raw.clamp(-20.0, 2.0)
-    scale = logstd.exp()
-    acts = torch.addcmul(mu, scale.clamp_min(1e-2), noise).tanh_()
-    w = (1 - acts).mul_(1 + acts)
-    terms = torch.log(w + 1e-6).add_(logstd).addcmul_(noise, noise, value=0.5)
-    constant = 0.5 * math.log(2 * math.pi) * sizes(acts)[-1]
-    return Squashed(acts, terms.sum(-1, keepdim=True).add_(constant).neg_(), w, raw, scale)
-
-
-class SACProgram(Program):
-    """`SAC.q_loss` and `SAC.pi_loss`."""
-
-    def __init__(self, agents: Sequence[Agent], bases: list[SAC]):
-        super().__init__(agents, bases)
-        q, pi, mlp = self.critic_pad, self.policy_pad, self.stacks.mlp
-        policies = [basis.policy for basis in bases]
-        self.next_policy, self.own_policy = mlp(policies, q, "policy"), mlp(policies, pi, "policy", trained=True)
-        self.targets, self.fitted, self.climbed = [], [], []
-        for name in self.basis.critics:
-            critics = [basis.critics[name] for basis in bases]
-            self.targets.append(mlp([basis.critics_target[name] for basis in bases], q, f"target_{name}"))
-            self.fitted.append(mlp(critics, q, "critic", trained=True))
-            self.climbed.append(mlp(critics, pi, name))
-        self.trained += [self.own_policy, *self.fitted]
-        self.log_alpha = self.stacks([basis.alpha.log_alpha for basis in bases])
-        self.log_alpha_grad = torch.zeros_like(self.log_alpha)
-
-    def gradients(self) -> list[tuple[Tensor, Tensor]]:
-        return super().gradients() + ([(self.log_alpha, self.log_alpha_grad)] if self.config.alpha_lr else [])
-
-    def state(self) -> list[Tensor]:
-        return [*super().state(), self.log_alpha_grad]
+    def __init__(self, nets: Nets, reward: RewardGradients | None):
+        super().__init__(nets, reward)
+        (q, pi), names = nets.pads, list(self.basis.critics)
+        self.policy_next, self.policy = nets.mlp("main.policy", q), nets.mlp("main.policy", pi, trained=True)
+        self.critics = [nets.mlp(f"main.{name}", q, trained=True) for name in names]
+        self.critics_frozen = [nets.mlp(f"main.{name}", pi) for name in names]
+        self.critics_target = [nets.mlp(f"target.{name}", q) for name in names]
+        alphas = [agent.nets["main"]["alpha"].log_alpha for agent in nets.agents]
+        self.log_alpha = nets.tensor(alphas)
+        self.log_alpha_grad = nets.gradient(alphas) if self.config.alpha_lr else None
 
     def alpha(self) -> Tensor:
         """() or (S, 1, 1)."""
         alpha = self.log_alpha.exp()
-        return alpha[:, None, None] if self.lead else alpha
+        return alpha[:, None, None] if self.nets.lead else alpha
 
-    def critics(self, batch: Fields) -> Info:
-        following = sample_squashed(self.next_policy.forward(batch["obs_next"]), batch["pi_next_noise"])
-        x = torch.cat([batch["obs_next"], following.acts], dim=-1)
-        q_next = torch.minimum(*(target.forward(x) for target in self.targets))
-        y = self.target(batch, q_next - self.alpha() * following.log_p)
-        x = torch.cat([batch["obs"], batch["acts"]], dim=-1)
-        return {"Q_loss": sum(fit(critic, y, x) for critic in self.fitted)}
+    def q_loss(self, batch: Batch) -> Info:
+        """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""
+        acts, log_p, *_ = squash(self.policy_next(batch["obs_next"]), batch["pi_next_noise"])      # (B, A), (B, 1)
+        q_next = torch.minimum(*twin(self.critics_target, batch["obs_next"], acts)) - self.alpha() * log_p
+        y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
+        q = twin(self.critics, batch["obs"], batch["acts"])
+        return {"Q_loss": sum(squared_error(critic, q_i, y) for critic, q_i in zip(self.critics, q, strict=True))}
 
-    def policy(self, batch: Fields) -> Info:
-        """With x = m + s e, s = max(exp(l), 1e-2), a = tanh(x), and w = 1 - a^2: dx/dm = 1, dx/ds = e, da/dx = w.
+    def pi_loss(self, batch: Batch) -> Info:
+        """mean(alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi; and -log alpha (mean log pi - A) for the temperature.
 
-        log pi = sum -0.5 e^2 - l - log(w + 1e-6) + const has dl = -1 and da = 2 a / (w + 1e-6); e does not move.
+        The latter's gradient is A - mean log pi, whatever alpha is.
         """
-        (rows, width), alpha = sizes(batch["obs"])[-2:], self.alpha()
-        own = sample_squashed(self.own_policy.forward(batch["obs"]), batch["pi_noise"])
-        x = torch.cat([batch["obs"], own.acts], dim=-1)
-        q_1, q_2 = (critic.forward(x) for critic in self.climbed)
-        share = (q_1 <= q_2) / -rows                            # the lesser critic's; (B, 1)
-        by_q = self.climbed[0].input_grad(share, width) + self.climbed[1].input_grad(-1 / rows - share, width)
-        grad_x = (by_q + own.acts / (own.w + 1e-6) * (2 / rows * alpha)) * own.w                    # (B, A)
-        grad_l = grad_x * batch["pi_noise"] * own.scale * (own.scale >= 1e-2) - alpha / rows
-        inside = (own.raw >= -20.0) & (own.raw <= 2.0)
-        self.own_policy.backward(torch.cat([grad_x, grad_l * inside], dim=-1))
-        self.log_alpha_grad.copy_(self.basis.act_dim - mean(own.log_p))
-        return {"Pi_loss": mean(alpha * own.log_p - torch.minimum(q_1, q_2))}
+        sample = squash(self.policy(batch["obs"]), batch["pi_noise"])
+        q = twin(self.critics_frozen, batch["obs"], sample.acts)                                    # 2 (B, 1)
+        loss = mean(self.alpha() * sample.log_p - torch.minimum(*q))
+        self.policy.backward(self._policy_gradient(sample, batch["pi_noise"], *q))
+        if self.log_alpha_grad is not None:
+            self.log_alpha_grad.copy_(self.basis.act_dim - mean(sample.log_p))
+        return {"Pi_loss": loss}
+
+    def _policy_gradient(self, sample: Squashed, noise: Tensor, q_1: Tensor, q_2: Tensor) -> Tensor:
+        """dL/d(m, l) of L = mean(alpha log pi - min_i Q_i), for the policy's outputs m and l, (B, 2 A).
+
+        With x = m + s e, s = max(exp l, STD_FLOOR), a = tanh x and w = 1 - a^2: da/dx = w, dx/dm = 1, and dx/dl = s e
+        where s is above its floor, else 0. In log pi = sum -e^2 / 2 - l - log(w + eps) + const the noise e does not
+        move with m and l, d/dl = -1 and d/da = 2 a / (w + eps). So
+
+            dL/dx = (alpha 2 a / (w + eps) - B dmin_i Q_i/da) w / B,
+            dL/dm = dL/dx,  dL/dl = dL/dx s e [s above its floor] - alpha / B,
+
+        and no gradient passes to an l that is clipped. The lesser critic has the minimum's gradient, Q_1 where they
+        are equal.
+        """
+        (rows, width), alpha = sizes(sample.acts)[-2:], self.alpha()
+        start = sizes(self.critics_frozen[0].inputs[0])[-1] - width
+        share = (q_1 <= q_2) / -rows                                                                # (B, 1)
+        first, second = self.critics_frozen
+        by_q = first.input_grad(share, start) + second.input_grad(-1 / rows - share, start)
+        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 / rows * alpha)) * sample.w            # (B, A)
+        grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_FLOOR) - alpha / rows
+        inside = (sample.raw >= LOG_STD_MIN) & (sample.raw <= LOG_STD_MAX)
+        return torch.cat([grad_x, grad_l * inside], dim=-1)
+
+
+class Squashed(NamedTuple):
+    """A sample of SAC's policy, and what its gradient is computed of."""
+
+    acts: Tensor            # a, (B, A)
+    log_p: Tensor           # log pi(a|s), (B, 1)
+    w: Tensor               # 1 - a^2, (B, A)
+    raw: Tensor             # the network's log std before it is clipped, (B, A)
+    scale: Tensor           # exp of the clipped log std, without the std's floor, (B, A)
+
+
+def squash(out: Tensor, noise: Tensor) -> Squashed:
+    """`sac_torch.squash` of the policy's outputs, (B, 2 A), (B, A); its (x - mean) / std is the noise."""
+    mean, raw = out.chunk(2, dim=-1)
+    log_std = raw.clamp(LOG_STD_MIN, LOG_STD_MAX)
+    scale = log_std.exp()
+    acts = torch.addcmul(mean, scale.clamp_min(STD_FLOOR), noise).tanh_()
+    w = (1 - acts).mul_(1 + acts)
+    terms = torch.log(w + LOG_PROB_EPS).add_(log_std).addcmul_(noise, noise, value=0.5)
+    constant = 0.5 * math.log(2 * math.pi) * sizes(acts)[-1]
+    return Squashed(acts, terms.sum(-1, keepdim=True).add_(constant).neg_(), w, raw, scale)

@@ -1,66 +1,69 @@
-"""TD3's update with its gradients written by hand."""
+"""TD3's losses with their gradients written by hand, beside `basis_alg/td3_torch.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.basis_alg.td3_torch import TD3
-from algorithm.engine.by_hand.mlp import MLP
+from algorithm.basis_alg.base_torch import Info
+from algorithm.batch import Batch
+from algorithm.engine.by_hand.gradients import Both, Gradients, mean, squared_error, twin
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
-from algorithm.engine.by_hand.parts import Fields, Phase, mean, regress
-from algorithm.engine.by_hand.program import Program
+from algorithm.engine.by_hand.reward import RewardGradients
 
 
-class TD3Program(Program):
-    """`TD3.q_loss` and `TD3.pi_loss`: the critics look at the batch beside the targets, and are fitted side by side."""
+class TD3Gradients(Gradients):
+    """The policy has batches of its own, so the critics' loss is what is halved: a critic in each half."""
 
-    def __init__(self, agents: Sequence[Agent], bases: list[TD3]):
-        super().__init__(agents, bases)
-        q, pi, mlp = self.critic_pad, self.policy_pad, self.stacks.mlp
-        self.next_policy = mlp([basis.policy_target for basis in bases], q)
-        self.own_policy = mlp([basis.policy for basis in bases], pi, "policy", trained=True)
-        self.targets = [mlp([basis.critics_target[name] for basis in bases], q, f"target_{name}")
-                        for name in self.basis.critics]
-        first, second = ([basis.critics[name] for basis in bases] for name in self.basis.critics)
-        self.fitted = [mlp(first, q, "critic", trained=True), mlp(second, pi, "critic", trained=True)]
-        self.climbed = mlp(first, pi, "critic")
-        self.trained += [self.own_policy, *self.fitted]
+    def __init__(self, nets: Nets, reward: RewardGradients | None):
+        super().__init__(nets, reward)
+        (q, pi), (one, two) = nets.pads, self.basis.critics
+        self.policy_target, self.policy = nets.mlp("target.policy", q), nets.mlp("main.policy", pi, trained=True)
+        self.critics = [nets.mlp(f"main.{one}", q, trained=True), nets.mlp(f"main.{two}", pi, trained=True)]
+        self.critics_target = [nets.mlp(f"target.{name}", q) for name in (one, two)]
+        self.critic_frozen = nets.mlp(f"main.{one}", pi)
 
-    def phases(self) -> list[Phase]:
-        return self.q_phases() + self.pi_phases()
+    def train(self, batch: Batch, both: Both) -> Info:
+        return self.train_pi(batch, both) | self.train_q(batch, both)
 
-    def q_phases(self) -> list[Phase]:
-        return [(self._set_target, self._score), (self._fit_first, self._fit_second)]
+    def train_q(self, batch: Batch, both: Both) -> Info:
+        return self.q_loss(batch, both)
 
-    def _set_target(self, batch: Fields) -> Info:
-        acts = (self.next_policy.forward(batch["obs_next"]).tanh() + batch["target_noise"]).clamp(-1, 1)
-        x = torch.cat([batch["obs_next"], acts], dim=-1)
-        batch["y"] = self.target(batch, torch.minimum(*(target.forward(x) for target in self.targets)))
-        return {}
+    def q_loss(self, batch: Batch, both: Both) -> Info:
+        """y = r + gamma (1 - done) min_i Q'_i(s', clip(pi'(s') + noise, -1, 1)); sum_i mean (Q_i - y)^2.
 
-    def _score(self, batch: Fields) -> Info:
-        x = torch.cat([batch["obs"], batch["acts"]], dim=-1)
-        for name, critic in zip(("q_1", "q_2"), self.fitted, strict=True):
-            batch |= {name: critic.forward(x)} | critic.save(name)
-        return self.train_reward(batch)
+        In two steps: y beside Q_i and the reward network's loss, then the one critic's gradients beside the other's.
+        """
+        found = both(batch, self.q_target, self.q_values)
+        losses = both({**batch, **found}, self.q_1_loss, self.q_2_loss)                 # of one name: they add up
+        return losses | {name: found[name] for name in self.nets.agent.train_info if name in found}
 
-    def _fit_first(self, batch: Fields) -> Info:
-        return self._fit("q_1", self.fitted[0], batch)
+    def q_target(self, batch: Batch) -> Info:
+        """y, (B, 1)."""
+        acts = (self.policy_target(batch["obs_next"]).tanh() + batch["target_noise"]).clamp(-1, 1)
+        q_next = torch.minimum(*twin(self.critics_target, batch["obs_next"], acts))                 # (B, 1)
+        return {"y": self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)}
 
-    def _fit_second(self, batch: Fields) -> Info:
-        return self._fit("q_2", self.fitted[1], batch)
+    def q_values(self, batch: Batch) -> Info:
+        """Q_i, (B, 1), with what their gradients are computed of; and the reward network's loss."""
+        q_1, q_2 = twin(self.critics, batch["obs"], batch["acts"])
+        first, second = self.critics
+        return {"q_1": q_1, "q_2": q_2} | first.save("q_1") | second.save("q_2") | self.reward_loss(batch)
 
-    def _fit(self, name: str, critic: MLP, batch: Fields) -> Info:
-        critic.load(name, batch)
-        return {"Q_loss": regress(critic, batch[name], batch["y"])}
+    def q_1_loss(self, batch: Batch) -> Info:
+        """mean (Q_1 - y)^2."""
+        self.critics[0].load("q_1", batch)
+        return {"Q_loss": squared_error(self.critics[0], batch["q_1"], batch["y"])}
 
-    def policy(self, batch: Fields) -> Info:
-        obs = batch["obs"]
-        acts = self.own_policy.forward(obs).tanh()
-        q = self.climbed.forward(torch.cat([obs, acts], dim=-1))
-        by_q = self.climbed.input_grad(torch.full_like(q, -1 / sizes(q)[-2]), sizes(obs)[-1])
-        self.own_policy.backward(torch.ops.aten.tanh_backward(by_q, acts))
+    def q_2_loss(self, batch: Batch) -> Info:
+        """mean (Q_2 - y)^2."""
+        self.critics[1].load("q_2", batch)
+        return {"Q_loss": squared_error(self.critics[1], batch["q_2"], batch["y"])}
+
+    def pi_loss(self, batch: Batch) -> Info:
+        """-mean Q_1(s, pi(s)): dL/dQ_1 = -1 / B, and with pi = tanh z, dL/dz = dL/dpi (1 - pi^2)."""
+        acts = self.policy(batch["obs"]).tanh()
+        q = self.critic_frozen(torch.cat([batch["obs"], acts], dim=-1))
+        grad = self.critic_frozen.input_grad(torch.full_like(q, -1 / sizes(q)[-2]), sizes(batch["obs"])[-1])
+        self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
         return {"Pi_loss": -mean(q)}

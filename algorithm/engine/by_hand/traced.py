@@ -1,8 +1,8 @@
-"""A task of the manual engine as one graph, which runs without Python.
+"""Parts of an update as graphs, which run without Python.
 
 Two threads that both run Python take turns at the interpreter's lock: with two hundred small operations an update they
-wait about as long as they compute. TorchScript's graphs let go of the lock and are the one way there that needs no
-compiler. TorchScript is no longer developed; where it does not work a task stays Python, with the same numbers.
+wait about as long as they compute. TorchScript's graphs release the lock, and no other way there works without a
+compiler. TorchScript is no longer developed; where it does not work, a part stays Python, with the same numbers.
 """
 
 from __future__ import annotations
@@ -15,73 +15,77 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.engine.by_hand.parts import Fields, Task
+from algorithm.batch import Batch
+from algorithm.engine.by_hand.gradients import Part
 
-LOCK = threading.Lock()     # the tracer keeps notes of its own, and runs of several seeds trace in threads
+LOCK = threading.Lock()     # the tracer has global state, and runs of several seeds trace in threads
 
 
-class Traced:
-    """Calls a task, from its second batch of the same shapes on as a graph."""
+class Graphs:
+    """The graph of each part, for batches of the same names and shapes."""
 
-    def __init__(self, task: Task, state: Callable[[], list[Tensor]]):
-        """`state` gives every tensor that the task reads or writes besides the batch."""
-        self.task, self.state = task, state
-        self.runs: dict[tuple, Callable[[Fields], Info]] = {}
+    def __init__(self, state: Callable[[], list[Tensor]]):
+        """`state` gives every tensor that the parts read or write besides the batch."""
+        self.state, self.warned = state, False
+        self.made: dict[tuple, Part] = {}
 
-    def prepare(self, batch: Fields) -> str | None:
-        """Trace the task for batches like this one, where that was not done; why not, where it cannot be."""
-        key = shapes(batch)
-        if key in self.runs:
-            return None
-        self.task(dict(batch))                          # makes its buffers
+    def __call__(self, part: Part, batch: Batch) -> Part:
+        """What computes the part for batches like this one: a graph, or where that fails, the part; warns once."""
+        key = (part, *((name, value.shape) for name, value in batch.items()))
+        if key not in self.made:
+            self.made[key] = self._make(part, batch)
+        return self.made[key]
+
+    def _make(self, part: Part, batch: Batch) -> Part:
+        part(batch)                                     # makes its buffers
         try:
             with LOCK:
-                self.runs[key] = trace(self.task, batch, self.state())
-            return None
-        except Exception as error:                      # whatever TorchScript may raise: the task works as it is
-            self.runs[key] = self.task
-            return str(error).strip().partition("\n")[0] or type(error).__name__
+                return trace(part, batch, self.state())
+        except Exception as error:                      # whatever TorchScript may raise: the part works as it is
+            self._warn(str(error).strip().partition("\n")[0] or type(error).__name__)
+            return part
 
-    def __call__(self, batch: Fields) -> Info:
-        return self.runs[shapes(batch)](batch)
-
-
-def shapes(batch: Fields) -> tuple:
-    return tuple((name, value.shape) for name, value in batch.items())
+    def _warn(self, reason: str) -> None:
+        if not self.warned:
+            self.warned = True
+            warnings.warn(f"engine: TorchScript does not work here, continuing without it, slower: {reason}",
+                          stacklevel=2)
 
 
-def trace(task: Task, batch: Fields, state: list[Tensor]) -> Callable[[Fields], Info]:
-    """The task as a graph for batches of these names and shapes, for calls in any thread."""
-    module = _Module(task, tuple(batch), state)
+def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
+    """The part as a graph for batches of these names and shapes, for calls in any thread.
+
+    Raises:
+        ValueError: it reads tensors that are neither in the batch nor in the state: they would be constants.
+    """
+    module = _Module(part, tuple(batch), state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")             # of sizes that become constants: they are
         graph = torch.jit.trace(module, tuple(batch.values()), check_trace=False)
     constants = [node.output().toIValue() for node in graph.graph.findAllNodes("prim::Constant", recurse=True)]
     if any(isinstance(value, Tensor) and value.dim() for value in constants):
-        raise ValueError("the task reads tensors that are neither of the batch nor of the state")
-    metrics, fields = module.metrics, module.fields
+        raise ValueError("the part reads tensors that are neither of the batch nor of the state")
 
-    def run(batch: Fields) -> Info:
-        # as it stands: what passes over the graph would make of it rounds otherwise than the first calls
+    def run(batch: Batch) -> Info:
+        # not optimised: the optimised graph rounds otherwise than the first calls
         with torch.jit.optimized_execution(False):
-            values = graph(*batch.values())
-        batch |= zip(fields, values[len(metrics):], strict=True)
-        return dict(zip(metrics, values, strict=False))
+            return dict(zip(module.given, graph(*batch.values()), strict=True))
     return run
 
 
 class _Module(nn.Module):
-    """The task, with its state where the tracer looks for tensors that are no constants."""
+    """A part, with its state where the tracer looks for tensors that are no constants."""
 
-    def __init__(self, task: Task, names: tuple[str, ...], state: list[Tensor]):
+    given: tuple[str, ...]              # the names of what the part gives
+
+    def __init__(self, part: Part, names: tuple[str, ...], state: list[Tensor]):
         super().__init__()
-        self.task, self.names = task, names
+        self.part, self.names = part, names
         for i, tensor in enumerate({id(tensor): tensor for tensor in state}.values()):
             self.register_buffer(f"state_{i}", tensor)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """The metrics, then the fields that the task has added to the batch."""
-        batch = dict(zip(self.names, values, strict=True))
-        info = self.task(batch)
-        self.metrics, self.fields = tuple(info), tuple(name for name in batch if name not in self.names)
-        return *info.values(), *(batch[name] for name in self.fields)
+        """The batch's values, in the order of `names` -> what the part gives."""
+        found = self.part(dict(zip(self.names, values, strict=True)))
+        self.given = tuple(found)
+        return tuple(found.values())

@@ -14,7 +14,7 @@ from algorithm.engine.seeds.stacked import StackedEngine
 
 
 class CapturedStack(CapturedEngine):
-    """The same for several agents that differ in their seeds; see `StackedEngine`. Metrics are (S,)."""
+    """Captures the update of several agents that differ in their seeds, see `StackedEngine`. Metrics are (S,)."""
 
     name = "stacked cudagraph"
 

@@ -1,4 +1,4 @@
-"""Agents that gather experience in threads of their own, and meet for one stacked update."""
+"""Agents that gather experience in one thread each, and share one stacked update."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def share(engines: Sequence[Any]) -> list[Member]:
 
 
 class Meeting:
-    """Where all agents of a stack say how many updates they want; the last to come computes them for all.
+    """A barrier for the agents of a stack: the last one to arrive computes the updates of all.
 
-    They are updated together where all want as many and have had as many. Where they differ (one has gathered `warmup`
-    steps an iteration before another), and once one has left for good, each is updated alone, in the same memory.
+    They are updated together if all ask for the same number of updates and have made the same number. If they differ
+    (one has gathered `warmup` steps an iteration before another), and after one has left, each is updated alone, in the
+    same memory.
     """
 
     def __init__(self, stack: StackedEngine):
@@ -30,7 +31,7 @@ class Meeting:
         self.wanted = [0] * len(stack.agents)
         self.sums: Sums | None = None
         self.changed = threading.Condition()
-        self.arrived = self.held = 0                    # who waits for the next meeting; how many there were
+        self.arrived = self.held = 0                    # agents that wait for the next meeting; meetings so far
         self.broken = False                             # one has left
 
     def members(self, actors: Sequence[Any]) -> list[Member]:
@@ -38,7 +39,7 @@ class Meeting:
         return [Member(self, i, actor) for i, actor in enumerate(actors)]
 
     def wait(self, i: int, updates: int) -> Sums | None:
-        """The metrics of agent i if all were updated together, else None."""
+        """Wait for the others; the metrics of agent i if all were updated together, else None."""
         with self.changed:
             if self.broken:
                 return None
@@ -61,14 +62,14 @@ class Meeting:
             self.changed.notify_all()
 
     def leave(self) -> None:
-        """One of them will not come again: whoever waits, or comes, goes on alone."""
+        """End the meetings: an agent that waits, or arrives later, is updated alone."""
         with self.changed:
             self.broken = True
             self.changed.notify_all()
 
 
 class Member(Engine):
-    """One agent's part in a meeting. `leave` is for whoever ends early: the others go on without."""
+    """The engine of one agent of a meeting; an agent that ends calls `leave`, so that the others do not wait."""
 
     name = "shared"
 

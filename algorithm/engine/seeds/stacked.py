@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent
+from algorithm.batch import Batch
 from algorithm.engine.batches import draw
-from algorithm.engine.by_hand.choice import create_program
-from algorithm.engine.by_hand.engine import Job, ManualEngine
-from algorithm.engine.by_hand.parts import Fields
-from algorithm.engine.by_hand.program import Program
+from algorithm.engine.by_hand.choice import create_gradients
+from algorithm.engine.by_hand.engine import ManualEngine, Verb
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
+from algorithm.engine.seeds.stacks import StackedNets
 from utils.errors import ConfigError
 from utils.torch_utils import TFAdam
 
 
 class StackedEngine(ManualEngine):
-    """The updates of S agents at once; each draws from its own replay and generators, and learns what it would alone.
+    """Makes the updates of S agents at once; each draws from its own replay and generators, and learns as if alone.
 
-    The agents' parameters and moments become views of tensors (S, ...): they stay what they are, to act, to be saved
-    and to be loaded in place. A product of S matrices costs a GPU little more than one. Metrics are (S,).
-    An agent that is not finite any more does not stop the others: `run` tells of it by `Sums.failed`.
+    The agents' parameters and moments become views of tensors (S, ...), so that each agent still acts, is saved and is
+    loaded in place. A product of S matrices costs a GPU little more than one. Metrics are (S,). An agent that is not
+    finite any more does not stop the others: `run` reports it in `Sums.failed`.
     """
 
     name = "stacked"
@@ -33,25 +33,24 @@ class StackedEngine(ManualEngine):
     def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
         Engine.__init__(self, agents[0], buffers[0])
         self.agents, self.buffers = list(agents), list(buffers)
-        program = create_program(self.agents)
-        if program is None or len({agent.updates for agent in agents}) > 1:
+        gradients = create_gradients(self.agents, StackedNets)
+        if gradients is None or len({agent.updates for agent in agents}) > 1:
             raise ConfigError("seeds: got agents that cannot share their updates, expected gradients by hand (ddpg, "
                               "td3 or sac, with the paper's reward network or none) and equal numbers of updates")
+        nets = gradients.nets
         self.guard = Recorder(len(agents))
-        self.labels = {tensor: self.labels[first] for first, tensor in program.stacks.stacked.items()
-                       if first in self.labels}
-        self.grads = dict(program.gradients())
-        self.opt = TFAdam([self._group(program, same) for same in zip(*map(Agent.groups, self.agents), strict=True)])
+        self.labels = {tensor: self.labels[first] for first, tensor in nets.tensors.items() if first in self.labels}
+        self.grads = {nets.tensors[first]: gradient for first, gradient in nets.gradients.items()}
+        self.opt = TFAdam([self._group(nets, same) for same in zip(*map(Agent.groups, self.agents), strict=True)])
         self._stack_moments()
-        self._set_jobs(program, [(self.opt, group) for group in self.opt.param_groups])
-        self.targets, self.mains = self._target_pairs(program)
+        self._set_verbs(gradients, [(self.opt, group) for group in self.opt.param_groups])
+        self.targets, self.mains = self._target_pairs(nets)
 
-    def _group(self, program: Program, same: tuple) -> dict:
+    def _group(self, nets: StackedNets, same: tuple) -> dict:
         """One group of parameters of all agents."""
         groups = [group for _, group in same]
-        params = [program.stacks(list(each)) for each in zip(*(group["params"] for group in groups), strict=True)]
-        names = ("name", "lr", "eps", "t", "schedule", "max_grad_norm")
-        return {name: groups[0][name] for name in names} | {"params": params, "stacked": True}
+        params = [nets.tensor(each) for each in zip(*(group["params"] for group in groups), strict=True)]
+        return groups[0] | {"params": params, "stacked": True}
 
     def _stack_moments(self) -> None:
         for number, group in enumerate(self.opt.param_groups):
@@ -63,13 +62,13 @@ class StackedEngine(ManualEngine):
                     for state, row in zip(states, stacked, strict=True):
                         state[slot] = row
 
-    def _target_pairs(self, program: Program) -> tuple[list[Tensor], list[Tensor]]:
+    def _target_pairs(self, nets: StackedNets) -> tuple[list[Tensor], list[Tensor]]:
         """The stacked parameters of the targets, and of what they follow."""
         found: tuple[list[Tensor], list[Tensor]] = [], []
         for pairs in zip(*(agent.target_pairs() for agent in self.agents), strict=True):
             for side, stacked in enumerate(reversed(found)):
-                of_agents = (list(pair[side].parameters()) for pair in pairs)
-                stacked += [program.stacks(list(same)) for same in zip(*of_agents, strict=True)]
+                of_agents = (pair[side].parameters() for pair in pairs)
+                stacked += [nets.tensor(same) for same in zip(*of_agents, strict=True)]
         return found
 
     def run(self, updates: int) -> Sums:
@@ -81,12 +80,12 @@ class StackedEngine(ManualEngine):
         sums.failed = self.guard.found()
         return sums
 
-    def draw(self, job: Job) -> Fields:
-        drawn = [draw(agent, buffer, job.noise) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
+    def draw(self, verb: Verb) -> Batch:
+        drawn = [draw(agent, buffer, verb.noise) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
         return {name: torch.stack([fields[name] for fields in drawn]) for name in drawn[0]}
 
-    def _apply(self, job: Job, targets: bool) -> None:
-        super()._apply(job, targets)
+    def step(self, verb: Verb, targets: bool) -> None:
+        super().step(verb, targets)
         for agent in self.agents[1:]:
             agent.counters["updates"] = self.agent.updates
         for agent in self.agents:

@@ -2,71 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from algorithm.basis_alg.base_torch import Agent
 from algorithm.engine.by_hand.mlp import MLP
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.nets import Nets
 
 
 class StackedMLP(MLP):
-    """The same for several networks at once: weights (S, O, I), biases (S, O), and all else with S in front."""
+    """The same network of S agents: weights (S, O, I), biases (S, O), and S in front of every other shape."""
 
-    def forward(self, x: Tensor, late: Tensor | None = None) -> Tensor:
-        """(S, B, I) and, where there are late inputs, (S, B, L) -> (S, B, O)."""
-        self.x = x
-        h1 = self._layer(0, x).relu_()
-        self.h1 = torch.cat([h1, late], dim=-1) if self.late else h1
-        self.h2 = self._layer(1, self.h1).relu_()
-        return self._layer(2, self.h2)
+    def _hidden(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self._affine(i, x)
+        if self.activation.keeps_z:
+            return self.activation.apply(z, torch.empty_like(z)), z
+        self.activation.apply(z, z)
+        return z, z
 
-    def _layer(self, layer: int, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.biases[layer][:, None], x, self.weights[layer].mT)
+    def _join(self, x: Tensor, late: Tensor) -> Tensor:
+        return torch.cat([x, late], dim=-1)
 
-    def input_grad(self, grad: Tensor, start: int) -> Tensor:
-        return self._back(grad, train=False) @ self.weights[0][..., start:]
+    def _output(self, x: Tensor) -> Tensor:
+        return self._affine(len(self.weights) - 1, x)
 
-    def late_grad(self, grad: Tensor) -> Tensor:
-        return self._back2(grad, train=False) @ self.weights[1][..., -self.late:]
+    def _affine(self, i: int, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.biases[i][:, None], x, self.weights[i].mT)
 
-    def _back2(self, grad: Tensor, train: bool) -> Tensor:
-        if train:
-            self._weights(2, grad, self.h2)
-        return torch.ops.aten.threshold_backward(grad @ self.weights[2], self.h2, 0)
+    def _differentiate(self, i: int, grad: Tensor, x: Tensor) -> None:
+        torch.bmm(grad.mT, x, out=self.weight_grads[i])
+        torch.sum(grad, -2, out=self.bias_grads[i])
 
-    def _back(self, grad: Tensor, train: bool) -> Tensor:
-        g2 = self._back2(grad, train)
-        if train:
-            self._weights(1, g2, self.h1)
-        own = sizes(self.weights[0])[-2]
-        return torch.ops.aten.threshold_backward(g2 @ self.weights[1][..., :own], self.h1[..., :own], 0)
-
-    def _weights(self, layer: int, grad: Tensor, x: Tensor) -> None:
-        torch.bmm(grad.mT, x, out=self.weight_grads[layer])
-        torch.sum(grad, -2, out=self.bias_grads[layer])
+    def _times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
+        return x @ y
 
 
-class Stacks:
-    """Parameters of one agent as they are, or of several agents as one tensor each, of which theirs become views."""
+class StackedNets(Nets):
+    """The parameters of S agents as one tensor (S, ...) each, of which the agents' become views."""
 
-    def __init__(self):
-        self.stacked: dict[nn.Parameter, Tensor] = {}           # an agent's first parameter -> the tensor
-        self.networks: list[MLP] = []
+    kind = StackedMLP
+
+    def __init__(self, agents: Sequence[Agent]):
+        super().__init__(agents)
+        self.lead = (len(agents),)
 
     @torch.no_grad()
-    def __call__(self, parameters: list[nn.Parameter]) -> Tensor:
-        """The tensor of the same parameter of every agent: its own (...), or (S, ...)."""
+    def tensor(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """(...) of every agent -> (S, ...)."""
         first = parameters[0]
-        if first not in self.stacked:
-            self.stacked[first] = first.detach() if len(parameters) == 1 else torch.stack(parameters)
-            for parameter, row in zip(parameters, self.stacked[first], strict=False) if len(parameters) > 1 else ():
+        if first not in self.tensors:
+            self.tensors[first] = torch.stack(list(parameters))
+            for parameter, row in zip(parameters, self.tensors[first], strict=True):
                 parameter.data = row
-        return self.stacked[first]
-
-    def mlp(self, networks: list[nn.Module], *args, **kwargs) -> MLP:
-        """The three dense layers of the same network of every agent; see `MLP`."""
-        layers = [[layer for layer in network.modules() if isinstance(layer, nn.Linear)] for network in networks]
-        weights = [self([layer.weight for layer in same]) for same in zip(*layers, strict=True)]
-        biases = [self([layer.bias for layer in same]) for same in zip(*layers, strict=True)]
-        self.networks.append((MLP if len(networks) == 1 else StackedMLP)(weights, biases, *args, **kwargs))
-        return self.networks[-1]
+        return self.tensors[first]

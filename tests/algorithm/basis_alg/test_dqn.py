@@ -262,12 +262,13 @@ def test_features_are_flattened_by_row_column_and_channel():
 @pytest.mark.parametrize("dims", [(1, 1, 1), (3, 5, 1), (5, 40, 3), (37, 21, 2), (84, 84, 4)], ids=str)
 def test_images_of_any_size_are_learned_from_and_acted_upon(dims):
     agent = make("rrd", "dqn", obs_dims=dims)
-    assert value_of(agent).features == agent.reward.features == 64 * math.ceil(dims[0] / 8) * math.ceil(dims[1] / 8)
+    assert value_of(agent).features == 64 * math.ceil(dims[0] / 8) * math.ceil(dims[1] / 8)
+    assert agent.decomposition.reward.features == value_of(agent).features
     assert {name: value.isfinite().item() for name, value in agent.train(make_batch(dims=dims)).items()} == {
         "Q_loss": True, "R_loss": True}
     assert agent.step(np.zeros((2, *dims), np.uint8)).shape == (2,)
     batch = make_batch(dims=dims)
-    assert agent.predict_reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).shape == (N, K, 1)
+    assert agent.rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).shape == (N, K, 1)
 
 
 def test_images_of_another_size_are_refused():
@@ -609,7 +610,7 @@ def test_rrd_learns_from_returns_alone_which_action_pays(optimizer):
         agent.train({"rrd_obs": obs, "rrd_obs_next": obs, "rrd_acts": acts,
                      "rrd_rews": (acts == 2).float().mean(1, keepdim=True), "obs": obs[:, 0], "obs_next": obs[:, 0],
                      "acts": acts[:, 0], "done": torch.zeros(32, 1)})
-    rewards = agent.predict_reward(torch.zeros(A, O), torch.arange(A), torch.zeros(A, O))[:, 0].tolist()
+    rewards = agent.rewards(torch.zeros(A, O), torch.arange(A), torch.zeros(A, O))[:, 0].tolist()
     assert rewards == pytest.approx([0.0, 0.0, 1.0], abs=0.25)
     assert agent.step(np.zeros(O)) == 2
 
@@ -618,16 +619,16 @@ def test_rrd_learns_from_returns_alone_which_action_pays(optimizer):
 
 def test_ircr_over_dqn_is_dqn():
     agent = make("ircr", "dqn")
-    assert type(agent) is DQN
+    assert type(agent.basis) is DQN
     assert_unchanged(agent, parameters(make()))
 
 
 @each_kind
 def test_the_q_network_learns_from_the_predicted_reward_held_constant(dims):
     agent, twin, batch = make("rrd", "dqn", obs_dims=dims), make(obs_dims=dims), make_batch(dims=dims)
-    rews = agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
-    loss, info = agent.q_loss(agent.checked(batch, agent.q_spec()))
-    gradients = torch.autograd.grad(loss - info["R_loss"], list(agent.reward.parameters()))
+    rews = agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
+    loss, info = agent.losses(agent.checked(batch, agent.q_spec()), policy=False)
+    gradients = torch.autograd.grad(loss - info["R_loss"], list(agent.decomposition.reward.parameters()))
     assert not any(gradient.any() for gradient in gradients)
     agent.train({name: value for name, value in batch.items() if name != "rews"})
     plain = twin.train(batch | {"rews": rews})
@@ -640,26 +641,27 @@ def test_the_reward_of_images_is_that_of_the_action_and_others_have_no_part_in_i
     batch |= {"acts": torch.full((B,), 1), "rrd_acts": torch.full((N, K), 1)}
 
     def reward():
-        return agent.predict_reward(batch["obs"], batch["acts"], batch["obs_next"])
+        return agent.rewards(batch["obs"], batch["acts"], batch["obs_next"])
     before = reward()
     for action, shift in ((0, 5.0), (2, -7.0)):
-        agent.reward.r_act.weight.data[action] += shift
-        agent.reward.r_act.bias.data[action] += shift
+        agent.decomposition.reward.r_act.weight.data[action] += shift
+        agent.decomposition.reward.r_act.bias.data[action] += shift
     torch.testing.assert_close(reward(), before, rtol=0, atol=0)
-    agent.reward.r_act.bias.data[1] += 3.0
+    agent.decomposition.reward.r_act.bias.data[1] += 3.0
     torch.testing.assert_close(reward(), before + 3.0)
     agent.train(batch)
-    for gradient in (agent.reward.r_act.weight.grad, agent.reward.r_act.bias.grad[:, None]):
+    last = agent.decomposition.reward.r_act
+    for gradient in (last.weight.grad, last.bias.grad[:, None]):
         assert gradient.any(1).tolist() == [False, True, False]
 
 
 def test_the_reward_of_images_is_the_networks_output_at_the_action():
     agent, batch = make("rrd", "dqn", obs_dims=IMAGE), make_batch(dims=IMAGE)
-    net, obs, obs_next = agent.reward, batch["rrd_obs"].flatten(0, 1), batch["rrd_obs_next"].flatten(0, 1)
+    net, obs, obs_next = agent.decomposition.reward, batch["rrd_obs"].flatten(0, 1), batch["rrd_obs_next"].flatten(0, 1)
     with torch.no_grad():
         outputs = net.r_act(net.r_dense_act(net.trunk(torch.cat([obs, obs - obs_next], -1))).relu())
     expected = outputs[torch.arange(N * K), batch["rrd_acts"].flatten()].reshape(N, K, 1)
-    pred = agent.predict_reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])
+    pred = agent.rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])
     torch.testing.assert_close(pred, expected)
 
 
@@ -667,18 +669,18 @@ def test_the_reward_of_vectors_takes_the_one_hot_action_as_an_input():
     agent, batch = make("rrd", "dqn"), make_batch()
     obs, obs_next = batch["obs"], batch["obs_next"]
     with torch.no_grad():
-        expected = agent.reward(obs, torch.eye(A)[batch["acts"]], obs_next)
-    torch.testing.assert_close(agent.predict_reward(obs, batch["acts"], obs_next), expected)
+        expected = agent.decomposition.reward(obs, torch.eye(A)[batch["acts"]], obs_next)
+    torch.testing.assert_close(agent.rewards(obs, batch["acts"], obs_next), expected)
 
 
 @each_kind
 def test_bias_correction_subtracts_the_variance_of_a_mean(dims):
     agent, batch = make("rrd", "dqn", obs_dims=dims, rrd_bias_correction=True), make_batch(dims=dims)
     batch["rrd_var_coef"] = torch.tensor([[1.0], [0.5], [0.0]])
-    pred = agent.predict_reward(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).double().numpy()[..., 0]
+    pred = agent.rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]).double().numpy()[..., 0]
     r_loss = np.mean((pred.mean(1) - batch["rrd_rews"].numpy()[:, 0]) ** 2)
     r_var = np.mean([1.0, 0.5, 0.0] * pred.var(1, ddof=1) / K)
-    loss, info = agent.reward_loss(agent.checked(batch, agent.q_spec()))
+    loss, info = agent.decomposition.loss(agent.checked(batch, agent.q_spec()))
     assert float(info["R_loss"].detach()) == pytest.approx(r_loss, rel=1e-5)
     assert float(info["R_var"].detach()) == pytest.approx(r_var, rel=1e-5)
     assert float(loss.detach()) == pytest.approx(r_loss - r_var, rel=1e-5)
@@ -689,11 +691,11 @@ def test_bias_correction_subtracts_the_variance_of_a_mean(dims):
 def test_rewards_are_predicted_for_any_leading_dimensions(dims):
     agent, batch = make("rrd", "dqn", obs_dims=dims), make_batch(dims=dims)
     obs, acts, obs_next = batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"]
-    whole = agent.predict_reward(obs, acts, obs_next)
+    whole = agent.rewards(obs, acts, obs_next)
     assert whole.shape == (N, K, 1)
     for parts in ((obs[0], acts[0], obs_next[0]), (obs[0].numpy(), acts[0].tolist(), obs_next[0].numpy())):
-        torch.testing.assert_close(agent.predict_reward(*parts), whole[0])
-    single = agent.predict_reward(obs[0, 0], acts[0, 0], obs_next[0, 0])
+        torch.testing.assert_close(agent.rewards(*parts), whole[0])
+    single = agent.rewards(obs[0, 0], acts[0, 0], obs_next[0, 0])
     assert single.shape == (1,)
     torch.testing.assert_close(single, whole[0, 0])
 
@@ -701,8 +703,8 @@ def test_rewards_are_predicted_for_any_leading_dimensions(dims):
 def test_rewards_are_predicted_of_pixels_as_a_batch_holds_them():
     agent, batch = make("rrd", "dqn", obs_dims=IMAGE), make_batch(dims=IMAGE)
     obs, obs_next = ((100 * batch[name].abs()).clamp(0, 255).byte() for name in ("obs", "obs_next"))
-    expected = agent.predict_reward(obs / 255, batch["acts"], obs_next / 255)
-    torch.testing.assert_close(agent.predict_reward(obs.numpy(), batch["acts"], obs_next), expected)
+    expected = agent.rewards(obs / 255, batch["acts"], obs_next / 255)
+    torch.testing.assert_close(agent.rewards(obs.numpy(), batch["acts"], obs_next), expected)
 
 
 @pytest.mark.parametrize(("name", "spoil"), [
@@ -716,7 +718,7 @@ def test_rewards_of_what_does_not_fit_are_refused_in_one_line(name, spoil):
     agent, batch = make("rrd", "dqn"), make_batch()
     steps = {field: spoil(batch[field]) if field == name else batch[field] for field in ("obs", "acts", "obs_next")}
     with pytest.raises(ValueError, match=f"^{name}: got .*, expected ") as caught:
-        agent.predict_reward(**steps)
+        agent.rewards(**steps)
     assert "\n" not in str(caught.value)
 
 

@@ -19,6 +19,7 @@ from saved import digest
 import train
 from algorithm import create_agent
 from algorithm.decomposition import diagnosis
+from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.diagnosis import (
     COLUMNS,
     NAMES,
@@ -29,7 +30,7 @@ from algorithm.decomposition.diagnosis import (
     replay_error,
     spearman,
 )
-from algorithm.decomposition.judge import LearnedReward, PaidReward, create_judge, held_columns
+from algorithm.decomposition.judge import Judge, create_judge, held_columns
 from algorithm.replay_buffer import create_buffer
 from envs import make_env, sizes
 from learner import diagnoser
@@ -116,7 +117,7 @@ def test_episodes_of_different_lengths():
     assert found["slope"] == pytest.approx(5 / 4)
     assert found["intercept"] == pytest.approx(5.75 - 5 / 4 * 5)
     assert found["r2"] == pytest.approx(1 - 5 / 8.75)
-    assert diagnose(predicted, true, same_unit=False) == found | {"r2": None}
+    assert diagnose(predicted, true, unit="share") == found | {"r2": None}
     assert tuple(found) == NAMES[:8]
 
 
@@ -208,9 +209,9 @@ def parts(alg: str, env: str, **more):
 
 def constant_reward(agent, value: float) -> None:
     with torch.no_grad():
-        for parameter in agent.reward.parameters():
+        for parameter in agent.decomposition.reward.parameters():
             parameter.zero_()
-        list(agent.reward.parameters())[-1].fill_(value)                    # the last layer's bias
+        list(agent.decomposition.reward.parameters())[-1].fill_(value)                    # the last layer's bias
 
 
 def columns(rewards: list[float]) -> dict[str, np.ndarray]:
@@ -224,13 +225,13 @@ def test_rrd_is_judged_by_its_reward_network_step_by_step():
     env, agent, _ = parts("rrd", "Match-v0")
     player = Player(env, agent)
     player.judge = create_judge(agent)
-    assert isinstance(player.judge, LearnedReward)
+    assert player.judge.unit == "reward"
     episode = player.play(3, explore=True)
     obs, _ = env.reset(seed=3)
     for action, true, predicted in zip(episode.acts, episode.true, episode.predicted, strict=True):
         obs_next, _, _, _, info = env.step(action)
         assert info["true_reward"] == true
-        assert float(agent.predict_reward(obs, action, obs_next)) == pytest.approx(predicted, abs=1e-6)
+        assert float(agent.rewards(obs, action, obs_next)) == pytest.approx(predicted, abs=1e-6)
         obs = obs_next
     assert len(episode.true) == 10
 
@@ -239,41 +240,47 @@ def test_long_episodes_are_predicted_in_pieces(monkeypatch):
     _, agent, _ = parts("rrd", "Clock10-v0")
     given = columns([0.0] * 10)
     given["obs"] += np.arange(10, dtype=np.float32)[:, None]
-    whole = LearnedReward(agent).rewards(given)
-    monkeypatch.setattr("algorithm.decomposition.judge.VECTORS", 3)
-    np.testing.assert_allclose(LearnedReward(agent).rewards(given), whole, atol=1e-6)
+    whole = create_judge(agent).redistribute(given)
+    monkeypatch.setattr("algorithm.decomposition.base.VECTORS", 3)
+    np.testing.assert_allclose(create_judge(agent).redistribute(given), whole, atol=1e-6)
     assert len(set(whole)) == 10
 
 
-class Counting:
-    """An agent that pays a step what has come before it: p_t = obs_0 + ... + obs_t."""
+class Counting(Decomposition):
+    """A model that pays a step what has come before it: p_t = obs_0 + ... + obs_t."""
 
-    def predict_rewards(self, episode):
-        return torch.as_tensor(episode["obs"][:, 0]).cumsum(0).requires_grad_()
+    markov = joint = False
 
-    def predict_reward(self, obs, acts, obs_next):
+    def __init__(self, config, generator=None):
+        super().__init__(config, generator)
+        self.opts = ["one that learns"]
+
+    def credit(self, episodes, mask):
+        return episodes["obs"][..., 0].cumsum(1).requires_grad_()
+
+    def predict(self, obs, acts, obs_next):
         raise AssertionError("step by step")
 
 
 def test_what_depends_on_the_whole_episode_is_asked_for_the_whole_episode(monkeypatch):
-    monkeypatch.setattr("algorithm.decomposition.judge.VECTORS", 3)
+    monkeypatch.setattr("algorithm.decomposition.base.VECTORS", 3)
+    _, agent, buffer = parts("rrd", "Clock10-v0", buffer_size=1000)
+    counting = Counting(agent.config)
     given = columns([0.0] * 600)
     given["obs"][:, 0] = 1
-    np.testing.assert_array_equal(LearnedReward(Counting()).rewards(given), np.arange(1, 601))
-    *_, buffer = parts("rrd", "Clock10-v0", buffer_size=1000)
+    np.testing.assert_array_equal(Judge(counting).redistribute(given), np.arange(1, 601))
     for length, paid in ((5, 10.0), (600, 0.0)):
         one = columns([0.0] * (length - 1) + [paid])
         buffer.store_episode(one | {"obs": np.ones((length, 2), np.float32)})
-    assert isinstance(create_judge(Counting(), buffer), LearnedReward)
     # Of lengths 5 and 600 the mean of p_t is 3 and 300.5; R/T is 2 and 0.
-    assert create_judge(Counting(), buffer).replay_error() == {"error_old": 1, "error_recent": 300.5}
+    assert Judge(counting, buffer).replay_error() == {"error_old": 1, "error_recent": 300.5}
 
 
 @pytest.mark.parametrize(("env", "basis"), [("Match-v0", "sac"), ("CartPole-v1", "dqn"), ("Film-v0", "dqn")])
 def test_an_episode_is_asked_for_alike_when_it_was_played_and_when_it_is_held(env, basis):
     env, agent, buffer = parts("rrd", env, basis_alg=basis, batch_size=4)
     player, asked = Player(env, agent), []
-    player.judge = SimpleNamespace(rewards=lambda one: asked.append(one) or np.zeros(len(one["rews"])))
+    player.judge = SimpleNamespace(redistribute=lambda one: asked.append(one) or np.zeros(len(one["rews"])))
     for seed in range(2):
         player.play(seed, explore=True)
         buffer.store_episode(asked[seed])
@@ -289,12 +296,12 @@ def test_an_episode_is_asked_for_alike_when_it_was_played_and_when_it_is_held(en
 def test_pictures_are_predicted_from_their_stacks():
     env, agent, buffer = parts("rrd", "Film-v0", basis_alg="dqn", batch_size=4)
     player = Player(env, agent)
-    player.judge = LearnedReward(agent, buffer)
+    player.judge = create_judge(agent, buffer)
     episode = player.play(1, explore=False)
     obs, _ = env.reset(seed=1)
     for action, predicted in zip(episode.acts, episode.predicted, strict=True):
         obs_next, *_ = env.step(action)
-        expected = agent.predict_reward(obs, np.int64(action), obs_next)
+        expected = agent.rewards(obs, np.int64(action), obs_next)
         assert float(expected) == pytest.approx(predicted, abs=1e-5)
         obs = obs_next
 
@@ -304,9 +311,9 @@ def test_the_error_in_the_replay_is_of_the_mean_reward():
     for rewards in ([0, 0, 6], [0, 0, 0, 0], [1, 1], [5]):                  # R/T = 2, 0, 1, 5
         buffer.store_episode(columns(rewards))
     constant_reward(agent, 1.5)
-    found = LearnedReward(agent, buffer).replay_error()
+    found = create_judge(agent, buffer).replay_error()
     assert found == pytest.approx({"error_old": (0.5 + 1.5) / 2, "error_recent": (0.5 + 3.5) / 2})
-    assert LearnedReward(agent).replay_error() == {}
+    assert create_judge(agent).replay_error() == {}
 
 
 def test_the_replay_numbers_its_episodes_from_the_oldest_that_it_holds():
@@ -323,11 +330,11 @@ def test_ircr_is_judged_by_what_its_replay_would_pay():
     assert create_judge(agent, buffer) is None                              # it holds nothing
     buffer.store_episode(columns([0, 0, 10]))
     judge = create_judge(agent, buffer)
-    assert isinstance(judge, PaidReward)
-    np.testing.assert_array_equal(judge.rewards(columns([0, 25])), [0, 0])  # all returns are equal
+    assert judge.unit == "share"
+    np.testing.assert_array_equal(judge.redistribute(columns([0, 25])), [0, 0])  # all returns are equal
     buffer.store_episode(columns([0, 50]))
-    np.testing.assert_array_equal(judge.rewards(columns([0, 20])), [0.25, 0.25])
-    np.testing.assert_array_equal(judge.rewards(columns([70])), [1.5])      # beyond all that was seen
+    np.testing.assert_array_equal(judge.redistribute(columns([0, 20])), [0.25, 0.25])
+    np.testing.assert_array_equal(judge.redistribute(columns([70])), [1.5])      # beyond all that was seen
     assert (buffer.sample()["rews"].unique() == torch.tensor([0, 1])).all()
     assert judge.replay_error() == {}
     assert create_judge(agent) is None
@@ -400,14 +407,12 @@ def test_of_ircr_what_is_the_same_all_over_an_episode_has_no_correlation_there()
 
 
 def test_of_uniform_the_mean_of_an_episode_is_told_to_be_its_steps_reward():
-    *_, buffer = parts("uniform", "Clock10-v0")
-    agent = parts("uniform", "Clock10-v0")[1]
-    assert create_judge(agent, buffer) is None                              # it holds nothing, as for IRCR
+    _, agent, buffer = parts("uniform", "Clock10-v0")
+    judge = create_judge(agent)                                             # it needs no replay, other than IRCR
     buffer.store_episode(columns([0, 0, 10]))
-    judge = create_judge(agent, buffer)
-    np.testing.assert_array_equal(judge.rewards(columns([0, 25])), [12.5, 12.5])
-    np.testing.assert_array_equal(np.float32(judge.rewards(columns([0, 0, 10]))), buffer.sample(3)["rews"][:, 0])
-    assert judge.same_unit
+    np.testing.assert_array_equal(judge.redistribute(columns([0, 25])), [12.5, 12.5])
+    np.testing.assert_array_equal(np.float32(judge.redistribute(columns([0, 0, 10]))), buffer.sample(3)["rews"][:, 0])
+    assert judge.unit == "reward"
     assert judge.replay_error() == {}
     *_, last = run(*SMALL, "--alg=uniform", "--env=Match-v0", "--diagnose_every=2", "--total_timesteps=160").rows
     told = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}

@@ -714,8 +714,8 @@ def test_a_sampled_batch_trains_the_agent_as_its_stacks_do(options):
 def test_the_learned_reward_of_a_sampled_batch_can_be_asked_for():
     agent, batch = make_agent(AGENTS["rrd"]), bytes_batch()
     names = ("obs", "acts", "obs_next")
-    assert_same(*(agent.predict_reward(*(pixels[name] for name in names)) for pixels in (batch, as_floats(batch))))
-    several = agent.predict_reward(*(batch[f"rrd_{name}"] for name in names))
+    assert_same(*(agent.rewards(*(pixels[name] for name in names)) for pixels in (batch, as_floats(batch))))
+    several = agent.rewards(*(batch[f"rrd_{name}"] for name in names))
     assert several.shape == (2, 3, 1)
 
 

@@ -1,0 +1,88 @@
+"""An agent whose batches are paid by a decomposition; the agent itself, its basis, does all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.off_policy_torch import OffPolicy
+from algorithm.batch import Array, Batch, Spec, check_loss
+from algorithm.decomposition.base import Decomposition
+from utils.torch_utils import TFAdam, TFRMSProp
+
+# Read from the basis at each use, so that an override in the basis is heeded, be it of a subclass or of one agent.
+OF_BASIS = (
+    "config", "obs_dims", "act_dim", "acts_shape", "device", "generator", "weights_generator", "nets", "counters",
+    "pi_delay_freq", "policy_batch", "q_noise", "pi_noise", "step_info", "explore_info", "inspect", "normalizer",
+    "pi_spec", "noise_spec", "draw_noise", "add_noise", "randn", "prepare", "normalize", "normalizer_update",
+    "autocast", "q_loss", "pi_loss", "train_pi", "target_pairs", "target_update", "act", "evaluate_step", "step",
+    "step_metrics", "explore_metrics", "identity",
+)
+
+
+def of_basis(*names: str) -> Callable[[type], type]:
+    """Decorator of a class: these attributes are read from, and written to, `self.basis`."""
+    def add(kind: type) -> type:
+        for name in names:
+            setattr(kind, name, property(lambda self, name=name: getattr(self.basis, name),
+                                         lambda self, value, name=name: setattr(self.basis, name, value)))
+        return kind
+    return add
+
+
+@of_basis(*OF_BASIS)
+class Decomposed(OffPolicy):
+    """A basis, and a decomposition that pays its batches and learns in the same updates."""
+
+    def __init__(self, basis: OffPolicy, decomposition: Decomposition):
+        """Join them; the basis' networks then contain the decomposition's, and the basis prepares its observations."""
+        self.basis, self.decomposition = basis, decomposition
+        decomposition.normalizer, decomposition.prepare = None, self._prepared
+        basis.nets.update(decomposition.parts())
+
+    def _prepared(self, name: str, value: Tensor) -> Tensor:
+        return self.basis.prepare(name, value)
+
+    @property
+    def opts(self) -> list[TFAdam | TFRMSProp]:
+        """The optimisers of both."""
+        return [*self.basis.opts, *self.decomposition.opts]
+
+    @property
+    def train_info(self) -> tuple[str, ...]:
+        """The metrics of both."""
+        joint = self.decomposition.metrics if self.decomposition.joint else ()
+        return (*self.basis.train_info, *joint)
+
+    def q_spec(self) -> Spec:
+        """Return the fields of the basis, but for `rews`, and of the decomposition."""
+        fields = {name: shape for name, shape in self.basis.q_spec().items() if name != "rews"}
+        joint = self.decomposition.loss_spec() if self.decomposition.joint else {}
+        return fields | self.decomposition.pay_spec() | joint
+
+    def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+        """Return the batch as the basis checks and prepares it; see `OffPolicy.checked`."""
+        fields = self.basis.checked(batch, spec)
+        self.decomposition.check(fields)
+        return fields
+
+    def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
+        """Return the basis' losses on the batch as it is paid, plus the decomposition's loss if that is joint."""
+        with torch.no_grad():
+            rews = self.decomposition.pay(batch)                                                    # (B, 1)
+        loss, info = self.basis.losses(batch | {"rews": rews}, policy)
+        if not self.decomposition.joint:
+            return loss, info
+        own, own_info = check_loss(self.decomposition, "loss", self.decomposition.loss(batch))
+        return loss + own, info | own_info
+
+    def rewards(self, obs: Array, acts: Array, obs_next: Array) -> Tensor:
+        """Return the reward of steps with raw observations, (..., 1); see `Decomposition.rewards`."""
+        return self.decomposition.rewards(obs, acts, obs_next)
+
+    def redistribute(self, episode: Mapping[str, Array], mask: Array | None = None) -> Tensor:
+        """Return what each step of an episode is paid, (T,); see `Decomposition.redistribute`."""
+        return self.decomposition.redistribute(episode, mask)

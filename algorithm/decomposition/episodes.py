@@ -1,0 +1,83 @@
+"""Whole episodes as models of decompositions read them; an episode is a mapping as `store_episode` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithm.batch import Array
+from algorithm.draws import pad
+
+Episode = Mapping[str, Array]
+FIELDS = ("obs", "acts", "obs_next", "rews")
+
+
+def observed_steps(episode: Episode) -> dict[str, Array]:
+    """Return an episode with `obs` and `obs_next`; those of `frames` (T + C, H, W) are stacks (T, H, W, C), views."""
+    if "frames" not in episode:
+        return dict(episode)
+    frames = np.asarray(episode["frames"])
+    stacks = np.lib.stride_tricks.sliding_window_view(frames, len(frames) - len(episode["acts"]), axis=0)
+    rest = {name: value for name, value in episode.items() if name != "frames"}
+    return rest | {"obs": stacks[:-1], "obs_next": stacks[1:]}
+
+
+def hold(episode: Episode) -> dict[str, Array]:
+    """Return the fields of one episode that a model learns from, raw.
+
+    Raises:
+        ValueError: a field is missing, or the fields do not have one entry for each step.
+    """
+    steps = observed_steps(episode)
+    for name in FIELDS:
+        if name not in steps:
+            raise ValueError(f"episode[{name!r}]: missing, expected it beside {', '.join(steps) or 'no fields'}")
+    length = len(steps["rews"])
+    for name in FIELDS:
+        if len(steps[name]) != length or not length:
+            raise ValueError(f"episode[{name!r}]: got {len(steps[name])} steps, expected {length or 'at least 1'}")
+    return {name: steps[name] for name in FIELDS}
+
+
+def length_of(episode: Episode) -> int:
+    """Return T."""
+    return len(episode["rews"])
+
+
+def return_of(episode: Episode) -> float:
+    """Return R, the sum of the rewards as the agent is told them, added up in double precision."""
+    rews = episode["rews"]
+    return float(rews.double().sum()) if isinstance(rews, Tensor) else float(np.asarray(rews, np.float64).sum())
+
+
+def draw_episodes(episodes: Sequence[Episode], count: int, generator: torch.Generator) -> list[Episode]:
+    """Draw `count` episodes with replacement, each in proportion to its length."""
+    ends = torch.tensor([length_of(episode) for episode in episodes]).cumsum(0)
+    steps = (torch.rand(count, dtype=torch.float64, generator=generator) * ends[-1]).long()
+    return [episodes[number] for number in torch.searchsorted(ends, steps, right=True).tolist()]
+
+
+def steps_of(episode: Episode, steps: Tensor) -> dict[str, Tensor]:
+    """Return `obs`, `acts` and `obs_next` of these steps (K,), each (K, ...), as they are."""
+    chosen = {name: episode[name] for name in ("obs", "acts", "obs_next")}
+    return {name: value[steps.to(value.device)] if isinstance(value, Tensor)
+            else torch.from_numpy(np.ascontiguousarray(np.asarray(value)[steps.numpy()]))
+            for name, value in chosen.items()}
+
+
+def whole_episodes(episodes: Sequence[Episode]) -> dict[str, Tensor]:
+    """Return N whole episodes in one batch, padded with zeros to the longest, L steps.
+
+    Returns:
+        `ep_obs`, `ep_obs_next` (N, L, O), `ep_acts` (N, L, A) or (N, L); `ep_inside` (N, L), 1 inside of an episode;
+        `ep_return` and `ep_length` (N, 1).
+    """
+    lengths = [length_of(episode) for episode in episodes]
+    whole = [steps_of(episode, torch.arange(length)) for episode, length in zip(episodes, lengths, strict=True)]
+    fields = {f"ep_{name}": pad([one[name] for one in whole]) for name in whole[0]}
+    return fields | {"ep_inside": pad([torch.ones(length) for length in lengths]),
+                     "ep_return": torch.tensor([[return_of(episode)] for episode in episodes]),
+                     "ep_length": torch.tensor([[float(length)] for length in lengths])}

@@ -1,0 +1,55 @@
+"""Decompositions that learn nothing: the replay pays each step by its episode's return, in the field `rews`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from algorithm.batch import Array, Doubles
+from algorithm.decomposition.base import Decomposition
+from algorithm.decomposition.episodes import return_of
+from algorithm.payments import mean_reward, scaled_return
+from utils.errors import ConfigError
+
+
+class Uniform(Decomposition):
+    """The baseline that pays every step of an episode its mean reward, R/T."""
+
+    markov = joint = False
+
+    def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
+        """Return R/T, float64, (N, L)."""
+        returns = episodes["rews"].double().sum((1, 2))
+        return mean_reward(returns, mask.sum(1))[:, None].expand(mask.shape)
+
+
+class IRCR(Decomposition):
+    """Iterative Relative Credit Refinement (Gangwani et al., 2020, arXiv 2010.12718).
+
+    Each step is paid (R - min R) / (max R - min R), over the returns that a replay holds or that were fitted.
+    """
+
+    markov = joint = False
+    unit = "share"
+    of_replay = {"return_range": Doubles(("N", 2))}         # min R and max R of the replay  # noqa: RUF012
+    fitted: Tensor | None = None                            # those of the episodes of `fit`, (1, 2)
+
+    def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
+        """Return the scaled return, float64, (N, L); below 0 or above 1 for an episode beyond the range.
+
+        Raises:
+            ConfigError: the range is not known.
+        """
+        span = episodes.get("return_range", self.fitted)
+        if span is None:
+            raise ConfigError("return_range: missing, expected the least and the greatest return of a replay; give it "
+                              "with the episode, or call fit(episodes, 0)")
+        returns = episodes["rews"].double().sum((1, 2))
+        return scaled_return(returns, *span.unbind(-1))[:, None].expand(mask.shape)
+
+    def observe(self, episodes: Sequence[Mapping[str, Array]]) -> None:
+        """Take the range of the returns of these episodes."""
+        returns = [return_of(episode) for episode in episodes]
+        self.fitted = torch.tensor([[min(returns), max(returns)]], dtype=torch.float64, device=self.device)
