@@ -16,6 +16,7 @@ from utils.settings.near import nearly
 from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, reads, resolve
 from utils.settings.sizes import of_spaces, with_sizes
 
+NETWORKS = [name for name, one in FIELDS.items() if one.belongs == "networks"]
 # The settings that the length of a run follows from, on which the schedule of the learning rates depends.
 RUN_LENGTH = ("total_timesteps", "epochs", "cycles", "iterations", "timesteps")
 
@@ -66,7 +67,7 @@ def create_decomposition(args: Any) -> Any:
 
 def check_reference(config: Config) -> None:
     """Raise ConfigError for a setting that the TensorFlow reference, which has the original's networks, lacks."""
-    for name in (name for name, one in FIELDS.items() if one.belongs == "networks"):
+    for name in NETWORKS:
         if (value := getattr(config, name)) is not None:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise ConfigError(f"{name}: got {shown}, not read by the TensorFlow reference (USE_PYTORCH=0), which has "

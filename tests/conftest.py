@@ -10,10 +10,8 @@ import pytest
 import tiny_envs  # noqa: F401 (registers them)
 import torch
 
-from utils.settings.algorithms import ALGORITHMS
-import algorithm
 from algorithm.tf.importing import complete_pytorch
-from utils.settings import fields as settings
+from utils.settings.algorithms import ALGORITHMS
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -111,7 +111,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         # The original: on Humanoid, IRCR is steadier with a fixed temperature.
         overrides=(Override("sac", "Humanoid", dict(alpha_lr=0.0, alpha_init=0.1)),)),
     "uniform": Algorithm(
-        "algorithm.decomposition.paid:Uniform", "algorithm.tf.paid:paid", "algorithm.replay_buffer.uniform:UniformReplay",
+        "algorithm.decomposition.paid:Uniform", "algorithm.tf.paid:paid",
+        "algorithm.replay_buffer.uniform:UniformReplay",
         decomposition=True, diagnosed=True),
 }
 IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"
