@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from utils.installed import HERE, ROOT
+
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich")
 
@@ -72,9 +74,17 @@ def _version(package: str) -> str | None:
 
 
 def _git(*command: str) -> str | None:
-    here = Path(__file__).resolve().parent
+    """The output of git in this project's own repository; None in a wheel, and where there is no such repository.
+
+    A wheel, or a copy of the sources, may lie within the repository of another project, whose commit says nothing here.
+    """
+    top = None if ROOT else _run_git("rev-parse", "--show-toplevel")
+    return _run_git(*command) if top and Path(top).resolve() == HERE else None
+
+
+def _run_git(*command: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10,
+        done = subprocess.run(["git", "-C", str(HERE), *command], capture_output=True, text=True, timeout=10,
                               check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from utils.errors import ConfigError
+from utils.installed import pip_install
 
 
 def import_tensorflow():
@@ -27,8 +28,7 @@ def import_tensorflow():
     except Exception as error:                          # a broken installation raises anything
         absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorflow"
         why = "is not installed" if absent else f"cannot be imported here ({error})"
-        raise ConfigError(f"tensorflow: {why}; pip install 'return-decomposition[tensorflow]' brings it, in a clone "
-                          "pip install -e '.[tensorflow]'") from None
+        raise ConfigError(f"tensorflow: {why}; {pip_install('tensorflow')} installs it") from None
     return tensorflow
 
 

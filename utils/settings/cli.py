@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import ConfigError
+from utils.installed import as_called, called
 from utils.settings.completion import SHELLS, script
 from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, IRCR_BATCH, Config
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
@@ -36,7 +37,13 @@ class _Completion(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """One that complains by a ConfigError: every program's."""
+    """The parser of every program: an error is a ConfigError, and help names the commands that the user can give."""
+
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog=called(prog), **options)
+
+    def format_help(self) -> str:
+        return as_called(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message).removeprefix("argument "))
