@@ -14,6 +14,7 @@ An editable install is a clone: there the names stay at the top.
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import shutil
@@ -72,7 +73,7 @@ class BuildWheel(build_py):
         """Write a module's rewritten source to its place."""
         target = Path(self.get_module_outfile(self.build_lib, package.split("."), module))
         self.mkpath(str(target.parent))
-        target.write_text(rewrite(Path(module_file).read_text(encoding="utf-8"), modules()), encoding="utf-8")
+        target.write_text(rewrite(Path(module_file).read_text(encoding="utf-8"), known_names()), encoding="utf-8")
         return str(target), 1
 
 
@@ -89,17 +90,32 @@ COMMANDS = {"build_py": BuildWheel, "editable_wheel": EditableWheel}
 
 # The rewriting -------------------------------------------------------------------------------------------------------
 
-def modules() -> frozenset[str]:
-    """The dotted names of all modules in the repository's packages."""
-    paths = (path.relative_to(HERE).with_suffix("") for room in ROOMS for path in (HERE / room).rglob("*.py"))
-    return frozenset(".".join(path.parts).removesuffix(".__init__") for path in paths)
+@functools.cache
+def known_names() -> frozenset[str]:
+    """The dotted names of all modules in the repository's packages, and of what an `__init__.py` itself holds."""
+    found = set()
+    for path in (path for room in ROOMS for path in (HERE / room).rglob("*.py")):
+        name = ".".join(path.relative_to(HERE).with_suffix("").parts).removesuffix(".__init__")
+        found.add(name)
+        if path.name == "__init__.py":
+            found |= {f"{name}.{held}" for held in _held(ast.parse(path.read_text(encoding="utf-8")))}
+    return frozenset(found)
+
+
+def _held(module: ast.Module) -> Iterator[str]:
+    """The names that functions, classes and imports at the top of a module bind."""
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
 
 
 def rewrite(source: str, known: Iterable[str]) -> str:
     """The source of a module as it stands in a wheel.
 
     Args:
-        known: the dotted names of modules; a text that names one of them, or something in one, is rewritten.
+        known: dotted names; a text that names one of them, or something in one, is rewritten.
     Raises:
         SyntaxError: the source is no Python.
     """
