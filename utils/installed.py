@@ -17,6 +17,7 @@ ROOT = __name__.rpartition("utils")[0]                  # "" in a clone, "return
 HERE = Path(__file__).resolve().parent.parent           # the folder that holds `utils`
 PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
 _COMMAND = re.compile(rf"(?<![\w./'\"-])(?:python ({'|'.join(PROGRAMS)})\.py\b|({'|'.join(PROGRAMS)})\.py(?= --))")
+_UNKNOWN = "the packages that setup.py requires"
 _REQUIREMENT = re.compile(r"""([^;]+?)\s*(?:;\s*extra\s*==\s*['"]([\w-]+)['"])?""")
 
 
@@ -62,7 +63,8 @@ def pip_install(extra: str = "") -> str:
     """
     if not ROOT:
         return f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
-    return f"pip install {shlex.join(requirements(extra))}"
+    needed = shlex.join(requirements(extra))
+    return f"pip install {needed or (f'the packages of the extra `{extra}`' if extra else _UNKNOWN)}"
 
 
 def requirements(extra: str = "") -> list[str]:
