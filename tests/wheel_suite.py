@@ -23,15 +23,15 @@ FOLDERS = ("algorithm", "envs", "learner", "record", "results", "return_decompos
 # Tests of what only a clone has, and tests that take minutes and know no difference between a clone and a wheel.
 LEFT_OUT = ()
 # A test that starts a program starts the wheel's.
-LAUNCHER = """import sys
+LAUNCHER = """import importlib
+import runpy
+import sys
 
-import return_decomposition.programs.{name} as program
-
+NAME = "return_decomposition.programs.{name}"
 if __name__ == "__main__":
-    import runpy
-    runpy.run_module(program.__name__, run_name="__main__", alter_sys=True)
+    runpy.run_module(NAME, run_name="__main__", alter_sys=True)
 else:
-    sys.modules[__name__] = program
+    sys.modules[__name__] = importlib.import_module(NAME)
 """
 
 

@@ -11,8 +11,9 @@ from utils.installed import HERE, ROOT
 
 
 def git(*command: str) -> str:
-    return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], capture_output=True, text=True,
-                          check=True).stdout.strip()
+    done = subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], capture_output=True,
+                          text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_the_commit_is_that_of_this_repository():
