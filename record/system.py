@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from utils.installed import HERE, ROOT
+from utils.installed import DISTRIBUTION, HERE, ROOT
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
-            "tensorboardX", "rich")
+            "tensorboardX", "rich", DISTRIBUTION)
 
 
 def count_cores() -> int:
@@ -58,12 +58,17 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str
     for name in ("python", "processor", "threads", "device"):
         if then.get(name) != now[name]:
             yield name, then.get(name), now[name]
-    if then.get("git_commit") != now["git_commit"]:
-        yield "code", *((one.get("git_commit") or "unknown")[:10] for one in (then, now))
+    if _code(then) != _code(now):
+        yield "code", _code(then)[:10], _code(now)[:10]
     for name in ("torch", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"):
         was = then.get("versions", {}).get(name)
         if was != now["versions"][name]:
             yield name, was, now["versions"][name]
+
+
+def _code(facts: dict[str, Any]) -> str:
+    """The commit of a clone; the version of a wheel, which knows no commit."""
+    return facts.get("git_commit") or facts.get("versions", {}).get(DISTRIBUTION) or "unknown"
 
 
 def _version(package: str) -> str | None:

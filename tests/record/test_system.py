@@ -31,3 +31,10 @@ def test_the_commit_of_a_project_around_the_sources_is_not_ours(monkeypatch):
     assert system._git("rev-parse", "HEAD") is None
     monkeypatch.setattr(system, "HERE", Path.cwd().resolve())
     assert system._git("rev-parse", "HEAD") == (None if ROOT else git("rev-parse", "HEAD"))
+
+
+def test_another_version_of_a_wheel_is_other_code():
+    facts = {**system.describe_system("cpu"), "git_commit": None}
+    versions = [{**facts, "versions": {**facts["versions"], "return-decomposition": one}} for one in ("0.1.0", "0.2.0")]
+    assert list(system.differences(*versions)) == [("code", "0.1.0", "0.2.0")]
+    assert list(system.differences(versions[0], versions[0])) == []
