@@ -20,8 +20,25 @@ import setup_wheel
 
 PLACE = ROOT / "build" / "wheel"
 FOLDERS = ("algorithm", "envs", "learner", "record", "results", "return_decomposition", "sweeps", "utils")
-# Tests of what only a clone has, and tests that take minutes and know no difference between a clone and a wheel.
-LEFT_OUT = ()
+LEFT_OUT = (
+    # What only a clone has: hints that name extras, packages that could be somebody else's, the sources themselves.
+    "utils/test_installed.py",
+    "return_decomposition/test_command.py",
+    "utils/settings/test_cli.py::test_a_foreign_utils_in_the_working_directory_is_one_line",
+    "utils/settings/test_cli.py::test_a_foreign_package_is_found_without_importing_it",
+    "results/test_plot.py::test_without_matplotlib_one_line_names_the_extra",
+    "results/test_report.py::test_without_a_package_one_line_names_the_extra",
+    "sweeps/test_sweep.py::test_without_ray_one_line_names_the_extra",
+    "envs/test_atari.py::test_without_ale_py_or_opencv_one_line_names_what_installs_it",
+    "envs/test_atari.py::test_the_extra_that_the_message_names_exists",
+    "algorithm/test_create_agent.py::test_without_tensorflow_its_extra_is_named",
+    # Programs in texts that import by the clone's names; test_wheel.py has the same of the wheel.
+    "algorithm/test_create_agent.py::test_the_pytorch_backend_never_imports_tensorflow",
+    "algorithm/test_create_agent.py::test_importing_the_package_imports_neither_backend",
+    # What takes minutes and computes the same, whatever its modules are called.
+    "algorithm/engine", "algorithm/tf", "algorithm/test_parity.py", "learner/test_learning.py", "record/test_store.py",
+    "utils/test_hostile.py", "utils/test_fuzz.py",
+)
 # A test that starts a program starts the wheel's.
 LAUNCHER = """import importlib
 import runpy

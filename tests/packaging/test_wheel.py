@@ -178,6 +178,15 @@ def test_an_error_of_the_converter_is_named_as_it_was_called(rrd):
     assert done.stderr.splitlines()[-1].startswith("rrd convert: ")
 
 
+@pytest.mark.parametrize("place", ["hostile"], indirect=True)
+def test_a_checkpoint_of_the_original_is_converted(rrd, place):
+    pytest.importorskip("tensorflow")
+    original = ROOT / "tests" / "reference" / "rrd_sac_tf1_checkpoint" / "model.ckpt"
+    done = rrd("convert", original, "--alg=rrd", "--basis_alg=sac", "--out=there")
+    assert done.returncode == 0, done.stderr
+    assert Path("there/model.safetensors").is_file()
+
+
 def test_a_run_its_evaluation_and_its_figures(rrd, place):
     """Two environments, each in a spawned process; the record names the command, and not the user's repository."""
     subprocess.run(["git", "init", "--quiet"], check=True)
