@@ -141,6 +141,22 @@ def test_create_agent(python, place):
     assert done.stdout == "return_decomposition\n" * 4, done.stderr
 
 
+@pytest.mark.parametrize("place", ["empty"], indirect=True)
+def test_its_agents_and_replays_are_its_own(python, place):
+    """So a CUDA graph may hold their updates, as in a clone."""
+    code = ("from argparse import Namespace\n"
+            "from return_decomposition.algorithm import create_agent\n"
+            "from return_decomposition.algorithm.engine import _is_ours\n"
+            "from return_decomposition.algorithm.replay_buffer import create_buffer\n"
+            "class Mine:\n    pass\n"
+            "args = Namespace(alg='rrd', basis_alg='sac', obs_dims=(3,), acts_dims=(2,), device='cpu', "
+            "buffer_size=1000, test_timesteps=100)\n"
+            "agent = create_agent(args)\n"
+            "print(_is_ours(agent, create_buffer(args)), _is_ours(agent, Mine()))\n")
+    done = run(python, "-c", code)
+    assert done.stdout == "True False\n", done.stderr
+
+
 def test_help_and_version(rrd, python, place):
     done = rrd("--help")
     assert done.returncode == 0
@@ -216,6 +232,8 @@ def test_several_seeds(rrd, place):
 
 
 def test_a_sweep_of_two_trials(rrd, place):
+    """A trial is started by `python -m`, which must not look into the current directory first."""
+    Path("random.py").write_text("raise SystemExit('a module of the user was imported')\n")
     common = dict(flag.lstrip("-").split("=") for flag in TINY)
     suite = {"env": [common.pop("env")], "common": common, "runs": {"A": {"alg": "rrd"}}}
     Path("suite.json").write_text(json.dumps(suite))
