@@ -1,5 +1,7 @@
 # make train   set up .venv and run the main job, five to ten minutes on two cores
 # make test    set up .venv and run the tests, files side by side (WORKERS=2)
+# make test-wheel   most of the tests on the installed wheel, in a virtual environment of its own
+# make test-slow    the tests that `make test` leaves out because they take long
 # make lint    style checks
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
@@ -13,7 +15,7 @@ BIN = .venv/bin
 READY = .venv/.ready
 WORKERS ?= 2
 
-.PHONY: train test parity lint docs oldest bench torture soak clean
+.PHONY: train test test-wheel test-slow parity lint docs oldest bench torture soak clean
 
 train: $(READY)
 	@cat configs/quickstart.txt
@@ -23,7 +25,13 @@ parity: $(READY)
 	$(BIN)/python tests/parity.py
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
+
+test-wheel: $(READY)
+	$(BIN)/python tests/wheel_suite.py --workers=$(WORKERS)
+
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,8 +55,8 @@ torture: $(READY)
 soak: $(READY)
 	$(BIN)/python tests/soak.py --seconds 3600
 
-$(READY): setup.py constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"make: {sys.executable} is Python {sys.version.split()[0]}, wants 3.11 or newer: make PYTHON=python3.12")'
+$(READY): setup.py setup_wheel.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"make: {sys.executable} is Python {sys.version.split()[0]}, expected 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(READY)

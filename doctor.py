@@ -1,7 +1,7 @@
-"""Does everything work that training needs, and how is what does not work mended: `python doctor.py`.
+"""Check everything that training needs, and say how to mend what is wrong: `python doctor.py`.
 
-Each check runs in a process of its own with a time limit, for what is broken may crash or hang. This file itself
-wants nothing but Python, and an old one will do.
+Each check runs in a process of its own with a time limit, because a broken package may crash or hang. This file
+itself needs nothing but Python, and an old one is enough.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-OURS = "pip install -e ."
+from utils.installed import HERE, ROOT, as_called, called, pip_install, started_by
+
+OURS = pip_install()
 UNSET = "unset MUJOCO_GL"
 LITTLE_DISK, LEAST_DISK = 5e9, 100e6
 LEAST_MEMORY = 500e6
 
-# status: ok, warn or fail; found: one line; mend: a command, "" where nothing is to be mended.
+# status: ok, warn or fail; found: one line; mend: a command, "" if nothing is wrong.
 Result = namedtuple("Result", "status found mend", defaults=("",))
-# needed: without it no run is possible; mend: where the check itself has no better advice.
+# needed: without it no run is possible; mend: the command, if the check itself has no better one.
 Check = namedtuple("Check", "look needed mend seconds")
 
 
 class Trouble(Exception):
-    """What a check found wrong, and the command that mends it."""
+    """A check failed: what is wrong, and the command that mends it."""
 
     def __init__(self, found, mend=None, status=None):
         super().__init__(found)
         self.mend, self.status = mend, status
 
 
-# What is looked at: each returns what it found, or raises ----------------------------------------------------------
+# The checks: each returns what it found, or raises -----------------------------------------------------------------
 
 def python():
     if sys.version_info < (3, 11):                      # noqa: UP036 (it is what is asked)
@@ -53,7 +54,7 @@ def project():
     from program import foreign_package
     if stranger := foreign_package():
         raise Trouble(stranger, f"cd {HERE}; unset PYTHONPATH")
-    for name in ("gymnasium", "safetensors", "tensorboardX", "rich"):
+    for name in ("gymnasium", "safetensors", "tensorboardX", "rich"):       # OpenCV has a check of its own
         __import__(name)
     found = [f"{name} {version(name)}" for name in ("numpy", "gymnasium", "safetensors", "tensorboardX", "rich")]
     return ", ".join(found)
@@ -231,12 +232,8 @@ def cores():
     return f"{found}, load {load:.1f}"
 
 
-def extra(name):
-    return f"pip install -e '.[{name}]'"
-
-
 CHECKS = {
-    "python": Check(python, True, "make PYTHON=python3.12", 20),
+    "python": Check(python, True, "python3.12 -m venv .venv" if ROOT else "make PYTHON=python3.12", 20),
     "project": Check(project, True, OURS, 60),
     "torch": Check(torch, True, OURS, 120),
     "cuda": Check(cuda, False, "python train.py --device=cpu", 120),
@@ -245,15 +242,15 @@ CHECKS = {
     "memory": Check(memory, True, OURS, 120),
     "cores": Check(cores, False, OURS, 120),
     "rendering": Check(rendering, False, "sudo apt-get install libegl1 libosmesa6", 100),
-    "atari": Check(atari, False, extra("atari"), 60),
-    "opencv": Check(opencv, False, extra("atari"), 60),
-    "tensorflow": Check(tensorflow, False, extra("tensorflow"), 180),
-    "stable-baselines3": Check(module("stable_baselines3", "stable-baselines3"), False, extra("bench"), 180),
-    "matplotlib": Check(matplotlib, False, extra("plot"), 60),
-    "video": Check(module("imageio_ffmpeg", "imageio-ffmpeg"), False, extra("video"), 60),
-    "tensorboard": Check(module("tensorboard", "tensorboard"), False, extra("tensorboard"), 60),
-    "wandb": Check(module("wandb", "wandb"), False, extra("track"), 60),
-    "ray": Check(module("ray", "ray"), False, extra("ray"), 60),
+    "atari": Check(atari, False, pip_install("atari"), 60),
+    "opencv": Check(opencv, True, OURS, 60),
+    "tensorflow": Check(tensorflow, False, pip_install("tensorflow"), 180),
+    "stable-baselines3": Check(module("stable_baselines3", "stable-baselines3"), False, pip_install("bench"), 180),
+    "matplotlib": Check(matplotlib, False, pip_install("plot"), 60),
+    "video": Check(module("imageio_ffmpeg", "imageio-ffmpeg"), False, pip_install("video"), 60),
+    "tensorboard": Check(module("tensorboard", "tensorboard"), False, pip_install("tensorboard"), 60),
+    "wandb": Check(module("wandb", "wandb"), False, pip_install("track"), 60),
+    "ray": Check(module("ray", "ray"), False, pip_install("ray"), 60),
 }
 PACKAGES = {"torch": "torch", "mujoco": "mujoco", "tensorflow": "tensorflow", "atari": "ale-py",
             "opencv": "opencv-python-headless", "stable-baselines3": "stable-baselines3"}
@@ -305,7 +302,7 @@ def examine(name, command=None):
     """Look, in another process that may crash, hang or write what it likes."""
     check = CHECKS[name]
     wrong = "fail" if check.needed else "warn"
-    command = command or [sys.executable, str(HERE / "doctor.py"), "--check", name]
+    command = command or [sys.executable, *started_by("doctor"), "--check", name]
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     except OSError as error:
@@ -356,14 +353,13 @@ def answer(name):
     out = os.dup(1)
     os.dup2(2, 1)                       # libraries write where they like
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.path.insert(0, str(HERE))
     os.write(out, json.dumps(judge(name)).encode())
     os._exit(0)                         # some libraries hang or crash at the end
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        print(f"doctor.py: {message}", file=sys.stderr)
+        print(f"{called('doctor.py')}: {message}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -371,7 +367,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv=None):
     """Returns 0 if all that is needed works, 1 if something does not, 2 for a wrong flag."""
-    parser = Parser(prog="doctor.py", allow_abbrev=False,
+    parser = Parser(prog=called("doctor.py"), allow_abbrev=False,
                     description="Check all that training needs, and say how to mend what is wrong.")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument("--only", metavar="NAMES", help=f"only these, by commas: {','.join(CHECKS)}")
@@ -381,20 +377,20 @@ def main(argv=None):
         answer(given.check)
     names = given.only.split(",") if given.only else list(CHECKS)
     if unknown := [name for name in names if name not in CHECKS]:
-        print(f"doctor.py: only: got {unknown[0]!r}, expected some of {', '.join(CHECKS)}", file=sys.stderr)
+        print(f"{parser.prog}: only: got {unknown[0]!r}, expected some of {', '.join(CHECKS)}", file=sys.stderr)
         return 2
     try:
         return report(names, given.json)
     except KeyboardInterrupt:
-        print("doctor.py: interrupted", file=sys.stderr)
+        print(f"{called('doctor.py')}: interrupted", file=sys.stderr)
         os._exit(130)                   # without waiting for the checks under way
 
 
 def report(names, as_json):
     results = {}
     with ThreadPoolExecutor(2) as pool:
-        for name, result in zip(names, pool.map(examine, names)):       # noqa: B905 (Python 3.9 knows no strict)
-            results[name] = result
+        for name, given in zip(names, pool.map(examine, names)):        # noqa: B905 (Python 3.9 knows no strict)
+            results[name] = result = given._replace(found=as_called(given.found), mend=as_called(given.mend))
             if not as_json:
                 say(f"{result.status:4}  {name}: {result.found}" + f"\n      {result.mend}" * bool(result.mend))
     if as_json:

@@ -52,7 +52,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
     add("--env", metavar="ID", help="another environment of the same sizes; a module:id must be given here")
-    add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
+    add("--env_type", "--env-type", metavar="ep_rews|normal", help="as in training")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
     add("--json", default="", metavar="FILE", help="where all of it goes (default: RUN/evaluations/<time>.json)")
@@ -186,13 +186,13 @@ def draw(evaluation, path: Path) -> None:
     from results.reward_plots import draw_png
     from utils.display import say
     from utils.files import write_file
+    from utils.installed import pip_install
     first = evaluation.episodes[0]
     title = f"{evaluation.config.env}: {'an exploring' if first.explored else 'a greedy'} episode"
     try:
         data = draw_png(first.predicted, first.true, evaluation.judge.unit == "reward", title)
     except ImportError:
-        complain("evaluate.py", "no picture: matplotlib is not installed; pip install 'return-decomposition[plot]', "
-                 "in a clone pip install -e '.[plot]'")
+        complain("evaluate.py", f"no picture: matplotlib is not installed; {pip_install('plot')} installs it")
         return
     write_file(path, data)
     say(f"written to {path}")

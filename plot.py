@@ -107,12 +107,13 @@ def import_figures():
         ConfigError: matplotlib is not installed.
     """
     from utils.errors import ConfigError
+    from utils.installed import pip_install
     try:
         from results import figures
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        raise ConfigError("matplotlib is not installed; pip install -e '.[plot]' brings it") from None
+        raise ConfigError(f"matplotlib is not installed; {pip_install('plot')} installs it") from None
     return figures
 
 

@@ -1,4 +1,4 @@
-"""How every program begins and ends; standard library alone."""
+"""How every program begins and ends; imports the standard library alone, and the ground of this project when asked."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MARK = "return-decomposition"       # utils/__init__.py bears it
-REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "safetensors", "tensorboardX", "rich")     # setup.py's
+MARK = "return-decomposition"       # utils/__init__.py holds it
+ROOMS = ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps")
+# The modules of setup.py's install_requires.
+REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "cv2", "safetensors", "tensorboardX", "rich")
 
 
 def run_program(name: str, work: Callable[[], int], without_memory: str = "") -> int:
-    """The exit code of `work`; what it raises is one line on standard error.
+    """Run `work` and return its exit code; print an expected error as one line on standard error.
 
     Args:
-        name: of the program, such as "plot.py".
+        name: the program, such as "plot.py".
         work: imports what it needs of this project's packages, which are looked for first.
-        without_memory: what helps where CUDA has no more of it.
+        without_memory: what to do when CUDA is out of memory.
 
-    Returns: what `work` does; 1 if a disk, a worker process or CUDA's memory fails, or a number is not finite; 2 for
-        a wrong setting, a damaged checkpoint or a package that is not installed; 130 after Ctrl-C.
+    Returns: the value of `work`; 1 if a disk, a worker process or CUDA's memory fails, or a number is not finite; 2
+        for a wrong setting, a damaged checkpoint or a package that is not installed; 130 after Ctrl-C.
     """
     open_descriptors()
     if stranger := foreign_package():
-        return complain(name, stranger, 2)
+        return print_error(f"{name}: {stranger}", 2)
     from utils.errors import CheckpointError, ConfigError, NotFiniteError
     try:
         return with_packages(work)
@@ -45,18 +47,19 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
 
 
 def with_packages(work: Callable[[], int]) -> int:
-    """What `work` gives; a ConfigError where a package is not installed that this project requires."""
+    """Run `work` and return its value; a required package that is not installed is a ConfigError."""
     from utils.errors import ConfigError
+    from utils.installed import pip_install
     try:
         return work()
     except ModuleNotFoundError as error:
-        if error.name not in REQUIRED:                  # somebody's own code misses it
+        if error.name not in REQUIRED:                  # a module of the user's imports it
             raise
-        raise ConfigError(f"{error.name} is not installed; `pip install -e .` in the repository brings it") from None
+        raise ConfigError(f"{error.name} is not installed; `{pip_install()}` installs it") from None
 
 
 def open_descriptors() -> None:
-    """Those of 0, 1 and 2 that are closed (`2>&-`) lead nowhere: else files and libraries would get their numbers."""
+    """Open the closed ones of 0, 1 and 2 (`2>&-`) on the null device; else files would get their numbers."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -67,28 +70,43 @@ def open_descriptors() -> None:
 
 
 def complain(program: str, line: str, code: int = 0) -> int:
-    """A line on standard error, if anybody reads it; returns the code."""
+    """Print a line on standard error and return the code.
+
+    The line begins with the program's name, and its commands are named, as the user called the program: "train.py" is
+    "rrd train" if the command `rrd` started it.
+    """
+    from utils.installed import as_called, called
+    return print_error(f"{called(program)}: {as_called(line)}", code)
+
+
+def print_error(line: str, code: int) -> int:
+    """Print a line on standard error and return the code."""
     with contextlib.suppress(OSError):                  # the terminal may be closed
-        print(f"{program}: {line}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
     return code
 
 
-def foreign_package() -> str | None:
-    """One line if `algorithm`, `envs`, `learner` or `utils` would be somebody else's; found without importing them."""
-    for name in ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps"):
+def foreign_package(names: Sequence[str] = ROOMS) -> str | None:
+    """Return one line if a package or module of these names would be somebody else's; import none of them.
+
+    In a wheel all names are inside of one package, so none can be.
+    """
+    if __package__:
+        return None
+    for name in names:
         spec = importlib.util.find_spec(name)
         if spec is None:
-            return f"the package `{name}` is not found; run train.py in its repository, or `pip install -e .` there"
+            return f"the package `{name}` is not found; run the program in its repository, or `pip install -e .` there"
         place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin))
-        mark = place.parent / "utils" / "__init__.py"           # ours stand side by side, and utils bears the mark
+        mark = place.parent / "utils" / "__init__.py"           # ours are side by side, and utils has the mark
         if not mark.is_file() or MARK not in mark.read_text(encoding="utf-8", errors="replace"):
             return (f"the package `{name}` at {place} is not this project's and comes first on sys.path; "
-                    "rename it, or run train.py from another directory, without PYTHONPATH")
+                    "rename it, or run the program from another directory, without PYTHONPATH")
     return None
 
 
 def leave_early() -> None:
-    """Signals before a run has begun, and after it has ended, find nothing to save, but give `utils.stop`'s codes."""
+    """Exit with the codes of `utils.stop` at a signal before a run has begun or after it has ended."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:

@@ -30,8 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0; 1 if the page cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib
     and Jinja; 130 after Ctrl-C.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    return run_program("report.py", lambda: report(parse(argv), shlex.join(["report.py", *argv])))
+    def work() -> int:
+        from utils.installed import called
+        given = sys.argv[1:] if argv is None else argv
+        return report(parse(given), f"{called('report.py')} {shlex.join(given)}")
+    return run_program("report.py", work)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -57,6 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def report(options: argparse.Namespace, command: str) -> int:
     """Read the runs and write the page; returns the exit code."""
     from utils.errors import ConfigError
+    from utils.installed import pip_install
     from utils.text import printable
     out = Path(os.path.realpath(options.out))           # a link stays one
     if not out.parent.is_dir() or (os.path.lexists(out) and not out.is_file()):
@@ -67,7 +71,7 @@ def report(options: argparse.Namespace, command: str) -> int:
         name = (error.name or "").split(".")[0]
         if name not in ("matplotlib", "jinja2"):
             raise
-        raise ConfigError(f"{name} is not installed; pip install -e '.[plot]' brings it") from None
+        raise ConfigError(f"{name} is not installed; {pip_install('plot')} installs it") from None
     from results.study import read_study
     from utils.display import say
     from utils.files import write_file

@@ -1,11 +1,18 @@
+import re
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))           # pip builds without the current directory on the path
+import setup_wheel  # noqa: E402
+
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / setup_wheel.NAME / "__init__.py").read_text(encoding="utf-8"))[1]
 EXTRAS = {
-    "atari": ["ale-py>=0.11.0", "opencv-python-headless>=4.10.0.84"],
+    "atari": ["ale-py>=0.11.0"],
     "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
-    "bench": ["stable-baselines3>=2.9.0"],          # whom benchmarks/speed.py compares with
+    "bench": ["stable-baselines3>=2.9.0"],          # benchmarks/speed.py compares with it
     "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
     "track": ["wandb>=0.19.10"],                    # --track
     "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py
@@ -19,23 +26,21 @@ EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonsc
 
 setup(
     name="return-decomposition",
-    version="0.1.0",
+    version=VERSION,
     description="Randomized Return Decomposition: reinforcement learning from the return of whole episodes",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    # The import names are short and common; train.py refuses to run on somebody else's `utils`.
-    packages=find_packages(include=[f"{name}{part}" for name in
-                                    ("algorithm", "envs", "learner", "record", "results", "sweeps", "utils")
-                                    for part in ("", ".*")]),
-    py_modules=["program", "train", "doctor", "evaluate", "plot", "report", "sweep"],
-    package_data={"results": ["page.html"]},
+    **setup_wheel.wheel(),              # one package; an editable install keeps the names of the repository
+    cmdclass=setup_wheel.COMMANDS,
+    entry_points={"console_scripts": ["rrd = return_decomposition.cli:start"]},
     install_requires=[
         "torch>=2.10.0",
         "numpy>=2.0.0",
         "gymnasium[mujoco]>=1.1.0",
         "mujoco>=3.2.0",
+        "opencv-python-headless>=4.10.0.84",
         "safetensors>=0.5.0",
         "tensorboardX>=2.6.2.2",
         "rich>=13.7.0",

@@ -21,6 +21,7 @@ from envs import make_env, sizes
 from learner import Evaluator, Learner
 from learner.collector import Collector
 from record.logger import Mean
+from utils.installed import pip_install
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
@@ -28,8 +29,8 @@ from utils.settings.sizes import with_sizes
 OBS, ACTS, EPISODE = 27, 8, 1000
 BATCH = 256
 WIDTHS = {"sac": [256, 256], "td3": [256, 256], "ddpg": [400, 300]}     # ours, which SB3's networks get
-NO_SB3 = ("stable-baselines3: {why}, so nothing is compared with it; pip install 'return-decomposition[bench]' "
-          "brings it, in a clone pip install -e '.[bench]'")
+NO_SB3 = ("stable-baselines3: {why}, so nothing is compared with it; "
+          f"{pip_install('bench')} installs it")
 
 
 def import_sb3() -> tuple[ModuleType | None, str | None]:

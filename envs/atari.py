@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from utils.errors import ConfigError
+from utils.installed import pip_install
 from utils.settings.fields import Config
 from utils.text import did_you_mean
 
@@ -59,13 +60,14 @@ def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
 
 
 def import_atari():
-    """(ale_py, cv2); a ConfigError names the extra that brings them."""
+    """Return (ale_py, cv2); a ConfigError says how to install the one that is missing."""
     try:
         import ale_py
         import cv2
     except ImportError as error:
-        raise ConfigError(f"env: the Atari games need {error.name or error}, which is not installed; pip install "
-                          "'return-decomposition[atari]', in a clone pip install -e '.[atari]'") from None
+        hint = pip_install("" if error.name == "cv2" else "atari")
+        raise ConfigError(f"env: the Atari games need {error.name or error}, which is not installed; {hint} installs "
+                          "it") from None
     return ale_py, cv2
 
 

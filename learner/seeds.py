@@ -20,6 +20,7 @@ from record.system import count_cores
 from utils.display import Display, View
 from utils.errors import CheckpointError, ConfigError
 from utils.finite import NotFiniteError
+from utils.installed import called
 from utils.memory import WORKER_BYTES, available_bytes
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
@@ -82,7 +83,7 @@ class Seeds:
     def fail(self, seed: int, complaint: str) -> None:
         """Tell of it at once; the others go on."""
         self.failed.append(seed)
-        print(f"train.py: seed {seed}: {complaint}", file=sys.stderr, flush=True)
+        print(f"{called('train.py')}: seed {seed}: {complaint}", file=sys.stderr, flush=True)
 
 
 def in_turn(seeds: Seeds) -> None:

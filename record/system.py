@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from utils.installed import DISTRIBUTION, HERE, ROOT
+
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
-            "tensorboardX", "rich")
+            "tensorboardX", "rich", DISTRIBUTION)
 
 
 def count_cores() -> int:
@@ -56,12 +58,17 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str
     for name in ("python", "processor", "threads", "device"):
         if then.get(name) != now[name]:
             yield name, then.get(name), now[name]
-    if then.get("git_commit") != now["git_commit"]:
-        yield "code", *((one.get("git_commit") or "unknown")[:10] for one in (then, now))
+    if _code(then) != _code(now):
+        yield "code", _code(then)[:10], _code(now)[:10]
     for name in ("torch", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"):
         was = then.get("versions", {}).get(name)
         if was != now["versions"][name]:
             yield name, was, now["versions"][name]
+
+
+def _code(facts: dict[str, Any]) -> str:
+    """The commit of a clone; the version of a wheel, which knows no commit."""
+    return facts.get("git_commit") or facts.get("versions", {}).get(DISTRIBUTION) or "unknown"
 
 
 def _version(package: str) -> str | None:
@@ -72,9 +79,17 @@ def _version(package: str) -> str | None:
 
 
 def _git(*command: str) -> str | None:
-    here = Path(__file__).resolve().parent
+    """The output of git in this project's own repository; None in a wheel, and where there is no such repository.
+
+    A wheel, or a copy of the sources, may lie within the repository of another project, whose commit says nothing here.
+    """
+    top = None if ROOT else _run_git("rev-parse", "--show-toplevel")
+    return _run_git(*command) if top and Path(top).resolve() == HERE else None
+
+
+def _run_git(*command: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=10,
+        done = subprocess.run(["git", "-C", str(HERE), *command], capture_output=True, text=True, timeout=10,
                               check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from utils.errors import ConfigError
+from utils.installed import pip_install
 from utils.settings.fields import Config
 from utils.text import one_line
 
@@ -39,8 +40,7 @@ def import_wandb() -> Any:
                               "can, or no --track") from None
         wandb = None
     if not hasattr(wandb, "init"):      # a folder of that name, which offline runs leave, is a package without it
-        raise ConfigError("track: wandb is not installed; pip install 'return-decomposition[track]', or "
-                          "pip install -e '.[track]' in the repository")
+        raise ConfigError(f"track: wandb is not installed; {pip_install('track')} installs it")
     return wandb
 
 

@@ -16,6 +16,7 @@ import gymnasium as gym
 import numpy as np
 
 from results.reward_plots import Strip
+from utils.installed import pip_install
 
 BLOCK = 16              # H.264 works on squares of so many pixels; other sizes imageio would stretch
 # GLFW makes a context without a display, with no more than warnings; only what uses it fails.
@@ -30,8 +31,7 @@ def missing_extra() -> str | None:
     """One line if what writes videos is not installed."""
     for name in ("imageio", "imageio_ffmpeg"):
         if importlib.util.find_spec(name) is None:
-            return (f"{name.replace('_', '-')} is not installed; pip install 'return-decomposition[video]', in a clone "
-                    "pip install -e '.[video]'")
+            return f"{name.replace('_', '-')} is not installed; {pip_install('video')} installs it"
     return None
 
 

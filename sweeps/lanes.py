@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 from sweeps.suite import Trial
+from utils.installed import started_by
 
 # Becomes another Python, after prctl(PR_SET_PDEATHSIG, SIGTERM).
 TIED = ("import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])")
-ROOT = Path(__file__).resolve().parent.parent
+TRAIN = started_by("train")
 
 
 class Lanes:
@@ -27,7 +28,7 @@ class Lanes:
     def start(self, trial: Trial) -> None:
         """Raises OSError if its log cannot be written."""
         trial.read = _make_log(trial.log)
-        self.processes[trial.name] = spawn(trial.flags, str(trial.log), os.getcwd(), str(ROOT))
+        self.processes[trial.name] = spawn(trial.flags, str(trial.log), os.getcwd(), TRAIN)
 
     def poll(self, trial: Trial) -> int | None:
         """The exit code, once there is one."""
@@ -53,13 +54,19 @@ def _make_log(path: Path) -> int:
     return path.stat().st_size
 
 
-def spawn(flags: list[str], log: str, directory: str, root: str) -> subprocess.Popen:
-    """train.py with one thread, in a session of its own: Ctrl-C is for the sweep, which tells its trials.
+def spawn(flags: list[str], log: str, directory: str, program: list[str]) -> subprocess.Popen:
+    """Start train.py with one thread, in a session of its own: Ctrl-C stops the sweep, which then stops its trials.
 
-    On Linux it is told to stop when this process ends, be it by SIGKILL.
+    On Linux the kernel sends it SIGTERM when this process ends, even by SIGKILL.
+
+    Args:
+        flags: of train.py.
+        log: the file that its output is appended to.
+        directory: where it runs.
+        program: the arguments after `python` that start it, `TRAIN` of the machine that the sweep runs on.
     """
     tie = ["-c", TIED] if sys.platform == "linux" else []
-    command = [sys.executable, *tie, str(Path(root) / "train.py"), *flags]
+    command = [sys.executable, *tie, *program, *flags]
     with open(log, "ab") as file:
         return subprocess.Popen(command, cwd=directory, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=file,
                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from sweeps.lanes import ROOT, Lanes, _make_log, spawn
+from sweeps.lanes import TRAIN, Lanes, _make_log, spawn
 from sweeps.suite import Trial
 from utils.errors import ConfigError
+from utils.installed import pip_install
 from utils.stop import AGAIN
 from utils.text import one_line, printable
 
@@ -25,8 +26,7 @@ class RayLanes(Lanes):
         try:
             import ray
         except ImportError:
-            raise ConfigError("engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a "
-                              "clone pip install -e '.[ray]'") from None
+            raise ConfigError(f"engine: ray is not installed; {pip_install('ray')} installs it") from None
         self.ray, self.tasks, self.never_began = ray, {}, set()
         _check_address(os.environ.get("RAY_ADDRESS", ""))
         try:
@@ -48,7 +48,7 @@ class RayLanes(Lanes):
         self.never_began.discard(trial.name)
         _sign(trial.log, "stop").unlink(missing_ok=True)
         _sign(trial.log, "go").touch()
-        self.tasks[trial.name] = self.remote.remote(trial.flags, str(trial.log.absolute()), os.getcwd(), str(ROOT))
+        self.tasks[trial.name] = self.remote.remote(trial.flags, str(trial.log.absolute()), os.getcwd(), TRAIN)
 
     def poll(self, trial: Trial) -> int | None:
         if trial.name in self.never_began:
@@ -97,14 +97,14 @@ def _sign(log: Path | str, name: str) -> Path:
     return Path(f"{log}.{name}")
 
 
-def run_remotely(flags: list[str], log: str, directory: str, root: str) -> int:
+def run_remotely(flags: list[str], log: str, directory: str, program: list[str]) -> int:
     """In a worker of the cluster: train, and stop when a file says so, for a task has no signals."""
     stop = _sign(log, "stop")
     try:
         _sign(log, "go").unlink()
     except FileNotFoundError:                           # the sweep has stopped before this began
         return AGAIN
-    process, told = spawn(flags, log, directory, root), False
+    process, told = spawn(flags, log, directory, program), False
     while process.poll() is None:
         if stop.exists() and not told:
             process.send_signal(signal.SIGTERM)

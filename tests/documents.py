@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SHELLS = ("sh", "bash", "console")
-PROGRAMS = ("python", "python3", "pip", "make", "pytest", "source", "git", "wandb", "tensorboard")
+PROGRAMS = ("rrd", "python", "python3", "pip", "make", "pytest", "source", "git", "wandb", "tensorboard")
 
 
 def commands() -> dict[str, str]:

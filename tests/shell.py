@@ -24,6 +24,7 @@ import report
 import sweep
 import train
 from algorithm import use_pytorch
+from return_decomposition import cli
 from sweeps import lanes, suite
 from utils.settings.cli import parse_args
 from utils.settings.fields import Config
@@ -184,6 +185,17 @@ def run_doctor(words: list[str]) -> None:
     assert doctor.main([*words[2:], "--only=python"]) == 0
 
 
+@rule("rrd")
+def run_rrd(words: list[str]) -> None:
+    """A subcommand is the program of its name."""
+    if words[1] in ("--help", "--version"):
+        assert cli.main(words[1:]) == 0
+    elif words[1] == "convert":
+        run_tf_checkpoint(["python", "-m", "", *words[2:]])
+    else:
+        rule_of(["python", f"{words[1]}.py"])(["python", f"{words[1]}.py", *words[2:]])
+
+
 @rule("python -m algorithm.tf.convert")
 def run_tf_checkpoint(words: list[str]) -> None:
     pytest.importorskip("tensorflow")
@@ -256,14 +268,14 @@ def run_activate(match: re.Match) -> None:
 
 @rule("pip install", "python -m pip")
 def run_pip(words: list[str]) -> None:
-    """Extras and files are there; what is named is something that an extra brings."""
+    """Extras and files are there; a package that is named is one of an extra's. This project is on no index."""
     words = words[words.index("install") + 1:]
     extras = declared()
     while words:
         word = words.pop(0)
         if word == "-c":
             assert (ROOT / words.pop(0)).is_file()
-        elif match := re.fullmatch(r"(?:\.|return-decomposition)(?:\[(.+)\])?", word):
+        elif match := re.fullmatch(r"\.(?:\[(.+)\])?", word):
             assert set((match[1] or "test").split(",")) <= set(extras), word
         elif word != "-e":
             assert word in {re.match(r"[\w-]+", entry)[0] for entries in extras.values() for entry in entries}, word

@@ -1,4 +1,4 @@
-"""What every other room uses: settings, logging, checkpoints, PyTorch helpers."""
+"""The ground that every other package uses: settings, errors, text, files, checkpoints, PyTorch helpers."""
 
-# train.py looks for this mark: `utils` is a common name, and another one may come first on sys.path.
+# program.py looks for this mark: `utils` is a common name, and another one may come first on sys.path.
 PROJECT = "return-decomposition"

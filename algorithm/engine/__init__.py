@@ -6,6 +6,7 @@ from typing import Any
 
 from algorithm.engine.eager import Engine, Sums
 from utils.errors import ConfigError
+from utils.installed import room_of
 from utils.settings.fields import Config
 
 __all__ = ["Engine", "Sums", "create_engine"]
@@ -73,7 +74,7 @@ def _is_ours(agent: Any, buffer: Any) -> bool:
     from algorithm.engine.by_hand.choice import replaced_methods
     agents = (agent, getattr(agent, "basis", agent), getattr(agent, "decomposition", agent))
     parts = (*agents, buffer, *agent.nets.modules())
-    ours = {type(part).__module__.partition(".")[0] for part in parts} <= {"algorithm", "utils", "torch"}
+    ours = {room_of(type(part).__module__) for part in parts} <= {"algorithm", "utils", "torch"}
     return ours and not any(map(replaced_methods, agents))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from algorithm.tf.files import PARTS, Arrays, read_checkpoint, write_checkpoint
 from algorithm.tf.importing import import_tensorflow
 from utils.errors import ConfigError
+from utils.installed import called, is_command
 from utils.settings.algorithms import any_of, bases, decompositions, is_decomposition, referenced
 from utils.settings.cli import Parser
 from utils.text import did_you_mean
@@ -140,19 +141,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         target = _target(args)
         (_from_pytorch if args.to_tf else _from_tensorflow)(args, target)
     except (ConfigError, ValueError) as error:          # CheckpointError is one
-        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)      # on one line, whatever names hold
-        return 2
+        return _complain(str(error), 2)
     except OSError as error:
-        print(f"tf_checkpoint: {ConfigError(str(error))}", file=sys.stderr)
-        return 1
+        return _complain(str(error), 1)
     except KeyboardInterrupt:
-        print("tf_checkpoint: interrupted", file=sys.stderr)
-        return 130
+        return _complain("interrupted", 130)
     return 0
 
 
+def _complain(error: str, code: int) -> int:
+    """Print an error as one line, whatever names it holds; return the code."""
+    print(f"{called('convert') if is_command() else 'tf_checkpoint'}: {ConfigError(error)}", file=sys.stderr)
+    return code
+
+
 def _parse(argv: Sequence[str] | None) -> Namespace:
-    parser = Parser(prog="python -m algorithm.tf.convert", allow_abbrev=False, epilog=__doc__.partition("\n\n")[2],
+    command, examples = "python -m algorithm.tf.convert", __doc__.partition("\n\n")[2]
+    if is_command():
+        command, examples = "convert", examples.replace(command, called("convert"))
+    parser = Parser(prog=command, allow_abbrev=False, epilog=examples,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
     parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from utils.errors import ConfigError
+from utils.installed import pip_install
 
 
 def import_tensorflow():
@@ -38,7 +39,7 @@ def complete_pytorch() -> None:
 def check_tensorflow() -> None:
     """Raises ConfigError if TensorFlow is not installed; imports nothing."""
     if sys.modules.get("tensorflow") is None and importlib.util.find_spec("tensorflow") is None:
-        raise ConfigError(f"tensorflow: is not installed; {INSTALL}")
+        raise ConfigError(f"tensorflow: is not installed; {pip_install('tensorflow')} installs it")
 
 
 def import_tensorflow_alone():
@@ -52,10 +53,8 @@ def import_tensorflow_alone():
         with no_standard_error():                       # some of its messages obey no setting (its issue 100442)
             return importlib.import_module("tensorflow")
     except Exception as error:                          # a broken installation raises anything
-        raise ConfigError(f"tensorflow: cannot be imported here ({error}); {INSTALL}") from None
-
-
-INSTALL = "pip install 'return-decomposition[tensorflow]', in a clone pip install -e '.[tensorflow]'"
+        raise ConfigError(f"tensorflow: cannot be imported here ({error}); {pip_install('tensorflow')} installs "
+                          "it") from None
 
 
 @contextlib.contextmanager

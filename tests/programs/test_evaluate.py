@@ -225,7 +225,7 @@ def test_a_replay_that_is_damaged_is_told_of(trained, capsys):
 def test_without_matplotlib_a_line_names_the_extra(trained, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
-    assert "pip install 'return-decomposition[plot]'" in capsys.readouterr().err
+    assert "matplotlib is not installed; pip install -e '.[plot]' installs it" in capsys.readouterr().err
 
 
 def test_the_png_holds_both_lines():
@@ -342,8 +342,8 @@ def test_without_imageio_ffmpeg_a_line_names_the_extra(trained, capsys, monkeypa
     monkeypatch.setattr(video.importlib.util, "find_spec", lambda name: None if "ffmpeg" in name else find(name))
     assert evaluate.main([str(trained), FEW, "--video"]) == 0
     assert capsys.readouterr().err == (
-        "evaluate.py: no video: imageio-ffmpeg is not installed; pip install 'return-decomposition[video]', in a "
-        "clone pip install -e '.[video]'\n")
+        "evaluate.py: no video: imageio-ffmpeg is not installed; "
+        "pip install -e '.[video]' installs it\n")
 
 
 @pytest.mark.parametrize(("works", "chosen"), [({"egl", "osmesa"}, "egl"), ({"osmesa"}, "osmesa"), (set(), "egl")])

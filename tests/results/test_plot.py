@@ -529,7 +529,7 @@ def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, f"utils.{name}")
         monkeypatch.delattr(utils, name)
     assert plot.main(["outputs"]) == 2
-    assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' brings it\n"
+    assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' installs it\n"
 
 
 def test_help_and_complaints_load_nothing_heavy():

@@ -312,7 +312,7 @@ def test_without_a_package_one_line_names_the_extra(module, ours, monkeypatch, c
         monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
         monkeypatch.delattr(utils, name, raising=False)
     assert report.main(["outputs"]) == 2
-    assert capsys.readouterr().err == f"report.py: {module} is not installed; pip install -e '.[plot]' brings it\n"
+    assert capsys.readouterr().err == f"report.py: {module} is not installed; pip install -e '.[plot]' installs it\n"
 
 
 def test_help_and_complaints_load_nothing_heavy():

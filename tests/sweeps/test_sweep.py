@@ -148,8 +148,7 @@ def test_without_ray_one_line_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert sweep.main([write(), "--engine=ray"]) == 2
     assert capsys.readouterr().err == (
-        "sweep.py: engine: ray is not installed; pip install 'return-decomposition[ray]' brings it, in a clone pip "
-        "install -e '.[ray]'\n")
+        "sweep.py: engine: ray is not installed; pip install -e '.[ray]' installs it\n")
 
 
 @pytest.mark.parametrize(("number", "code", "told"), [
@@ -290,7 +289,7 @@ def test_a_trial_that_somebody_stops_is_not_done(capsys):
 def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS")
     (tmp_path / "train.py").write_text("import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.stdin.read() == '')")
-    assert lanes.spawn([], "log", ".", str(tmp_path)).wait() == 0
+    assert lanes.spawn([], "log", ".", [str(tmp_path / "train.py")]).wait() == 0
     assert Path("log").read_text() == "1 True\n"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import ConfigError
+from utils.installed import as_called, called
 from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, defaults_of, names
 from utils.settings.completion import SHELLS, script
 from utils.settings.fields import FIELDS, Config, all_settings
@@ -40,7 +41,13 @@ class _Completion(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports errors by a ConfigError; every program uses it."""
+    """The parser of every program: an error is a ConfigError, and help names the commands that the user can give."""
+
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog=called(prog), **options)
+
+    def format_help(self) -> str:
+        return as_called(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message).removeprefix("argument "))

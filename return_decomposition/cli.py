@@ -1,0 +1,72 @@
+"""The command `rrd`: every program as a subcommand; `rrd --help`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from program import ROOMS, complain, foreign_package, leave_early, run_program
+
+HELP = {
+    "train": "train an agent on the return of whole episodes",
+    "evaluate": "evaluate a trained agent, and diagnose its learned reward",
+    "plot": "draw learning curves of runs and compute their statistics",
+    "report": "write one HTML page on runs",
+    "sweep": "run environments x algorithms x seeds",
+    "doctor": "check what training needs, and say how to mend it",
+    "convert": "convert a TensorFlow 1 checkpoint to PyTorch, or back",
+}
+STOPPABLE = ("train", "evaluate", "sweep")              # they save what they have; before that they may just end
+
+
+def start() -> None:
+    """Run the command line of this process, and exit with its code."""
+    if sys.argv[1:2] and sys.argv[1] in STOPPABLE:
+        leave_early()
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand that the first argument names, with the arguments after it.
+
+    Returns the exit code of the program; 2 for an unknown subcommand, or where a package or a program of this project
+    would be somebody else's.
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    if not given or given[0] not in HELP:
+        return run_program("rrd", lambda: answer(given[0] if given else ""))
+    name, *rest = given
+    from utils.installed import PROGRAMS, module_of
+    if stranger := foreign_package((*ROOMS, *PROGRAMS)):
+        return complain("rrd", stranger, 2)
+    module = "algorithm.tf.convert" if name == "convert" else module_of(name)
+    return importlib.import_module(module).main(rest)
+
+
+def answer(word: str) -> int:
+    """Print the help or the version.
+
+    Raises:
+        ConfigError: the word is neither, nor a subcommand.
+    """
+    from utils.errors import ConfigError
+    from utils.text import did_you_mean, printable
+    if word in ("-h", "--help", "help"):
+        print(usage())
+    elif word in ("--version", "-V"):
+        from return_decomposition import __version__
+        print(f"rrd {__version__}")
+    else:
+        expected = f"expected one of {', '.join(HELP)}, or --help"
+        got = f"got {printable(word)!r}, {expected}{did_you_mean(word, HELP)}" if word else f"none given, {expected}"
+        raise ConfigError(f"command: {got}")
+    return 0
+
+
+def usage() -> str:
+    """The text of `rrd --help`."""
+    lines = (f"  {name:10}{text}" for name, text in HELP.items())
+    return "\n".join(["usage: rrd COMMAND [ARGUMENTS]", "", "Return decomposition: learn a reward for every step from "
+                      "the return of whole episodes.", "", "commands:", *lines, "",
+                      "`rrd COMMAND --help` explains a command; `rrd --version` prints the version."])
