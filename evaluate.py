@@ -217,7 +217,7 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
 
 def shoot(evaluation, path: Path, diagnose: bool) -> None:
     from envs import make_env
-    from learner.evaluator import Stoppable
+    from learner.episodes import Stoppable
     from results.reward_plots import Strip
     from results.video import record as record_video
     first = evaluation.episodes[0]

@@ -20,6 +20,7 @@ from envs import make_env
 from learner import Evaluator, Learner
 from learner.collector import Collector
 from record.logger import Mean
+from record.store import Snapshot
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
 
@@ -116,7 +117,7 @@ class _Record:
     def record(self, *_: Any) -> None:
         pass
 
-    def save(self, learner: Learner) -> None:
+    def save(self, snapshot: Snapshot) -> None:
         pass
 
 
