@@ -53,7 +53,8 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
         if not seeds.failed:                            # else the same command would not resume all of them
             raise
     if seeds.failed:
-        raise SeedsError(f"seeds: {', '.join(map(str, seeds.failed))} of {', '.join(map(str, config.seeds))} failed")
+        failed = ", ".join(str(seed) for seed in config.seeds if seed in seeds.failed)
+        raise SeedsError(f"seeds: {failed} of {', '.join(map(str, config.seeds))} failed")
     return [seeds.trained[seed] for seed in config.seeds]
 
 

@@ -19,7 +19,8 @@ from envs import env_kwargs, make_env
 from envs.given import check_given, eval_config, is_instance, name_of
 from envs.names import resolve_env
 from learner.collector import open_collector
-from learner.diagnoser import Diagnoser, diagnosis_columns, diagnosis_env
+from learner.diagnoser import Diagnoser, diagnosis_env
+from learner.diagnoser import columns as diagnosis_columns
 from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
@@ -140,7 +141,8 @@ def build(config: Config) -> Parts:
         _check_spaces(env, test_env)
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    return Parts(config, env, test_env, *create_engine(config, agent, buffer), diagnosis_env(config, agent, buffer))
+    return Parts(config, env, test_env, *create_engine(config, agent, buffer),
+                 diagnosis_env(eval_config(config) or config, agent, buffer))
 
 
 def _make_test_env(config: Config) -> gym.Env | None:

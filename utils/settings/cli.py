@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shlex
@@ -57,6 +58,21 @@ def parse_args(argv: Sequence[str]) -> Config:
     flags = vars(given)
     del flags["modules"]
     path, directory = flags.pop("config", None), flags.pop("resume", None)
+    return combine(flags, path, directory, modules)
+
+
+def combine(flags: dict[str, Any], path: str | None = None, directory: str | None = None,
+            modules: Sequence[str] = ()) -> Config:
+    """Return the settings of a run: those given by name, over those of a file.
+
+    Args:
+        flags: settings by name, as text or as Python values.
+        path: a JSON file of settings.
+        directory: the run to be resumed, instead of `path`.
+        modules: the modules of `--import`.
+    Raises:
+        ConfigError: a name, a JSON key or a value is wrong.
+    """
     if directory is not None:
         path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}
@@ -77,8 +93,7 @@ def parse_args(argv: Sequence[str]) -> Config:
         hint = f" (it stands in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
     _check_run(config)
-    config.resume, config.imports = directory, tuple(modules)
-    return config
+    return dataclasses.replace(config, resume=directory, imports=tuple(modules))
 
 
 def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:
