@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from program import complain, leave_early, run_program
+
+if TYPE_CHECKING:
+    from utils.settings.fields import Config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_program("train.py", work, "try --buffer_device=cpu, or a smaller --batch_size")
 
 
-def run(config) -> int:
+def run(config: Config) -> int:
     """Train with these settings; return the exit code."""
     from learner.training import train
     from utils.errors import SeedsError

@@ -30,7 +30,7 @@ Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode`
 
 
 @contextlib.contextmanager
-def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], None] = lambda line: None,
+def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
                    ) -> Iterator[Collector | VectorCollector]:
     """Open the collector for `config.num_envs`; its processes end with the block.
 
@@ -61,7 +61,7 @@ class Collector:
 
     num_envs = 1
 
-    def __init__(self, env: gym.Env, agent, seed: int):
+    def __init__(self, env: gym.Env, agent: Any, seed: int):
         self.env, self.agent, self.steps = env, agent, 0
         self.origin = Origin(env, seed)
         self._reset()
@@ -110,7 +110,7 @@ class Collector:
 class VectorCollector:
     """N environments with an open episode each; the agent chooses all N actions at once."""
 
-    def __init__(self, envs: Workers, agent, seeds: list[int]):
+    def __init__(self, envs: Workers, agent: Any, seeds: list[int]):
         self.envs, self.agent, self.num_envs = envs, agent, envs.num_envs
         self.steps = 0                                                                  # of each environment
         self.obs, _ = envs.reset(seed=seeds)                                            # (N, O)

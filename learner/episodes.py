@@ -125,7 +125,8 @@ class Stoppable(gym.Wrapper):
         super().__init__(env)
         self.stop = stop
 
-    def step(self, action: Any):
+    def step(self, action: Any) -> tuple:
+        """Step the environment, unless the run must stop."""
         self.stop.check()
         return self.env.step(action)
 

@@ -10,7 +10,7 @@ import inspect
 import netrc
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,7 +75,8 @@ class Tracker:
             self.run = None
 
     @contextlib.contextmanager
-    def _harmless(self):
+    def _harmless(self) -> Iterator[None]:
+        """Turn an error into a warning; nothing is tracked afterwards."""
         try:
             yield
         except Exception as error:
