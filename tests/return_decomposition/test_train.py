@@ -135,6 +135,7 @@ def test_a_callback_that_returns_false_stops_and_saves_and_the_rest_makes_the_ru
     assert [row["Timesteps"] for row in parts.metrics] == [40, 80]
     assert f"stopped by the callback after 80 steps; resume with --resume={parts.directory}" in capsys.readouterr().out
     resumed = train(resume=parts.directory)
+    assert "resumed after 80 steps of 120" in capsys.readouterr().out
     assert resumed.directory == parts.directory
     assert len(resumed.metrics) == 3
     same(parts.directory, train(**settings).directory)
@@ -182,16 +183,21 @@ def test_a_function_makes_all_environments_and_they_are_closed():
 
 
 @pytest.mark.parametrize("env", [tiny_envs.Match, "Match-v0"], ids=["callable", "id"])
-def test_an_environment_for_evaluation_alone_changes_no_training(env):
+def test_an_environment_for_evaluation_alone_changes_no_training(env, capsys):
     run = train(env=env, eval_env=lambda: tiny_envs.Match(shift=0.5), **SMALL)
     theirs = run_program(*FLAGS, "--env=Match-v0")
     ours = Finished(run.directory)
     assert [row["Q_loss"] for row in ours.rows] == [row["Q_loss"] for row in theirs.rows]
     assert [row["Rewards"] for row in ours.rows] != [row["Rewards"] for row in theirs.rows]
+    assert ours.facts["eval_env"] == "object=Match"
+    train(env=env, resume=run.directory)
+    assert "uninterrupted run: eval_env object=Match -> None\n" in capsys.readouterr().out
 
 
 def test_worker_processes_make_an_environment_by_its_function():
-    run = train(env=tiny_envs.Match, num_envs=2, **SMALL)
+    eval_env = tiny_envs.Match()
+    eval_env.lock = threading.Lock()                    # which cannot be sent to a process
+    run = train(env=tiny_envs.Match, eval_env=eval_env, num_envs=2, **SMALL)
     theirs = run_program(*FLAGS, "--env=tiny_envs:Match-v0", "--num_envs=2")
     assert Finished(run.directory).untimed() == theirs.untimed()
 
