@@ -27,12 +27,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: Config) -> int:
     """Train with these settings; return the exit code."""
-    from learner.training import train
+    from learner.training import train_runs
     from utils.errors import SeedsError
     from utils.stop import Stop, Stopped
     with Stop() as stop:
         try:
-            train(config, stop, report=partial(complain, "train.py"))
+            train_runs(config, stop, report=partial(complain, "train.py"))
         except Stopped:
             return complain("train.py", stop.told(), stop.exit_code)
         except SeedsError:                              # each failed seed is reported already

@@ -63,7 +63,7 @@ def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
 
 
-def read_settings(run: Path, given: dict[str, str]) -> Config:
+def run_settings(run: Path, given: dict[str, str]) -> Config:
     """Return the settings of a run, with changes.
 
     Args:
@@ -93,7 +93,7 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     from utils.torch_utils import resolve_device
     if check_backend() != "pytorch":
         raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; expected 1, or nothing")
-    config = read_settings(run, given)
+    config = run_settings(run, given)
     config.device, config.buffer_device = str(resolve_device(config.device)), "cpu"
     env = make_env(config)
     config.obs_dims = env.observation_space.shape

@@ -1,4 +1,4 @@
-"""Train an agent: from settings to the record of a run."""
+"""Train an agent: from settings to the record of a run. `train_runs` is the entry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from utils.text import human_bytes
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that has ended: its record, and its agent."""
+    """A run that has ended: its record and its agent."""
 
     directory: Path
     agent: Any                                  # as it was at the end of the run
@@ -69,8 +69,8 @@ def report_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def train(config: Config, stop: Stop, callback: Callback | None = None,
-          report: Callable[[str], Any] = report_error) -> list[TrainedRun]:
+def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
+               report: Callable[[str], Any] = report_error) -> list[TrainedRun]:
     """Train with `config.seed`, or with each of `config.seeds`; return the runs in the order of the seeds.
 
     Args:
@@ -168,7 +168,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
     """
     agent = parts.engine.agent
     try:
-        with Run(parts.config, columns(parts.config, agent), facts(parts), view, stop,
+        with Run(parts.config, metric_names(parts.config, agent), facts(parts), view, stop,
                  suffix=agent.checkpoint_suffix) as run:
             for line in (description(parts, run), *hints(parts)):
                 run.say(line)
@@ -183,7 +183,7 @@ def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> Non
     config, engine = parts.config, parts.engine
     with open_collector(config, parts.env, engine.actor, run.say) as collector:
         learner = Learner(config, collector, engine, make_evaluator(parts, stop), run, callback)
-        restore(learner, run)
+        restore_saved(learner, run)
         try:
             finished = learner.learn()
         except Stopped:
@@ -203,7 +203,7 @@ def make_evaluator(parts: Parts, stop: Stop) -> Evaluator | Diagnoser:
     return Diagnoser(config, evaluator, Stoppable(parts.diagnosis_env, stop), engine)
 
 
-def restore(learner: Learner, run: Run) -> None:
+def restore_saved(learner: Learner, run: Run) -> None:
     """Restore the saved state of a run that is resumed."""
     if run.saved is None:
         if not run.is_new:
@@ -218,7 +218,7 @@ def restore(learner: Learner, run: Run) -> None:
                 "run")
 
 
-def columns(config: Config, agent: Any) -> list[str]:
+def metric_names(config: Config, agent: Any) -> list[str]:
     """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
     return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *diagnosis_columns(config)]
 

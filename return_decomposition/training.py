@@ -10,9 +10,9 @@ from typing import Any, overload
 import gymnasium as gym
 
 from envs.given import name_of
+from learner.learner import Callback
 from learner.seeds import release
-from learner.training import TrainedRun
-from learner.training import train as train_runs
+from learner.training import TrainedRun, train_runs
 from utils.errors import ConfigError
 from utils.settings.cli import combine
 from utils.settings.fields import FIELDS, Config
@@ -20,7 +20,6 @@ from utils.stop import Stop, Stopped
 from utils.text import did_you_mean, shown
 
 Env = str | gym.Env | Callable[[], gym.Env]
-Callback = Callable[[dict[str, float]], Any]
 KEYWORDS = ("eval_env", "callback", "resume")           # beside the settings
 
 

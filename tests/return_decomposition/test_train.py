@@ -323,6 +323,6 @@ def test_another_signal_has_its_usual_effect_after_the_run_is_saved(monkeypatch)
 
 def test_learning_goes_through_one_function(monkeypatch):
     calls = []
-    monkeypatch.setattr("learner.training.train", lambda *args, **kwargs: calls.append(args))
+    monkeypatch.setattr("learner.training.train_runs", lambda *args, **kwargs: calls.append(args))
     assert program.main([*FLAGS, "--env=Match-v0"]) == 0
     assert calls[0][0].env == "Match-v0"
