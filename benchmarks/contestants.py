@@ -20,7 +20,6 @@ from envs import make_env
 from learner import Evaluator, Learner
 from learner.collector import Collector
 from record.logger import Mean
-from record.store import Snapshot
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
 
@@ -117,7 +116,7 @@ class _Record:
     def record(self, *_: Any) -> None:
         pass
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save(self, *_: Any) -> None:
         pass
 
 
