@@ -8,9 +8,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from program import complain, leave_early, run_program
+
+if TYPE_CHECKING:
+    from learner.evaluation import Evaluation
+    from utils.stop import Stop
 
 EXAMPLES = """
 examples:
@@ -18,53 +22,57 @@ examples:
   python evaluate.py outputs/RUN --checkpoint last --episodes 100
   python evaluate.py outputs/RUN/checkpoints/best.safetensors --explore --seed 1
   python evaluate.py outputs/RUN --diagnose --video                 is the learned reward right?
-  python evaluate.py outputs/RUN --import=my_rewards                of an algorithm that my_rewards.py registers
+  python evaluate.py outputs/RUN --import=my_rewards                the algorithm is registered by my_rewards.py
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    Returns 0; 1 if a disk fails or a number is not finite; 2 for a wrong argument or a damaged checkpoint; 75 after
-    SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C.
+    Returns: 0; 1 if a disk fails or a number is not finite; 2 for a wrong argument or a damaged checkpoint; 75 after
+        SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C.
     """
     def work() -> int:
         return evaluate(parse_args(sys.argv[1:] if argv is None else argv))
-    return run_program("evaluate.py", work, "--device=cpu evaluates as well")
+    return run_program("evaluate.py", work, "try --device=cpu")
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    """What the command line asks for; `settings` holds those of the run's settings that it changes.
+    """Parse the command line; `settings` holds the changed settings of the run, as text by name.
 
     Raises:
-        ConfigError: an argument is wrong; nothing was built yet.
-        SystemExit: `--help` was asked for.
+        ConfigError: an argument is wrong.
+        SystemExit: after `--help` was printed.
     """
     from utils.settings.cli import Parser
     from utils.settings.imports import add_import
     parser = Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Evaluate a trained agent: its true returns, how sure they are, and its reward.")
+                    description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
     add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
     add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")
-    add("--episodes", default="10", metavar="N", help="how many (default: 10)")
+    add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
-    add("--env", metavar="ID", help="another environment of the same sizes; a module:id must be given here")
-    add("--env_type", "--env-type", metavar="ep_rews|normal", help="as in training")
+    add("--env", metavar="ID", help="another environment of the same sizes; a module:id is read only from here")
+    add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
-    add("--json", default="", metavar="FILE", help="where all of it goes (default: RUN/evaluations/<time>.json)")
+    add("--json", default="", metavar="FILE", help="file of the results (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
-    add("--diagnose", action="store_true", help="of a learned reward: is it right? As many episodes of "
-        "the other kind (exploring, or greedy) are played for it; draws the first episode's rewards as a PNG")
+    add("--diagnose", action="store_true", help="compare the learned reward with the true one, on as "
+        "many episodes of the other kind (exploring, or greedy) as well; draws the first episode's rewards as a PNG")
     add_import(parser)
     return checked(parser.parse_args(argv))
 
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
-    """Modules imported, numbers as numbers, and files where they can be written."""
+    """Import the modules, convert the numbers, and check the paths.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
     from utils.errors import ConfigError
     from utils.settings.imports import import_modules, search_here
     from utils.settings.resolve import coerce
@@ -90,35 +98,35 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    """Play, print, and write down; returns the exit code."""
+    """Play, print, and write the results; return the exit code."""
     from results.video import choose_gl
     from utils.stop import Stop, Stopped
     if args.video is not None and (note := choose_gl()):        # before anything imports MuJoCo
         complain("evaluate.py", f"note: {note}")
     with Stop() as stop:
         try:
-            report(args, *played(args, stop))
+            write_results(args, *played(args, stop))
         except Stopped:
             return complain("evaluate.py", stop.told(), stop.exit_code)
     return 0
 
 
-def played(args: argparse.Namespace, stop) -> tuple[Any, Any]:
-    """The evaluation, and the diagnosis or None."""
-    from learner.evaluation import diagnosis, find_run, load, play, prepare_diagnosis
+def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, dict] | None]:
+    """Return the evaluation, and the diagnosis or None."""
+    from learner.evaluation import diagnose_episodes, find_run, load_trained, play_episodes, prepare_diagnosis
     run, checkpoint = find_run(args.place, args.checkpoint)
-    evaluation = load(run, checkpoint, args.settings, stop)
+    evaluation = load_trained(run, checkpoint, args.settings, stop)
     if args.diagnose:
         prepare_diagnosis(evaluation, partial(complain, "evaluate.py"))
-    play(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
-    return evaluation, diagnosis(evaluation) if args.diagnose else None
+    play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    return evaluation, diagnose_episodes(evaluation) if args.diagnose else None
 
 
-def report(args: argparse.Namespace, evaluation, diagnosis) -> None:
-    """Print what came of it, and write the files that were asked for.
+def write_results(args: argparse.Namespace, evaluation: Evaluation, diagnosis: dict[str, dict] | None) -> None:
+    """Print the results, and write their files.
 
     Raises:
-        SaveError: one could not be written.
+        SaveError: a file could not be written.
     """
     from results.statistics import summary
     from utils.display import say
@@ -127,33 +135,33 @@ def report(args: argparse.Namespace, evaluation, diagnosis) -> None:
     path = Path(args.json) if args.json else new_path(evaluation.run / "evaluations")
     with saving(path.parent, 0):
         path.parent.mkdir(exist_ok=True)
-    facts = record(args, evaluation, returns, diagnosis)
+    facts = facts_of(args, evaluation, returns, diagnosis)
     write_file(path, (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
-    say(table(args, evaluation, returns))
+    say(returns_table(args, evaluation, returns))
     if diagnosis:
         say(diagnosis_table(diagnosis))
     say(f"written to {path}")
     if diagnosis and evaluation.judge:
-        draw(evaluation, path.with_suffix(".png"))
+        draw_rewards(evaluation, path.with_suffix(".png"))
     if args.video is not None:
         film(evaluation, Path(args.video) if args.video else path.with_suffix(".mp4"), args.diagnose)
 
 
-def table(args: argparse.Namespace, evaluation, returns: dict[str, dict]) -> str:
-    """The true returns and the lengths, for people."""
+def returns_table(args: argparse.Namespace, evaluation: Evaluation, returns: dict[str, dict]) -> str:
+    """Return the true returns and the lengths as a table."""
     lengths = [len(one.true) for one in evaluation.episodes]
     kind = "exploring" if args.explore else "greedy"
     lines = [f"{evaluation.checkpoint}: {args.episodes} {kind} episode{'s' * (args.episodes > 1)} of "
              f"{evaluation.config.env}, seed {args.seed}", f"{'return':8}{'':>12}   95 % interval"]
     for name, one in returns.items():
-        interval = "{:.6g} to {:.6g}".format(*one["interval"]) if one["interval"] else "(of one episode none)"
+        interval = "{:.6g} to {:.6g}".format(*one["interval"]) if one["interval"] else "(none for one episode)"
         lines.append(f"{name:8}{one['value']:>12.6g}   {interval}")
     return "\n".join([*lines, f"{'length':8}{sum(lengths) / len(lengths):>12.6g}   {min(lengths)} to {max(lengths)}, "
                       "the shortest and the longest"])
 
 
 def diagnosis_table(diagnosis: dict[str, dict]) -> str:
-    """The numbers of docs/diagnosis.md, for people; a dash is what is not defined."""
+    """Return the numbers of docs/diagnosis.md as a table; a dash if a number is not defined."""
     lines = [f"{'learned reward':18}" + "".join(f"{kind:>12}" for kind in diagnosis)]
     for name in diagnosis["both"]:
         values = [numbers[name] for numbers in diagnosis.values()]
@@ -162,14 +170,15 @@ def diagnosis_table(diagnosis: dict[str, dict]) -> str:
 
 
 def new_path(folder: Path) -> Path:
-    """A name by the time that no evaluation has yet."""
+    """Return a new file name that says the time."""
     stem = time.strftime("%Y%m%d-%H%M%S")
     names = (folder / f"{stem}{suffix}.json" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
     return next(path for path in names if not path.exists())
 
 
-def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict | None) -> dict[str, Any]:
-    """All that the JSON file holds."""
+def facts_of(args: argparse.Namespace, evaluation: Evaluation, returns: dict, diagnosis: dict | None,
+             ) -> dict[str, Any]:
+    """Return the content of the JSON file."""
     from record.system import describe_system
     episodes, config = evaluation.episodes, evaluation.config
     facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
@@ -181,8 +190,8 @@ def record(args: argparse.Namespace, evaluation, returns: dict, diagnosis: dict 
     return facts | ({"diagnosis": diagnosis} if diagnosis else {})
 
 
-def draw(evaluation, path: Path) -> None:
-    """The first episode's rewards as a PNG."""
+def draw_rewards(evaluation: Evaluation, path: Path) -> None:
+    """Draw the rewards of the first episode as a PNG."""
     from results.reward_plots import draw_png
     from utils.display import say
     from utils.files import write_file
@@ -198,8 +207,8 @@ def draw(evaluation, path: Path) -> None:
     say(f"written to {path}")
 
 
-def film(evaluation, path: Path, diagnose: bool) -> None:
-    """The first episode as an mp4; whatever goes wrong is a line, for the numbers stand already."""
+def film(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
+    """Record the first episode as an mp4; an error is only reported, because the results are written already."""
     from results.video import missing_extra, undisturbed
     from utils.display import say
     from utils.text import one_line, printable
@@ -211,13 +220,14 @@ def film(evaluation, path: Path, diagnose: bool) -> None:
             shoot(evaluation, path, diagnose and evaluation.judge is not None)
             say(f"written to {path}")
         except Exception as error:                      # drivers and encoders raise anything
-            told = printable(one_line(error))[:300]
-            complain("evaluate.py", f"no video: {type(error).__name__}: {told}")
+            message = printable(one_line(error))[:300]
+            complain("evaluate.py", f"no video: {type(error).__name__}: {message}")
 
 
-def shoot(evaluation, path: Path, diagnose: bool) -> None:
+def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
+    """Play the first episode again, and record it."""
     from envs import make_env
-    from learner.evaluator import Stoppable
+    from learner.episodes import Stoppable
     from results.reward_plots import Strip
     from results.video import record as record_video
     first = evaluation.episodes[0]

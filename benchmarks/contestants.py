@@ -117,7 +117,7 @@ class _Record:
     def record(self, *_: Any) -> None:
         pass
 
-    def save(self, learner: Learner) -> None:
+    def save(self, *_: Any) -> None:
         pass
 
 

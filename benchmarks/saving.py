@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
 from benchmarks.contestants import filled_buffer, settings
-from record.store import Store
+from record.store import Log, Snapshot, Store
 
 
 def save(store: Store, agent, buffer) -> tuple[float, int]:
     """Seconds, and bytes written."""
     before = sizes(store.directory)
     start = time.perf_counter()
-    store.save({"replay": buffer.numbers()}, agent.state_dict() | buffer.tensors(),
-               buffer.first_episode, buffer.episodes_stored, buffer.read_episodes, buffer.episode_bytes)
+    log = Log(buffer.first_episode, buffer.episodes_stored, buffer.read_episodes, buffer.episode_bytes)
+    store.save(Snapshot({"replay": buffer.numbers()}, agent.state_dict() | buffer.tensors(), log))
     seconds = time.perf_counter() - start
     return seconds, sum(size for path, size in sizes(store.directory).items() if before.get(path) != size)
 

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.atari import game_kwargs, make_atari
+from envs.given import PREFIX, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env
 from envs.wrappers import (
     CheckedLimit,
@@ -50,8 +51,11 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     if is_atari(config.env) and not config.discrete:
         raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {expected_discrete()}")
     shown = {} if render_mode is None else {"render_mode": render_mode}
-    env = (make_atari(config, shown) if is_atari(config.env) else
-           _build(resolve_env(config.env), config, shown))
+    if config.env.startswith(PREFIX):
+        env = CheckedLimit(open_given(config), config.test_timesteps, config.env)
+    else:
+        env = (make_atari(config, shown) if is_atari(config.env) else
+               _build(resolve_env(config.env), config, shown))
     _check_spaces(config, env)
     if not is_image(env.observation_space):
         env = FlatObservation(env)

@@ -85,7 +85,7 @@ class Origin:
         return self.env.reset()
 
 
-def play(origin: Origin, before: State | None, acts: np.ndarray) -> tuple[np.ndarray, list[tuple]]:
+def replay_actions(origin: Origin, before: State | None, acts: np.ndarray) -> tuple[np.ndarray, list[tuple]]:
     """The episode that began with `before`, as far as the actions lead: the first observation, and a tuple
     (action, reward, terminated, observation) for each step. It ends early if the episode does.
     """

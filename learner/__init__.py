@@ -1,4 +1,4 @@
-"""How experience is gathered and learning scheduled."""
+"""Training: gather experience, schedule updates, evaluate, and keep the record."""
 
 from learner.collector import open_collector
 from learner.evaluator import Evaluator

@@ -1,13 +1,14 @@
-"""Where experience comes from: one environment in this process, or several in processes of their own.
+"""Gather experience from one environment in this process, or from several in processes of their own.
 
-A collector has `num_envs`, and `step()`, one step of each of its environments, which gives the episodes that ended
-with it, whole. That is all that the learner knows of environments. What is not finite becomes part of no episode:
-`NotFiniteError`, in the constructor or `step`.
+A collector has `num_envs`, and `step()`, which steps each environment once and returns the episodes that ended with it.
+The learner knows nothing else of environments. An observation or reward that is not finite enters no episode: the
+constructor and `step` raise `NotFiniteError`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
-from envs.origin import Origin, play
+from envs.origin import Origin, replay_actions
 from utils.finite import all_finite, check_observation, check_reward, is_finite
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
@@ -25,17 +26,18 @@ from utils.settings.fields import Config
 if TYPE_CHECKING:
     from envs.workers.pool import Workers
 
-Episode = dict[str, np.ndarray]         # what `store_episode` takes
+Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
 
 
 @contextlib.contextmanager
-def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], None] = lambda line: None,
+def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
                    ) -> Iterator[Collector | VectorCollector]:
-    """The collector for `config.num_envs`; its processes end with the block, however that ends.
+    """Open the collector for `config.num_envs`; its processes end with the block.
 
     Args:
-        env: the environment itself if it is one, else an example of the many.
-        say: is told, in a line, of each process that is started anew.
+        env: the environment itself if `num_envs` is 1, else an example of them.
+        agent: chooses the actions.
+        say: called with a line for each process that is restarted.
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
@@ -44,12 +46,13 @@ def open_collector(config: Config, env: gym.Env, agent, say: Callable[[str], Non
         yield Collector(env, agent, seeds[0])
         return
     from envs.workers.pool import Workers
-    with contextlib.closing(Workers(config, env, say)) as envs:
+    sent = dataclasses.replace(config, eval_given=None)             # workers need no environment of evaluation
+    with contextlib.closing(Workers(sent, env, say)) as envs:
         yield VectorCollector(envs, agent, seeds)
 
 
 def env_seeds(config: Config) -> list[int]:
-    """A seed for each environment; the first's is the same however many there are."""
+    """Return a seed for each environment; the first one does not depend on their number."""
     return [stream_seed(config.seed, f"env {i}" if i else "env") for i in range(config.num_envs)]
 
 
@@ -58,16 +61,21 @@ class Collector:
 
     num_envs = 1
 
-    def __init__(self, env: gym.Env, agent, seed: int):
+    def __init__(self, env: gym.Env, agent: Any, seed: int):
         self.env, self.agent, self.steps = env, agent, 0
         self.origin = Origin(env, seed)
         self._reset()
 
-    def step(self) -> list[Episode]:
+    def step(self) -> list[Columns]:
+        """Step the environment; return its episode if it ended, or nothing.
+
+        Raises:
+            NotFiniteError: an observation or a reward is not finite.
+        """
         action = self.agent.step(self.obs, explore=True)
         obs_next, reward, terminated, truncated, _ = self.env.step(action)
         self.steps += 1
-        if not (all_finite(obs_next) and is_finite(reward)):            # seldom: the place is told only then
+        if not (all_finite(obs_next) and is_finite(reward)):            # rare: the message is built only then
             where = place(self.steps, len(self.open_episode) + 1)
             check_observation(obs_next, where)
             check_reward(reward, where)
@@ -85,14 +93,14 @@ class Collector:
         self.open_episode = OpenEpisode(self.obs)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What brings the open episode back: (values, tensors)."""
+        """Return what the open episode is restored from: (values, tensors)."""
         episode = {"before": self.origin.before, "digest": self.open_episode.digest()}
         return {"steps": self.steps, "episodes": [episode]}, acts_of([self.open_episode])
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
-        """Bring the open episode back; returns how many could not be, which are dropped."""
+        """Restore the open episode; return 1 if it could not be restored and is dropped, else 0."""
         self.steps, (value,) = values["steps"], values["episodes"]
-        self.open_episode, self.obs = reopened(play(self.origin, value["before"], tensors["acts.0"].numpy()))
+        self.open_episode, self.obs = reopened(replay_actions(self.origin, value["before"], tensors["acts.0"].numpy()))
         if self.open_episode.digest() == value["digest"]:
             return 0
         self._reset()
@@ -100,43 +108,47 @@ class Collector:
 
 
 class VectorCollector:
-    """N environments, an open episode each; the agent acts once for all of them."""
+    """N environments with an open episode each; the agent chooses all N actions at once."""
 
-    def __init__(self, envs: Workers, agent, seeds: list[int]):
+    def __init__(self, envs: Workers, agent: Any, seeds: list[int]):
         self.envs, self.agent, self.num_envs = envs, agent, envs.num_envs
         self.steps = 0                                                                  # of each environment
         self.obs, _ = envs.reset(seed=seeds)                                            # (N, O)
         self._check_start(range(self.num_envs))
         self.open_episodes = [OpenEpisode(obs) for obs in self.obs]
 
-    def step(self) -> list[Episode]:
-        """The episodes that ended, by the environments' order."""
+    def step(self) -> list[Columns]:
+        """Step all environments; return the episodes that ended, in the order of the environments.
+
+        Raises:
+            NotFiniteError: an observation or a reward is not finite.
+        """
         actions = self.agent.step(self.obs, explore=True)                               # (N, A), or (N,) indices
         self.obs, rewards, terminated, truncated, info = self.envs.step(actions)
         self.steps += 1
         self._check_step(rewards)
         for episode, *step in zip(self.open_episodes, actions, rewards, terminated, self.obs, strict=True):
             episode.add(*step)
-        for i in np.flatnonzero(info["restarted"]):                     # what was played there will never be whole
+        for i in np.flatnonzero(info["restarted"]):                     # the steps before the restart are lost
             self.open_episodes[i] = OpenEpisode(self.obs[i])
         return self._close_episodes(terminated | truncated)
 
-    def _close_episodes(self, over: np.ndarray) -> list[Episode]:
-        """over: (N,), whose episode has ended; those environments start anew."""
+    def _close_episodes(self, over: np.ndarray) -> list[Columns]:
+        """Reset the environments whose episode is over, (N,); return those episodes."""
         ended = np.flatnonzero(over)
         episodes = [self.open_episodes[i].columns() for i in ended]
         self._begin(ended)
         return episodes
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What brings the open episodes back: (values, tensors)."""
+        """Return what the open episodes are restored from: (values, tensors)."""
         origins = [self.envs.origins[i] for i in range(self.num_envs)]
         episodes = [{"seed": seed, "before": before, "digest": episode.digest()}
                     for (seed, before), episode in zip(origins, self.open_episodes, strict=True)]
         return {"steps": self.steps, "restarts": self.envs.restarts, "episodes": episodes}, acts_of(self.open_episodes)
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
-        """Bring the open episodes back; returns how many could not be, which are dropped."""
+        """Restore the open episodes; return how many could not be restored and are dropped."""
         self.steps, self.envs.restarts, values = (values[name] for name in ("steps", "restarts", "episodes"))
         self.obs, played = self.envs.play([(value["seed"], value["before"], tensors[f"acts.{i}"].numpy())
                                            for i, value in enumerate(values)])
@@ -148,7 +160,7 @@ class VectorCollector:
         return int(lost.sum())
 
     def _begin(self, numbers: np.ndarray) -> None:
-        """New episodes in these environments."""
+        """Begin new episodes in these environments."""
         if len(numbers):
             mask = np.isin(np.arange(self.num_envs), numbers)
             self.obs, _ = self.envs.reset(options={"reset_mask": mask})
@@ -157,7 +169,7 @@ class VectorCollector:
             self.open_episodes[i] = OpenEpisode(self.obs[i])
 
     def _check_step(self, rewards: np.ndarray) -> None:
-        """rewards: (N,), those of the step."""
+        """rewards: (N,), of this step."""
         if all_finite(self.obs) and all_finite(rewards):
             return
         for i, (obs, reward, episode) in enumerate(zip(self.obs, rewards, self.open_episodes, strict=True)):
@@ -166,7 +178,7 @@ class VectorCollector:
             check_reward(reward, where)
 
     def _check_start(self, numbers: Iterable[int]) -> None:
-        """The first observations of these environments' episodes."""
+        """Check the first observations of the episodes in these environments."""
         for i in numbers:
             check_observation(self.obs[i], self._place(i, 0))
 
@@ -175,17 +187,17 @@ class VectorCollector:
 
 
 def place(steps: int, step: int) -> str:
-    """How a message tells when: the run's steps so far, and the step of the episode, 0 for its first observation."""
+    """Return the place for a message: steps of the run so far, and step of the episode, 0 for its first observation."""
     return f"at step {steps}, {f'step {step}' if step else 'the start'} of its episode"
 
 
 def acts_of(episodes: list[OpenEpisode]) -> dict[str, Tensor]:
-    """The actions of open episodes, `acts.0` (T, A) or (T,), ..."""
+    """Return the actions of open episodes: `acts.0` (T, A) or (T,), ..."""
     return {f"acts.{i}": torch.as_tensor(episode.acts()) for i, episode in enumerate(episodes)}
 
 
 def reopened(played: tuple[np.ndarray, list[tuple]]) -> tuple[OpenEpisode, np.ndarray]:
-    """An open episode from what `envs.origin.play` gives, and its last observation."""
+    """Return the open episode that `envs.origin.replay_actions` has played, and its last observation."""
     obs, steps = played
     episode = OpenEpisode(obs)
     for *step, obs in steps:

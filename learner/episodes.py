@@ -1,11 +1,11 @@
-"""Whole episodes, each by a seed of its own, and what a decomposition pays for their steps."""
+"""Whole episodes played by an agent, and the rewards that a decomposition pays for their steps."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -15,68 +15,125 @@ from algorithm.decomposition.judge import Judge, check_predicted
 from algorithm.replay_buffer.episode import OpenEpisode
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
+from utils.stop import Stop
+
+
+class Step(NamedTuple):
+    """One step of an episode."""
+
+    action: np.ndarray | int            # (A,), or an index
+    reward: float                       # what the agent is paid
+    terminated: bool
+    obs_next: np.ndarray                # (O,), or a stack of frames (H, W, C)
+    true_reward: float                  # the environment's own reward
+    over: bool                          # terminated or truncated
 
 
 @dataclass
-class Episode:
-    """One episode of T steps."""
+class PlayedEpisode:
+    """A finished episode of T steps."""
 
-    seed: int                           # what its environment was reset with
-    explored: bool                      # whether its actions were drawn as in training; greedy otherwise
+    seed: int                           # of the reset of its environment
+    explored: bool                      # whether the actions were drawn as in training; greedy otherwise
     acts: np.ndarray                    # (T, A), or indices (T,)
     true: np.ndarray                    # (T,), float64: the environment's own rewards
     predicted: np.ndarray | None        # (T,), float64; None without a judge
 
     @property
     def true_return(self) -> float:
+        """The sum of the true rewards."""
         return float(self.true.sum())
 
 
 class Player:
-    """Plays episodes; each is determined by the agent's weights and by `seed`, whatever was played before it."""
+    """Play whole episodes with an agent, in an environment that is used for nothing else."""
 
     def __init__(self, env: gym.Env, actor: Any, random_share: float = 0.0):
-        """random_share: of the greedy actions, how many are random instead (the custom on Atari)."""
+        """random_share: the share of greedy actions that are replaced by random ones, as is usual on Atari."""
         self.env, self.actor, self.random_share = env, actor, random_share
         self.judge: Judge | None = None                                     # predicts the rewards of the steps
 
-    def play(self, seed: int, explore: bool) -> Episode:
-        """The episode of this seed.
+    def play(self, seed: int, explore: bool) -> PlayedEpisode:
+        """Play the episode of this seed. It depends on the agent's weights and the seed alone.
 
         Raises:
             NotFiniteError: an observation, a true or a predicted reward is not finite.
-            Stopped: the environment is `learner.evaluator.Stoppable` and was told to.
+            Stopped: the environment is `Stoppable`, and the run was asked to stop.
         """
         with own_draws(self.actor, stream_seed(seed, "actions")):
-            episode, true = self._play(seed, explore)
+            episode, true = self._collect(seed, explore)
         columns = episode.columns()
         predicted = self.judge.redistribute(columns) if self.judge else None
         if predicted is not None:
             check_predicted(predicted, "in evaluation, at step {} of an episode")
-        return Episode(seed, explore, columns["acts"], np.array(true), predicted)
+        return PlayedEpisode(seed, explore, columns["acts"], np.array(true), predicted)
 
-    def _play(self, seed: int, explore: bool) -> tuple[OpenEpisode, list[float]]:
-        draws = np.random.default_rng(stream_seed(seed, "random share"))
+    def _collect(self, seed: int, explore: bool) -> tuple[OpenEpisode, list[float]]:
+        """Return the episode, and its true rewards."""
+        draws = None if explore else np.random.default_rng(stream_seed(seed, "random share"))
+        obs = self.reset(seed)
+        episode, true = OpenEpisode(obs), []
+        for step in self.steps(obs, lambda obs: self.actor.step(obs, explore=explore), draws):
+            episode.add(step.action, step.reward, step.terminated, step.obs_next)
+            true.append(step.true_reward)
+        return episode, true
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Begin an episode; return its first observation, (O,) or (H, W, C).
+
+        Raises:
+            NotFiniteError: the observation is not finite.
+        """
         obs, _ = self.env.reset(seed=seed)
         check_observation(obs, "in evaluation, at the start of an episode")
-        episode, true, over = OpenEpisode(obs), [], False
+        return obs
+
+    def steps(self, obs: np.ndarray, act: Callable[[np.ndarray], Any],
+              draws: np.random.Generator | None = None) -> Iterator[Step]:
+        """Play the episode that began with `obs`, and yield its steps.
+
+        Args:
+            act: the policy, observation -> action.
+            draws: the generator of random actions (see `random_share`); None: take none.
+        Raises:
+            NotFiniteError: an observation or a true reward is not finite.
+        """
+        number, over = 0, False
         while not over:
-            action = self.actor.step(obs, explore=explore)
-            if not explore and self.random_share and draws.random() <= self.random_share:
-                action = int(draws.integers(self.env.action_space.n))
-            obs, reward, terminated, truncated, info = self.env.step(action)
-            true.append(info["true_reward"])
-            where = f"in evaluation, at step {len(true)} of an episode"
-            check_observation(obs, where)
-            check_reward(true[-1], where, "true reward")
-            episode.add(action, reward, terminated, obs)
-            over = terminated or truncated
-        return episode, true
+            step, number = self._step(self._action(act(obs), draws)), number + 1
+            where = f"in evaluation, at step {number} of an episode"
+            check_observation(step.obs_next, where)
+            check_reward(step.true_reward, where, "true reward")
+            yield step
+            obs, over = step.obs_next, step.over
+
+    def _action(self, action: Any, draws: np.random.Generator | None) -> Any:
+        """Return the action, or a random one in its place."""
+        if draws is not None and self.random_share and draws.random() <= self.random_share:
+            return int(draws.integers(self.env.action_space.n))
+        return action
+
+    def _step(self, action: Any) -> Step:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return Step(action, reward, terminated, obs, info["true_reward"], terminated or truncated)
+
+
+class Stoppable(gym.Wrapper):
+    """An environment for evaluation, which may take minutes: `step` raises Stopped once `stop` is set."""
+
+    def __init__(self, env: gym.Env, stop: Stop):
+        super().__init__(env)
+        self.stop = stop
+
+    def step(self, action: Any) -> tuple:
+        """Step the environment, unless the run must stop."""
+        self.stop.check()
+        return self.env.step(action)
 
 
 @contextlib.contextmanager
 def own_draws(actor: Any, seed: int) -> Iterator[None]:
-    """Meanwhile the agent explores by this seed; afterwards it goes on as if it had not acted at all."""
+    """Let the agent explore by this seed inside the block, and restore its generator and counters afterwards."""
     before, counters = actor.generator.get_state(), dict(actor.counters)
     actor.generator.manual_seed(seed)
     try:
@@ -86,6 +143,6 @@ def own_draws(actor: Any, seed: int) -> Iterator[None]:
         actor.counters.update(counters)                 # DQN counts its exploring steps
 
 
-def numbers_of(episodes: list[Episode], unit: str) -> diagnosis.Numbers:
-    """Return `algorithm.decomposition.diagnosis.diagnose` of episodes with predictions, which are in `unit`."""
+def numbers_of(episodes: list[PlayedEpisode], unit: str) -> diagnosis.Numbers:
+    """Apply `algorithm.decomposition.diagnosis.diagnose` to episodes with predictions, which are in `unit`."""
     return diagnosis.diagnose([one.predicted for one in episodes], [one.true for one in episodes], unit)

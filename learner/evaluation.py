@@ -1,4 +1,4 @@
-"""A trained agent from its run's directory, and the episodes that tell how good it is."""
+"""Evaluate a trained agent from the directory of its run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
 from algorithm.replay_buffer import create_buffer
 from envs import make_env, sizes
-from learner.episodes import Episode, Player, numbers_of
-from learner.evaluator import Stoppable
+from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
 from record.store import Store, fitting
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
@@ -30,7 +29,7 @@ from utils.stop import Stop
 
 @dataclass
 class Evaluation:
-    """An agent, what it is evaluated in, and what came of it."""
+    """An agent, its environment, and the episodes that it has played there."""
 
     run: Path
     checkpoint: Path
@@ -39,8 +38,8 @@ class Evaluation:
     agent: Any
     env: Any
     judge: Any = None
-    episodes: list[Episode] = field(default_factory=list)
-    others: list[Episode] = field(default_factory=list)     # for a diagnosis: greedy if those explore, and vice versa
+    episodes: list[PlayedEpisode] = field(default_factory=list)
+    others: list[PlayedEpisode] = field(default_factory=list)       # of the other kind, for a diagnosis
 
 
 def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
@@ -66,11 +65,14 @@ def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
 
 
-def read_settings(run: Path, given: dict[str, str]) -> Config:
-    """The run's settings, but for those that are given.
+def run_settings(run: Path, given: dict[str, str]) -> Config:
+    """Return the settings of a run, with changes.
+
+    Args:
+        given: the changes, as text by name.
 
     Raises:
-        ConfigError: one is wrong, or the run's file names a module to import.
+        ConfigError: a setting is wrong, or config.json names a module to import.
     """
     settings = read_json(run / "config.json")
     if "env" not in given:
@@ -80,17 +82,20 @@ def read_settings(run: Path, given: dict[str, str]) -> Config:
     return resolve(settings | {name: coerce(name, text) for name, text in given.items()})
 
 
-def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Evaluation:
-    """The trained agent and its environment.
+def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Evaluation:
+    """Load the trained agent, and make its environment.
 
+    Args:
+        given: changed settings, as text by name.
+        stop: once it is set, the environment raises Stopped.
     Raises:
         ConfigError: a setting is wrong, or the environment cannot be made.
-        CheckpointError: it is missing, damaged, or another agent's, such as one for an environment of another size.
+        CheckpointError: the checkpoint is missing, damaged, or of another agent, such as one of other sizes.
     """
     from utils.torch_utils import resolve_device
     if check_backend() != "pytorch":
         raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; expected 1, or nothing")
-    config = read_settings(run, given)
+    config = run_settings(run, given)
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
     config = sizes(config, env)
@@ -101,10 +106,12 @@ def load(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Eval
 
 
 def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> None:
-    """Make ready to predict rewards; `say` is told what cannot be.
+    """Prepare an evaluation to predict rewards.
 
+    Args:
+        say: called with a line if there is no replay to compare the rewards with.
     Raises:
-        ConfigError: the agent takes no reward of its own to be that of a step.
+        ConfigError: the algorithm predicts no reward.
     """
     agent = evaluation.agent
     if agent.config.alg not in diagnosed():
@@ -117,16 +124,16 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
     evaluation.judge = create_judge(agent, replay)
     if replay is None or not replay.episodes:
         say("note: the run has saved no replay, " + (
-            "so nothing tells of its episodes" if evaluation.judge else
+            "so there are no numbers of its episodes" if evaluation.judge else
             f"without which {agent.config.alg} predicts no reward"))
 
 
 def load_replay(run: Path, config: Config) -> Any:
-    """The replay as the run has last saved it, on the CPU; None if it never did.
+    """Load the replay that a run has saved, on the CPU; None if it has saved none.
 
     Raises:
-        CheckpointError: it is damaged, or another one's.
-        ConfigError: there is too little memory for it.
+        CheckpointError: it is damaged, or of another run.
+        ConfigError: it does not fit in memory.
     """
     saved = Store(run / "checkpoints" / "resume").load()
     if saved is None:
@@ -139,12 +146,12 @@ def load_replay(run: Path, config: Config) -> Any:
     return replay
 
 
-def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose: bool) -> None:
-    """Play so many episodes; to be diagnosed, as many of the other kind, from the same starts.
+def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose: bool) -> None:
+    """Play `count` episodes; for a diagnosis also as many of the other kind, with the same seeds.
 
     Raises:
         NotFiniteError: an observation, a true or a predicted reward is not finite.
-        Stopped: it was asked to stop.
+        Stopped: the program was asked to stop.
     """
     player = Player(evaluation.env, evaluation.agent, evaluation.config.test_eps or 0.0)
     player.judge = evaluation.judge
@@ -154,8 +161,8 @@ def play(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose:
         evaluation.others = [player.play(one, not explore) for one in seeds]
 
 
-def diagnosis(evaluation: Evaluation) -> dict[str, Numbers]:
-    """The numbers of `algorithm.decomposition.diagnosis.NAMES` by kind of episode; those of the replay stand in `both`.
+def diagnose_episodes(evaluation: Evaluation) -> dict[str, Numbers]:
+    """Return `algorithm.decomposition.diagnosis.NAMES` by kind of episode; those of the replay belong to `both`.
 
     Raises:
         NotFiniteError: a predicted reward of a step in the replay is not finite.

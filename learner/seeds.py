@@ -1,14 +1,13 @@
-"""Several seeds of the same settings in one process: side by side on CPU cores; on a CUDA device together, or in turn.
+"""Train several seeds of the same settings in one process: in parallel on CPU cores; on CUDA together, or in turn.
 
-Every seed has the environment, agent, replay, engine, evaluator and record that its single run would have, and whatever
-is drawn from belongs to one of them; so it computes, to the bit, what that run computes with one PyTorch thread.
+Each seed has its own environment, agent, replay, engine, evaluator and record, as in a single run, and each random
+generator belongs to one of them. So its numbers equal, to the bit, those of a single run with one PyTorch thread.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -18,29 +17,31 @@ import torch
 
 from record.system import count_cores
 from utils.display import Display, View
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, SeedsError
 from utils.finite import NotFiniteError
-from utils.installed import called
 from utils.memory import WORKER_BYTES, available_bytes
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
-from utils.text import human_bytes, printable
+from utils.text import human_bytes, one_line, printable
 
 
-def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., None], stop: Stop) -> int:
-    """Train with each of `config.seeds`; the exit code, 1 if one of them failed.
+def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., Any], stop: Stop,
+                report: Callable[[str], Any]) -> list[Any]:
+    """Train with each of `config.seeds`; return what `learn` returned, in the order of the seeds.
 
     Args:
-        build: makes the parts of a seed's run, with an `engine` and a `test_env`.
-        learn: (parts, view, stop) is that run; it raises Stopped soon after `stop` is set, when it has saved itself.
+        build: builds the parts of one seed's run, with an `engine`.
+        learn: (parts, view, stop) -> the trained run; it saves its state and raises Stopped after `stop` is set.
+        report: called with a line for each seed that fails.
     Raises:
         ConfigError: a setting is wrong for all of them; nothing was written.
-        Stopped: `stop` was set; every run has saved itself.
+        SeedsError: one or more of them failed; the others have ended.
+        Stopped: `stop` was set, and every run has saved its state.
     """
     if config.engine == "compile":
-        raise ConfigError("engine: got 'compile' with --seeds, expected auto, eager or manual (what torch.compile "
-                          "knows is one for the whole process)")
-    seeds = Seeds(config, build, learn, stop)
+        raise ConfigError("engine: got 'compile' with --seeds, expected auto, eager or manual (the state of "
+                          "torch.compile is shared by the whole process)")
+    seeds = Seeds(config, build, learn, stop, report)
     try:
         if not on_cuda(seeds):
             SideBySide(seeds).run()
@@ -49,18 +50,24 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
         else:
             in_turn(seeds)
     except Stopped:
-        if not seeds.failed:                            # or the same command would not go on with all of them
+        if not seeds.failed:                            # else the same command would not resume all of them
             raise
-    return 1 if seeds.failed else 0
+    if seeds.failed:
+        failed = ", ".join(str(seed) for seed in config.seeds if seed in seeds.failed)
+        raise SeedsError(f"seeds: {failed} of {', '.join(map(str, config.seeds))} failed")
+    return [seeds.trained[seed] for seed in config.seeds]
 
 
 class Seeds:
-    """The runs to be made, and where they are seen."""
+    """The runs of all seeds: how to build and train them, and their results."""
 
-    def __init__(self, config: Config, build: Callable[[Config], Any], learn: Callable[..., None], stop: Stop):
-        self.config, self.build, self.learn, self.stop = config, build, learn, stop
-        self.display, self.failed = Display(), []
-        self.first = [self._build(config.seeds[0])]         # tells what is wrong before anything is written
+    def __init__(self, config: Config, build: Callable[[Config], Any], learn: Callable[..., Any], stop: Stop,
+                 report: Callable[[str], Any]):
+        self.config, self.build, self._learn, self.stop, self.report = config, build, learn, stop, report
+        self.display = Display()
+        self.failed: list[int] = []
+        self.trained: dict[int, Any] = {}                   # seed -> its finished run
+        self.first = [self._build(config.seeds[0])]         # raises before anything is written
         buffer = self.first[0].engine.buffer
         self.buffer_device, self.buffer_bytes = buffer.device, buffer.bytes_needed
         # What is captured for one agent by hand can be captured for all of them.
@@ -68,45 +75,51 @@ class Seeds:
         self.can_share = engine.name == "cudagraph" and engine.by_hand and len(config.seeds) > 1
 
     def parts(self, seed: int) -> Any:
-        """Asked for by the order of the seeds."""
+        """Return the parts of one seed's run; call it in the order of the seeds."""
         return self.first.pop() if self.first else self._build(seed)
 
     def _build(self, seed: int) -> Any:
         return self.build(dataclasses.replace(self.config, seed=seed, seeds=None))
 
+    def learn(self, seed: int, parts: Any, view: View) -> None:
+        """Train one seed."""
+        self.trained[seed] = self._learn(parts, view, self.stop)
+
     def begin(self, how: str) -> None:
+        """Display how the seeds are trained."""
         self.display.say(f"seeds {', '.join(map(str, self.config.seeds))}: {how}")
 
     def view(self, seed: int) -> View:
+        """Return the view of one seed's run."""
         return self.display.view(self.config.run_length, f"seed {seed}")
 
     def fail(self, seed: int, complaint: str) -> None:
-        """Tell of it at once; the others go on."""
+        """Report that a seed failed; the others continue."""
         self.failed.append(seed)
-        print(f"{called('train.py')}: seed {seed}: {complaint}", file=sys.stderr, flush=True)
+        self.report(f"seed {seed}: {complaint}")
 
 
 def in_turn(seeds: Seeds) -> None:
-    """One seed after the other, in this thread."""
+    """Train one seed after the other, in this thread."""
     with seeds.display:
         seeds.begin(f"one after the other on {seeds.config.device}")
         for seed in seeds.config.seeds:
             try:
-                seeds.learn(seeds.parts(seed), seeds.view(seed), seeds.stop)
+                seeds.learn(seed, seeds.parts(seed), seeds.view(seed))
             except Exception as error:
-                seeds.fail(seed, one_line(error))
+                seeds.fail(seed, error_line(error))
             release()
 
 
 def on_cuda(seeds: Seeds) -> bool:
-    """Whether agents or replays share one GPU."""
+    """Return whether agents or replays share one GPU."""
     return seeds.config.device.startswith("cuda") or seeds.buffer_device.type == "cuda"
 
 
 class SideBySide:
-    """As many seeds at a time as there are cores, each in a thread of its own that PyTorch does not divide further.
+    """Train as many seeds at a time as there are cores, each in one thread that PyTorch does not divide further.
 
-    Environments and agents are built in the main thread, one at a time.
+    Environments and agents are built in the calling thread, one at a time.
     """
 
     def __init__(self, seeds: Seeds):
@@ -116,6 +129,7 @@ class SideBySide:
         self.running: dict[int, threading.Thread] = {}
 
     def run(self) -> None:
+        """Train all seeds, and wait for them."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         with self.seeds.display:
@@ -123,21 +137,21 @@ class SideBySide:
                 self._start_all()
                 while self.running:
                     self._await_one()
-            except BaseException:                       # Ctrl-C that was not heard, an error in here
+            except BaseException:                       # Ctrl-C without a handler, an error in this thread
                 self.stop.set()
                 raise
             finally:
                 self._wake()
                 for thread in self.running.values():
                     thread.join()
-                while not self.ended.empty():           # a run that could not save itself says so
+                while not self.ended.empty():           # a run that could not save its state reports it
                     seed, complaint = self.ended.get()
                     if complaint:
                         self.seeds.fail(seed, complaint)
                 torch.set_num_threads(threads)
 
     def _count_lanes(self, seeds: int) -> int:
-        """How many train at a time."""
+        """Return how many train at a time."""
         return min(seeds, count_cores())
 
     def _start_all(self) -> None:
@@ -148,18 +162,18 @@ class SideBySide:
             self._start(seed)
 
     def _wake(self) -> None:
-        """Threads that wait for each other must see that it is over."""
+        """End the waiting of threads for each other."""
 
     def _start(self, seed: int) -> None:
         try:
             parts = self.seeds.parts(seed)
         except Exception as error:
-            self.seeds.fail(seed, one_line(error))
+            self.seeds.fail(seed, error_line(error))
             return
         self._start_thread(seed, parts)
 
     def _start_thread(self, seed: int, parts: Any) -> None:
-        # A daemon, so that a second Ctrl-C ends a program whose environment hangs.
+        # A daemon thread, so that a second Ctrl-C ends a program whose environment hangs.
         thread = threading.Thread(target=self._train, args=(seed, parts, self.seeds.view(seed)), name=f"seed {seed}",
                                   daemon=True)
         self.running[seed] = thread
@@ -169,11 +183,11 @@ class SideBySide:
         torch.set_num_threads(1)
         complaint = None
         try:
-            self.seeds.learn(parts, view, self.stop)
+            self.seeds.learn(seed, parts, view)
         except Stopped:
             pass
         except BaseException as error:                  # an environment may even call sys.exit
-            complaint = one_line(error)
+            complaint = error_line(error)
         self.ended.put((seed, complaint))
 
     def _await_one(self) -> None:
@@ -186,7 +200,7 @@ class SideBySide:
 
 
 class Together(SideBySide):
-    """All seeds at a time on one GPU, where they share one captured update; see `algorithm.engine.seeds.shared`."""
+    """Train all seeds at once on one GPU, in one captured update; see `algorithm.engine.seeds.shared`."""
 
     def _count_lanes(self, seeds: int) -> int:
         return seeds
@@ -208,11 +222,15 @@ class Together(SideBySide):
         try:
             super()._train(seed, parts, view)
         finally:
-            parts.engine.leave()                        # or the others would wait for it
+            parts.engine.leave()                        # else the others would wait for it
 
 
 def check_memory(lanes: int, seeds: Seeds) -> None:
-    """A ConfigError if the replays of so many seeds, and their environments' processes, do not fit side by side."""
+    """Check that the replays of `lanes` seeds, and the processes of their environments, fit in memory.
+
+    Raises:
+        ConfigError: they do not.
+    """
     config, available = seeds.config, available_bytes(seeds.buffer_device)
     workers = config.num_envs * WORKER_BYTES if config.num_envs > 1 else 0
     needed = lanes * (seeds.buffer_bytes + workers)
@@ -227,15 +245,14 @@ def check_memory(lanes: int, seeds: Seeds) -> None:
 
 
 def release() -> None:
-    """Give back what an ended run held, before the next one looks how much memory there is."""
+    """Free the memory of ended runs, before the next one measures how much is free."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def one_line(error: BaseException) -> str:
-    """What went wrong, and where the traceback is."""
+def error_line(error: BaseException) -> str:
+    """Return an error as one line, with the place of its traceback."""
     plain = isinstance(error, (ConfigError, CheckpointError, NotFiniteError, OSError))
-    told = str(error) if plain else f"{type(error).__name__}: {error}"
-    line = "; ".join([told, *getattr(error, "__notes__", ())])
-    return printable(" ".join(line.split()))
+    message = str(error) if plain else f"{type(error).__name__}: {error}"
+    return printable(one_line("; ".join([message, *getattr(error, "__notes__", ())])))

@@ -1,1 +1,1 @@
-"""The record of one run: directory, metrics, what it is resumed from, system."""
+"""The record of one run: directory, metrics, saved state, system."""

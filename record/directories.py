@@ -76,11 +76,11 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
                           f"the same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _shown(value) -> str:
+def _shown(value: Any) -> str:
     return "(none)" if value is None else str(value)
 
 

@@ -1,6 +1,6 @@
-"""Metrics: averaged over a cycle, then to `metrics.csv` and TensorBoard.
+"""Metrics, averaged over a cycle and written to `metrics.csv` and TensorBoard.
 
-Event files are written by this process itself: tensorboardX's own writer has a thread, where a full disk goes unheard.
+This thread writes the event files: tensorboardX's own writer uses a second thread, which does not report a full disk.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from utils.files import saving, sync, write_file
 
 
 class Logger:
-    """Collects values by name without looking at them, so that no update waits for the device."""
+    """Collect values by name without reading them, so that no update waits for the device."""
 
     def __init__(self, directory: Path, names: list[str], saved: Mapping[str, Any] | None = None):
-        """Begin a record, or go on with one.
+        """Begin a record, or resume one.
 
         Args:
-            names: every metric there can be, in the order of the columns.
-            saved: `state` of the record that stands in the directory; what was written after it is taken away.
+            names: all metrics, in the order of the columns.
+            saved: `state` of the record in the directory; lines that were written after it are removed.
         """
         self.means = {name: Mean() for name in names}
         self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
         self._restore(saved or {"csv": _line(names).decode(), "events": {}, "sums": {}})
         self.file = open(self.path, "ab")
         self.events.mkdir(exist_ok=True)
-        # Runs may be resumed twice in a second, and a file of the same name would be written over.
+        # A run may be resumed twice within a second: files of one name would overwrite each other.
         with saving(self.events, 0):
             self.board = EventsWriter(str(self.events / "events"), f".{len(list(self.events.iterdir()))}.{os.getpid()}")
 
     def add(self, info: Mapping[str, float | np.ndarray | torch.Tensor]) -> None:
-        """Count one value for each name; an array of several elements counts as their mean.
+        """Add one value to each name; an array of several elements counts as their mean.
 
         Raises:
-            ConfigError: an algorithm of somebody's own gives a metric that it has not named.
+            ConfigError: a registered algorithm returns a metric that it does not name.
         """
         for name, value in info.items():
             self._mean(name).add(value)
 
     def add_sums(self, sums: Iterable[tuple[str, torch.Tensor, int]]) -> None:
-        """Count many values for each name, given as (name, their sum, how many)."""
+        """Add many values to each name, given as (name, their sum, how many)."""
         for name, total, count in sums:
             self._mean(name).add(total, count)
 
@@ -65,13 +65,13 @@ class Logger:
         return self.means[name]
 
     def flush(self, steps: int) -> dict[str, float | None]:
-        """Average what was collected, write it to both files, and start anew. None: nothing was collected.
+        """Write the mean of all values since the last call to both files, and return it; None: there were none.
 
         Raises:
-            SaveError: it could not be written.
+            SaveError: a file could not be written.
         """
         means = {name: mean.take() for name, mean in self.means.items()}
-        line = _line("" if value is None else f"{value:.10g}" for value in means.values())
+        line = _line(map(_as_text, means.values()))
         with saving(self.path, len(line)):
             self.file.write(line)
             self.file.flush()
@@ -84,20 +84,26 @@ class Logger:
         return means
 
     def close(self) -> None:
+        """Close the files.
+
+        Raises:
+            SaveError: their last lines could not be written.
+        """
         with saving(self.path, 0):
             self.board.close()
             self.file.close()
 
     def sums(self) -> dict[str, list[float]]:
-        """What was collected since the last `flush`."""
+        """Return what was added since the last `flush`: name -> (sum, count)."""
         return {name: [float(mean.total), mean.count] for name, mean in self.means.items() if mean.count}
 
     def set_sums(self, sums: Mapping[str, list[float]]) -> None:
+        """Restore what `sums` returned."""
         for name, mean in self.means.items():
             mean.total, mean.count = sums.get(name, (0.0, 0))
 
     def state(self) -> dict[str, Any]:
-        """All that was written, where it stands, and what was collected since; on disk when this returns."""
+        """Write everything to disk; return all rows, the sizes of the event files, and `sums`."""
         with saving(self.path, 0):
             self.file.flush()
             self.board.flush()
@@ -117,8 +123,23 @@ class Logger:
         self.set_sums(saved["sums"])
 
 
+def read_rows(directory: Path) -> list[dict[str, float]]:
+    """Return the rows of a run's `metrics.csv`, one for each cycle, without the metrics that have no value."""
+    with open(directory / "metrics.csv", newline="", encoding="utf-8") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def as_row(means: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the row that `read_rows` returns for these metrics."""
+    return {name: float(_as_text(value)) for name, value in means.items() if value is not None}
+
+
+def _as_text(value: float | None) -> str:
+    return "" if value is None else f"{value:.10g}"
+
+
 def _line(values: Iterable[str]) -> bytes:
-    """A row of a CSV file."""
+    """Return a row of a CSV file."""
     text = io.StringIO(newline="")
     csv.writer(text).writerow(values)
     return text.getvalue().encode()
@@ -127,15 +148,15 @@ def _line(values: Iterable[str]) -> bytes:
 class Mean:
     """A running mean of floats, or of tensors without waiting for their device.
 
-    A sum rather than a list: thousands of small tensors that live for a cycle scatter over the heap, and keep
-    hundreds of megabytes between them from being given back.
+    It keeps a sum instead of a list: thousands of small tensors that live for a cycle would be scattered over the heap,
+    and keep hundreds of megabytes between them from being freed.
     """
 
     def __init__(self):
         self.total, self.count = 0.0, 0
 
     def add(self, value: float | np.ndarray | torch.Tensor, count: int = 1) -> None:
-        """One value, or the sum of `count` of them."""
+        """Add one value, or the sum of `count` values."""
         if isinstance(value, torch.Tensor):
             value = value.double() if value.ndim == 0 else value.double().mean()
         elif isinstance(value, np.ndarray):
@@ -143,7 +164,7 @@ class Mean:
         self.total, self.count = self.total + value, self.count + count
 
     def take(self) -> float | None:
-        """The mean so far, None of nothing; starts anew."""
+        """Return the mean, None if nothing was added, and reset it."""
         mean = float(self.total) / self.count if self.count else None
         self.total, self.count = 0.0, 0
         return mean

@@ -1,21 +1,22 @@
-"""The record of a run: one directory with all that it was and did."""
+"""The record of one run: a directory with its settings, metrics, returns and checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from record.directories import check_backend, choose_directory, compare, file_name
+from record.directories import check_same_backend, choose_directory, compare, file_name
 from record.logger import Logger
-from record.store import Generation, Store, fitting
+from record.store import Generation, Snapshot, Store, fitting
 from record.system import describe_system, differences
 from record.track import Tracker, new_id
 from utils.display import View
@@ -24,51 +25,57 @@ from utils.files import SaveError, saving, write_file
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 
+Metrics = dict[str, float | None]           # None: nothing was measured
+
 
 class Run:
     """Directory `outputs/<tag>-<alg>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
 
-    A context manager: it closes its files; of an error that ends the run it keeps the traceback in `error.txt`.
+    A context manager, which closes the files. If an error ends the run, its traceback is kept in `error.txt`.
     """
 
-    def __init__(self, config: Config, agent, facts: dict[str, Any], view: View, stop: Stop,
-                 root: str | Path = "outputs", columns: Sequence[str] = ()):
-        """Make the directory, or open the one that is gone on with: `config.resume`, or by `config.on_existing`.
+    def __init__(self, config: Config, columns: Sequence[str], facts: dict[str, Any], view: View, stop: Stop,
+                 root: str | Path = "outputs", suffix: str = ".safetensors"):
+        """Create the directory; or open that of an earlier run, by `config.resume` or `config.on_existing`.
 
         Args:
-            facts: what else to keep in run.json, such as the resolved environment.
-            view: where the run shows itself; the view's name, if it has one, is part of the directory's.
+            columns: names of the metrics, in the order of `metrics.csv`, after the counts and times of every run.
+            facts: what run.json holds besides the system, such as the resolved environment.
+            view: where the run is displayed; the name of the view, if any, is part of the directory's name.
             stop: once it is set, `progress` raises Stopped.
-            columns: metrics besides those that every run has.
+            suffix: how names of model files end.
         Raises:
-            ConfigError: the directory cannot be made, or its run has other settings.
-            CheckpointError: there is a run, but what it is resumed from is damaged, or in use.
+            ConfigError: the directory cannot be created, or its run has other settings.
+            CheckpointError: the run exists, but its saved state is damaged or in use.
         """
-        self.config, self.view, self.stop, self.columns = config, view, stop, columns
+        self.config, self.columns, self.view, self.stop, self.suffix = config, columns, view, stop, suffix
         self.facts = describe_system(config.device) | facts
         self.directory, self.is_new = choose_directory(config, Path(root), view.name.replace(" ", ""))
         self.store = Store(self.directory / "checkpoints" / "resume")
         try:
-            was_here = (self.store.directory / "lock").exists()
-            self.store.open()                           # before anybody can find the run
-            self.saved = None if self.is_new else self._load(was_here)
+            had_store = (self.store.directory / "lock").exists()
+            self.store.open()                           # before another process can find the run
+            self.saved = None if self.is_new else self._load(had_store)
             with fitting(self.saved):
-                self._open(agent)
+                self._open()
         except BaseException:
             self.store.close()
             raise
 
-    def _open(self, agent) -> None:
+    def _open(self) -> None:
         (self.directory / "checkpoints").mkdir(exist_ok=True)
-        (self.directory / "error.txt").unlink(missing_ok=True)      # it goes on from before the error
+        (self.directory / "error.txt").unlink(missing_ok=True)      # the run resumes from before the error
         self.facts["resumed"] = self._history()
-        if run_id := self._run_id():
+        run_id = self._run_id()
+        if run_id:
             self.facts["wandb"] = run_id
         _write_json(self.directory / "config.json", self.config.settings())
         _write_json(self.directory / "run.json", self.facts)
-        names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
-                 *agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *self.columns]
+        self._open_metrics(run_id)
+
+    def _open_metrics(self, run_id: str | None) -> None:
         record = self.saved.values["record"] if self.saved else {"returns": [], "best": -np.inf, "logger": None}
+        names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test", *self.columns]
         self.logger = Logger(self.directory, names, record["logger"])
         self.returns = [tuple(pair) for pair in record["returns"]]
         self.best = record["best"]
@@ -92,86 +99,95 @@ class Run:
 
     def _keep_error(self, error: Exception) -> None:
         path = self.directory / "error.txt"
-        with contextlib.suppress(OSError):              # it may be the disk that is full
+        with contextlib.suppress(OSError):              # the error may be a full disk
             path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
             error.add_note(f"traceback in {path}")
 
-    def _load(self, was_here: bool) -> Generation | None:
-        """was_here: whether the run, ever since it began, had a place to be saved to."""
-        check_backend(self.directory, self.facts.get("backend"))
+    def _load(self, had_store: bool) -> Generation | None:
+        """had_store: whether the run had a directory for saved states when this process found it."""
+        check_same_backend(self.directory, self.facts.get("backend"))
         saved = self.store.load(lambda line: self.say(f"note: {line}"))
-        if saved is None and not was_here:
-            raise CheckpointError(f"{self.store.directory}: missing, so nothing is left to go on from; "
-                                  "expected a new run")
+        if saved is None and not had_store:
+            raise CheckpointError(f"{self.store.directory}: missing, so the run cannot be resumed; start a new run")
         if saved is not None:
             with fitting(saved):
                 compare(saved.values["config"], self.config, self.directory)        # config.json may have been edited
         return saved
 
     def _history(self) -> list[dict[str, Any]]:
-        """What run.json tells of each time that the run was gone on with."""
+        """Return one entry for each time that the run was resumed, for run.json."""
         if self.saved is None:
             return []
         then = self.saved.values["system"]
         changes = [f"{name} {was} -> {now}" for name, was, now in differences(then, self.facts)]
         if changes:
-            self.say("note: from here on not to the bit what it would have been: " + ", ".join(changes))
+            self.say("note: from here on the numbers may differ from those of an uninterrupted run: "
+                     + ", ".join(changes))
         now = {name: self.facts[name] for name in ("command", "started", "git_commit", "versions")}
         return [*then.get("resumed", ()), {"at": self.saved.values["learner"]["steps"], "changes": changes, **now}]
 
     def _run_id(self) -> str | None:
-        """Under which Weights & Biases knows the run, of all its parts; None where none was tracked."""
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):   # it may be anybody's file
+        """Return the run's id at Weights & Biases, the same for all its parts; None if no part was tracked."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):   # the file may be another program's
             facts = json.loads((self.directory / "run.json").read_bytes())
             if re.fullmatch(r"[0-9a-f]{8}", facts.get("wandb")):
                 return facts["wandb"]
         return new_id() if self.config.track else None
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Display a line."""
         self.view.say(line)
 
     def progress(self, steps: int) -> None:
-        """Called after each iteration, where nothing is half done: `steps` of the run are done."""
+        """Display that `steps` environment steps are done; call it only where no iteration is half done.
+
+        Raises:
+            Stopped: the run was asked to stop.
+        """
         self.view.progress(steps)
         self.stop.check()
 
-    def record(self, agent, cycle: int, steps: int, episodes: int) -> None:
-        """Write a finished cycle: metrics, evaluation returns, checkpoints."""
+    def record(self, cycle: int, steps: int, episodes: int, save_model: Callable[[Path], None]) -> Metrics:
+        """Write a finished cycle: metrics, evaluation returns, checkpoints. Return its metrics.
+
+        Args:
+            cycle: its number in the run, from 0.
+            steps: environment steps so far.
+            episodes: finished episodes so far.
+            save_model: writes the model to a file.
+        Raises:
+            SaveError: a file could not be written.
+        """
         self.logger.add({"Epoch": cycle // self.config.cycles, "Cycle": cycle % self.config.cycles,
                          "Episodes": episodes, "Timesteps": steps})
         means = self.logger.flush(steps)
         self.view.show(means)
         if self.tracker:
             self.tracker.log(means, steps)
-        self._save_model(agent, "last")
+        self._save_model(save_model, "last")
         if self.config.test_rollouts:
-            self._keep_returns(agent, steps, means["Rewards"])
+            self._keep_returns(save_model, steps, means["Rewards"])
+        return means
 
-    def save(self, learner) -> None:
-        """Write what the run is resumed from; signals wait.
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the state that the run is resumed from: the snapshot, and that of the record itself.
 
         Raises:
-            SaveError: it could not be written; the generation before is untouched.
+            SaveError: it could not be written; the state saved before is untouched.
         """
-        if not learner.agent.resumable:
-            return
-        self.stop.saves += 1
+        self.stop.saves += 1                            # a second Ctrl-C does not interrupt it
         try:
-            values, tensors = learner.state()
-            values["record"] = {"returns": self.returns, "best": self.best, "logger": self.logger.state()}
-            values |= {"system": self.facts, "config": self.config.settings()}
-            replay = learner.buffer
-            self.store.save(values, tensors,
-                            replay.first_episode, replay.episodes_stored, replay.read_episodes, replay.episode_bytes)
+            record = {"returns": self.returns, "best": self.best, "logger": self.logger.state()}
+            values = snapshot.values | {"record": record, "system": self.facts, "config": self.config.settings()}
+            self.store.save(dataclasses.replace(snapshot, values=values))
         finally:
             self.stop.saves -= 1
 
-    def _keep_returns(self, agent, steps: int, rewards: float) -> None:
+    def _keep_returns(self, save_model: Callable[[Path], None], steps: int, rewards: float) -> None:
         self.returns.append((steps, rewards))
         if rewards > self.best:
             self.best = rewards
-            self._save_model(agent, "best")
+            self._save_model(save_model, "best")
         if self.config.save_rews:
             folder = self.directory / "rews"
             with saving(folder, 0):
@@ -180,10 +196,10 @@ class Run:
             np.savez(data, info=np.array(self.returns, dtype=np.float64))
             write_file(folder / f"{file_name(self.config.env)}.npz", data.getvalue())
 
-    def _save_model(self, agent, name: str) -> None:
-        path = self.directory / "checkpoints" / f"{name}{agent.checkpoint_suffix}"
+    def _save_model(self, save_model: Callable[[Path], None], name: str) -> None:
+        path = self.directory / "checkpoints" / f"{name}{self.suffix}"
         with saving(path, 0):
-            agent.save_model(path)
+            save_model(path)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a result may depend on besides its settings: command, versions, machine, code."""
+"""Describe what a result depends on besides its settings: command, versions, machine, code."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "op
 
 
 def count_cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def crowded() -> str | None:
-    """A hint if other programs use the cores that PyTorch's threads will wait for each other on."""
+    """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     cores, threads = os.cpu_count(), torch.get_num_threads()
     if threads == 1 or load < 0.75 * cores:
         return None
-    return (f"note: {threads} threads on {cores} cores that are busy already (load {load:.1f}); "
-            "runs side by side are many times faster with OMP_NUM_THREADS=1 each")
+    return (f"note: {threads} threads on {cores} busy cores (load {load:.1f}); "
+            "parallel runs are many times faster with OMP_NUM_THREADS=1 each")
 
 
 def describe_system(device: str) -> dict[str, Any]:
-    """Command, versions, machine, code: what a result may depend on."""
+    """Return command, versions, machine and code, for run.json."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -54,10 +54,10 @@ def describe_system(device: str) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(what, its value then, its value now) for all that a run's numbers depend on besides its settings."""
-    for name in ("python", "processor", "threads", "device"):
-        if then.get(name) != now[name]:
-            yield name, then.get(name), now[name]
+    """Yield (name, value then, value now) for all differences that may change a run's numbers."""
+    for name in ("python", "processor", "threads", "device", "eval_env"):
+        if then.get(name) != now.get(name):
+            yield name, then.get(name), now.get(name)
     if _code(then) != _code(now):
         yield "code", _code(then)[:10], _code(now)[:10]
     for name in ("torch", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless"):

@@ -17,7 +17,7 @@ import hostile
 from agents import make_agent
 
 from algorithm.tf import convert as tf_checkpoint
-from record import store
+from record import manifest, store
 from utils import checkpoint
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
@@ -43,8 +43,8 @@ def load_run(path: str) -> None:
             small = 0 < size < 2**24 and Path(path).is_file()
             digest = hashlib.sha256(Path(path).read_bytes() if small else b"").hexdigest()
             (chain / "manifest.json").unlink()
-            made = store.Chain(chain, 1, {state.name: [size, digest]})
-            (chain / "manifest.json").write_bytes(store._format_manifest(made, {}))
+            made = manifest.Chain(chain, 1, {state.name: [size, digest]})
+            (chain / "manifest.json").write_bytes(manifest.format_manifest(made, {}))
             return _load(Path(folder))
 
 

@@ -1,4 +1,4 @@
-"""One model, one safetensors file: tensors by name, a header that says whose they are, and a checksum over all of it.
+"""A model as one safetensors file: tensors by name, a header that identifies the model, and a checksum over both.
 
 No pickle is written or read.
 """
@@ -22,12 +22,20 @@ from utils.text import did_you_mean
 
 __all__ = ["CheckpointError", "check_same", "read_checkpoint", "read_identity", "write_checkpoint"]
 
-FORMAT = "return-decomposition/2"           # 1 had a checksum over the tensors only
-MARK = b'"sha256":"'                        # in JSON no string can hold it: its quotes would be escaped
+FORMAT = "return-decomposition/2"           # format 1 had a checksum over the tensors alone
+MARK = b'"sha256":"'                        # no JSON string can contain it: its quotes would be escaped
 
 
 def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[str, str]) -> None:
-    """Write tensors and identity to `path`, by a temporary file beside it: whole or not at all."""
+    """Write tensors and identity to `path`, whole or not at all.
+
+    Args:
+        state: tensors by name.
+        identity: identifies the model, such as its algorithm and sizes.
+    Raises:
+        FileNotFoundError: the directory does not exist.
+        SaveError: the file could not be written.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
@@ -39,7 +47,7 @@ def write_checkpoint(path: str | Path, state: dict[str, Tensor], identity: dict[
 
 
 def read_checkpoint(path: str | Path, identity: Mapping[str, str], optional: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors in `path`, on the CPU.
+    """Return the tensors in `path`, on the CPU.
 
     Args:
         identity: what the file must say of itself.
@@ -60,7 +68,7 @@ def _shown(value: str | None, optional: bool) -> str:
 
 
 def read_identity(path: str | Path) -> dict[str, str]:
-    """Whose checkpoint it is: what `write_checkpoint` was given as identity.
+    """Return the identity of the model in `path`, as given to `write_checkpoint`.
 
     Raises:
         CheckpointError: the file cannot be read, or is damaged.
@@ -73,7 +81,7 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         data = read_file(path)
         state = load(data)                              # checks every offset before it takes any memory
         metadata = _metadata(data)
-    except Exception as error:                          # what other bytes make safetensors and torch raise is anything
+    except Exception as error:                          # damaged bytes make safetensors and torch raise any kind
         what = str(error) or type(error).__name__
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"not a checkpoint ({what})"
         raise CheckpointError(f"{path}: {reason}") from None
@@ -90,14 +98,14 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 
 def _no_duplicates(pairs: list[tuple]) -> dict:
-    """Of two equal names, one reader would take the first and another one the last."""
+    """Refuse equal names: one reader would take the first, another one the last."""
     if len(names := dict(pairs)) < len(pairs):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("its header contains a name twice")
     return names
 
 
 def _digest(data: bytes) -> str:
-    """SHA-256 over the whole file but the digest itself."""
+    """Return the SHA-256 of the file without the digest itself."""
     at = data.find(MARK) + len(MARK)
     digest = hashlib.sha256(data[:at])
     digest.update(memoryview(data)[at + 64:])
@@ -105,13 +113,13 @@ def _digest(data: bytes) -> str:
 
 
 def check_same(given: Mapping, wanted: Mapping, what: str, known: Mapping | None = None) -> None:
-    """Tensors or arrays by name must be those wanted, in name, shape and kind.
+    """Check tensors or arrays by name: they must have the names, shapes and types of `wanted`.
 
     Args:
-        what: how a complaint calls `given`.
-        known: all names that there are, where not all of them are wanted.
+        what: the name of `given` in the message.
+        known: all names that exist, if not all of them are wanted.
     Raises:
-        ValueError: names every one that is unknown, missing, misshapen or no number.
+        ValueError: some are unknown, missing, or of another shape or type; the message lists them.
     """
     known = wanted if known is None else known
     wrong = [f"{name}: missing" for name in wanted if name not in given]

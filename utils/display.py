@@ -1,4 +1,4 @@
-"""What is seen of runs: on a terminal a table a cycle, over a progress bar each; elsewhere plain lines."""
+"""Display runs: on a terminal a table for each cycle and a progress bar, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -16,51 +16,57 @@ from rich.text import Text
 
 
 def say(line: str) -> None:
-    """A line on standard output; once nobody reads it any more, nothing is said."""
+    """Print a line on standard output; do nothing if its reader has closed it."""
     print(line, file=Output(), flush=True)
 
 
 class Output:
-    """Standard output that outlives its reader: the work goes on, for its results go to files."""
+    """Standard output that ignores a closed reader, because the results of a run are written to files.
+
+    Characters that its encoding lacks become question marks.
+    """
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stdout, name)
 
     def write(self, text: str) -> int:
+        """Write a text; return its length."""
+        encoding = getattr(sys.stdout, "encoding", None)
+        if encoding:
+            text = text.encode(encoding, "replace").decode(encoding)
         with lasting():
             sys.stdout.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush standard output."""
         with lasting():
             sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """Where the pipe is broken or the terminal closed, nothing is said any more."""
+    """Redirect standard output to nowhere once its pipe is broken or its terminal closed."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):         # a full disk is told
+        if error.errno not in (errno.EPIPE, errno.EIO):         # such as a full disk
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def console(**options: Any) -> Console:
-    """Rich's, on such output."""
-    return Console(file=Output(), highlight=False, **options)
+    """Return a console of Rich on `Output`; in a notebook it prints plain lines."""
+    return Console(file=Output(), highlight=False, force_jupyter=False, **options)
 
 
 class Display:
-    """Standard output, which the runs of this process share; they may show themselves from threads of their own.
+    """Standard output, shared by the runs of this process, which may be in several threads.
 
-    A context manager: the terminal is restored at the end.
+    A context manager, which restores the terminal.
     """
 
-    def __init__(self):
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")            # a tag may hold what the terminal cannot show
+    def __init__(self) -> None:
         self.console = console(soft_wrap=True)
         self.is_terminal = self.console.is_terminal
         self.bars = Progress(TextColumn("{task.description}{task.completed}/{task.total} steps"), BarColumn(), _Rate(),
@@ -77,16 +83,21 @@ class Display:
             self.bars.stop()
 
     def view(self, run_length: int, name: str = "") -> View:
-        """Where one run shows itself; of several, each has a name."""
+        """Return the view of one run.
+
+        Args:
+            run_length: its number of environment steps.
+            name: distinguishes it if there are several.
+        """
         return View(self, run_length, name)
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Display a line."""
         self.console.print(line, markup=False)
 
 
 class View:
-    """One run's part of a display; its lines and tables bear the run's name, if it has one."""
+    """The part of a display that belongs to one run; its name, if any, begins its lines and titles its tables."""
 
     def __init__(self, display: Display, run_length: int, name: str):
         self.display, self.name = display, name
@@ -94,15 +105,15 @@ class View:
         self.task = display.bars.add_task(self.begins, total=run_length)
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Display a line."""
         self.display.say(self.begins + line)
 
     def progress(self, steps: int) -> None:
-        """Move the progress bar."""
+        """Move the progress bar to `steps` environment steps."""
         self.display.bars.update(self.task, completed=steps)
 
     def show(self, means: dict[str, float | None]) -> None:
-        """The metrics of a cycle."""
+        """Display the metrics of a cycle."""
         shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
         if not self.display.is_terminal:
             self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
@@ -113,7 +124,7 @@ class View:
         self.display.console.print(table)
 
     def close(self) -> None:
-        """The run is over: its bar's clock stands still."""
+        """Stop the clock of the progress bar."""
         self.display.bars.stop_task(self.task)
 
 

@@ -13,11 +13,15 @@ class ConfigError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or not one of this agent's or run's; told in one line, whatever it holds."""
+    """A checkpoint is missing, damaged, or of another agent or run. The message is one line, whatever it holds."""
 
     def __init__(self, message: str):
         super().__init__(printable(message[:2000]))
 
 
+class SeedsError(RuntimeError):
+    """Runs of one or more of several seeds failed; each failure was reported when it happened."""
+
+
 class NotFiniteError(ArithmeticError):
-    """A NaN or an infinity where a number must be; one line that names what, and when."""
+    """A number is NaN or infinite. The message is one line: which number, and when."""

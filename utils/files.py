@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and are still there after a power cut; and reading those of others."""
+"""Write files whole or not at all, safe against a power cut; read files of unknown origin."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.text import human_bytes
+
 
 class SaveError(OSError):
-    """Something could not be written; one line with its path, the bytes needed, and those that are free."""
+    """A file could not be written. The message is one line: its path, the bytes needed, and those that are free."""
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write, flush, fsync, rename, fsync the directory: until the rename an older file of that name stays as it was.
+    """Write a file whole: write, flush and fsync a temporary file, rename it, fsync the directory.
+
+    Until the rename, an older file of that name is unchanged.
 
     Raises:
-        SaveError: one of them failed; the temporary file is gone.
+        SaveError: a step failed; the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with saving(path, len(data)):
@@ -37,7 +41,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what stands in a file, or the names in a directory, durable, where the system can."""
+    """Make the content of a file, or the names in a directory, durable, if the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -49,20 +53,22 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def saving(path: Path, needed: int) -> Iterator[None]:
-    """What fails inside becomes a SaveError that tells how much room `path` has, and how many bytes are needed."""
+    """Turn an OSError inside the block into a SaveError with the free space at `path`.
+
+    Args:
+        needed: bytes to be written; 0 if unknown.
+    """
     try:
         yield
     except SaveError:
         raise
     except OSError as error:
-        from utils.text import human_bytes  # which imports PyTorch, and `--help` should not
-        wants = f"{human_bytes(needed)} needed, " if needed else ""
-        raise SaveError(f"cannot write {path}: {error.strerror or error}; {wants}{_free(path)} free there") from error
+        size = f"{human_bytes(needed)} needed, " if needed else ""
+        raise SaveError(f"cannot write {path}: {error.strerror or error}; {size}{_free(path)} free there") from error
 
 
 def _free(path: Path) -> str:
     place = next((one for one in (path, *path.parents) if one.exists()), Path.cwd())
-    from utils.text import human_bytes
     try:
         return human_bytes(shutil.disk_usage(place).free)
     except OSError:
@@ -70,15 +76,15 @@ def _free(path: Path) -> str:
 
 
 def read_file(path: str | Path, most: int | None = None) -> bytes:
-    """The bytes of a regular file, read once, so that what was checked is what is used.
+    """Return the bytes of a regular file, read once, so that the bytes used are those that were checked.
 
-    A pipe or a device is refused: it may have no end, or never begin.
+    A pipe or a device is refused, because it may never end, or never send anything.
 
     Args:
-        most: the most bytes that it may have.
+        most: the largest size in bytes; None: any.
     Raises:
-        OSError: it cannot be read, is too long, or is no regular file.
-        ValueError: a null character in its name.
+        OSError: it cannot be read, is too large, or is no regular file.
+        ValueError: its name contains a null character.
     """
     with open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
@@ -90,5 +96,5 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a pipe at once, though nobody writes to it."""
+    """Open a pipe without waiting for its writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

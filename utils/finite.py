@@ -1,4 +1,4 @@
-"""What is not finite stops a run, and is named."""
+"""Checks for numbers that are not finite; such a number stops a run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import numpy as np
 
 from utils.errors import NotFiniteError
 
-LARGEST = float(np.finfo(np.float32).max)           # what replay can hold
+LARGEST = float(np.finfo(np.float32).max)           # that replay can hold
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Whether all are finite as float32; integers (pictures) are not looked at."""
+    """Return whether all values are finite as float32; integers (pictures) always are."""
     return values.dtype.kind != "f" or bool((np.abs(values) <= LARGEST).all())
 
 
 def is_finite(value: float) -> bool:
-    """Whether it is finite as float32."""
-    return abs(value) <= LARGEST                        # a NaN is not
+    """Return whether a number is finite as float32."""
+    return abs(value) <= LARGEST                        # False for NaN
 
 
 def check_observation(obs: np.ndarray, where: str) -> None:
-    """Raises NotFiniteError unless one observation (O,), or a picture of any type, is finite.
+    """Check one observation, (O,) or a picture of any type.
 
     Args:
-        where: the step, and the environment if there are several, as the message tells it.
+        where: the step, and the environment if there are several, for the message.
+    Raises:
+        NotFiniteError: a component is not finite.
     """
     if all_finite(obs):
         return
@@ -35,6 +37,13 @@ def check_observation(obs: np.ndarray, where: str) -> None:
 
 
 def check_reward(reward: float, where: str, name: str = "reward") -> None:
-    """Raises NotFiniteError unless a step's reward is finite, as the float32 that replay keeps."""
+    """Check the reward of a step, which replay holds as float32.
+
+    Args:
+        where: the step, for the message.
+        name: the kind of reward, for the message.
+    Raises:
+        NotFiniteError: it is not finite.
+    """
     if not is_finite(reward):
         raise NotFiniteError(f"{name}: got {float(reward)} {where}; expected a finite float32")

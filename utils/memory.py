@@ -1,4 +1,4 @@
-"""How much memory there is, so that a run that cannot fit says so before it starts."""
+"""Free memory, so that a run that does not fit is refused before it starts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from utils.errors import ConfigError
 from utils.text import human_bytes
 
-WORKER_BYTES = 40_000_000       # of its own, measured: HalfCheetah-v4 33 MB, Assault 38 MB; resident 67 and 85 MB
+WORKER_BYTES = 40_000_000       # private, measured: HalfCheetah-v4 33 MB, Assault 38 MB; resident 67 and 85 MB
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Free memory of a device: of the GPU, or of the machine and the container; None if unknown."""
+    """Return the free memory of a device, of the GPU or of machine and container; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [_meminfo_available(), _cgroup_available()]
@@ -21,12 +21,12 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def check_workers(num_envs: int, replay_bytes: int) -> None:
-    """Refuse more environments, a process each, than the machine has memory for; one needs no process.
+    """Check that the processes of several environments fit in memory; a single environment needs no process.
 
     Args:
-        replay_bytes: what replay will take of the same memory.
+        replay_bytes: the part of the same memory that replay needs.
     Raises:
-        ConfigError: one line with a number that fits.
+        ConfigError: they do not; the message names a number that fits.
     """
     available, needed = available_bytes(torch.device("cpu")), num_envs * WORKER_BYTES
     if num_envs > 1 and available is not None and needed + replay_bytes > available:
@@ -45,9 +45,9 @@ def _meminfo_available() -> int | None:
 
 
 def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's limit (control groups, version 2) leaves; 'max' and a missing file mean no limit.
+    """Return the free memory of a container (control groups, version 2); None without a limit.
 
-    Cached files count as used there, but give way when memory is wanted.
+    Cached files count as used there, but are dropped when memory is needed.
     """
     try:
         limit, used = (int((root / f"memory.{name}").read_text()) for name in ("max", "current"))

@@ -1,4 +1,4 @@
-"""Signals that end a run in good order: it saves itself, and says by its exit code that it may go on."""
+"""Signals that stop a run: it saves its state first, and its exit code says that it can be resumed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import time
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
-PATIENCE = 30.0         # seconds within which a run has saved itself
+PATIENCE = 30.0         # seconds that a run may take to save its state
 AGAIN = 75              # exit code: temporary failure, run the command again (EX_TEMPFAIL)
-INTERRUPTED = 130       # exit code of Ctrl-C
+INTERRUPTED = 130       # exit code after Ctrl-C
 
 
 class Stopped(BaseException):
-    """Raised where nothing of a run is half done, once it is asked to stop. No error: `except Exception` lets it by."""
+    """Raised between two iterations of a run that was asked to stop. No error: `except Exception` does not catch it."""
 
 
 class Stop:
-    """Whether the run, or each of several in threads, is to stop; a context manager that listens for signals.
+    """Whether a run, or several runs in threads, must stop; a context manager that handles signals meanwhile.
 
-    The first signal only sets this, whoever else is in the middle of something. Others change nothing; but after
-    `PATIENCE` seconds, unless something is being saved, one more raises KeyboardInterrupt, for an environment may hang.
+    The first signal only sets this. Later ones have no effect, except after `PATIENCE` seconds: then one raises
+    KeyboardInterrupt, unless the state is being saved, because an environment may hang.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.event = threading.Event()
         self.signal: int | None = None
+        self.resumable = True                   # whether a stopped run can be resumed
         self.since = 0.0
         self.saves = 0
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():       # only there may handlers be set
-            self.handlers = {number: signal.signal(number, self._hear) for number in SIGNALS if not by_nohup(number)}
+        if threading.current_thread() is threading.main_thread():       # Python allows handlers only there
+            self.handlers = {number: signal.signal(number, self._hear) for number in SIGNALS if not _is_left(number)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -48,26 +49,41 @@ class Stop:
             raise KeyboardInterrupt
 
     def is_set(self) -> bool:
+        """Return whether the run must stop."""
         return self.event.is_set()
 
     def set(self) -> None:
-        """As a signal would."""
+        """Ask the run to stop, as a signal does."""
         self.event.set()
 
     def check(self) -> None:
-        """Raise Stopped if it is time."""
+        """Raise Stopped if the run must stop."""
         if self.is_set():
             raise Stopped
 
     @property
     def exit_code(self) -> int:
-        return INTERRUPTED if self.signal in (None, signal.SIGINT) else AGAIN
+        """130 after Ctrl-C; after other signals 75, or 128 + their number if the run cannot be resumed."""
+        if self.signal in (None, signal.SIGINT):
+            return INTERRUPTED
+        return AGAIN if self.resumable else 128 + self.signal
 
     def told(self) -> str:
-        """What has happened, in a word or two."""
+        """Return why the run stopped, in a few words."""
         return "interrupted" if self.exit_code == INTERRUPTED else f"stopped by {signal.Signals(self.signal).name}"
 
+    def pass_on(self) -> None:
+        """Let the signal have its usual effect, after the run is saved and the handlers are restored.
 
-def by_nohup(number: int) -> bool:
-    """Whether it is ignored because the run was started to outlive its terminal."""
-    return signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
+        Raises:
+            KeyboardInterrupt: it was Ctrl-C; or the signal did not end the process.
+        """
+        if self.signal not in (None, signal.SIGINT):
+            signal.raise_signal(self.signal)
+        raise KeyboardInterrupt(self.told())
+
+
+def _is_left(number: int) -> bool:
+    """Return whether a signal keeps its handler: under nohup, or one that was not set by Python."""
+    handler = signal.getsignal(number)
+    return handler is None or (signal.Signals(number).name == "SIGHUP" and handler == signal.SIG_IGN)

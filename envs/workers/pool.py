@@ -103,7 +103,8 @@ class Workers:
         these actions.
 
         Returns:
-            Observations (N, O), and for each environment what `envs.origin.play` gives; None of one that was lost.
+            Observations (N, O), and for each environment what `envs.origin.replay_actions` gives; None of one that was
+            lost.
         """
         answers = self._ask({i: ("play", episode) for i, episode in enumerate(episodes)})
         self.origins |= {i: episodes[i][:2] for i in answers}

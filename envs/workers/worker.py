@@ -15,7 +15,7 @@ import numpy as np
 
 from envs import make_env
 from envs.names import resolve_env
-from envs.origin import Origin, State, play
+from envs.origin import Origin, State, replay_actions
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.settings.imports import import_modules
@@ -40,10 +40,10 @@ class WorkerEnv:
         return self.origin.seed, self.origin.before
 
     def play(self, episode: tuple[int, State | None, np.ndarray]) -> tuple[np.ndarray, list[tuple]]:
-        """What `envs.origin.play` gives."""
+        """What `envs.origin.replay_actions` gives."""
         seed, before, acts = episode
         self._build(seed)
-        first, steps = play(self.origin, before, acts)
+        first, steps = replay_actions(self.origin, before, acts)
         self._show(steps[-1][-1] if steps else first)
         return first, steps
 
@@ -105,7 +105,7 @@ def _call(method: Callable, argument: Any) -> tuple[Any, tuple[str, bool] | None
 
 def _make(config: Config) -> gym.Env:
     try:
-        if ":" not in config.env and resolve_env(config.env).id not in gym.registry:
+        if config.env_given is None and ":" not in config.env and resolve_env(config.env).id not in gym.registry:
             import_modules(config.imports)                      # one of them registers it; else they are not needed
         return make_env(config)
     except ConfigError as error:                                # the main process could build it

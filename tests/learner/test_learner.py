@@ -36,10 +36,10 @@ class Record:
     def progress(self, steps):
         self.steps = steps
 
-    def save(self, learner):
+    def save(self, snapshot):
         self.saves += 1
 
-    def record(self, agent, cycle, steps, episodes):
+    def record(self, cycle, steps, episodes, save_model):
         self.cycles.append((cycle, steps, episodes))
 
 

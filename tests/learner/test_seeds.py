@@ -21,7 +21,7 @@ from runs import SMALL, SMALL_RRD, Finished, refusal, run, run_on_terminal
 from tiny_envs import Match
 
 import train
-from learner import Evaluator, Learner
+from learner import Evaluator, Learner, training
 from learner.seeds import count_cores
 from utils.errors import ConfigError
 from utils.seeding import stream_seed
@@ -179,7 +179,7 @@ def test_as_many_at_a_time_as_there_are_cores(cores, monkeypatch, lanes):
         time.sleep(0.05)
         with lock:
             active.remove(parts.config.seed)
-    monkeypatch.setattr("train.learn", learn)
+    monkeypatch.setattr("learner.training.learn", learn)
     assert train.main([*MATCH, "--seeds=0-3"]) == 0
     assert sorted(seed for seed, _ in seen) == [0, 1, 2, 3]
     assert max(count for _, count in seen) == lanes
@@ -193,7 +193,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
 @pytest.mark.parametrize("on_cuda", [False, True])
 def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monkeypatch, on_cuda):
     cores(1)
-    build, replays, held = train.build, [], []
+    build, replays, held = training.build, [], []
 
     def watched(config):
         held.append(sum(replay() is not None for replay in replays))
@@ -201,7 +201,7 @@ def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monk
         parts.engine.itself = parts.engine              # whatever refers to itself outlives its run by a while
         replays.append(weakref.ref(parts.engine.buffer))
         return parts
-    monkeypatch.setattr("train.build", watched)
+    monkeypatch.setattr("learner.training.build", watched)
     monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
     together(*MATCH, "--seeds=0-2")
     assert held == [0, 0, 0]
@@ -209,8 +209,12 @@ def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monk
 
 def test_on_cuda_seeds_take_turns_in_the_main_thread(capsys, monkeypatch):
     monkeypatch.setattr("learner.seeds.on_cuda", lambda _: True)
-    learn, threads = train.learn, []
-    monkeypatch.setattr("train.learn", lambda *args: (threads.append(threading.current_thread()), learn(*args)))
+    learn, threads = training.learn, []
+
+    def watched(*args):
+        threads.append(threading.current_thread())
+        return learn(*args)
+    monkeypatch.setattr("learner.training.learn", watched)
     found = together(*MATCH, "--seeds=0,1")
     assert threads == [threading.main_thread()] * 2
     assert capsys.readouterr().out.startswith("seeds 0, 1: one after the other on ")
@@ -266,13 +270,13 @@ def test_a_seed_whose_environment_exits_is_one_line_too(cores, capsys):
 
 
 def test_a_seed_that_cannot_be_built_does_not_stop_the_others(cores, capsys, monkeypatch):
-    build = train.build
+    build = training.build
 
     def breaks(config):
         if config.seed == 1:
             raise RuntimeError("no more memory")
         return build(config)
-    monkeypatch.setattr("train.build", breaks)
+    monkeypatch.setattr("learner.training.build", breaks)
     assert set(together(*MATCH, "--seeds=0-2", returns=1)) == {0, 2}
     assert capsys.readouterr().err == "train.py: seed 1: RuntimeError: no more memory\n"
 
@@ -351,7 +355,7 @@ def test_seed_and_seeds_exclude_each_other_and_a_flag_wins_over_the_file(capsys)
 
 
 def test_replays_that_do_not_fit_side_by_side_are_refused(cores, capsys, monkeypatch):
-    one = train.build(parse_args(MATCH)).engine.buffer.bytes_needed
+    one = training.build(parse_args(MATCH)).engine.buffer.bytes_needed
     monkeypatch.setattr("learner.seeds.available_bytes", lambda _: 2 * one)
     line = refusal([*MATCH, "--seeds=0-4"], capsys)
     assert line.startswith("buffer_size: 3 replays of 200 steps, one for each seed that trains at a time, need ")
@@ -359,7 +363,7 @@ def test_replays_that_do_not_fit_side_by_side_are_refused(cores, capsys, monkeyp
     line = refusal([*MATCH, "--seeds=0,1", "--num_envs=2"], capsys)
     assert "with the processes of their environments need 160 MB on " in line
     assert line.endswith("free; name fewer --seeds")
-    monkeypatch.setattr("train.learn", lambda *_: None)
+    monkeypatch.setattr("learner.training.learn", lambda *_: None)
     assert train.main([*MATCH, "--seeds=0-4", f"--buffer_size={size}"]) == 0
     assert train.main([*MATCH, "--seeds=0,1"]) == 0
     cores(2)

@@ -112,11 +112,11 @@ def test_what_it_prints_and_writes(trained, capsys):
 
 @pytest.mark.parametrize("explore", [False, True])
 def test_the_returns_are_those_of_the_episodes_that_anybody_may_play_again(trained, explore):
-    from learner.evaluation import load
+    from learner.evaluation import load_trained
     from utils.stop import Stop
     assert evaluate.main([str(trained), FEW, *["--explore"] * explore]) == 0
     facts = told(trained)
-    world = load(trained, trained / "checkpoints" / "best.safetensors", {"env_type": "normal"}, Stop())
+    world = load_trained(trained, trained / "checkpoints" / "best.safetensors", {"env_type": "normal"}, Stop())
     if not explore:
         for seed, wanted in zip(facts["seeds"], facts["returns"], strict=True):
             (obs, _), over, total = world.env.reset(seed=seed), False, 0.0

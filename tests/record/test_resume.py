@@ -22,7 +22,7 @@ import record.system
 import train
 from algorithm import create_agent
 from envs import make_env
-from envs.origin import Origin, play, random_state, set_random_state
+from envs.origin import Origin, random_state, replay_actions, set_random_state
 from record.store import Store
 from utils.errors import CheckpointError
 from utils.settings.resolve import resolve
@@ -116,7 +116,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     told = capsys.readouterr()
     assert told.err == "train.py: interrupted\n"
     (directory,) = Path("outputs").iterdir()
-    assert f"saved after 20 steps; --resume={directory} goes on" in told.out
+    assert f"saved after 20 steps; resume with --resume={directory}" in told.out
 
 
 def _stop():
@@ -189,7 +189,7 @@ def test_other_versions_are_told_and_kept(capsys, monkeypatch):
         directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
     assert train.main([f"--resume={directory}", "--total_timesteps=160"]) == 0
     change = f"mujoco 1.2.3 -> {version('mujoco')}"
-    assert f"note: from here on not to the bit what it would have been: {change}" in capsys.readouterr().out
+    assert f"the numbers may differ from those of an uninterrupted run: {change}" in capsys.readouterr().out
     (told,) = json.loads((directory / "run.json").read_text())["resumed"]
     assert (told["at"], told["changes"]) == (120, [change])
 
@@ -212,7 +212,8 @@ def test_playing_an_episode_again_is_exact(env):
             steps.append((action, reward, done, obs))
             if done or over:
                 break
-    again, played = play(Origin(theirs, 3), json.loads(json.dumps(origin.before)), [step[0] for step in steps])
+    before, acts = json.loads(json.dumps(origin.before)), [step[0] for step in steps]
+    again, played = replay_actions(Origin(theirs, 3), before, acts)
     assert (again == first).all()
     assert len(played) == len(steps)
     for (_, reward, done, obs), (_, other, ended, seen) in zip(steps, played, strict=True):
@@ -225,7 +226,7 @@ def test_playing_an_episode_again_is_exact(env):
 def test_an_environment_that_does_not_repeat_itself_is_told(capsys):
     directory = run(*FLAGS, "--alg=sac", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=50")
     assert train.main([f"--resume={directory}", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=100"]) == 0
-    assert "1 open episode could not be brought back" in capsys.readouterr().out
+    assert "1 open episode could not be restored" in capsys.readouterr().out
 
 
 # Processes ------------------------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ def test_a_signal_ends_a_process_with_its_code(number, code):
     out, err = process.communicate(timeout=30)
     assert process.returncode == code
     assert re.fullmatch(r"train.py: (interrupted|stopped by SIG\w+)\n", err)
-    assert "goes on" in out
+    assert "; resume with --resume=" in out
     (directory,) = Path("outputs").iterdir()
     assert digest(directory)
 
@@ -304,7 +305,7 @@ def test_a_finished_run_whose_checkpoints_are_gone_is_not_wiped(capsys):
     assert train.main([f"--resume={directory}"]) in (0, 2)
     shutil.rmtree(resume)
     assert train.main([f"--resume={directory}"]) == 2
-    assert "missing, so nothing is left to go on from" in capsys.readouterr().err
+    assert "missing, so the run cannot be resumed" in capsys.readouterr().err
     assert (directory / "metrics.csv").read_bytes() == before
 
 

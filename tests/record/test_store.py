@@ -21,7 +21,8 @@ from saved import digest
 from tensorboardX.event_file_writer import EventsWriter
 
 import train
-from record.store import Store, _dump, _format_manifest, _parse_manifest
+from record.manifest import dump, format_manifest, parse_manifest
+from record.store import Log, Snapshot, Store
 from utils.errors import CheckpointError
 from utils.files import SaveError, write_file
 
@@ -36,7 +37,7 @@ def saved(directory: Path, generations: int = 3) -> Store:
     """Four new entries a generation; the last six are held."""
     store = Store(directory)
     for n in range(1, generations + 1):
-        store.save({"n": n, "at": 0.1 * n}, TENSORS, max(0, 4 * n - 6), 4 * n, entries)
+        store.save(Snapshot({"n": n, "at": 0.1 * n}, TENSORS, Log(max(0, 4 * n - 6), 4 * n, entries)))
     store.close()
     return store
 
@@ -60,13 +61,13 @@ def test_what_was_saved_is_loaded_and_each_entry_is_written_once_a_chain(tmp_pat
     asked = []
     store = Store(tmp_path)
     for n in range(1, 7):
-        store.save({"n": n}, TENSORS, 0, 4 * n, lambda *entry: asked.append(entry) or entries(*entry))
+        store.save(Snapshot({"n": n}, TENSORS, Log(0, 4 * n, lambda *entry: asked.append(entry) or entries(*entry))))
         assert load(tmp_path) == (n, [])
     store.close()
     assert asked == [(0, 4), (0, 8), (4, 12), (8, 16), (12, 20), (16, 24)]
     store = Store(tmp_path)
     store.load()
-    store.save({"n": 7}, TENSORS, 0, 28, lambda *entry: asked.append(entry) or entries(*entry))
+    store.save(Snapshot({"n": 7}, TENSORS, Log(0, 28, lambda *entry: asked.append(entry) or entries(*entry))))
     store.close()
     assert asked[-1] == (20, 28)                                # it goes on where its chain ends
 
@@ -75,7 +76,7 @@ def test_what_is_forgotten_is_removed_and_large_logs_are_parted(tmp_path):
     store = saved(tmp_path, 9)
     files = {path.name for path in tmp_path.rglob("log-*")}
     assert files == {"log-00000030-00000036.safetensors", "log-00000026-00000032.safetensors"}
-    store.save({"n": 10}, TENSORS, 0, 200, entries, entry_bytes=1_000_000)
+    store.save(Snapshot({"n": 10}, TENSORS, Log(0, 200, entries, entry_bytes=1_000_000)))
     store.close()
     assert len(list((tmp_path / "a").glob("log-*"))) > 2
 
@@ -100,7 +101,7 @@ def test_any_byte_flipped_or_cut_away_leaves_the_generation_before(tmp_path, whi
             number, (told,) = load(damaged)
             assert number == 2, i
             assert str(path) in told
-            assert told.endswith("; the generation before it is used")
+            assert told.endswith("; using the generation before it")
     path.unlink()
     assert load(damaged)[0] == 2
     path.mkdir()
@@ -120,7 +121,7 @@ def test_after_damage_the_damaged_chain_is_written_anew(tmp_path):
     next((tmp_path / "b").glob("log-*")).write_bytes(b"?")
     store = Store(tmp_path)
     assert store.load(lambda line: None).number == 2
-    store.save({"n": 3}, TENSORS, 6, 12, entries)
+    store.save(Snapshot({"n": 3}, TENSORS, Log(6, 12, entries)))
     store.close()
     assert load(tmp_path) == (3, [])
 
@@ -138,14 +139,14 @@ def test_two_processes_do_not_write_at_once(tmp_path):
 # Manifests of strangers ------------------------------------------------------------------------------------------
 
 def forged(body: dict) -> bytes:
-    return _dump({"sha256": hashlib.sha256(_dump(body)).hexdigest(), **body}) + b"\n"
+    return dump({"sha256": hashlib.sha256(dump(body)).hexdigest(), **body}) + b"\n"
 
 
 def valid() -> dict:
     body = {"format": "return-decomposition/resume/1", "generation": 3,
             "files": {"state-00000003.safetensors": [4, "0" * 64], "log-00000000-00000004.safetensors": [4, "0" * 64]},
             "log": [[0, 4, "log-00000000-00000004.safetensors"]], "values": {}}
-    assert _parse_manifest(Path("manifest.json"), forged(body))[0].generation == 3
+    assert parse_manifest(Path("manifest.json"), forged(body))[0].generation == 3
     return body
 
 
@@ -158,7 +159,7 @@ def valid() -> dict:
 ], ids=str)
 def test_a_forged_manifest_names_nothing_outside_and_has_no_gaps(change):
     with pytest.raises(CheckpointError):
-        _parse_manifest(Path("manifest.json"), forged(valid() | change))
+        parse_manifest(Path("manifest.json"), forged(valid() | change))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -173,7 +174,7 @@ def test_whatever_a_manifest_holds_only_the_typed_error_comes_out(name, value, n
     data = forged(valid() | {name: value})
     for one in (data, noise, data[:len(noise)] + noise + data[len(noise):]):
         with contextlib.suppress(CheckpointError):
-            _parse_manifest(Path("manifest.json"), one)
+            parse_manifest(Path("manifest.json"), one)
 
 
 @pytest.mark.parametrize("part", ["learner", "replay", "evaluator", "open", "record", "agent/", "generators/",
@@ -191,7 +192,7 @@ def test_a_run_whose_state_does_not_fit_is_one_line(part, capsys):
         data = safetensors.torch.save(tensors)
         (chain.directory / name).write_bytes(data)
         chain.files[name] = [len(data), hashlib.sha256(data).hexdigest()]
-        chain.manifest.write_bytes(_format_manifest(chain, values))
+        chain.manifest.write_bytes(format_manifest(chain, values))
         assert train.main([f"--resume={directory}", "--total_timesteps=200"]) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1, told
@@ -254,7 +255,7 @@ def test_each_write_flush_fsync_and_rename_that_fails_leaves_the_generation_befo
         with monkeypatch.context() as patched:
             failing.install(patched)
             try:
-                store.save({"n": 4}, TENSORS, 10, 16, entries)
+                store.save(Snapshot({"n": 4}, TENSORS, Log(10, 16, entries)))
             except SaveError as error:
                 failed += 1
                 told = str(error)
@@ -335,7 +336,7 @@ def test_a_save_costs_by_what_is_new(tmp_path):
         directory = tmp_path / str(held)
         store = Store(directory)
         for end in (held, held + 2, held + 4):
-            store.save({}, TENSORS, 0, end, lambda first, end: {"rows": torch.zeros(end - first, 1000)})
+            store.save(Snapshot({}, TENSORS, Log(0, end, lambda first, end: {"rows": torch.zeros(end - first, 1000)})))
         store.close()
         new = [path for path in directory.rglob("log-*") if int(path.name[4:12]) >= held]
         return sum(path.stat().st_size for path in new)

@@ -68,6 +68,21 @@ def parse_args(argv: Sequence[str]) -> Config:
     flags = vars(given)
     del flags["modules"]
     path, directory = flags.pop("config", None), flags.pop("resume", None)
+    return combine(flags, path, directory, modules)
+
+
+def combine(flags: dict[str, Any], path: str | None = None, directory: str | None = None,
+            modules: Sequence[str] = ()) -> Config:
+    """Return the settings of a run: those given by name, over those of a file.
+
+    Args:
+        flags: settings by name, as text or as Python values.
+        path: a JSON file of settings.
+        directory: the run to be resumed, instead of `path`.
+        modules: the modules of `--import`.
+    Raises:
+        ConfigError: a name, a JSON key or a value is wrong.
+    """
     if directory is not None:
         path = _config_of(directory, path, flags)
     from_file = read_json(path) if path is not None else {}

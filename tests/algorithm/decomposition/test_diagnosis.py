@@ -504,7 +504,7 @@ def test_what_is_undefined_is_not_logged():
 def test_stop_reaches_the_diagnosis():
     stop = Stop()
     stop.set()
-    from learner.evaluator import Stoppable
+    from learner.episodes import Stoppable
     env, agent, _ = parts("rrd", "Match-v0")
     with pytest.raises(Stopped):
         Player(Stoppable(env, stop), agent).play(0, False)

@@ -15,8 +15,8 @@ from algorithm.draws import pad
 from utils.errors import ConfigError
 
 SMALL = {"rrd": dict(rrd_batch_size=12, rrd_sample_size=4, r_lr=1e-2)}
-each = pytest.mark.parametrize("alg", DECOMPOSITIONS)
-each_kind = pytest.mark.parametrize(("alg", "kind"), [(alg, kind) for alg in DECOMPOSITIONS
+each = pytest.mark.parametrize("alg", decompositions())
+each_kind = pytest.mark.parametrize(("alg", "kind"), [(alg, kind) for alg in decompositions()
                                                       for kind in ("vectors", "indices", "pictures")])
 FRAME = (12, 12, 2)
 

@@ -1,0 +1,263 @@
+"""Train an agent: from settings to the record of a run. `train_runs` is the entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from algorithm import check_backend, create_agent
+from algorithm.engine import Engine, create_engine
+from algorithm.replay_buffer import create_buffer
+from envs import env_kwargs, make_env, sizes
+from envs.given import check_given, eval_config, is_instance, name_of
+from envs.names import resolve_env
+from learner.collector import open_collector
+from learner.diagnoser import Diagnoser, diagnosis_env
+from learner.diagnoser import columns as diagnosis_columns
+from learner.episodes import Stoppable
+from learner.evaluator import Evaluator
+from learner.learner import Callback, Learner
+from record.logger import read_rows
+from record.run import Run
+from record.system import crowded
+from utils.display import Display, View
+from utils.errors import ConfigError
+from utils.memory import check_workers
+from utils.settings.fields import Config
+from utils.stop import Stop, Stopped
+from utils.text import human_bytes
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that has ended: its record and its agent."""
+
+    directory: Path
+    agent: Any                                  # as it was at the end of the run
+    metrics: list[dict[str, float]]             # a row for each cycle, without the metrics that have no value
+
+
+@dataclass
+class Parts:
+    """The parts that a run is built of."""
+
+    config: Config                              # with the sizes of observations and actions
+    env: gym.Env
+    test_env: gym.Env | None                    # None: evaluation is off
+    engine: Engine
+    why: str                                    # the reason for this engine
+    diagnosis_env: gym.Env | None = None        # with `diagnose_every`
+
+    def close_given(self) -> None:
+        """Close the environments that functions of the caller have made; its instances stay open."""
+        given = (self.config.env_given, self.config.eval_given)
+        kept = [env.unwrapped for env in given if is_instance(env)]
+        for env in (self.env, self.test_env, self.diagnosis_env) if any(given) else ():
+            if env is not None and not any(env.unwrapped is one for one in kept):
+                env.close()
+
+
+def report_error(line: str) -> None:
+    """Print a line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
+               report: Callable[[str], Any] = report_error) -> list[TrainedRun]:
+    """Train with `config.seed`, or with each of `config.seeds`; return the runs in the order of the seeds.
+
+    Args:
+        callback: see `learner.learner.Learner`.
+        report: called with a line for each of several seeds that fails.
+    Raises:
+        ConfigError: a setting is wrong; nothing was written.
+        CheckpointError: the saved state of a run to be resumed is damaged or in use.
+        NotFiniteError, OSError: the run failed.
+        SeedsError: one or more of several seeds failed; the others have ended.
+        Stopped: `stop` was set, and the runs have saved their state.
+    """
+    backend = check_backend()                           # before anything is built
+    check_given(config)
+    if config.track:
+        from record.track import import_wandb
+        import_wandb()
+    if backend == "tensorflow":
+        check_reference(config)
+        config, stop.resumable = dataclasses.replace(config, device="cpu"), False
+    from utils.torch_utils import resolve_device
+    config = dataclasses.replace(config, device=str(resolve_device(config.device)))
+    if config.seeds:
+        return _train_seeds(config, stop, callback, report)
+    parts = build(config)
+    with Display() as display:
+        return [learn(parts, display.view(config.run_length), stop, callback)]
+
+
+def _train_seeds(config: Config, stop: Stop, callback: Callback | None, report: Callable[[str], Any],
+                 ) -> list[TrainedRun]:
+    from learner.seeds import train_seeds
+    if callback is not None:
+        raise ConfigError("callback: not called with several seeds; expected None, or one seed")
+    return train_seeds(config, build, learn, stop, report)
+
+
+def check_reference(config: Config) -> None:
+    """Check that the TensorFlow reference can run this: on the CPU, one seed at a time, without interruption.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    wrong = {"seeds": config.seeds, "resume": config.resume, "on_existing": config.on_existing == "resume"}
+    for name in (name for name, given in wrong.items() if given):
+        raise ConfigError(f"{name}: not read by the TensorFlow reference (USE_PYTORCH=0), which runs one seed at a "
+                          "time and resumes no run; expected --seed")
+    if config.diagnose_every:
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, not read by the TensorFlow reference "
+                          "(USE_PYTORCH=0); expected 0")
+    if config.device not in ("auto", "cpu"):
+        raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
+                          "CPU; expected cpu or auto")
+
+
+def build(config: Config) -> Parts:
+    """Build the parts of a run.
+
+    Raises:
+        ConfigError: a setting is wrong, or not possible on this machine.
+    """
+    env, test_env = make_env(config), _make_test_env(config)
+    if test_env is None:
+        config = dataclasses.replace(config, test_rollouts=0)
+    config = sizes(config, env)
+    if test_env is not None:
+        _check_spaces(env, test_env)
+    agent, buffer = create_agent(config), create_buffer(config)
+    check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    return Parts(config, env, test_env, *create_engine(config, agent, buffer),
+                 diagnosis_env(eval_config(config) or config))
+
+
+def _make_test_env(config: Config) -> gym.Env | None:
+    own = eval_config(config)
+    return None if own is None else make_env(own)
+
+
+def _check_spaces(env: gym.Env, test_env: gym.Env) -> None:
+    for name in ("observation_space", "action_space"):
+        ours, theirs = getattr(env, name), getattr(test_env, name)
+        if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
+            raise ConfigError(f"eval_env: got {name} {theirs}, expected that of env, {ours}")
+
+
+def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None) -> TrainedRun:
+    """Train with these parts, and keep the record.
+
+    Args:
+        view, stop: see `record.run.Run`.
+        callback: see `learner.learner.Learner`.
+    Raises:
+        Stopped: the run was asked to stop, and has saved its state.
+    """
+    agent = parts.engine.agent
+    try:
+        with Run(parts.config, metric_names(parts.config, agent), facts(parts), view, stop,
+                 suffix=agent.checkpoint_suffix) as run:
+            for line in (description(parts, run), *hints(parts)):
+                run.say(line)
+            _learn(parts, run, stop, callback)
+            run.say(f"done; record in {run.directory}")
+    finally:
+        parts.close_given()
+    return TrainedRun(run.directory, agent, read_rows(run.directory))
+
+
+def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> None:
+    config, engine = parts.config, parts.engine
+    with open_collector(config, parts.env, engine.actor, run.say) as collector:
+        learner = Learner(config, collector, engine, make_evaluator(parts, stop), run, callback)
+        restore_saved(learner, run)
+        try:
+            finished = learner.learn()
+        except Stopped:
+            if run.store.newest:
+                run.say(f"saved after {learner.steps} steps; {how_to_resume(run)}")
+            raise
+        if not finished:
+            run.say(f"stopped by the callback after {learner.steps} steps; {how_to_resume(run)}")
+
+
+def make_evaluator(parts: Parts, stop: Stop) -> Evaluator | Diagnoser:
+    """Return what evaluates after each cycle, and diagnoses the learned reward if `diagnose_every` says so."""
+    config, engine = parts.config, parts.engine
+    evaluator = Evaluator(config, parts.test_env and Stoppable(parts.test_env, stop), engine.actor)
+    if not config.diagnose_every:
+        return evaluator
+    return Diagnoser(config, evaluator, Stoppable(parts.diagnosis_env, stop), engine)
+
+
+def restore_saved(learner: Learner, run: Run) -> None:
+    """Restore the saved state of a run that is resumed."""
+    if run.saved is None:
+        if not run.is_new:
+            run.say("note: the run has no saved state, so it restarts from step 0")
+        return
+    lost = learner.restore(run.saved)
+    run.saved = None                                    # frees the memory of its tensors
+    run.say(f"resumed after {learner.steps} steps of {learner.config.run_length}")
+    if lost:
+        run.say(f"note: {lost} open episode{'s' * (lost > 1)} could not be restored and restart, because the "
+                "environment does not repeat itself; from here on the numbers differ from those of an uninterrupted "
+                "run")
+
+
+def metric_names(config: Config, agent: Any) -> list[str]:
+    """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
+    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *diagnosis_columns(config)]
+
+
+def facts(parts: Parts) -> dict[str, Any]:
+    """Return the facts that run.json holds besides the system."""
+    config = parts.config
+    found = {"backend": check_backend(), "env_id": parts.env.spec.id if config.env_given is None else config.env,
+             "env_kwargs": env_kwargs(config), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
+    if config.eval_given is not None:
+        found["eval_env"] = name_of(config.eval_given, "eval_env")
+    needed = [name for name, env in (("env", config.env_given), ("eval_env", config.eval_given)) if env is not None]
+    return found | ({"resume_needs": needed} if needed else {})
+
+
+def description(parts: Parts, run: Run) -> str:
+    """Return the first line that a run displays."""
+    config, engine = parts.config, parts.engine
+    sizes = "x".join(map(str, config.obs_dims))
+    return (f"env {resolve_env(config.env)}: {sizes} observations, {config.acts_dims[0]} actions; "
+            f"replay of {config.buffer_size} steps, up to {human_bytes(engine.buffer.bytes_needed)}; "
+            f"{check_backend()} on {config.device}; engine {engine.name} ({parts.why}); {config.run_length} steps; "
+            f"record in {run.directory}")
+
+
+def hints(parts: Parts) -> Iterator[str]:
+    """Yield the notes that are useful before a long run."""
+    config = parts.config
+    if hint := crowded():
+        yield hint
+    if parts.test_env is None:
+        yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
+    if config.num_envs > (cores := os.cpu_count() or 1):
+        yield f"note: {config.num_envs} environments take turns on {cores} cores"
+    if config.warmup >= config.run_length:
+        yield f"note: nothing is learned before warmup, {config.warmup} steps"
+
+
+def how_to_resume(run: Run) -> str:
+    """Return how a stopped run is resumed, for a message."""
+    if run.config.env_given is None:
+        return f"resume with --resume={run.directory}"
+    return f"resume with train(env=..., resume={str(run.directory)!r})"
