@@ -1,4 +1,4 @@
-"""Which directory a run writes into: a new one, or the one of the run that it goes on with."""
+"""Choose the directory of a run: a new one, or that of the run that it resumes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from utils.errors import ConfigError
 from utils.settings.fields import Config, all_settings
 from utils.settings.json_files import read_json, read_object
 
-# What may differ between a run and the rest of it: how long it is, and what is written when.
+# Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
               "worker_timeout", "track")
 TIME = r"_\d{8}-\d{6}(\.\d+)?"
 
 
 def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path, bool]:
-    """The run's directory, and whether it is new.
+    """Return the directory of a run, and whether it is new.
 
     Args:
-        which: tells the run from others of the same settings, such as `seed0`.
+        root: the directory of all runs.
+        which: distinguishes runs of the same settings, such as `seed0`.
     Raises:
-        ConfigError: it cannot be made, is no run's, or its run has other settings than may change.
-        CheckpointError: the run that is to be removed is in use.
+        ConfigError: it cannot be created, holds no run, or its run has other settings that may not change.
+        CheckpointError: the run to be overwritten is in use.
     """
     if config.resume:
         directory = Path(config.resume)
@@ -38,9 +39,9 @@ def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path,
     if config.on_existing == "resume":
         check_settings(found, config)
         return found, False
-    from record.store import Store  # and with it PyTorch, which plots do without
+    from record.store import Store  # imports PyTorch, which plots do not need
     with contextlib.closing(Store(found / "checkpoints" / "resume")) as store:
-        store.open()                                    # which complains if another process is writing it
+        store.open()                                    # raises if another process writes it
     try:
         shutil.rmtree(found)
     except OSError as error:
@@ -49,26 +50,26 @@ def choose_directory(config: Config, root: Path, which: str = "") -> tuple[Path,
 
 
 def check_settings(directory: Path, config: Config) -> None:
-    """A ConfigError with all differences, if the run in the directory has settings that may not change."""
+    """Raise a ConfigError if the run in the directory has other settings that may not change; it lists them all."""
     compare(read_json(directory / "config.json"), config, directory)
 
 
-def check_backend(directory: Path, backend: str | None) -> None:
-    """A ConfigError if the run there was the other backend's."""
+def check_same_backend(directory: Path, backend: str | None) -> None:
+    """Raise a ConfigError if the run in the directory used the other backend."""
     try:
         theirs = read_object(directory / "run.json").get("backend")
-    except ConfigError:                                 # it only tells of the run
+    except ConfigError:                                 # run.json is not needed to resume
         return
     if theirs not in (None, backend):
         raise ConfigError(f"resume: {str(directory)!r} was run by {theirs}, expected {backend}, or a new run")
 
 
 def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
-    """A ConfigError with all differences between a run's settings and these, of those that may not change."""
+    """Raise a ConfigError that lists all differences between two runs' settings, except those that may change."""
     ours = config.settings()
     names = dict.fromkeys([*theirs, *ours])
     known = all_settings()
-    theirs = {name: theirs.get(name, known[name].default) for name in names}        # older runs lack newer settings
+    theirs = {name: theirs.get(name, known[name].default) for name in names}        # older records lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
     if different:
@@ -85,7 +86,7 @@ def _shown(value: Any) -> str:
 
 
 def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
-    """The last run of the same tag, algorithm, environment and seed's name that stands in `root`."""
+    """Return the last run in `root` of the same tag, algorithm, environment, seed and basis; None if there is none."""
     pattern = re.compile(re.escape(_stem(config, which)) + TIME)
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
     found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
@@ -93,11 +94,11 @@ def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
 
 
 def _is_same(directory: Path, config: Config) -> bool:
-    """Whether the run there has the same tag, seed and basis: a directory's name is short, and does not tell."""
+    """Return whether the run there has the same tag, seed and basis, which its short name does not say."""
     try:
         theirs = read_object(directory / "config.json")
     except ConfigError:
-        return True                                     # which will be told
+        return True                                     # the caller reports the error
     return all(theirs.get(name) == getattr(config, name) for name in ("tag", "seed", "basis_alg"))
 
 
@@ -107,6 +108,11 @@ def _by_time(path: Path) -> tuple[str, int]:
 
 
 def make_directory(config: Config, root: Path, which: str = "") -> Path:
+    """Create the directory of a new run.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
     name = _stem(config, which) + time.strftime("_%Y%m%d-%H%M%S")
     try:
         for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
@@ -127,6 +133,6 @@ def _stem(config: Config, which: str) -> str:
 
 
 def file_name(text: str, most: int = 100) -> str:
-    """A name that no shell or file system trips over, of at most so many bytes."""
+    """Return a name that is safe in shells and file systems, of at most `most` bytes."""
     safe = re.sub(r"[^\w.()+=-]+", "_", text).lstrip(".-")
     return safe.encode()[:most].decode(errors="ignore")          # file systems count bytes, up to 255
