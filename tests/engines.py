@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
+import torch
 
 from algorithm import create_agent
+from algorithm.basis_alg import base_torch
+from algorithm.engine.by_hand import onednn
 from algorithm.replay_buffer import create_buffer
 
 
@@ -18,13 +24,62 @@ def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), de
                      buffer_size=500, batch_size=batch_size, train_target=2, seed=seed, **settings)
     if alg == "rrd":
         args.rrd_batch_size, args.rrd_sample_size = 24, 8
-    agent, buffer, random = create_agent(args), create_buffer(args), np.random.default_rng(0)
+    agent, buffer, random = create_agent(args), build_buffer(args), np.random.default_rng(0)
     for length in lengths:
         normal = lambda width, rows=length: random.standard_normal((rows, width)).astype(np.float32)  # noqa: E731
         buffer.store_episode({"obs": normal(obs_dim), "obs_next": normal(obs_dim), "rews": normal(1),
                               "acts": np.tanh(normal(act_dim)), "done": np.float32(random.random((length, 1)) < 0.1)})
     agent.normalizer_update(buffer.sample())
     return agent, buffer
+
+
+def build_buffer(args: Namespace):
+    """The replay of `args`. It holds float32 under `float64` too; there its batches are widened."""
+    if torch.get_default_dtype() == torch.float32:
+        return create_buffer(args)
+    torch.set_default_dtype(torch.float32)
+    try:
+        buffer = create_buffer(args)
+    finally:
+        torch.set_default_dtype(torch.float64)
+    sample = buffer.sample
+    buffer.sample = lambda *sizes: widened(sample(*sizes))
+    return buffer
+
+
+def widened(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The fields of a batch, float32 as float64."""
+    return {name: value.double() if value.is_floating_point() else value for name, value in fields.items()}
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Agents, replays, engines and batches that are made here compute in float64.
+
+    Adam divides by the size of a gradient. Where terms of a gradient cancel, its sign is rounding's, and Adam makes a
+    whole step of it: in float32 two correct programs differ by 1e-5 to 1e-1 of the way after nine updates, by the
+    processor (`test_one_unit_in_the_last_place_moves_float32_apart`). In float64 they differ by 1e-12, a mistake of
+    the mathematics by 1e-2 or more, and a bound of `SAME` between the two holds on every processor.
+    oneDNN has no products of float64; tests of its own compare those.
+    """
+    check = base_torch.check_batch
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(base_torch, "check_batch", lambda *args: widened(check(*args))), \
+                mock.patch.object(onednn, "ONEDNN", False):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SAME = 1e-9             # the largest `distance` of two states, and the relative one of two metrics, under `float64`
+
+
+def distance(one: dict, other: dict, start: dict) -> float:
+    """How far two states are apart, relative to the way from the start, in the worst tensor that moved."""
+    assert one.keys() == other.keys()
+    ways = {name: float((other[name].double() - start[name].double()).norm()) for name in other}
+    return max(float((one[name].double() - other[name].double()).norm()) / way for name, way in ways.items() if way > 0)
 
 
 def copies(agent) -> dict:
