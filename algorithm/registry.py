@@ -23,7 +23,7 @@ _REGISTRY: dict[str, str | Callable] = {
 }
 _TENSORFLOW: dict[str, str | Callable] = {
     **{name: f"algorithm.tf.{name}:{name.upper()}" for name in ("ddpg", "td3", "sac", "dqn", "rrd")},
-    "ircr": "algorithm.tf.ircr:ircr",
+    "ircr": "algorithm.tf.rrd:ircr",
     "uniform": "algorithm.uniform:uniform",
 }
 # The replays of decompositions; all else learns from plain transitions.

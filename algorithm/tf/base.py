@@ -10,17 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import torch
 
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, transition_spec
 from algorithm.tf.files import load_variables, read_checkpoint, write_checkpoint
-from algorithm.tf.importing import start
+from algorithm.tf.importing import import_tensorflow, start
 from algorithm.tf.layers import Network, Normalizer, Random, Variables
 from algorithm.tf.optimizers import Adam, RMSProp
 from algorithm.tf_names import count_of
 from utils.checkpoint import CheckpointError
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 Fields = dict[str, tf.Tensor]
 Losses = dict[str, tf.Tensor]           # what each optimiser, by name, minimises

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from algorithm.batch import Indices, check_observations
 from algorithm.tf.base import CPU, Base, Fields, Info, Losses
+from algorithm.tf.importing import import_tensorflow
 from algorithm.tf.layers import Network, Random, conv_kernels
 from algorithm.tf.optimizers import Adam, RMSProp
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 
 class MLPQNetwork(Network):

@@ -5,66 +5,60 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
-from algorithm.tf import index as tf_index
 from algorithm.tf.importing import import_tensorflow, no_standard_error
+from algorithm.tf.process import READER
+from algorithm.tf.reader import one_line
+from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 
 Arrays = dict[str, np.ndarray]
 PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
+MOST_BYTES = 2**20                                      # of an index; one variable takes about thirty
 
 
 def read_checkpoint(path: str | Path) -> Arrays:
     """Every variable of a name-based checkpoint, which TensorFlow 1's `tf.train.Saver` wrote.
 
+    TensorFlow reads it in a process of its own: see `algorithm.tf.reader`.
+
     Args:
-        path: its prefix, such as DIR/model.ckpt; the path of one of its files will do.
+        path: its prefix, such as DIR/model.ckpt, or the path of one of its files.
     Raises:
-        CheckpointError: it is not there, damaged, or of another kind.
+        CheckpointError: it is missing, damaged, or of another kind.
+        ConfigError: TensorFlow is not installed, or cannot be imported here.
     """
-    from utils.checkpoint import CheckpointError
-    tensorflow = import_tensorflow()
-    plain = prefix = _prefix(str(path))
+    prefix = _prefix(str(path))
     try:
-        index = read_file(f"{prefix}{PARTS[0]}", tf_index.MOST_BYTES)
-        entries = tf_index.parse(index, os.path.getsize(f"{prefix}{PARTS[1]}"))
-        if "_CHECKPOINTABLE_OBJECT_GRAPH" in entries:
-            raise CheckpointError(f"{path}: a TensorFlow 2 (object-based) checkpoint, expected one with the "
-                                  "original's names, which tf.train.Saver wrote")
-        if text := [name for name, entry in entries.items() if entry.dtype == tf_index.STRING]:
-            raise CheckpointError(f"{path}: {text[0]}: got dtype string, expected float32")
-        with _safe_copy(prefix, entries) as plain:
-            reader = tensorflow.train.load_checkpoint(plain)
-            return {name: np.asarray(reader.get_tensor(name)) for name in sorted(entries)}
-    except CheckpointError:
+        with _plain_copy(prefix) as plain:
+            return READER.read(plain)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {str(error).replace(plain, prefix)}") from None
+    except ConfigError:
         raise
-    except Exception as error:                          # what a damaged file makes TensorFlow raise is anything
-        reason = _one_line(error).replace(plain, prefix)
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason})") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({one_line(error)})") from None
 
 
 @contextlib.contextmanager
-def _safe_copy(prefix: str, entries: dict[str, tf_index.Entry]) -> Iterator[str]:
-    """The same checkpoint with an index of our own, which no file can make end the process.
-
-    Its name has no [ or backslash, which TensorFlow would take for a pattern.
-    """
+def _plain_copy(prefix: str) -> Iterator[str]:
+    """The prefix of the same checkpoint under a plain name: TensorFlow takes [ and a backslash for a pattern."""
+    index = read_file(f"{prefix}{PARTS[0]}", MOST_BYTES)
     with tempfile.TemporaryDirectory() as folder:
         plain = os.path.join(folder, "model")
-        Path(f"{plain}{PARTS[0]}").write_bytes(tf_index.build(entries))
+        Path(f"{plain}{PARTS[0]}").write_bytes(index)
         os.symlink(os.path.abspath(f"{prefix}{PARTS[1]}"), f"{plain}{PARTS[1]}")
         yield plain
 
 
 def _prefix(path: str) -> str:
-    from utils.checkpoint import CheckpointError
     prefix = next((path.removesuffix(part) for part in PARTS if path.endswith(part)), path)
     if os.path.isdir(prefix):
         found = sorted(file.name.removesuffix(".index") for file in Path(prefix).glob("*.index"))
@@ -93,7 +87,7 @@ def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
         for part in reversed(PARTS[:2]):                # the index last: without it there is no checkpoint
             os.replace(f"{temporary}{part}", f"{path}{part}")
     except tensorflow.errors.OpError as error:
-        raise OSError(errno.EIO, _one_line(error), str(path)) from None
+        raise OSError(errno.EIO, one_line(error), str(path)) from None
     finally:
         for part in PARTS:
             Path(f"{temporary}{part}").unlink(missing_ok=True)
@@ -110,8 +104,3 @@ def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kno
     check_same(arrays, own, "variables", known)
     for name, variable in own.items():
         variable.assign(arrays[name].astype(np.float32))
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(getattr(error, "message", None) or error).split())
-    return re.sub(r"\{\{.*?\}\} ?| \[Op:\w+\]", "", text)[:300]         # the names of TensorFlow's own nodes

@@ -1,35 +1,61 @@
-"""TensorFlow, imported quietly."""
+"""The one place that imports TensorFlow: quietly, and after what PyTorch imports late."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-
-import tensorflow as tf
 
 from utils.errors import ConfigError
 
 
 def import_tensorflow():
-    """TensorFlow, without its greetings on standard error.
+    """TensorFlow, for a process that may use PyTorch as well.
+
+    PyTorch imports triton with its first optimiser, if its build has it. A process that has loaded TensorFlow before
+    dies of that by a segmentation fault, so PyTorch is completed here first.
 
     Raises:
-        ConfigError: it is not installed, or cannot be imported here.
+        ConfigError: TensorFlow is not installed, or cannot be imported here.
     """
-    if "tensorflow" in sys.modules and sys.modules["tensorflow"] is not None:
-        return sys.modules["tensorflow"]
+    check_tensorflow()
+    if "tensorflow" not in sys.modules:
+        complete_pytorch()
+    return import_tensorflow_alone()
+
+
+def complete_pytorch() -> None:
+    """Import PyTorch with all that it imports with its first optimiser, and triton."""
+    import torch
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    with contextlib.suppress(Exception):                # absent, or broken: then PyTorch does without it, too
+        importlib.import_module("triton")
+
+
+def check_tensorflow() -> None:
+    """Raises ConfigError if TensorFlow is not installed; imports nothing."""
+    if sys.modules.get("tensorflow") is None and importlib.util.find_spec("tensorflow") is None:
+        raise ConfigError(f"tensorflow: is not installed; {INSTALL}")
+
+
+def import_tensorflow_alone():
+    """TensorFlow, without its greetings on standard error; for a process that never imports PyTorch.
+
+    Raises:
+        ConfigError: it cannot be imported here.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with no_standard_error():                       # some of its messages obey no setting (its issue 100442)
-            import tensorflow
+            return importlib.import_module("tensorflow")
     except Exception as error:                          # a broken installation raises anything
-        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "tensorflow"
-        why = "is not installed" if absent else f"cannot be imported here ({error})"
-        raise ConfigError(f"tensorflow: {why}; pip install 'return-decomposition[tensorflow]' brings it, in a clone "
-                          "pip install -e '.[tensorflow]'") from None
-    return tensorflow
+        raise ConfigError(f"tensorflow: cannot be imported here ({error}); {INSTALL}") from None
+
+
+INSTALL = "pip install 'return-decomposition[tensorflow]', in a clone pip install -e '.[tensorflow]'"
 
 
 @contextlib.contextmanager
@@ -47,6 +73,7 @@ def no_standard_error() -> Iterator[None]:
 
 def start(device: str) -> None:
     """Start TensorFlow quietly: for `cpu` without GPUs, else taking their memory as it is needed."""
+    tf = import_tensorflow()
     with contextlib.suppress(RuntimeError), no_standard_error():        # RuntimeError: it has started already
         if device == "cpu":
             tf.config.set_visible_devices([], "GPU")

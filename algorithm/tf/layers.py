@@ -9,10 +9,12 @@ import copy
 import math
 
 import numpy as np
-import tensorflow as tf
 import torch
 
+from algorithm.tf.importing import import_tensorflow
 from utils.seeding import stream_seed
+
+tf = import_tensorflow()
 
 Variables = dict[str, tf.Variable]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import tensorflow as tf
-
+from algorithm.tf.importing import import_tensorflow
 from algorithm.tf.layers import Variables
+
+tf = import_tensorflow()
 
 
 class Adam:

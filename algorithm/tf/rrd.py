@@ -1,15 +1,17 @@
-"""The TensorFlow reference of Randomized Return Decomposition (Ren et al., 2022, arXiv 2111.13485)."""
+"""The TensorFlow reference of Randomized Return Decomposition (Ren et al., 2022, arXiv 2111.13485), and of IRCR."""
 
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from algorithm.batch import Batch, Spec, check_sequences, check_steps, sequence_spec
 from algorithm.tf.base import CPU, Base, Fields, Info, Losses
+from algorithm.tf.importing import import_tensorflow
 from algorithm.tf.layers import Network, Random, conv_kernels
 from algorithm.tf.optimizers import Adam
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 
 class MLPRewardNet(Network):
@@ -112,3 +114,8 @@ class RRD(Base):
         steps = {name: tf.constant(value.numpy()) for name, value in steps.items()}
         acts = self.encode_acts(steps["acts"])
         return self.reward(self.normalize(steps["obs"]), acts, self.normalize(steps["obs_next"])).numpy()
+
+
+def ircr(config: Config, basis: Base) -> Base:
+    """The basis itself: IRCR (Gangwani et al., 2020, arXiv 2010.12718) is in what its replay returns."""
+    return basis

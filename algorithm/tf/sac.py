@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-import tensorflow as tf
-
 from algorithm.tf.base import Base, Fields, Info, Losses
+from algorithm.tf.importing import import_tensorflow
 from algorithm.tf.layers import Network, Random, RandomNormal
 from algorithm.tf.optimizers import Adam
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 
 class MLPStochasticPolicy(Network):

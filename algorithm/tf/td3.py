@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from algorithm.tf.base import Base, Fields, Info, Losses
 from algorithm.tf.ddpg import MLPPolicy
+from algorithm.tf.importing import import_tensorflow
 from algorithm.tf.layers import Network
 from algorithm.tf.optimizers import Adam
 from algorithm.tf.sac import MLPQValueSAC
 from utils.settings.fields import Config
+
+tf = import_tensorflow()
 
 
 class TD3(Base):
