@@ -1,4 +1,5 @@
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -10,12 +11,15 @@ import tiny_envs  # noqa: F401 (registers them)
 import torch
 
 import algorithm
+from algorithm.tf.importing import complete_pytorch
 from utils.settings import fields as settings
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)            # small matrices, and nothing waits for a busy core
 os.environ.setdefault("MUJOCO_GL", "disabled")
+if importlib.util.find_spec("tensorflow"):
+    complete_pytorch()              # tests import TensorFlow by themselves
 
 
 @pytest.fixture(autouse=True)

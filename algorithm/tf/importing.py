@@ -30,8 +30,8 @@ def import_tensorflow():
 def complete_pytorch() -> None:
     """Import PyTorch with all that it imports with its first optimiser, and triton."""
     import torch
-    torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    with contextlib.suppress(Exception):                # absent, or broken: then PyTorch does without it, too
+    with contextlib.suppress(Exception):                # a broken triton is no matter of TensorFlow's
+        torch.optim.SGD([torch.zeros(1)], lr=1.0)
         importlib.import_module("triton")
 
 

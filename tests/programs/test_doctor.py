@@ -35,7 +35,7 @@ def test_what_is_needed_works_here():
     assert done.stderr == ""
     assert list(found) == ["rendering", *NEEDED]
     assert {one["status"] for name, one in found.items() if name not in ("disk", "memory", "rendering")} == {"ok"}
-    assert found["torch"]["found"].startswith(torch.__version__)
+    assert found["torch"]["found"].startswith(torch.__version__.partition("+")[0])      # its metadata may lack +cu130
     assert os.listdir() == []                                       # nothing is left behind
 
 

@@ -25,6 +25,7 @@ from reference_cases import FOLDER, Case, thin
 from algorithm import create_agent, tf_names
 from algorithm.tf.convert import main, to_pytorch
 from algorithm.tf.files import PARTS, read_checkpoint, write_checkpoint
+from algorithm.tf.process import READER
 from utils.checkpoint import CheckpointError
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -706,6 +707,7 @@ def test_a_tensorflow_that_cannot_be_imported_is_told(monkeypatch, capfd, failur
     Path("broken/tensorflow.py").write_text(f"raise {failure}")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.syspath_prepend("broken")
+    READER.close()                      # it has imported the other one
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     refuse(capfd, ORIGINAL, "tensorflow: cannot be imported here .*(no shared object|another version)")
 
@@ -713,7 +715,7 @@ def test_a_tensorflow_that_cannot_be_imported_is_told(monkeypatch, capfd, failur
 def test_an_interrupt_is_told(monkeypatch, capfd):
     def interrupt(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr("algorithm.tf.files.read_checkpoint", interrupt)
+    monkeypatch.setattr("algorithm.tf.convert.read_checkpoint", interrupt)
     refuse(capfd, ORIGINAL, "interrupted", code=130)
 
 
