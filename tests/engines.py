@@ -11,8 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from algorithm import create_agent
-from algorithm.basis_alg import base_torch
+from algorithm import batch, create_agent
 from algorithm.engine.by_hand import onednn
 from algorithm.replay_buffer import create_buffer
 
@@ -62,11 +61,14 @@ def float64() -> Iterator[None]:
     the mathematics by 1e-2 or more, and a bound of `SAME` between the two holds on every processor.
     oneDNN has no products of float64; tests of its own compare those.
     """
-    check = base_torch.check_batch
+    to_tensor = batch.to_tensor
+
+    def wide(*args, **kwargs) -> torch.Tensor:
+        value = to_tensor(*args, **kwargs)
+        return value.double() if value.is_floating_point() else value
     torch.set_default_dtype(torch.float64)
     try:
-        with mock.patch.object(base_torch, "check_batch", lambda *args: widened(check(*args))), \
-                mock.patch.object(onednn, "ONEDNN", False):
+        with mock.patch.object(batch, "to_tensor", wide), mock.patch.object(onednn, "ONEDNN", False):
             yield
     finally:
         torch.set_default_dtype(torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -316,11 +317,11 @@ def play(case: Case, make) -> tuple:
 def check(case: Case, infos: list, variables: dict) -> None:
     saturated = case.name == "sac_std_limits"
     for step, metric, value in infos:
-        rtol, atol = (8e-7, 5e-8) if step == 0 else (5e-5, 2e-6)
+        rtol, atol = (2e-6, 5e-8) if step == 0 else (5e-5, 2e-6)        # as in test_parity.py
         np.testing.assert_allclose(value, case.metric(metric, step), 5e-3 if saturated else rtol, atol)
     for name in case.shapes:
         expected = case.sample(f"after_{len(case.calls)}", name)
-        np.testing.assert_allclose(thin(variables[name]), expected, 0, 1e-3 if saturated else 6e-4, err_msg=name)
+        np.testing.assert_allclose(thin(variables[name]), expected, 0, 2e-3 if saturated else 6e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -533,6 +534,9 @@ def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypa
 
 # What is captured -------------------------------------------------------------------------------------------------
 
+CAPTURED = 1e-5         # the captured step's learning rate is float32, known to 6e-8, in float64 too
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
@@ -541,22 +545,24 @@ def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
             no_graphs(*build(*pair, precision=precision))
         return
     results, start = [], None
-    for kind in (Engine, no_graphs):
-        agent, buffer = build(*pair, precision=precision)
-        start = copies(agent)
-        engine = kind(agent, buffer)
-        engine.run(4)
-        found = {name: (float(total), count) for name, total, count in engine.run(5).items()}
-        results.append((copies(agent), found, engine))
+    with float64() if precision == "fp32" else contextlib.nullcontext():    # in bf16 both do the same operations
+        for kind in (Engine, no_graphs):
+            agent, buffer = build(*pair, precision=precision)
+            start = copies(agent)
+            engine = kind(agent, buffer)
+            engine.run(4)
+            found = {name: (float(total), count) for name, total, count in engine.run(5).items()}
+            results.append((copies(agent), found, engine))
     (expected, metrics, _), (got, ours, engine) = results
-    assert distance(got, expected, start) < 2e-3
+    assert distance(got, expected, start) < CAPTURED
     assert {name: count for name, (_, count) in metrics.items()} == {name: count for name, (_, count) in ours.items()}
-    assert all(ours[name][0] == pytest.approx(metrics[name][0], rel=1e-3, abs=1e-3) for name in ours)
+    assert all(ours[name][0] == pytest.approx(metrics[name][0], rel=CAPTURED, abs=CAPTURED) for name in ours)
     obs = np.ones(11, np.float32)
     assert engine.actor is not engine.agent
     np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
 
 
+@pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
 def test_what_would_be_captured_of_a_stack_is_what_the_stack_computes(pair, no_graphs):
     from algorithm.engine.seeds.captured import CapturedStack
@@ -570,8 +576,8 @@ def test_what_would_be_captured_of_a_stack_is_what_the_stack_computes(pair, no_g
         results.append(([copies(agent) for agent in agents], [{n: float(t) for n, t, _ in sums.of(i).items()}
                                                               for i in (0, 1)]))
     for one, other, start in zip(results[1][0], results[0][0], starts, strict=True):
-        assert distance(one, other, start) < 1e-3
-    assert results[1][1] == [pytest.approx(found, rel=1e-3, abs=1e-3) for found in results[0][1]]
+        assert distance(one, other, start) < CAPTURED
+    assert results[1][1] == [pytest.approx(found, rel=CAPTURED, abs=CAPTURED) for found in results[0][1]]
     obs = np.ones(11, np.float32)
     for actor, agent in zip(engine.actors, agents, strict=True):
         np.testing.assert_array_equal(actor.step(obs), agent.step(obs))
