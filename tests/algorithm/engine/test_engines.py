@@ -315,19 +315,23 @@ def play(case: Case, make) -> tuple:
 
 
 def check(case: Case, infos: list, variables: dict) -> None:
-    saturated = case.name == "sac_std_limits"
+    """With the bounds of test_parity.py, which are wider in float32, where the sums depend on the processor."""
+    saturated, double = case.name == "sac_std_limits", torch.get_default_dtype() == torch.float64
     for step, metric, value in infos:
-        rtol, atol = (2e-6, 5e-8) if step == 0 else (5e-5, 2e-6)        # as in test_parity.py
+        rtol, atol = (5e-7 if double else 2e-6, 5e-8) if step == 0 else (5e-5, 2e-6)
         np.testing.assert_allclose(value, case.metric(metric, step), 5e-3 if saturated else rtol, atol)
+    tolerance = (1e-3 if double else 2e-3) if saturated else 6e-4
     for name in case.shapes:
         expected = case.sample(f"after_{len(case.calls)}", name)
-        np.testing.assert_allclose(thin(variables[name]), expected, 0, 2e-3 if saturated else 6e-4, err_msg=name)
+        np.testing.assert_allclose(thin(variables[name]), expected, 0, tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64"])
 @pytest.mark.parametrize("name", BY_HAND)
-def test_the_originals_cases_by_hand(name):
+def test_the_originals_cases_by_hand(name, kind):
     case = Case(name)
-    check(case, *play(case, lambda agent: ManualEngine(agent, None)))
+    with float64() if kind == "float64" else contextlib.nullcontext():
+        check(case, *play(case, lambda agent: ManualEngine(agent, None)))
 
 
 @CUDA
@@ -552,14 +556,14 @@ def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
             engine = kind(agent, buffer)
             engine.run(4)
             found = {name: (float(total), count) for name, total, count in engine.run(5).items()}
-            results.append((copies(agent), found, engine))
-    (expected, metrics, _), (got, ours, engine) = results
+            results.append((copies(agent), found))
+        obs = np.ones(11, np.float32)
+        assert engine.actor is not engine.agent
+        np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
+    (expected, metrics), (got, ours) = results
     assert distance(got, expected, start) < CAPTURED
     assert {name: count for name, (_, count) in metrics.items()} == {name: count for name, (_, count) in ours.items()}
     assert all(ours[name][0] == pytest.approx(metrics[name][0], rel=CAPTURED, abs=CAPTURED) for name in ours)
-    obs = np.ones(11, np.float32)
-    assert engine.actor is not engine.agent
-    np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
 
 
 @pytest.mark.usefixtures("_float64")

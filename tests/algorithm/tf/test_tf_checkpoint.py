@@ -172,12 +172,16 @@ def test_the_module_runs_as_a_command():
 # Training goes on as it would have ---------------------------------------------------------------------------------
 
 def both_go_on(both: Together) -> None:
-    """Five more updates, and they agree to rounding; without Adam's moments they would be apart by their whole way."""
+    """Five more updates of both, which agree to float32's rounding.
+
+    That moves the variables apart by 3e-5 to 4e-3 of their way, by the processor; without Adam's or RMSProp's moments
+    they are 0.8 and more apart. So the bound stands between, a factor of ten from either.
+    """
     both.first, both.losses, both.start = None, 0.0, both.agents[1].tf_variables()
     both.play(5)
     assert both.first <= 1e-5
-    assert both.losses <= 5e-5          # by the number of threads: 1.4e-5 with two, 2.4e-5 with one
-    assert both.variables <= 2e-2
+    assert both.losses <= 2e-4          # 6e-8 to 2.4e-5
+    assert both.variables <= 5e-2
     assert both.normalizer <= 2e-6
 
 
