@@ -3,8 +3,8 @@
 The tree of modules has the names of the original's scopes. Dense kernels are [in, out] there, convolutions
 [height, width, in, out]. Adam keeps `<variable>/Adam` and `<variable>/Adam_1` (m and v), and for each optimiser
 `beta1_power` and `beta2_power`, b^(t + 1) after t steps, numbered in the order of creation. RMSProp keeps
-`<variable>/RMSProp` (the mean square) and `<variable>/RMSProp_1` (the last step, which a momentum of 0 never reads; zeros
-here).
+`<variable>/RMSProp` (the mean square) and `<variable>/RMSProp_1` (the last step, which a momentum of 0 never reads;
+zeros here).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The TensorFlow reference of `base_torch`: the original's variables, losses and optimisers in TensorFlow 2.
 
-It is written to be checked, not to be fast. A subclass builds `networks` and `optimizers`, and computes the loss of each
-optimiser.
+It is written to be checked, not to be fast. A subclass builds `networks` and `optimizers`, and computes the loss of
+each optimiser.
 """
 
 from __future__ import annotations
