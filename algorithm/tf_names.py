@@ -1,9 +1,10 @@
-"""The original's names and layouts for what a PyTorch agent holds, so that both programs can exchange it.
+"""The original's names and layouts of a PyTorch agent's tensors, to exchange them with the original.
 
-The tree of modules bears the original's scopes. Dense kernels are [in, out] there, convolutions [height, width, in,
-out]. Adam keeps `<variable>/Adam` and `<variable>/Adam_1` (m and v), and for each optimiser `beta1_power` and
-`beta2_power`, b^(t + 1) after t steps, numbered in the order of creation; RMSProp keeps `<variable>/RMSProp` (the mean
-square) and `<variable>/RMSProp_1` (the last step, which a momentum of 0 never reads; zeros here).
+The tree of modules has the names of the original's scopes. Dense kernels are [in, out] there, convolutions
+[height, width, in, out]. Adam keeps `<variable>/Adam` and `<variable>/Adam_1` (m and v), and for each optimiser
+`beta1_power` and `beta2_power`, b^(t + 1) after t steps, numbered in the order of creation. RMSProp keeps
+`<variable>/RMSProp` (the mean square) and `<variable>/RMSProp_1` (the last step, which a momentum of 0 never reads;
+zeros here).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LAYOUT = {nn.Linear: (1, 0), nn.Conv2d: (2, 3, 1, 0)}           # TensorFlow's a
 
 
 def variables(agent, optimizer: bool = False) -> dict[str, np.ndarray]:
-    """Float32 copies by the original's names; with `optimizer`, what the optimisers keep as well."""
+    """Float32 copies by the original's names; with `optimizer`, the optimisers' slots and powers as well."""
     found = {name: view.detach().cpu().numpy().copy() for name, view in _views(agent).items()}
     if not optimizer:
         return found
@@ -35,11 +36,11 @@ def variables(agent, optimizer: bool = False) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def load(agent, given: dict[str, np.ndarray]) -> None:
-    """Take over variables by the original's names, all or some of them.
+    """Assign variables by the original's names, all or some of them.
 
     Raises:
-        ValueError: an unknown name, a wrong shape or dtype, or powers that no number of steps gives; nothing was
-            changed.
+        ValueError: a name is unknown, a shape or dtype is wrong, or a power belongs to no number of steps; the agent is
+            unchanged.
     """
     arrays = {name: np.asarray(value) for name, value in given.items()}
     known = variables(agent, optimizer=True)
@@ -47,7 +48,7 @@ def load(agent, given: dict[str, np.ndarray]) -> None:
     counts = {suffix: _count(arrays, suffix, group) for suffix, group in _adam_groups(agent).items()}
     views = _views(agent) | _slots(agent)
     for name, array in arrays.items():
-        if name in views:                               # the powers are no tensors here
+        if name in views:                               # the powers are not tensors of a PyTorch agent
             views[name].copy_(torch.as_tensor(array.astype(np.float32)))
     for suffix, group in _adam_groups(agent).items():
         if counts[suffix] is not None:
@@ -55,7 +56,7 @@ def load(agent, given: dict[str, np.ndarray]) -> None:
 
 
 def places(agent) -> dict[str, str]:
-    """The original's name -> where its value stands in `agent.state_dict()`."""
+    """The original's name -> the name of its value in `agent.state_dict()`."""
     own = {tensor: name for name, tensor in [*agent.nets.named_parameters(), *agent.nets.named_buffers()]}
     names = {tensor: name for name, (tensor, _) in entries(agent).items()}
     found = {name: f"nets.{own[tensor]}" for tensor, name in names.items()}
@@ -85,12 +86,12 @@ def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
 
 
 def _views(agent) -> dict[str, Tensor]:
-    """The same as views in TensorFlow's layout."""
+    """Views of the tensors of `entries` in TensorFlow's layout."""
     return {name: tensor.permute(axes) for name, (tensor, axes) in entries(agent).items()}
 
 
 def _slots(agent) -> dict[str, Tensor]:
-    """Views in TensorFlow's layout of what the optimisers keep for each parameter."""
+    """Views of the optimisers' slots of each parameter in TensorFlow's layout."""
     found = {}
     names = {tensor: (name, axes) for name, (tensor, axes) in entries(agent).items()}
     for opt, group in agent.groups():
@@ -124,16 +125,16 @@ LAST_COUNT = len(_powers(0.999))        # from so many steps on, 0.999^(t + 1) i
 
 
 def power(beta: float, count: int) -> np.ndarray:
-    """What `beta1_power` or `beta2_power` is after `count` steps; 0 once it has left float32's range."""
+    """`beta1_power` or `beta2_power` after `count` steps; 0 below the least normal float32."""
     powers = _powers(beta)
     return np.array(powers[count] if count < len(powers) else 0, np.float32)
 
 
 def count_of(beta: float, value: float) -> int:
-    """The number of steps after which the power is `value`; of 0, the first of them.
+    """The number of steps after which the power is `value`; for 0, the least such number.
 
     Raises:
-        ValueError: it is no power of beta.
+        ValueError: `value` is not a power of beta.
     """
     powers = _powers(beta)
     if not 0 <= value <= 1:                             # NaN is not, either
@@ -147,10 +148,10 @@ def count_of(beta: float, value: float) -> int:
 
 
 def _count(arrays: dict[str, np.ndarray], suffix: str, group: dict) -> int | None:
-    """The steps that the powers of one optimiser tell; None if they are not given.
+    """The number of steps from the powers of one optimiser; None if they are not given.
 
-    0.999^t stays above 0 for 87 000 steps, which is long after the bias correction has become 1 to float32; of more
-    steps than that the number is lost, in the original too.
+    0.999^t stays above 0 for 87 000 steps. The bias correction has become 1 in float32 long before. A larger number of
+    steps is lost, in the original too.
     """
     names = [f"beta1_power{suffix}", f"beta2_power{suffix}"]
     if not any(name in arrays for name in names):
@@ -158,14 +159,14 @@ def _count(arrays: dict[str, np.ndarray], suffix: str, group: dict) -> int | Non
     counts = []
     for name, beta in zip(names, group["betas"], strict=True):
         if name not in arrays:
-            raise ValueError(f"variables[{name!r}]: missing, though the other power is there")
+            raise ValueError(f"variables[{name!r}]: missing, expected both powers")
         try:
             counts.append(count_of(beta, float(arrays[name])))
         except ValueError as error:
             raise ValueError(f"variables[{name!r}]: {error}") from None
     first, second = counts
     if first > second or (first < len(_powers(group["betas"][0])) and first != second):
-        raise ValueError(f"variables[{names[0]!r}]: tells {first} steps, and {names[1]} {second}")
+        raise ValueError(f"variables[{names[0]!r}]: got {first} steps, expected the {second} of {names[1]}")
     return second
 
 

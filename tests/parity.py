@@ -24,12 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from engines import float64
 from reference_cases import NAMES, Case, call_with_gradients, thin
 
 from algorithm import create_agent
 from algorithm.tf.importing import import_tensorflow
 
 BACKENDS = ("pytorch", "tensorflow")
+KINDS = (*BACKENDS, "float64")          # PyTorch in float64, whose figures are the same on every processor
 
 SIZES = {"small": (5, 2), "Ant": (27, 8), "Humanoid": (376, 17)}         # observations, actions
 BATCH, SEQUENCES, STEPS = 32, 2, 8
@@ -41,8 +43,9 @@ UPDATES = 50
 class Played:
     """A case run from start to end."""
 
-    def __init__(self, case: Case, backend: str):
-        self.case, self.backend, self.agent = case, backend, case.agent(backend)
+    def __init__(self, case: Case, kind: str):
+        self.case, self.kind, self.backend = case, kind, "pytorch" if kind == "float64" else kind
+        self.agent = case.agent(self.backend)
         self.normalizer = self.agent.tf_variables()
         self.infos: list[tuple[int, str, float]] = []
         self.gradients: dict[str, np.ndarray] = {}
@@ -62,8 +65,14 @@ class Played:
 
 
 @lru_cache(maxsize=1)                       # a convolutional one takes 200 MB
-def play(name: str, backend: str) -> Played:
-    return Played(Case(name), backend)
+def play(name: str, kind: str) -> Played:
+    with computing(kind):
+        return Played(Case(name), kind)
+
+
+def computing(kind: str) -> contextlib.AbstractContextManager:
+    """Where agents of this kind are built and used."""
+    return float64() if kind == "float64" else contextlib.nullcontext()
 
 
 def gradient_networks(played: Played) -> dict[str, float]:
@@ -270,10 +279,10 @@ def agree_for(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> int:
 def original_table() -> Table:
     table = _table("Against the original's figures: largest differences (losses relative, to no less than 0.1; "
                    "gradients relative; variables absolute)",
-                   "case", "backend", "losses, step 0", "later losses", "first gradients", "variables")
+                   "case", "computed by", "losses, step 0", "later losses", "first gradients", "variables")
     for name in NAMES:
-        for backend in BACKENDS:
-            table.add_row(name, backend, *(f"{value:.1e}" for value in deviations(play(name, backend))))
+        for kind in KINDS:
+            table.add_row(name, kind, *(f"{value:.1e}" for value in deviations(play(name, kind))))
     return table
 
 

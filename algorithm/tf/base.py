@@ -1,6 +1,7 @@
-"""The TensorFlow reference of `base_torch`: the original's variables, losses and optimisers, as TensorFlow 2 functions.
+"""The TensorFlow reference of `base_torch`: the original's variables, losses and optimisers in TensorFlow 2.
 
-Short and obvious before fast. A subclass builds `networks` and `optimizers` and says what each optimiser minimises.
+It is written to be checked, not to be fast. A subclass builds `networks` and `optimizers`, and computes the loss of
+each optimiser.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Base:
         self.optimizers: dict[str, Adam | RMSProp] = {}         # in the original's order of creation
         self.updates = 0
 
-    # What a subclass says -------------------------------------------------------------------------------------
+    # What a subclass defines ----------------------------------------------------------------------------------
 
     def q_spec(self) -> Spec:
         return transition_spec(self.obs_dims, self.acts_shape)
@@ -110,7 +111,7 @@ class Base:
         return info
 
     def _train(self, batch: Batch, critic: bool, policy: bool) -> dict[str, np.ndarray]:
-        fields = self.feed(batch, critic, policy)               # a batch that is refused does not count
+        fields = self.feed(batch, critic, policy)               # an invalid batch does not count as an update
         self.updates += critic
         info = {name: value.numpy() for name, value in self._descend(fields, critic, policy).items()}
         if self.inspect is not None:
@@ -118,7 +119,7 @@ class Base:
         return info
 
     def feed(self, batch: Batch, critic: bool, policy: bool) -> Fields:
-        """The checked fields of a batch, with the noise that it lacks."""
+        """The checked fields of a batch; missing noise is drawn."""
         spec = (self.q_spec() if critic else {}) | (self.pi_spec() if policy else {})
         noise = dict.fromkeys((*self.q_noise, *self.pi_noise), ("B", self.act_dim))
         fields = {name: value.numpy() for name, value in check_batch(batch, spec, noise, CPU).items()}
@@ -183,7 +184,7 @@ class Base:
         return self.act(self.normalize(obs), noise)
 
     def explore_metrics(self) -> dict[str, float]:
-        """How it explores at the moment: the metrics of `explore_info`."""
+        """The present amount of exploration: the metrics of `explore_info`."""
         return {}
 
     # Variables ------------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ class Base:
         return {name: variable for part in parts for name, variable in part.variables.items()}
 
     def all_variables(self) -> Variables:
-        """What the original's `save_model` wrote: `model_variables`, and what its optimisers keep."""
+        """All that the original's `save_model` wrote: `model_variables` and the optimisers' variables."""
         variables, taken = self.model_variables(), 0
         for optimizer in self.optimizers.values():
             suffix = f"_{taken}" if taken else ""               # TensorFlow 1 numbered equal names
@@ -207,24 +208,24 @@ class Base:
         return {name: variable.numpy() for name, variable in self.model_variables().items()}
 
     def load_tf_variables(self, variables: dict[str, np.ndarray]) -> None:
-        """Take over variables by name, all of `all_variables` or some of them.
+        """Assign variables by name, all of `all_variables` or some of them.
 
         Raises:
-            ValueError: an unknown name, or a wrong shape or dtype; nothing was changed.
+            ValueError: a name is unknown, or a shape or dtype is wrong; the agent is unchanged.
         """
         own, updates = self.all_variables(), self._updates_of(variables)
         load_variables({name: own[name] for name in variables if name in own}, variables, own)
         self.updates = updates
 
     def save_model(self, path: str | Path) -> None:
-        """Write `all_variables` as a checkpoint with the prefix `path`, as the original did."""
+        """Write `all_variables` as a checkpoint with the prefix `path`, in the original's format."""
         write_checkpoint(path, {name: variable.numpy() for name, variable in self.all_variables().items()})
 
     def load_model(self, path: str | Path) -> None:
-        """Read what `save_model`, or the original's, wrote.
+        """Read a checkpoint of `save_model`, or of the original.
 
         Raises:
-            CheckpointError: it cannot be read, or its variables are other ones; the agent stays as it was.
+            CheckpointError: it cannot be read, or its variables do not fit; the agent is unchanged.
         """
         arrays = read_checkpoint(path)
         try:
@@ -235,14 +236,14 @@ class Base:
         self.updates = updates
 
     def _updates_of(self, arrays: Mapping[str, np.ndarray]) -> int:
-        """How many updates the power of the critics' Adam tells; RMSProp knows of none.
+        """The number of updates, from the power of the critics' Adam. RMSProp has none; then it stays the same.
 
         Raises:
-            ValueError: it is no power.
+            ValueError: the value is not a power of beta.
         """
         power = self.optimizers["critic"].powers.get("beta2_power")
         name = next((name for name, variable in self.all_variables().items() if variable is power), None)
-        # Another shape or kind is refused with the others.
+        # `load_variables` reports a wrong shape or dtype.
         if name not in arrays or np.shape(arrays[name]) or np.asarray(arrays[name]).dtype.kind not in "fiu":
             return self.updates
         try:

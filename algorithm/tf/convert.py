@@ -1,10 +1,10 @@
-"""Checkpoints of the original TensorFlow 1 program: read, written, brought over to PyTorch, and back.
+"""Convert checkpoints of the original TensorFlow 1 program to PyTorch, and back.
 
     python -m algorithm.tf.convert model.ckpt --alg rrd --basis_alg sac --out DIR
     python -m algorithm.tf.convert model.safetensors --alg rrd --basis_alg sac --out DIR --to-tf
 
-The first writes DIR/model.safetensors, which the PyTorch agent's `load_model` takes; the second DIR/model.ckpt, which
-the TensorFlow reference's takes, and the original's. TensorFlow reads and writes its own format (extra `tensorflow`).
+The first command writes DIR/model.safetensors for `load_model` of the PyTorch agent. The second writes DIR/model.ckpt
+for `load_model` of the TensorFlow reference and of the original. Both need TensorFlow (the extra `tensorflow`).
 """
 
 from __future__ import annotations
@@ -21,25 +21,22 @@ from typing import Any
 import numpy as np
 
 from algorithm.tf.files import PARTS, Arrays, read_checkpoint, write_checkpoint
-from algorithm.tf.importing import import_tensorflow
+from algorithm.tf.importing import start
 from utils.errors import ConfigError
 from utils.installed import called, is_command
 from utils.settings.algorithms import any_of, bases, decompositions, is_decomposition, referenced
 from utils.settings.cli import Parser
 from utils.text import did_you_mean
 
-# Files --------------------------------------------------------------------------------------------------------------
-
-
-# Coming over --------------------------------------------------------------------------------------------------------
+# To PyTorch ---------------------------------------------------------------------------------------------------------
 
 def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
-    """The PyTorch agent that goes on where the original stopped, Adam's moments and step counts included.
+    """The PyTorch agent that resumes where the original stopped, Adam's moments and step counts included.
 
     Args:
-        arrays: what the original's `save_model` wrote, by name; sizes, normaliser and optimisers are told from it.
+        arrays: what the original's `save_model` wrote, by name. Sizes, normaliser and optimisers follow from it.
     Raises:
-        ValueError: it is another algorithm's, or something is missing, unknown or misshapen.
+        ValueError: the variables are of another algorithm, or one is missing, unknown or has a wrong shape or dtype.
     """
     from algorithm.create import create_agent
     from utils.checkpoint import check_same
@@ -53,10 +50,10 @@ def to_pytorch(arrays: Arrays, alg: str, basis_alg: str | None):
 
 
 def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str, Any]:
-    """The settings of the agent whose variables these are, as far as they show: sizes, networks, optimisers.
+    """The settings of an agent that follow from its variables: sizes, networks, optimisers.
 
     Raises:
-        ValueError: they are another algorithm's, or the sizes cannot be told.
+        ValueError: the variables are of another algorithm, or a variable that shows a size is missing.
     """
     basis = (basis_alg or "sac") if is_decomposition(alg) else alg
     held, rewards = held_algorithm(arrays), any(name.startswith("rrd/") for name in arrays)
@@ -88,9 +85,9 @@ def held_algorithm(arrays: Arrays) -> str | None:
 
 
 def _size(arrays: Arrays, name: str, axis: int) -> int:
-    """A variable's size along an axis, as most of it, its target and its optimiser's slots say.
+    """The size of a variable along an axis: a vote of the variable, its target and its optimiser's slots.
 
-    So if one of them is damaged, it will be that one that is complained of.
+    If one of them is damaged, the error then names that one.
     """
     names = [scope + slot for scope in (name, name.replace("main/", "target/", 1))
              for slot in ("", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1")]
@@ -101,7 +98,7 @@ def _size(arrays: Arrays, name: str, axis: int) -> int:
 
 
 def _policy_sizes(arrays: Arrays, heads: int) -> dict[str, Any]:
-    """Sizes from the policy's first and last kernel, which gives `heads` numbers an action."""
+    """Sizes from the policy's first and last kernel; the last has `heads` outputs for each action."""
     return {"obs_dims": (_size(arrays, "main/policy/net/pi_dense1/kernel", 0),),
             "acts_dims": _size(arrays, "main/policy/net/pi/kernel", 1) // heads}
 
@@ -118,10 +115,10 @@ def _dqn_sizes(arrays: Arrays) -> dict[str, Any]:
         return settings | {"obs_dims": (_size(arrays, "main/value/net/q_dense1/kernel", 0),),
                            "acts_dims": _size(arrays, "main/value/net/q/kernel", 1),
                            "obs_scale": 255.0}          # the original divides vectors, too, where it acts
-    # The features of an image of H x W tell only (H / 8) (W / 8); the original's games are 84 x 84.
+    # From the features of an image of H x W follows only (H / 8) (W / 8); the original's games are 84 x 84.
     if (features := _size(arrays, "main/value/net/q_dense_act/kernel", 0)) != 7744:
-        raise ValueError(f"checkpoint: got {features} features of images, expected 7744: it does not tell height and "
-                         "width, and those of 84 x 84 are all that come over")
+        raise ValueError(f"checkpoint: got {features} features of images, expected 7744: height and width do not "
+                         "follow from it, so only images of 84 x 84 can be converted")
     return settings | {"obs_dims": (84, 84, _size(arrays, "main/value/net/q_conv1/kernel", 2)),
                        "acts_dims": _size(arrays, "main/value/net/q_act/kernel", 1)}
 
@@ -133,14 +130,14 @@ _SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
 # The command --------------------------------------------------------------------------------------------------------
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 if a disk fails, 2 for anything wrong with what was given."""
+    """Run the command line. Returns the exit code: 0, 1 for a failed disk, 2 for a wrong argument or file."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")       # a path may hold what the terminal cannot show
     try:
         args = _parse(argv)
         target = _target(args)
         (_from_pytorch if args.to_tf else _from_tensorflow)(args, target)
-    except (ConfigError, ValueError) as error:          # CheckpointError is one
+    except ValueError as error:                         # ConfigError and CheckpointError are two
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(str(error), 1)
@@ -161,13 +158,13 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         command, examples = "convert", examples.replace(command, called("convert"))
     parser = Parser(prog=command, allow_abbrev=False, epilog=examples,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Bring a checkpoint of the TensorFlow 1 program over to PyTorch, or back.")
+                    description="Convert a checkpoint of the TensorFlow 1 program to PyTorch, or back.")
     parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
                                            "PyTorch checkpoint")
     parser.add_argument("--alg", default="rrd", help=f"{', '.join(referenced())} (default: rrd)")
     parser.add_argument("--basis_alg", "--basis-alg", help="basis of a decomposition (default: sac)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write; made if it is not there")
-    parser.add_argument("--to-tf", "--to_tf", action="store_true", help="the other way")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory to write to; created if missing")
+    parser.add_argument("--to-tf", "--to_tf", action="store_true", help="convert from PyTorch to TensorFlow")
     args = parser.parse_args(argv)
     for field in ("checkpoint", "out"):
         if not getattr(args, field):
@@ -182,11 +179,11 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def _target(args: Namespace) -> Path:
-    """Where to write: nothing may be there yet."""
+    """The file to write. Raises ConfigError if it exists already, or cannot exist."""
     target = Path(args.out) / ("model.ckpt" if args.to_tf else "model.safetensors")
     for path in [target, *(Path(f"{target}{part}") for part in PARTS)]:
         if os.path.lexists(path):
-            raise ConfigError(f"out: {path} is there already; expected another directory")
+            raise ConfigError(f"out: {path} exists already, expected another directory")
     there = next(path for path in (target.parent, *target.parent.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise ConfigError(f"out: {str(there)!r} is not a directory")
@@ -209,9 +206,7 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     from algorithm.create import create_agent
     from utils.checkpoint import read_checkpoint as read_pytorch
     from utils.checkpoint import read_identity
-    import_tensorflow()                                 # before anything else is done
-    from algorithm.tf.importing import start
-    start("cpu")
+    start("cpu")                                        # a missing TensorFlow is reported first
     identity = {"alg": args.alg, "basis_alg": args.basis_alg or ("sac" if is_decomposition(args.alg) else args.alg)}
     names = set(read_pytorch(args.checkpoint, identity))
     stored = read_identity(args.checkpoint)
@@ -222,8 +217,8 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
                 "alpha_lr": None if "opt.alpha.t" in names else 0, "obs_scale": stored.get("obs_scale")}
     try:
         agent = create_agent(Namespace(use_pytorch=True, device="cpu", **identity, **dims, **settings))
-    except (RuntimeError, MemoryError):                 # PyTorch's word for no memory; the sizes have no checksum
-        raise ValueError(f"checkpoint: got sizes {dims}, for which there is no memory") from None
+    except (RuntimeError, MemoryError):                 # PyTorch raises RuntimeError for lack of memory
+        raise ValueError(f"checkpoint: got sizes {dims}, expected sizes that fit in memory") from None
     agent.load_model(args.checkpoint)
     arrays = agent.tf_variables(optimizer=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -231,12 +226,12 @@ def _from_pytorch(args: Namespace, target: Path) -> None:
     _report(arrays, agent)
     print(f"\n{len(arrays)} variables, {_so_far(agent)} updates so far: {target}")
     if float(stored.get("obs_scale", 255)) != 255:
-        print(f"note: it does not keep obs_scale={stored['obs_scale']}, by which this agent divides observations; the "
-              "original divides them by 255")
+        print(f"note: TensorFlow's checkpoint lacks obs_scale={stored['obs_scale']}, by which this agent divides "
+              "observations; the original divides them by 255")
 
 
 def _so_far(agent) -> str:
-    """The number of updates, as far as it is known."""
+    """The number of updates, if the checkpoint says it."""
     from algorithm.tf_names import LAST_COUNT, places
     if "opt.critic.t" not in places(agent).values():
         return "an unknown number of"                   # RMSProp does not count
@@ -251,7 +246,7 @@ def _sizes(text: str, name: str) -> tuple[int, ...]:
 
 
 def _report(arrays: Arrays, agent) -> None:
-    """One line a variable: its TensorFlow name and shape, and where it stands in PyTorch's checkpoint."""
+    """Print one line for each variable: its TensorFlow name and shape, and its name in PyTorch's checkpoint."""
     from algorithm.tf_names import places
     width, place = max(map(len, arrays)), places(agent)
     for name, array in sorted(arrays.items()):

@@ -94,10 +94,10 @@ def write_checkpoint(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def load_variables(own: Mapping[str, Any], arrays: Mapping[str, np.ndarray], known: Mapping | None = None) -> None:
-    """Assign arrays to the TensorFlow variables of the same names; `known` are all names, if `own` is a part.
+    """Assign arrays to the TensorFlow variables of the same names; `known` holds all names, if `own` is a part.
 
     Raises:
-        ValueError: names what is missing, unknown, misshapen or no number; nothing was changed.
+        ValueError: names each array that is missing, unknown, or of a wrong shape or dtype; no variable is changed.
     """
     from utils.checkpoint import check_same
     arrays = {name: np.asarray(array) for name, array in arrays.items()}

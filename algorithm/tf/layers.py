@@ -1,6 +1,6 @@
-"""TensorFlow 2 pieces of the reference backend: named layers, the normaliser, the Gaussian, TensorFlow 1's optimisers.
+"""Layers of the TensorFlow reference: networks, the normaliser, the Gaussian.
 
-Everything is a plain variable under the original's name, so that a checkpoint of the original fits as it is.
+All state is plain variables under the original's names, so a checkpoint of the original loads as it is.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Network:
 def conv_kernels(prefix: str, obs_dims: tuple[int, int, int], heads: dict[str, int]) -> dict[str, tuple[int, ...]]:
     """Three convolutions on (H, W, C), and on them for each head `<prefix>_dense_<head>` of 512 and `<prefix>_<head>`.
 
-    heads: how many numbers each head gives.
+    heads: the number of outputs of each head.
     """
     height, width, channels = obs_dims
     features = 64 * -(-height // 8) * -(-width // 8)

@@ -114,8 +114,3 @@ class RRD(Base):
         steps = {name: tf.constant(value.numpy()) for name, value in steps.items()}
         acts = self.encode_acts(steps["acts"])
         return self.reward(self.normalize(steps["obs"]), acts, self.normalize(steps["obs_next"])).numpy()
-
-
-def ircr(config: Config, basis: Base) -> Base:
-    """The basis itself: IRCR (Gangwani et al., 2020, arXiv 2010.12718) is in what its replay returns."""
-    return basis

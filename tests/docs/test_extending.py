@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engines import SAME, float64
 from runs import SMALL, Finished
 from saved import digest
 
@@ -616,10 +617,11 @@ def test_a_subclass_that_changes_nothing_learns_what_rrd_learns():
     learned = {}
     for alg in ("rrd", "same", "doubled"):
         given = args(alg, basis_alg="sac", rrd_batch_size=8, rrd_sample_size=4)
-        agent, replay = create_agent(given), filled(create_buffer(given))
-        create_engine(agent.config, agent, replay)[0].run(5)
+        with float64():                     # see there for why
+            agent, replay = create_agent(given), filled(create_buffer(given))
+            create_engine(agent.config, agent, replay)[0].run(5)
         learned[alg] = agent.decomposition.reward.r.weight
-    torch.testing.assert_close(learned["rrd"], learned["same"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(learned["rrd"], learned["same"], rtol=SAME, atol=SAME)
     # Adam divides by the size of the gradient, so that only its epsilon tells a loss from twice the loss.
     assert not torch.equal(learned["same"], learned["doubled"])
 

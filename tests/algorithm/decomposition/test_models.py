@@ -13,6 +13,7 @@ from algorithm import create_agent, create_decomposition
 from algorithm.batch import check_batch
 from algorithm.draws import pad
 from utils.errors import ConfigError
+from utils.settings.algorithms import decompositions
 
 SMALL = {"rrd": dict(rrd_batch_size=12, rrd_sample_size=4, r_lr=1e-2)}
 each = pytest.mark.parametrize("alg", decompositions())

@@ -172,12 +172,16 @@ def test_the_module_runs_as_a_command():
 # Training goes on as it would have ---------------------------------------------------------------------------------
 
 def both_go_on(both: Together) -> None:
-    """Five more updates, and they agree to rounding; without Adam's moments they would be apart by their whole way."""
+    """Five more updates of both, which agree to float32's rounding.
+
+    That moves the variables apart by 3e-5 to 4e-3 of their way, by the processor; without Adam's or RMSProp's moments
+    they are 0.8 and more apart. So the bound stands between, a factor of ten from either.
+    """
     both.first, both.losses, both.start = None, 0.0, both.agents[1].tf_variables()
     both.play(5)
     assert both.first <= 1e-5
-    assert both.losses <= 5e-5          # by the number of threads: 1.4e-5 with two, 2.4e-5 with one
-    assert both.variables <= 2e-2
+    assert both.losses <= 2e-4          # 6e-8 to 2.4e-5
+    assert both.variables <= 5e-2
     assert both.normalizer <= 2e-6
 
 
@@ -464,7 +468,7 @@ def test_the_reference_refuses_a_power_of_no_step_count_and_stays_as_it_was(orig
 @pytest.mark.parametrize(("beta1", "beta2"), [(0, 5), (5, 828), (5, 90_000), (6, 5), (828, 827), (828, 5)])
 def test_powers_of_different_step_counts_are_refused(original, capfd, beta1, beta2):
     path = altered(original, beta1_power_1=tf_names.power(0.9, beta1), beta2_power_1=tf_names.power(0.999, beta2))
-    refuse(capfd, path, r"beta1_power_1'\]: tells \d+ steps, and beta2_power_1 \d+$")
+    refuse(capfd, path, r"beta1_power_1'\]: got \d+ steps, expected the \d+ of beta2_power_1$")
 
 
 # Wrong algorithm -----------------------------------------------------------------------------------------------------
@@ -654,14 +658,14 @@ def test_a_place_that_is_no_directory_and_below_none_is_refused(tensorflow, capf
 def test_what_is_there_already_is_kept(tensorflow, capfd, name):
     Path("out").mkdir()
     (Path("out") / name).write_text("kept")
-    assert_kept(capfd, [ORIGINAL, "--out=out"], f"out: out/{name} is there already")
+    assert_kept(capfd, [ORIGINAL, "--out=out"], f"out: out/{name} exists already")
 
 
 @pytest.mark.parametrize("part", ["", *PARTS])
 def test_what_is_there_already_is_kept_on_the_way_back(model, capfd, part):
     Path("out").mkdir()
     Path(f"out/model.ckpt{part}").write_text("kept")
-    assert_kept(capfd, [model, "--out=out", "--to-tf"], f"out: out/model.ckpt{part} is there already")
+    assert_kept(capfd, [model, "--out=out", "--to-tf"], f"out: out/model.ckpt{part} exists already")
 
 
 def test_a_directory_that_holds_other_things_will_do(tensorflow):
