@@ -41,6 +41,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         SystemExit: `--help` was asked for.
     """
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     from utils.settings.imports import add_import
     parser = Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,6 +61,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--diagnose", action="store_true", help="of a learned reward: is it right? As many episodes of "
         "the other kind (exploring, or greedy) are played for it; draws the first episode's rewards as a PNG")
     add_import(parser)
+    add_completion(parser)
     return checked(parser.parse_args(argv))
 
 

@@ -52,6 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     from results.study import add_arguments
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     parser = Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Learning curves of runs, and what they amount to over all environments: figures "
@@ -59,6 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("plots"),
                         help="where to write (default: plots)")
+    add_completion(parser)
     return parser.parse_args(argv)
 
 

@@ -43,6 +43,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     from results.study import add_arguments
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     parser = Parser(prog="report.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="One HTML page on runs: final scores, learning curves, how right the learned rewards "
@@ -51,6 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("report.html"),
                         help="where to write (default: report.html)")
     parser.add_argument("--title", metavar="TEXT", help="of the page (default: the runs, as they were given)")
+    add_completion(parser)
     return parser.parse_args(argv)
 
 

@@ -52,9 +52,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: `--help` was asked for.
     """
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     parser = Parser(prog="sweep.py", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", help="JSON file: common settings, environments, runs")
+    parser.add_argument("suite", metavar="FILE", help="JSON file: common settings, environments, runs")
     parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0,1,2 or 0-9 (default: 0)")
     parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="imported "
                         "first in every trial, as train.py --import does; environments of the suite, module:id, may "
@@ -64,6 +65,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                         help="of a trial that fails (default: 1)")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a "
                         "Ray cluster (the extra [ray]; RAY_ADDRESS says which, else one on this machine)")
+    add_completion(parser)
     return parser.parse_args(argv)
 
 

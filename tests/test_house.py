@@ -257,9 +257,9 @@ def classes() -> dict[str, ast.ClassDef]:
 
 def _is_inherited(name: str, method: str) -> bool:
     """Whether a class's method is described where it is first defined: in a class above, or in another package."""
-    above = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in classes()[name].bases]
-    return any(base == name or base not in classes() or _methods(classes()[base]).get(method) or _is_inherited(base, method)
-               for base in above)
+    above = [ast.unparse(base).rpartition(".")[2] for base in classes()[name].bases]
+    return any(base == name or base not in classes() or _methods(classes()[base]).get(method)
+               or _is_inherited(base, method) for base in above)
 
 
 def test_files_are_short():

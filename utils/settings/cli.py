@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.errors import ConfigError
-from utils.settings.completion import SHELLS, script
+from utils.settings.completion import add_completion
 from utils.settings.fields import ALGORITHMS, DECOMPOSITIONS, FIELDS, IRCR_BATCH, Config
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
 from utils.settings.json_files import read_json
@@ -27,12 +27,6 @@ examples:
   python train.py --resume outputs/RUN                    goes on with one that was stopped or killed
   python train.py --import=my_rewards --alg=my_decomposition      what my_rewards.py registers, see docs/extending
 """
-
-
-class _Completion(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
-        print(script(values), end="")
-        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,8 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this directory, to the bit; flags may "
                         "change its length and what is written")
     add_import(parser)
-    parser.add_argument("--completion", choices=SHELLS, action=_Completion,
-                        help="print what makes this shell complete the flags, and exit")
+    add_completion(parser)
     groups: dict[str, Any] = {}
     for name, field in FIELDS.items():
         section = field.metadata["section"]
