@@ -262,7 +262,7 @@ def test_the_tensorflow_reference_steps_several_too(monkeypatch):
 # What ends badly ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("how", "line"), [
-    ("raise", "Private: the arm fell off; --num_envs=1 would show the whole traceback"),
+    ("raise", "Private: the arm fell off; run with --num_envs=1 to see the whole traceback"),
     ("exit", "its process ended with exit code 3; restarts before that: 0 (--worker_restarts=0)"),
     ("kill", "its process was ended by signal 9 (Killed; out of memory?); restarts before that: 0 "
              "(--worker_restarts=0)"),
@@ -299,8 +299,8 @@ class Collected:
 
 
 def end_of(i: int, num_envs: int, env: str, end: str, restart: int = 1, most: int = 3) -> str:
-    return (f"note: env: 'tiny_envs:{env}-v0', environment {i} of {num_envs}: its process {end}; it is started anew, "
-            f"without its unfinished episode (restart {restart} of at most {most})")
+    return (f"note: env: 'tiny_envs:{env}-v0', environment {i} of {num_envs}: its process {end}; it is replaced, "
+            f"and its unfinished episode is dropped (restart {restart} of at most {most})")
 
 
 KILLED = "was ended by signal 9 (Killed; out of memory?)"
