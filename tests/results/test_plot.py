@@ -161,8 +161,8 @@ def test_notes_tell_what_a_curve_mixes():
     found = list(curves.notes(curves.group(reading.read_curves(["outputs"], pytest.fail))))
     where = "RRD-SAC on Hopper-v4: "
     assert found == [where + "the runs differ in q_lr; --by=tag or NAME=PATH tells them apart",
-                     where + "several runs of seed 0, which are counted as if they were independent",
-                     where + "the runs end after 2000 to 3000 steps; a run's score is of its own end"]
+                     where + "several runs of seed 0; they are counted as independent runs",
+                     where + "the runs end after 2000 to 3000 steps; each run is scored at its end"]
 
 
 def test_links_are_followed_and_a_loop_ends():
