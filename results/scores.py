@@ -205,4 +205,4 @@ def weak_points(scores: dict[str, list[np.ndarray]]) -> Iterator[str]:
         if min(runs) < FEW:
             yield f"{algorithm}: no intervals over all environments: one has fewer than {FEW} runs"
         if min(runs) < max(runs):
-            yield f"{algorithm}: {min(runs)} to {max(runs)} runs per environment; the IQM gives every run the same weight"
+            yield f"{algorithm}: {min(runs)} to {max(runs)} runs per environment; the IQM weighs all runs alike"

@@ -93,7 +93,7 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples:
 def summary(values: np.ndarray, seed: int) -> dict[str, dict[str, float | list[float] | None]]:
     """`value` and 95 % `interval` of the `mean`, `median` and `iqm` of numbers (N,), N at least 1.
 
-    The bootstrap draws 10 000 resamples by `seed`, the same ones for each statistic. The interval of one number is None.
+    The bootstrap draws 10 000 resamples by `seed`, the same for each statistic. The interval of one number is None.
     """
     numbers = [np.asarray(values, np.float64)]
     statistics = {"mean": mean, "median": lambda scores: np.median(scores[0], axis=-1), "iqm": interquartile_mean}

@@ -204,7 +204,7 @@ def test_runs_of_equal_systems_stand_together():
     html = page("outputs")
     assert "<h3>2 runs</h3>" in html
     assert "<h3>1 run</h3>" in html
-    assert "git commit|abc, with changes that are not in it" in cells(html)
+    assert "git commit|abc, with uncommitted changes" in cells(html)
     assert "tensorflow" not in html
 
 
