@@ -45,8 +45,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     from utils.settings.completion import add_completion
     parser = Parser(prog="report.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Write one HTML page about runs: final scores, learning curves, the accuracy of learned "
-                                "rewards, settings, systems.")
+                    description="Write one HTML page about runs: final scores, learning curves, the accuracy of "
+                                "learned rewards, settings, systems.")
     add_arguments(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("report.html"),
                         help="the file to write (default: report.html)")

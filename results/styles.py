@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import matplotlib
 from matplotlib import font_manager
 
-# The colours of Okabe and Ito, distinct in all kinds of colour vision, without yellow. Lines are full; if there are more
+# The colours of Okabe and Ito, distinct in all kinds of colour vision, without yellow. Lines are full; with more
 # algorithms than colours, further lines are broken.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))

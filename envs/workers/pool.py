@@ -146,7 +146,8 @@ class Workers:
         """Send requests; returns the answers, and how the workers that did not answer ended."""
         for i, request in requests.items():
             self.workers[i].send(request)
-        answers, lost = self._receive(requests, self._patience(requests))
+        steps = max(1, *(len(argument[2]) for method, argument in requests.values() if method == "play"), 1)
+        answers, lost = self._receive(requests, self._patience(requests) * steps)
         for i, (_, error) in answers.items():
             if error is not None:
                 self._refuse(i, *error)
@@ -168,15 +169,11 @@ class Workers:
                 lost[i] = worker.fate(GRACE) or "has closed its pipe"
         return answers, lost
 
-    def _patience(self, requests: dict[int, tuple]) -> float:
-        """Seconds to wait for an answer.
-
-        Processes that start at once share the cores, so each gets more time; so does an episode, for its steps.
-        """
-        starting = sum(not self.workers[i].heard for i in requests)
+    def _patience(self, asked) -> float:
+        """Seconds to wait for an answer to a step or a reset; longer while more processes start than there are cores."""
+        starting = sum(not self.workers[i].heard for i in asked)
         share = max(1.0, starting / (os.cpu_count() or 1))
-        steps = max(1, *(len(argument[2]) for method, argument in requests.values() if method == "play"), 1)
-        return min(self.config.worker_timeout * share, LONGEST) * steps
+        return min(self.config.worker_timeout * share, LONGEST)
 
     def _refuse(self, i: int, line: str, is_setting: bool) -> NoReturn:
         if is_setting:
