@@ -170,7 +170,7 @@ class Workers:
         return answers, lost
 
     def _patience(self, asked) -> float:
-        """Seconds to wait for an answer to a step or a reset; longer while more processes start than there are cores."""
+        """Seconds to wait for an answer to a step or reset; longer while more processes start than there are cores."""
         starting = sum(not self.workers[i].heard for i in asked)
         share = max(1.0, starting / (os.cpu_count() or 1))
         return min(self.config.worker_timeout * share, LONGEST)
