@@ -1,4 +1,4 @@
-"""The JSON schema of a suite of sweep.py, with which editors complete and check it.
+"""The JSON schema of a suite of sweep.py, by which editors complete and check it.
 
     python -m sweeps.schema > configs/suite.schema.json
 """
@@ -16,7 +16,7 @@ from utils.settings.schema import head, print_schema, setting_schema, settings_w
 
 
 def suite_schema() -> dict[str, Any]:
-    """Of a suite: common settings, environments, and runs by name."""
+    """The schema of a suite: common settings, environments, and runs by name."""
     definitions = {"settings": settings_without(RESERVED)} | {
         name: setting_schema(name) for name in FIELDS if name not in RESERVED}
     settings, name = {"$ref": "#/$defs/settings"}, {"minLength": 1, "maxLength": LONGEST}
@@ -37,7 +37,7 @@ def suite_schema() -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the schema; returns 0, or 2 if there is an argument."""
+    """Print the schema; returns 0, or 2 for an unexpected argument."""
     return print_schema(suite_schema, argv)
 
 
