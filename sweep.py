@@ -65,8 +65,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=_count, metavar="N", help="trials at a time (default: the number of cores)")
     parser.add_argument("--retries", type=_count_or_none, default=1, metavar="N",
                         help="further tries of a trial that fails (default: 1)")
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: on this machine, "
-                        "or on a Ray cluster (the extra [ray]; RAY_ADDRESS names the cluster, else one is started here)")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: on this "
+                        "machine, or on a Ray cluster (the extra [ray]; RAY_ADDRESS names the cluster; without it one "
+                        "is started on this machine)")
     add_completion(parser)
     return parser.parse_args(argv)
 

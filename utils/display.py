@@ -1,4 +1,4 @@
-"""What is seen of runs: on a terminal a table a cycle, over a progress bar each; elsewhere plain lines."""
+"""Show runs on standard output: on a terminal a table a cycle and a progress bar; elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from rich.text import Text
 
 
 def say(line: str) -> None:
-    """A line on standard output; once nobody reads it any more, nothing is said."""
+    """Print a line on standard output; after its reader has gone, do nothing."""
     print(line, file=Output(), flush=True)
 
 
 class Output:
-    """Standard output that outlives its reader: the work goes on, for its results go to files."""
+    """Standard output that may lose its reader: then output is dropped, and the program continues to run."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stdout, name)
 
     def write(self, text: str) -> int:
+        """Write text; returns its length."""
         with lasting():
             sys.stdout.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush, if there is a reader."""
         with lasting():
             sys.stdout.flush()
 
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """Where the pipe is broken or the terminal closed, nothing is said any more."""
+    """Send standard output to nowhere if writing inside the block finds a broken pipe or a closed terminal."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):         # a full disk is told
+        if error.errno not in (errno.EPIPE, errno.EIO):         # such as a full disk
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def console(**options: Any) -> Console:
-    """Rich's, on such output."""
+    """A console of Rich that writes to `Output`."""
     return Console(file=Output(), highlight=False, **options)
 
 
 class Display:
-    """Standard output, which the runs of this process share; they may show themselves from threads of their own.
+    """Standard output, shared by the runs of this process, which may use it from several threads.
 
-    A context manager: the terminal is restored at the end.
+    A context manager: it restores the terminal at the end.
     """
 
     def __init__(self):
@@ -77,16 +79,16 @@ class Display:
             self.bars.stop()
 
     def view(self, run_length: int, name: str = "") -> View:
-        """Where one run shows itself; of several, each has a name."""
+        """The part of one run; each of several runs has a name."""
         return View(self, run_length, name)
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Print a line."""
         self.console.print(line, markup=False)
 
 
 class View:
-    """One run's part of a display; its lines and tables bear the run's name, if it has one."""
+    """One run's part of a display; its lines and tables begin with the run's name, if it has one."""
 
     def __init__(self, display: Display, run_length: int, name: str):
         self.display, self.name = display, name
@@ -94,7 +96,7 @@ class View:
         self.task = display.bars.add_task(self.begins, total=run_length)
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Print a line with the run's name."""
         self.display.say(self.begins + line)
 
     def progress(self, steps: int) -> None:
@@ -102,7 +104,7 @@ class View:
         self.display.bars.update(self.task, completed=steps)
 
     def show(self, means: dict[str, float | None]) -> None:
-        """The metrics of a cycle."""
+        """Show the metrics of a cycle."""
         shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
         if not self.display.is_terminal:
             self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
@@ -113,7 +115,7 @@ class View:
         self.display.console.print(table)
 
     def close(self) -> None:
-        """The run is over: its bar's clock stands still."""
+        """Stop the clock of the progress bar."""
         self.display.bars.stop_task(self.task)
 
 

@@ -1,4 +1,4 @@
-"""Errors that a program reports in one line."""
+"""The errors that a program reports in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from utils.text import printable
 
 
 class ConfigError(ValueError):
-    """A setting is wrong. The message is one line: the field, what it got, what is expected."""
+    """A setting is invalid. The message is one line: `field: got X, expected Y`."""
 
     def __init__(self, message: str):
         super().__init__(printable(message))
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or not one of this agent's or run's; told in one line, whatever it holds."""
+    """A checkpoint is missing, damaged, or of another agent or run. The message is one line, 2000 characters at most."""
 
     def __init__(self, message: str):
         super().__init__(printable(message[:2000]))
 
 
 class NotFiniteError(ArithmeticError):
-    """A NaN or an infinity where a number must be; one line that names what, and when."""
+    """A value is NaN or infinite. The message is one line that names the value and the step."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and are still there after a power cut; and reading those of others."""
+"""Write files atomically and durably, so that they survive a power failure; read files of unknown origin safely."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.text import human_bytes
+
 
 class SaveError(OSError):
-    """Something could not be written; one line with its path, the bytes needed, and those that are free."""
+    """A file cannot be written. The message is one line: the path, the bytes needed, the bytes free."""
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write, flush, fsync, rename, fsync the directory: until the rename an older file of that name stays as it was.
+    """Write, flush, fsync, rename, fsync the directory; until the rename an older file of that name is unchanged.
 
     Raises:
-        SaveError: one of them failed; the temporary file is gone.
+        SaveError: a step failed; the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with saving(path, len(data)):
@@ -37,7 +39,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what stands in a file, or the names in a directory, durable, where the system can."""
+    """Make the contents of a file, or the names in a directory, durable, if the system is POSIX."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -49,20 +51,18 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def saving(path: Path, needed: int) -> Iterator[None]:
-    """What fails inside becomes a SaveError that tells how much room `path` has, and how many bytes are needed."""
+    """Turn an OSError inside the block into a SaveError with the bytes needed and the bytes free at `path`."""
     try:
         yield
     except SaveError:
         raise
     except OSError as error:
-        from utils.text import human_bytes  # which imports PyTorch, and `--help` should not
-        wants = f"{human_bytes(needed)} needed, " if needed else ""
-        raise SaveError(f"cannot write {path}: {error.strerror or error}; {wants}{_free(path)} free there") from error
+        need = f"{human_bytes(needed)} needed, " if needed else ""
+        raise SaveError(f"cannot write {path}: {error.strerror or error}; {need}{_free(path)} free there") from error
 
 
 def _free(path: Path) -> str:
     place = next((one for one in (path, *path.parents) if one.exists()), Path.cwd())
-    from utils.text import human_bytes
     try:
         return human_bytes(shutil.disk_usage(place).free)
     except OSError:
@@ -70,15 +70,15 @@ def _free(path: Path) -> str:
 
 
 def read_file(path: str | Path, most: int | None = None) -> bytes:
-    """The bytes of a regular file, read once, so that what was checked is what is used.
+    """Read a regular file once, so that the bytes that are checked are the bytes that are used.
 
-    A pipe or a device is refused: it may have no end, or never begin.
+    A pipe or a device is refused, because it may have no end or block forever.
 
     Args:
-        most: the most bytes that it may have.
+        most: the largest size in bytes.
     Raises:
-        OSError: it cannot be read, is too long, or is no regular file.
-        ValueError: a null character in its name.
+        OSError: the file cannot be read, is too long, or is no regular file.
+        ValueError: the path contains a null character.
     """
     with open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
@@ -90,5 +90,5 @@ def read_file(path: str | Path, most: int | None = None) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a pipe at once, though nobody writes to it."""
+    """Open without blocking, also a pipe without a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
