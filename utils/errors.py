@@ -13,7 +13,7 @@ class ConfigError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged, or of another agent or run. The message is one line, 2000 characters at most."""
+    """A checkpoint is missing, damaged, or of another agent or run. The message is one line of up to 2000 letters."""
 
     def __init__(self, message: str):
         super().__init__(printable(message[:2000]))
