@@ -33,12 +33,7 @@ class RayLanes(Lanes):
                               "clone pip install -e '.[ray]'") from None
         self.ray, self.tasks, self.never_began = ray, {}, set()
         _check_address(os.environ.get("RAY_ADDRESS", ""))
-        try:
-            ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
-        except Exception as error:                      # Ray's parts may raise anything
-            told = one_line(error)[:200]
-            hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
-            raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+        _connect(ray)
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
             raise ConfigError("engine: the Ray cluster has no CPU, of which each trial needs one")
@@ -83,6 +78,15 @@ class RayLanes(Lanes):
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def _connect(ray) -> None:
+    try:
+        ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+    except Exception as error:                      # Ray's parts may raise anything
+        told = one_line(error)[:200]
+        hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
+        raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
 
 
 def _check_address(address: str) -> None:

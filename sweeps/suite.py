@@ -133,18 +133,21 @@ def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"runs: got {name[:80]!r}, expected a name of 1 to {LONGEST} printable characters")
     if not isinstance(own, dict):
         raise ConfigError(f"runs: {name!r}: got {_json(own)}, expected an object of settings")
-    settings: dict[str, Any] = {}
-    for where, part in (("common", common), (f"runs: {name!r}", own)):
-        if any(setting.partition("=")[0] == "import" for setting in part):
-            raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
-        try:
-            given = flatten(part)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        for setting in (one for one in given if one in RESERVED):
-            raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
-        settings |= given
+    settings = _part("common", common) | _part(f"runs: {name!r}", own)
     return {setting: value for setting, value in settings.items() if value is not None}
+
+
+def _part(where: str, part: dict[str, Any]) -> dict[str, Any]:
+    """The settings of one object of the suite; errors begin with its place."""
+    if any(setting.partition("=")[0] == "import" for setting in part):
+        raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
+    try:
+        given = flatten(part)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    for setting in (one for one in given if one in RESERVED):
+        raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
+    return given
 
 
 def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: list[str]) -> Trial:
