@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from studies import DENSE, ORIGINAL, RRD, SAC, make_run, make_runs, make_study
 
 import plot
-import utils
+import results
 from results import curves, figures, reading, scores, statistics, styles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -526,8 +526,8 @@ def test_where_nothing_can_be_written_is_exit_code_1(capsys):
 def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in ("figures", "styles"):
-        monkeypatch.delitem(sys.modules, f"utils.{name}")
-        monkeypatch.delattr(utils, name)
+        monkeypatch.delitem(sys.modules, f"results.{name}")
+        monkeypatch.delattr(results, name)
     assert plot.main(["outputs"]) == 2
     assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' brings it\n"
 
