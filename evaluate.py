@@ -45,6 +45,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         SystemExit: after `--help` was printed.
     """
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     from utils.settings.imports import add_import
     parser = Parser(prog="evaluate.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,6 +65,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--diagnose", action="store_true", help="compare the learned reward with the true one, on as "
         "many episodes of the other kind (exploring, or greedy) as well; draws the first episode's rewards as a PNG")
     add_import(parser)
+    add_completion(parser)
     return checked(parser.parse_args(argv))
 
 

@@ -1,4 +1,4 @@
-"""Learning curves and statistics of runs; `python plot.py --help`."""
+"""Draw learning curves and statistics of runs; see `python plot.py --help`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from program import complain, run_program
 
 EXAMPLES = """
 examples:
-  python plot.py outputs                                  all runs in it
+  python plot.py outputs                                  all runs in a directory
   python plot.py outputs/rrd-* outputs/ircr-* --out figures --last 0.2
   python plot.py outputs 'RRD-SAC (TF)=log/rews/RUN/HalfCheetah-v2.npz'
   python plot.py outputs --normalize anchors.json         {"HalfCheetah-v4": [0, 12000], ...}
 
-Runs of one algorithm (--alg, --basis_alg, --rrd_bias_correction, --env_type) on one environment make a curve.
+Runs of one algorithm (--alg, --basis_alg, --rrd_bias_correction, --env_type) on one environment form a curve.
 How to read the figures: docs/plots.md.
 """
 
@@ -30,78 +30,89 @@ How to read the figures: docs/plots.md.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Returns 0; 1 if a figure cannot be written; 2 for a wrong argument, without a readable run, or without matplotlib;
-    130 after Ctrl-C.
+    Returns: 0; 1 if a figure cannot be written; 2 if an argument is invalid, no run can be read or matplotlib is not
+        installed; 130 after Ctrl-C.
     """
     return run_program("plot.py", lambda: plot(parse(sys.argv[1:] if argv is None else argv)))
 
 
 def note(line: str) -> None:
-    """A line on standard error, of what is no error."""
+    """Print a note, which is no error, on standard error."""
     complain("plot.py", f"note: {line}")
 
 
 # The command line ---------------------------------------------------------------------------------------------------
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, checked.
+    """Parse and check the options.
 
     Raises:
-        ConfigError: one is wrong.
-        SystemExit: `--help` was asked for.
+        ConfigError: an option is invalid.
+        SystemExit: `--help` or `--completion` is printed.
     """
     from results.study import add_arguments
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     parser = Parser(prog="plot.py", allow_abbrev=False, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Learning curves of runs, and what they amount to over all environments: figures "
-                                "(PNG, SVG), their numbers (CSV), and tables.")
+                    description="Draw learning curves of runs and statistics over all environments: figures (PNG, "
+                                "SVG), their numbers (CSV), and tables.")
     add_arguments(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("plots"),
-                        help="where to write (default: plots)")
+                        help="the directory to write to (default: plots)")
+    add_completion(parser)
     return parser.parse_args(argv)
 
 
-# What it does -------------------------------------------------------------------------------------------------------
+# The program -------------------------------------------------------------------------------------------------------
 
 def plot(options: argparse.Namespace) -> int:
     """Read the runs, draw, write and print; returns the exit code."""
     figures, began = import_figures(), time.time()
     from results.study import read_study
-    from utils.display import say
 
     study = read_study(options, partial(complain, "plot.py"))
     for line in (*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements)):
         note(line)
-    styles = figures.Styles(study.algorithms)
     options.out.mkdir(parents=True, exist_ok=True)
+    write(study, figures.Styles(study.algorithms), options)
+    print_results(study, options)                       # last: a reader may close the pipe
+    if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
+        note(f"{options.out} also holds older figures, perhaps of other runs: {', '.join(older)}")
+    return 0
+
+
+def write(study, styles, options: argparse.Namespace) -> None:
+    """Write all figures and their numbers."""
     write_curves(study, styles, options)
     write_csv(options.out / "scores.csv", study.scores)
     write_csv(options.out / "evaluations.csv", evaluations(study), ("env", "algorithm", "run", "steps", "return"))
     if study.estimates:
         write_aggregates(study, styles, options.out)
-    print_scores(study.scores, options.last)            # at last: who reads along may leave
+
+
+def print_results(study, options: argparse.Namespace) -> None:
+    """Print the tables and the place of the figures."""
+    from utils.display import say
+    print_scores(study.scores, options.last)
     if study.estimates:
         print_aggregates(study.estimates, study.tasks)
     say(f"figures and their numbers are in {options.out}")
-    if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
-        note(f"{options.out} also holds older figures, of other runs perhaps: {', '.join(older)}")
-    return 0
 
 
 def evaluations(study) -> Iterator[tuple]:
-    """All that was read: a row for each evaluation of each run."""
+    """A row for each evaluation of each run."""
     for curve in (record.curve for record in study.records):
         yield from ((curve.env, curve.algorithm, curve.run, *row) for row in curve.rows.tolist())
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a name is one that this program writes."""
+    """Whether this program writes files of this name."""
     return bool(re.fullmatch(r"((curves|reward)-.+|aggregates|profiles|improvement)\.(png|svg|csv)", path.name))
 
 
 def import_figures():
-    """The module that draws.
+    """Import the module that draws.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -118,7 +129,7 @@ def import_figures():
 
 
 def write_curves(study, styles, options: argparse.Namespace) -> None:
-    """For each environment the figure of its returns and, if a learned reward was diagnosed, one of that."""
+    """Write a figure of the returns for each environment, and one of the learned reward if it was diagnosed."""
     from results import figures
     from results.curves import Line
     names = file_names(list(study.groups))
@@ -135,7 +146,7 @@ def write_curves(study, styles, options: argparse.Namespace) -> None:
 
 
 def file_names(envs: Sequence[str]) -> dict[str, str]:
-    """Environments as parts of files' names, all different."""
+    """Environment -> its part of a file's name; all are different."""
     from record.directories import file_name
     names: dict[str, str] = {}
     for env in envs:
@@ -145,7 +156,7 @@ def file_names(envs: Sequence[str]) -> dict[str, str]:
 
 
 def write_aggregates(study, styles, out: Path) -> None:
-    """The figures over all environments that have anchors, and their numbers."""
+    """Write the figures over all environments that have anchors, and their numbers."""
     from results import figures
     from results.scores import Profile
     figures.save(figures.aggregates(study.estimates, styles), out / "aggregates")
@@ -160,14 +171,14 @@ def write_aggregates(study, styles, out: Path) -> None:
 # Writing and printing -----------------------------------------------------------------------------------------------
 
 def rows_of(arrays: Any) -> Iterator[tuple]:
-    """A row for each point of a named tuple of texts and arrays (P,)."""
+    """The rows of a named tuple of texts and arrays (P,), one for each point."""
     count = max(len(value) for value in arrays if not isinstance(value, str))
     columns = ([value] * count if isinstance(value, str) else value.tolist() for value in arrays)
     yield from zip(*columns, strict=True)
 
 
 def write_csv(path: Path, rows: Iterable[Sequence], names: Sequence[str] | None = None) -> None:
-    """Numbers as they are, to the last bit; what is not a number stays empty."""
+    """Write numbers exactly, to the last bit; NaN becomes an empty cell."""
     rows = list(rows)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -182,7 +193,7 @@ def _cell(value: Any) -> Any:
 
 
 def print_scores(table, last: float) -> None:
-    """The final scores, a part for each environment."""
+    """Print the final scores, environment by environment."""
     headers = ["environment", "algorithm", "runs", "score", "95 % interval", "normalised"]
     rows, before = [], None
     for one in table:
@@ -195,7 +206,7 @@ def print_scores(table, last: float) -> None:
 
 
 def print_aggregates(estimates, tasks: int) -> None:
-    """A row for each algorithm, a column for each statistic."""
+    """Print the statistics over all environments: a row for each algorithm, a column for each statistic."""
     statistics = list(dict.fromkeys(one.statistic for one in estimates))
     rows = [[algorithm, *(f"{one.value:z.3f} {_interval(one.low, one.high, '.3f')}" for one in estimates
                           if one.algorithm == algorithm)]
@@ -217,7 +228,7 @@ def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str
     for header in headers:
         table.add_column(header, justify="left" if header in ("environment", "algorithm") else "right")
     for row in rows:
-        table.add_row(*map(Text, row))                  # whatever a name holds, it is no markup
+        table.add_row(*map(Text, row))                  # Text: a name may look like markup
     console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -44,6 +44,7 @@ setup(
         "safetensors>=0.5.0",
         "tensorboardX>=2.6.2.2",
         "rich>=13.7.0",
+        "shtab>=1.12.0",                # --completion; 30 kB, imported only there
     ],
     extras_require=EXTRAS,
 )

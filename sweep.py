@@ -1,4 +1,4 @@
-"""Run environments x algorithms x seeds on this machine's cores; `python sweep.py configs/suite.json --seeds 0-9`.
+"""Run environments x algorithms x seeds on the cores of this machine; `python sweep.py configs/suite.json --seeds 0-9`.
 
 A suite is a JSON file:
 
@@ -6,9 +6,9 @@ A suite is a JSON file:
      "env": ["HalfCheetah-v4", "Hopper-v4"],
      "runs": {"RRD-SAC": {"alg": "rrd"}, "SAC, dense": {"alg": "sac", "env_type": "normal"}}}
 
-Every trial is a run of train.py in a process of its own, with one thread, and its record is the one that train.py
-writes, under `outputs/` with the run's name as tag. The same command again goes on: what is done is done, and what was
-stopped goes on to the bit. A trial that fails is tried again, is told at the end, and stops no other.
+Every trial is a run of train.py in a process of its own, with one thread. It writes the record that train.py writes,
+under `outputs/`, with the run's name as tag. The same command again resumes: it skips finished trials and resumes
+stopped ones exactly. A trial that fails is tried again, is reported at the end, and stops no other trial.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from pathlib import Path
 
 from program import complain, leave_early, run_program
 
-WRONG = 2                   # train.py's exit code for what another try would not change
-ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the table's rows
+WRONG = 2                   # train.py's exit code for an error that another try would repeat
+PAUSE = 0.2                 # seconds between two looks at the trials
+ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the rows of the table
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    Returns 0; 1 if a trial failed or a disk did, 2 for a wrong setting; 75 if a trial was stopped or is another
-    process's, or after SIGTERM, SIGUSR1 or SIGHUP, 130 after Ctrl-C: then the same command goes on.
+    Returns: 0; 1 if a trial failed or a disk did; 2 for an invalid setting; 75 if a trial was stopped or is run by
+        another process, or after SIGTERM, SIGUSR1 or SIGHUP; 130 after Ctrl-C. After 75 and 130 the same command
+        resumes.
     """
     def work() -> int:
         given = parse(sys.argv[1:] if argv is None else argv)
@@ -45,25 +47,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, checked.
+    """Parse and check the options.
 
     Raises:
-        ConfigError: one is wrong.
-        SystemExit: `--help` was asked for.
+        ConfigError: an option is invalid.
+        SystemExit: `--help` or `--completion` is printed.
     """
     from utils.settings.cli import Parser
+    from utils.settings.completion import add_completion
     parser = Parser(prog="sweep.py", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", help="JSON file: common settings, environments, runs")
-    parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0,1,2 or 0-9 (default: 0)")
-    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE", help="imported "
-                        "first in every trial, as train.py --import does; environments of the suite, module:id, may "
-                        "come from it; may be given several times")
-    parser.add_argument("--jobs", type=_count, metavar="N", help="trials at a time (default: the cores)")
+    parser.add_argument("suite", metavar="FILE", help="JSON file: common settings, environments, runs")
+    parser.add_argument("--seeds", default="0", metavar="LIST", help="seeds, such as 0,1,2 or 0-9 (default: 0)")
+    parser.add_argument("--import", action="append", default=[], dest="modules", metavar="MODULE",
+                        help="import this module first in every trial, as train.py --import does; environments of the "
+                        "suite, module:id, may come from it; may be given several times")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="trials at a time (default: the number of cores)")
     parser.add_argument("--retries", type=_count_or_none, default=1, metavar="N",
-                        help="of a trial that fails (default: 1)")
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a "
-                        "Ray cluster (the extra [ray]; RAY_ADDRESS says which, else one on this machine)")
+                        help="further tries of a trial that fails (default: 1)")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: on this "
+                        "machine, or on a Ray cluster (the extra [ray]; RAY_ADDRESS names the cluster; without it one "
+                        "is started on this machine)")
+    add_completion(parser)
     return parser.parse_args(argv)
 
 
@@ -78,109 +83,137 @@ def _count_or_none(text: str) -> int:
 
 
 def sweep(trials: list, lanes, retries: int) -> int:
-    """Run them all; a table shows how they stand. However this ends, the trials end with it, and save themselves."""
+    """Run all trials and show a table; returns the exit code. However this ends, the trials save and end with it."""
     from utils.stop import Stop
     waiting, running = deque(trials), []
     with Stop() as stop, live_table(trials) as show:
         try:
             while (waiting and not stop.is_set()) or running:
-                while waiting and len(running) < lanes.jobs and not stop.is_set():
-                    running.append(start(lanes, waiting.popleft()))
-                if stop.is_set() and (told := tell(lanes, running)):
-                    announce(stop, told)
-                for trial in [one for one in running if look(one, lanes.poll(one))]:
-                    running.remove(trial)
-                    if trial.may_recover and trial.tries <= retries and not stop.is_set():
-                        trial.state = "waiting"
-                        waiting.append(trial)
+                fill(lanes, waiting, running, stop)
+                collect(lanes, waiting, running, stop, retries)
                 show()
-                time.sleep(0.2)
-        except KeyboardInterrupt:                       # asked again, long after the first time
+                time.sleep(PAUSE)
+        except KeyboardInterrupt:                       # the second Ctrl-C, long after the first
             for trial in running:
                 lanes.kill(trial)
             raise
         finally:
-            tell(lanes, running)
+            ask_to_stop(lanes, running)
             while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
-                time.sleep(0.2)
+                time.sleep(PAUSE)
             lanes.close()
     return report(trials, stop)
 
 
+def fill(lanes, waiting: deque, running: list, stop) -> None:
+    """Start trials while lanes are free; after a signal ask those that run to stop instead."""
+    while waiting and len(running) < lanes.jobs and not stop.is_set():
+        running.append(start(lanes, waiting.popleft()))
+    if stop.is_set() and (asked := ask_to_stop(lanes, running)):
+        announce(stop, asked)
+
+
+def collect(lanes, waiting: deque, running: list, stop, retries: int) -> None:
+    """Remove the trials that have ended; one that may recover waits for another try."""
+    for trial in [one for one in running if look(one, lanes.poll(one))]:
+        running.remove(trial)
+        if trial.may_recover and trial.tries <= retries and not stop.is_set():
+            trial.state = "waiting"
+            waiting.append(trial)
+
+
 def start(lanes, trial):
-    """Begin a try of it; returns the trial."""
-    trial.state, trial.told, trial.tries = "running", "", trial.tries + 1
+    """Begin a try of a trial; returns the trial."""
+    trial.state, trial.error, trial.tries = "running", "", trial.tries + 1
     lanes.start(trial)
     return trial
 
 
-def tell(lanes, running: list) -> list:
-    """Once, each that runs, to stop; returns those that hear it now."""
-    told = [trial for trial in running if not trial.stopping]
-    for trial in told:
+def ask_to_stop(lanes, running: list) -> list:
+    """Ask each running trial once to save and stop; returns those that were asked now."""
+    asked = [trial for trial in running if not trial.stopping]
+    for trial in asked:
         lanes.stop(trial)
         trial.stopping = True
-    return told
+    return asked
 
 
-def announce(stop, told: list) -> None:
-    """What is waited for."""
+def announce(stop, asked: list) -> None:
+    """Say which trials the sweep waits for."""
     from utils.stop import PATIENCE
-    names = "; ".join(trial.name for trial in told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")
-    complain("sweep.py", f"{stop.told()}; waiting until {names} saved what they have; Ctrl-C after {PATIENCE:g} "
-                         "seconds ends what hangs")
+    names = "; ".join(trial.name for trial in asked[:3]) + (f" and {len(asked) - 3} more" if len(asked) > 3 else "")
+    complain("sweep.py", f"{stop.told()}; waiting until {names} have saved; Ctrl-C after {PATIENCE:g} seconds kills "
+                         "those that hang")
 
 
 def look(trial, code: int | None) -> bool:
-    """Take down how a running trial stands; whether it has ended."""
-    from record.store import IN_USE
-    from utils.stop import AGAIN, INTERRUPTED
-    for line in trial.new_lines():
-        if line.startswith("train.py: "):
-            trial.told = line
-        elif line.startswith("Epoch="):
-            trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+    """Update a running trial from its log and its exit code, None while it runs; returns whether it has ended."""
+    read_log(trial)
     if code is None:
         return False
-    if code == WRONG and IN_USE in trial.told:
-        trial.state = "elsewhere"
-    elif code in (AGAIN, INTERRUPTED) or (code < 0 and trial.stopping):         # it did not listen yet, or no more
-        trial.state = "stopped"
-    else:
-        trial.state = "done" if code == 0 else "failed"
-    if trial.state == "failed" and not trial.told:
-        trial.told = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    trial.state = state_of(trial, code)
+    if trial.state == "failed" and not trial.error:
+        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     trial.may_recover = trial.state == "failed" and code != WRONG
     return True
 
 
-# What is shown ------------------------------------------------------------------------------------------------------
+def read_log(trial) -> None:
+    """Take the error and the fields of the last record from the new lines of a trial's log."""
+    for line in trial.new_lines():
+        if line.startswith("train.py: "):
+            trial.error = line
+        elif line.startswith("Epoch="):
+            trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+
+
+def state_of(trial, code: int) -> str:
+    """The state of a trial that ended with this exit code."""
+    from record.store import IN_USE
+    from utils.stop import AGAIN, INTERRUPTED
+    if code == WRONG and IN_USE in trial.error:
+        return "elsewhere"
+    if code in (AGAIN, INTERRUPTED) or (code < 0 and trial.stopping):   # a signal before or after train.py handles it
+        return "stopped"
+    return "done" if code == 0 else "failed"
+
+
+# The display --------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
 def live_table(trials: list) -> Iterator[Callable[[], None]]:
-    """On a terminal a table that is drawn anew; elsewhere a line for each change."""
+    """A function that shows the trials: on a terminal as a table that is redrawn, elsewhere a line for each change."""
     from rich.live import Live
 
-    from utils.display import console, say
+    from utils.display import console
     screen = console()
     if not screen.is_terminal:
-        seen: dict[str, str] = {}
-
-        def say_changes() -> None:
-            for trial in trials:
-                if seen.get(trial.name, "waiting") != trial.state:
-                    seen[trial.name] = trial.state
-                    say(f"{trial.name}: {trial.state}")
-        yield say_changes
-        say_changes()
+        changes = Changes(trials)
+        yield changes.say
+        changes.say()
         return
     with Live(table(trials, screen.height), console=screen, refresh_per_second=2) as live:
         yield lambda: live.update(table(trials, screen.height))
         live.update(table(trials, screen.height))
 
 
+class Changes:
+    """Prints each change of a trial's state once."""
+
+    def __init__(self, trials: list):
+        self.trials, self.seen = trials, {}
+
+    def say(self) -> None:
+        """Print the changes since the last call."""
+        from utils.display import say
+        for trial in self.trials:
+            if self.seen.get(trial.name, "waiting") != trial.state:
+                self.seen[trial.name] = trial.state
+                say(f"{trial.name}: {trial.state}")
+
+
 def table(trials: list, height: int):
-    """What Rich draws: the trials for which the terminal has room, those that run first; under them the counts."""
+    """A table for Rich: as many trials as the terminal has room for, running ones first, and the counts below."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -191,33 +224,38 @@ def table(trials: list, height: int):
     shown = sorted((one for one in trials if one.state in ORDER), key=lambda trial: ORDER.index(trial.state))
     for trial in shown[:max(1, height - 6)]:
         cells = (trial.name, trial.state, trial.fields.get("Timesteps", ""), trial.fields.get("Rewards", ""))
-        drawn.add_row(*map(Text, cells), style=styles.get(trial.state))         # whatever a name holds, it is no markup
+        drawn.add_row(*map(Text, cells), style=styles.get(trial.state))         # Text: a name may look like markup
     return Group(drawn, Text(counts(trials)))
 
 
 def counts(trials: list) -> str:
-    """'3 done, 2 running, 7 waiting'."""
+    """The numbers of trials by state: '3 done, 2 running, 7 waiting'."""
     return ", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items())
 
 
 def report(trials: list, stop) -> int:
-    """What has become of them, in a line, and in one for each that is not done; returns the exit code."""
+    """Print the counts, and a line for each trial that is not done; returns the exit code."""
     from utils.display import say
     from utils.stop import AGAIN
     say(counts(trials))
-    states = {trial.state for trial in trials}
     for trial in trials:
-        if trial.state == "failed":
-            complain("sweep.py", f"{trial.name}: failed {_times(trial.tries)}: {trial.told} (all of it in {trial.log})")
-        elif trial.state == "elsewhere":
-            complain("sweep.py", f"{trial.name}: another process is running it")
-        elif trial.state == "stopped" and not stop.is_set():
-            complain("sweep.py", f"{trial.name}: stopped by somebody else")
+        if line := problem(trial, stop):
+            complain("sweep.py", f"{trial.name}: {line}")
+    states = {trial.state for trial in trials}
     if stop.is_set():
-        return complain("sweep.py", f"{stop.told()}; the same command goes on", stop.exit_code)
+        return complain("sweep.py", f"{stop.told()}; run the same command to resume", stop.exit_code)
     if "failed" in states:
         return 1
-    return complain("sweep.py", "not all is done; the same command goes on", AGAIN) if states != {"done"} else 0
+    return complain("sweep.py", "unfinished; run the same command to resume", AGAIN) if states != {"done"} else 0
+
+
+def problem(trial, stop) -> str:
+    """Why a trial is not done; "" if it is done, or was stopped with the sweep."""
+    if trial.state == "failed":
+        return f"failed {_times(trial.tries)}: {trial.error} (whole log: {trial.log})"
+    if trial.state == "elsewhere":
+        return "another process is running it"
+    return "stopped by a signal from outside" if trial.state == "stopped" and not stop.is_set() else ""
 
 
 def _times(count: int) -> str:

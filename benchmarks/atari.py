@@ -60,7 +60,7 @@ def filled_buffer(config):
 
 
 def steps_per_second(config, rounds: int = 7, steps: int = 300) -> tuple[float, float]:
-    """Of the bare game with OpenCV's two calls, and of our environment, in turn: medians."""
+    """Median steps/s of the bare game with OpenCV's two calls, and of our environment, measured by turns."""
     ale_py, cv2 = import_atari()
     gym.register_envs(ale_py)
     env = make_env(config)
@@ -91,7 +91,7 @@ def steps_per_second(config, rounds: int = 7, steps: int = 300) -> tuple[float, 
 
 
 def layers(config) -> list[Callable[[], object]]:
-    """Every layer of one update by itself, forward and, where the update has one, backward."""
+    """The time of each layer of one update: forward, and backward if the update has a backward pass."""
     actions = config.acts_dims[0]
     value = [(4, 32, 8, 4, 84), (32, 64, 4, 2, 21), (64, 64, 3, 1, 11)]
     reward = [(8, 32, 8, 4, 84), *value[1:]]

@@ -25,9 +25,9 @@ ALGORITHMS = [(alg, basis) for basis in ("ddpg", "td3", "sac", "dqn") for alg in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds, of which the median counts (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds; the median is printed (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a round (default: 0.5)")
-    parser.add_argument("--threads", type=int, help="threads of both (default: their own choice, all cores)")
+    parser.add_argument("--threads", type=int, help="threads of both (default: all cores)")
     args = parser.parse_args()
     import torch
     tf = import_tensorflow()
@@ -67,7 +67,7 @@ def rate(agent, batch: dict, seconds: float) -> float:
 
 
 def random_batch(images: bool) -> dict:
-    """As a replay gives it: tensors."""
+    """A batch of tensors, like one of a replay."""
     import torch
     random = np.random.default_rng(0)
     obs, batch, sequences = ((84, 84, 4), 32, (1, 32)) if images else ((27,), 256, (4, 64))

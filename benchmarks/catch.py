@@ -1,4 +1,4 @@
-"""A game of seconds for the agents that see: ten balls fall one after the other, and a paddle is to be below them.
+"""A short game for agents that observe images: ten balls fall one after the other, and a paddle catches them.
 
 `--env=benchmarks.catch:Catch-v0`, from the repository's root. With `--env_type=ep_rews`, the default, the agent is told
 only at the end of an episode how many of the ten it caught.

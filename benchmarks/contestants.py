@@ -1,4 +1,4 @@
-"""Who is measured: our agents by engine, Stable-Baselines3's, and the TensorFlow reference."""
+"""The programs that are measured: our agents by engine, Stable-Baselines3's, and the TensorFlow reference."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_SB3 = ("stable-baselines3: {why}, so nothing is compared with it; "
 
 
 def import_sb3() -> tuple[ModuleType | None, str | None]:
-    """Stable-Baselines3 and nothing to say; or None, and a note that names the extra which brings it."""
+    """(Stable-Baselines3, None), or (None, a note that names the extra that installs it)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -47,7 +47,7 @@ def import_sb3() -> tuple[ModuleType | None, str | None]:
 # Ours ---------------------------------------------------------------------------------------------------------------
 
 def settings(name: str, device: str, steps: int, obs_dim: int = OBS, **changes: Any) -> Config:
-    """Those of "sac", "rrd-sac" or another, over vectors of `obs_dim`, with a replay of so many steps."""
+    """The settings of "sac", "rrd-sac" or another, for observations (obs_dim,) and a replay of `steps`."""
     alg, _, basis = name.partition("-")
     config = resolve(dict(alg=alg, basis_alg=basis or None, buffer_size=steps, device=device, **changes))
     return with_sizes(config, obs_dim, ACTS)
@@ -74,10 +74,10 @@ def our_engine(config: Config, buffer: Any, engine: str = "auto", use_pytorch: b
 
 
 class OurRun:
-    """A run of the learner that can be taken further and further; its metrics are kept, and written nowhere."""
+    """A run of the learner that can be continued again and again; it keeps its metrics and writes no file."""
 
     def __init__(self, name: str, env: str, device: str, longest: int, every: int):
-        """Episodes of `longest` steps, one of them before the first update; then `every` steps, as many updates, ..."""
+        """Begin with an episode of `longest` steps; then alternate `every` steps and as many updates."""
         config = settings(name, device, 100_000, env=env, timesteps=every, train_batches=every, test_rollouts=0,
                           warmup=longest, test_timesteps=longest, total_timesteps=longest)
         world = make_env(config)
@@ -95,7 +95,7 @@ class OurRun:
 
 
 class _Record:
-    """Takes what a `record.run.Run` does; sums the metrics up as that does."""
+    """Has the methods of `record.run.Run`; sums metrics as it does."""
 
     def __init__(self):
         self.logger, self.means = self, defaultdict(Mean)
@@ -124,7 +124,7 @@ class _Record:
 # Stable-Baselines3 --------------------------------------------------------------------------------------------------
 
 class Spaces(gym.Env):
-    """Nothing but the spaces: what a model is made for that only updates and acts."""
+    """An environment of spaces only, for a model that only updates and acts."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (OBS,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (ACTS,), np.float32)
@@ -145,7 +145,7 @@ class Sb3:
 
     @classmethod
     def filled(cls, sb3: ModuleType, basis: str, steps: int, device: str) -> Sb3:
-        """With a replay of random steps, as ours is filled."""
+        """Make the model and fill its replay with random steps, as ours is filled."""
         self, random = cls(sb3, basis, Spaces(), device, buffer_size=steps), np.random.default_rng(0)
         replay = self.model.replay_buffer
         for array in (replay.observations, replay.next_observations, replay.actions, replay.rewards):
@@ -156,7 +156,7 @@ class Sb3:
 
     @property
     def replay_bytes(self) -> int:
-        """Of the replay's arrays."""
+        """The bytes of the replay's arrays."""
         return sum(array.nbytes for array in vars(self.model.replay_buffer).values() if isinstance(array, np.ndarray))
 
     def update(self, count: int) -> None:
@@ -166,17 +166,17 @@ class Sb3:
         self.model.replay_buffer.sample(BATCH)
 
     def step(self, obs: np.ndarray) -> np.ndarray:
-        """An exploring step."""
+        """Act once, exploring."""
         action, noise = self.model.predict(obs, deterministic=False)[0], self.model.action_noise
         return action if noise is None else np.clip(action + noise(), -1, 1)
 
     def run(self, steps: int) -> None:
-        """So many more steps in its environment, with as many updates."""
+        """Make `steps` more steps in the environment, with as many updates."""
         self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
 
 
 def sb3_run(sb3: ModuleType, env: str, device: str, longest: int, every: int) -> Sb3:
-    """Its SAC as `OurRun` runs ours, on the environment as Gymnasium makes it."""
+    """A run of Stable-Baselines3's SAC like `OurRun`, on the environment as Gymnasium makes it."""
     contestant = Sb3(sb3, "sac", make_bare(env, longest), device, buffer_size=100_000, learning_starts=longest,
                      train_freq=(every, "step"), gradient_steps=-1)
     contestant.run(longest)
@@ -184,7 +184,7 @@ def sb3_run(sb3: ModuleType, env: str, device: str, longest: int, every: int) ->
 
 
 def make_bare(env: str, longest: int) -> gym.Env:
-    """The environment without any wrapper of ours."""
+    """The environment without our wrappers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return gym.make(env, max_episode_steps=longest)
@@ -193,7 +193,7 @@ def make_bare(env: str, longest: int) -> gym.Env:
 # Floors -------------------------------------------------------------------------------------------------------------
 
 class Bare:
-    """The least that sampling and acting have to do: one gather of rows, three products."""
+    """The least work of sampling and acting: one gather of rows, three products."""
 
     def __init__(self, agent: Any, buffer: Any):
         config = agent.config
@@ -210,7 +210,7 @@ class Bare:
 
     @torch.inference_mode()
     def forward(self) -> torch.Tensor:
-        """One observation through the policy's layers."""
+        """Pass one observation through the policy's layers."""
         h = self.obs
         for bias, weight in self.layers:
             h = torch.addmm(bias, h, weight).relu_()

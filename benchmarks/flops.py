@@ -1,4 +1,4 @@
-"""What one update has to compute at the least, and how fast this machine multiplies matrices at the most."""
+"""The least that one update computes, and the highest rate at which this machine multiplies matrices."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Net:
 
     @property
     def backward(self) -> int:
-        """The gradients of all weights, as much as `forward`; and of the inputs of all layers but the first."""
+        """Operations of the gradients of all weights, and of the inputs of all layers but the first."""
         h1, h2 = self.hidden
         return self.forward + h1 * h2 + h2 * self.outputs
 
     def input_gradient(self, columns: int) -> int:
-        """Back to `columns` many of the inputs, or to the late ones, and to no weight."""
+        """The operations of the gradient of `columns` inputs, or of the late ones, and of no weight."""
         h1, h2 = self.hidden
         return h2 * self.outputs + (h2 * self.late if self.late else h1 * h2 + h1 * columns)
 
@@ -75,7 +75,7 @@ def update_flops(agent) -> int:
 
 
 class Ceiling:
-    """The machine's float32 products: the best that a few square ones reach, with all threads."""
+    """The machine's rate of float32 products: the best of a few square ones, with all threads."""
 
     def __init__(self, device: torch.device, sizes: tuple[int, ...] | None = None):
         self.pairs = [(torch.randn(2, size, size, device=device), torch.empty(size, size, device=device))
@@ -83,6 +83,6 @@ class Ceiling:
         self()                                          # the first products also set the library up
 
     def __call__(self) -> float:
-        """GFLOP/s, now."""
+        """Measure the rate in GFLOP/s."""
         return max(2e-9 * len(out) ** 3 / timed(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
                    for (a, b), out in self.pairs for _ in range(2))

@@ -1,4 +1,4 @@
-"""Learning curves that the project shows, from runs of train.py; every folder beside this file keeps those of one task.
+"""The learning curves in the documentation, from runs of train.py; each folder here holds those of one task.
 
     for seed in 1 2; do
         OMP_NUM_THREADS=1 python train.py --config configs/rrd_sac_halfcheetah.json --seed=$seed &
@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Task(NamedTuple):
-    """What is drawn into one folder."""
+    """A task, whose curves are in one folder."""
 
     folder: str
     title: str

@@ -1,4 +1,4 @@
-"""What the figures of a benchmark were made on."""
+"""The machine on which the figures of a benchmark were measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from record.system import count_cores, crowded, describe_system
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Processor, cores, memory, GPU, versions, commit: what `run.json` says of a run, and more."""
+    """Processor, cores, memory, GPU, versions and commit: the facts of `run.json`, and more."""
     facts = describe_system(str(device))
     facts["versions"] |= {"stable-baselines3": _version("stable-baselines3")}
     return facts | {"cores_usable": usable_cores(), "memory_bytes": _memory(), "gpu": _gpu(), "load": _load(),
@@ -21,7 +21,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def usable_cores() -> float:
-    """Cores that this process may use: by its affinity, and by its container's quota (control groups, version 2)."""
+    """The cores that this process may use by its affinity and its container's quota (control groups, version 2)."""
     cores = count_cores()
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -31,7 +31,7 @@ def usable_cores() -> float:
 
 
 def headline(facts: dict[str, Any]) -> str:
-    """The machine in a line."""
+    """Describe the machine in one line."""
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "numpy", "stable-baselines3")
                          if facts["versions"][name])
     memory = f", {facts['memory_bytes'] / 1e9:.0f} GB" if facts["memory_bytes"] else ""

@@ -13,7 +13,7 @@ MANY = 100_000                  # steps from which on the memory of a replay can
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with columns that line up, the first to the left."""
+    """A Markdown table with aligned columns, the first to the left."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     cells = [[cell.ljust(width) if i == 0 else cell.rjust(width)
               for i, (cell, width) in enumerate(zip(row, widths, strict=True))] for row in [head, *rows]]
@@ -22,7 +22,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def updates_table(updates: dict[str, Any]) -> str:
-    """Whole updates: a row for each who computes them."""
+    """The table of whole updates: a row for each program."""
     rows = []
     for name, found in updates.items():
         for who, rate in found["per_second"].items():
@@ -36,7 +36,7 @@ def updates_table(updates: dict[str, Any]) -> str:
 
 
 def small_table(updates: dict[str, Any]) -> str:
-    """Sampling and acting, and how many times as long as the floor and SB3 they take."""
+    """The table of sampling and acting, with their times relative to the floor and to SB3."""
     rows = []
     for name, found in updates.items():
         cells = [[f"{found[what]['ms']['ours']:.3f}", f"{found[what]['to_floor']:.1f}",
@@ -46,7 +46,7 @@ def small_table(updates: dict[str, Any]) -> str:
 
 
 def environment_table(found: dict[str, Any]) -> str:
-    """A whole run's environment steps."""
+    """The table of environment steps in whole runs."""
     rows = [["environment alone" if name == "environment" else name.replace("sb3 sac", "SB3's sac"), f"{rate:.1f}",
              _times(found.get("to_sb3"), name), f"{found['to_environment'][name]:.1%}"]
             for name, rate in found["per_second"].items()]
@@ -54,7 +54,7 @@ def environment_table(found: dict[str, Any]) -> str:
 
 
 def scaling_table(found: dict[str, Any]) -> str:
-    """What grows with what."""
+    """The table of times by batch size, sample size and other settings."""
     rows = [[row["varies"] or "default", str(row["value"]) if row["varies"] else "",
              f"{1e3 * statistics.median(row['seconds']):.2f}", f"{row['time_to_default']:.2f}",
              f"{row['flops_to_default']:.2f}", f"{row['share']:.1%}"] for row in found["rows"].values()]
@@ -62,7 +62,7 @@ def scaling_table(found: dict[str, Any]) -> str:
 
 
 def memory_table(found: dict[str, Any]) -> str:
-    """What replay and agent take."""
+    """The table of the memory of replay and agent."""
     def cell(count: int | None) -> str:
         return "unknown" if count is None else human_bytes(count)
     rows = [[f"replay of {found['steps']} steps", cell(found["replay_bytes"]), cell(found["replay_least_bytes"])],
@@ -73,7 +73,7 @@ def memory_table(found: dict[str, Any]) -> str:
 
 
 def targets(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the project wants to reach on CPUs; `value` and `reached` are None where it was not measured.
+    """The targets of the project on CPUs; `value` and `reached` are None if they were not measured.
 
     Updates are those of the default engine.
     """
@@ -110,6 +110,6 @@ def _times(ratios: dict[str, float] | None, who: str) -> str:
 
 
 def _dropped(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """`table`, without the columns in which nothing stands."""
+    """`table`, without empty columns."""
     kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
     return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])

@@ -1,4 +1,4 @@
-"""What a checkpoint to resume from costs, by how much is new: `python benchmarks/saving.py`.
+"""The time and size of a checkpoint, by the amount of new experience: `python benchmarks/saving.py`.
 
 A replay of a million steps (27 observations, 8 actions), which is saved when it is full and then every 10 000 steps:
 seconds and bytes of each save, and of loading. The first two saves write all of it, for the two generations share no
@@ -22,7 +22,7 @@ from record.store import Log, Snapshot, Store
 
 
 def save(store: Store, agent, buffer) -> tuple[float, int]:
-    """Seconds, and bytes written."""
+    """Save once; returns seconds and bytes written."""
     before = sizes(store.directory)
     start = time.perf_counter()
     log = Log(buffer.first_episode, buffer.episodes_stored, buffer.read_episodes, buffer.episode_bytes)

@@ -1,4 +1,4 @@
-"""The four parts of the speed benchmark; each gives what goes into the JSON file.
+"""The four parts of the speed benchmark; each returns its part of the JSON file.
 
 Times stand there by round, so that every median and every ratio can be taken again.
 """
@@ -51,7 +51,7 @@ SCALE_STEPS = 100_000           # stored while something else varies
 
 @dataclass
 class Plan:
-    """How much is measured: the flags, and what --quick makes smaller."""
+    """The amount of measuring: the flags, and the sizes that --quick reduces."""
 
     device: torch.device
     rounds: int
@@ -82,7 +82,7 @@ def note(plan: Plan, text: str) -> None:
 # Sampling, acting, updating -----------------------------------------------------------------------------------------
 
 def measure_algorithm(plan: Plan, name: str) -> dict[str, Any]:
-    """Sampling, acting and whole updates of one algorithm, everybody in turn, beside the ceiling of products."""
+    """Measure sampling, acting and whole updates of one algorithm by turns, beside the ceiling of products."""
     config = settings(name, str(plan.device), plan.steps)
     buffer = filled_buffer(config)
     engines = {engine: _engine(plan, config, buffer, engine) for engine in plan.engines}
@@ -103,7 +103,7 @@ def measure_algorithm(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def _small_calls(engine: Engine, sb3: Sb3 | None) -> dict[str, Callable[[], object]]:
-    """A sample and an exploring step: ours, the least that they have to do, and SB3's."""
+    """Turns of a sample and an exploring step: ours, the floor, and SB3's."""
     obs = np.random.default_rng(0).standard_normal(OBS).astype(np.float32)
     bare = Bare(engine.agent, engine.buffer)
     calls = {"sample ours": engine.buffer.sample, "sample floor": bare.gather,
@@ -112,7 +112,7 @@ def _small_calls(engine: Engine, sb3: Sb3 | None) -> dict[str, Callable[[], obje
 
 
 def _engine(plan: Plan, config: Any, buffer: Any, name: str) -> Engine:
-    """An engine, warm if it has to compile; what it complains about becomes a note."""
+    """An engine, warmed up if it compiles, or None and a note with its error."""
     if name == "compile":
         torch.compiler.reset()                          # what was compiled for other agents counts towards a limit
     with warnings.catch_warnings(record=True) as caught:
@@ -127,7 +127,7 @@ def _engine(plan: Plan, config: Any, buffer: Any, name: str) -> Engine:
 
 
 def summary(rounds: Rounds, flops: int, default: str) -> dict[str, Any]:
-    """The rounds of one algorithm, and what follows from them.
+    """The rounds of one algorithm, and the numbers computed from them.
 
     `share` is of the ceiling: the rate times the least FLOPs of an update, over the GFLOP/s of the same round.
     """
@@ -145,7 +145,7 @@ def summary(rounds: Rounds, flops: int, default: str) -> dict[str, Any]:
 
 
 def _small(rounds: Rounds, what: str) -> dict[str, Any]:
-    """Of sampling or acting: seconds by round, the median in ms, and how many times the others' time it is."""
+    """The numbers of sampling or acting: seconds by round, the median in ms, and the ratios to the others."""
     seconds = {key.partition(" ")[2]: values for key, values in rounds.items() if key.startswith(f"{what} ")}
     return {"seconds": seconds, "ms": {who: 1e3 * statistics.median(values) for who, values in seconds.items()},
             **{f"to_{peer}": median_ratio(seconds["ours"], seconds[peer]) for peer in seconds if peer != "ours"}}
@@ -154,7 +154,7 @@ def _small(rounds: Rounds, what: str) -> dict[str, Any]:
 # A whole run --------------------------------------------------------------------------------------------------------
 
 def measure_environment(plan: Plan) -> dict[str, Any]:
-    """Environment steps per second of whole runs, 100 steps and then 100 updates; and of the environment alone."""
+    """Measure environment steps per second of whole runs (100 steps, then 100 updates) and of the environment alone."""
     how = dict(device=str(plan.device), longest=plan.longest, every=plan.every)
     runs = {name: OurRun(name, ENV, **how) for name in ("rrd-sac", "sac") if name in plan.only}
     if plan.sb3:
@@ -171,7 +171,7 @@ def measure_environment(plan: Plan) -> dict[str, Any]:
 
 
 class BareRun:
-    """The environment alone, with random actions."""
+    """Step the environment alone, with random actions."""
 
     def __init__(self, longest: int):
         self.env, self.random = make_bare(ENV, longest), np.random.default_rng(0)
@@ -184,7 +184,7 @@ class BareRun:
                 self.env.reset()
 
 
-# What grows with what -----------------------------------------------------------------------------------------------
+# Scaling -----------------------------------------------------------------------------------------------------------
 
 def scaling_cases(plan: Plan) -> dict[str, tuple[str, int, dict[str, Any]]]:
     """Name -> (what varies, its value, the settings of RRD-SAC); "default" is what the others are compared with."""
@@ -199,7 +199,7 @@ def scaling_cases(plan: Plan) -> dict[str, tuple[str, int, dict[str, Any]]]:
 
 
 def measure_scaling(plan: Plan) -> dict[str, Any]:
-    """The time of a whole update by RRD-SAC's default engine as one thing at a time grows, relative to the default."""
+    """Measure a whole update of RRD-SAC's default engine as one setting at a time grows, relative to the default."""
     turns, flops, cases = {}, {}, scaling_cases(plan)
     for name, (_, _, changes) in cases.items():
         config = settings("rrd-sac", str(plan.device), **changes)
@@ -219,7 +219,7 @@ def measure_scaling(plan: Plan) -> dict[str, Any]:
 # Memory -------------------------------------------------------------------------------------------------------------
 
 def held_bytes(device: torch.device) -> int | None:
-    """Of this process, resident; on a GPU, allocated there; None where the system does not say."""
+    """Bytes of resident memory of this process, or allocated on the GPU; None if the system does not say."""
     if device.type == "cuda":
         synchronize()
         return torch.cuda.memory_allocated(device)
@@ -231,7 +231,7 @@ def held_bytes(device: torch.device) -> int | None:
 
 
 def measure_memory(plan: Plan) -> dict[str, Any]:
-    """What a filled replay and the agent take. To be measured first, while the process holds nothing to be reused."""
+    """Measure the memory of a filled replay and the agent. Do this first, before the process holds memory to reuse."""
     device = str(plan.device)
     kept = _warm_engine(device)  # noqa: F841 (what it holds would be given to the measured one)
     start = held_bytes(plan.device)
@@ -251,7 +251,7 @@ def measure_memory(plan: Plan) -> dict[str, Any]:
 
 
 def _warm_engine(device: str) -> Engine:
-    """What is loaded once, libraries and threads, is not the measured agent's."""
+    """Load libraries and start threads, whose memory is not the measured agent's."""
     config = settings("rrd-sac", device, EPISODE)
     engine = our_engine(config, filled_buffer(config))
     engine.run(2)
@@ -261,7 +261,7 @@ def _warm_engine(device: str) -> Engine:
 # Where the time goes ------------------------------------------------------------------------------------------------
 
 def profile(plan: Plan, engine: str, rows: int = 25) -> str:
-    """torch.profiler's table of RRD-SAC's updates by one engine, both threads of it."""
+    """torch.profiler's table of RRD-SAC's updates by one engine, with both its threads."""
     from torch._C._profiler import _ExperimentalConfig
     config = settings("rrd-sac", str(plan.device), min(plan.steps, SCALE_STEPS))
     one = our_engine(config, filled_buffer(config), engine)

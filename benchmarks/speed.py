@@ -41,7 +41,7 @@ from utils.torch_utils import resolve_device
 
 
 def measure_updates(plan: Plan) -> dict[str, Any]:
-    """`measure_algorithm` of each; that takes minutes, and a terminal is told how far it is."""
+    """Run `measure_algorithm` for each, which takes minutes, and report progress on a terminal."""
     results = {}
     for name in plan.only:
         if sys.stderr.isatty():
@@ -51,7 +51,7 @@ def measure_updates(plan: Plan) -> dict[str, Any]:
     return results
 
 
-# What measures a part, and the tables of it; in this order, since memory wants a process that is new.
+# The function that measures each part, and the one that makes its tables. Memory comes first: it needs a new process.
 PARTS: dict[str, tuple[Callable, ...]] = {
     "memory": (measure_memory, report.memory_table),
     "updates": (measure_updates, report.updates_table, report.small_table),
@@ -62,7 +62,7 @@ SECTIONS = tuple(PARTS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0, 1 if a disk fails, 2 for a wrong flag, 130 for Ctrl-C."""
+    """Run the command line; returns 0, 1 if a disk fails, 2 for an invalid flag, 130 for Ctrl-C."""
     try:
         args = parse_args(argv)
         plan = make_plan(args)
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The flags; a ConfigError for wrong ones."""
+    """Parse the flags; raises ConfigError for an invalid one."""
     parser = Parser(prog="speed.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                     allow_abbrev=False)
     add = parser.add_argument
@@ -96,7 +96,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
     add("--compile", action="store_true", help="measure torch.compile as well; it takes minutes to start")
     add("--tensorflow", action="store_true", help="measure the TensorFlow reference as well")
-    add("--quick", action="store_true", help="some seconds, on one thread, to see that it works; its figures are noise")
+    add("--quick", action="store_true", help="run for seconds on one thread, as a test; the figures are noise")
     add("--profile", action="store_true", help="only print torch.profiler's table of rrd-sac for each engine")
     add("--out", type=Path, metavar="FILE", help="JSON file (default: outputs/speed_<time>.json)")
     args = parser.parse_args(argv)
@@ -107,7 +107,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A parser of some of these names, which come out in the order they are known in."""
+    """A parser for a list of these names; it returns them in their known order."""
     def names(text: str) -> tuple[str, ...]:
         given = [name.strip() for name in text.split(",")]
         if unknown := [name for name in given if name not in known]:
@@ -124,7 +124,7 @@ def positive(text: str) -> int:
 
 
 def check_writable(path: Path) -> None:
-    """A ConfigError now rather than after ten minutes."""
+    """Raise ConfigError now, not after ten minutes, if the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,7 +134,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """What is measured; a ConfigError where a flag wants what is not here."""
+    """The plan; raises ConfigError if a flag needs something that is missing."""
     try:
         device = resolve_device(args.device)
     except RuntimeError:
@@ -158,7 +158,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
 
 def use_our_threads() -> None:
-    """Gives TensorFlow as many threads as PyTorch has."""
+    """Give TensorFlow as many threads as PyTorch has."""
     from algorithm.tf.importing import import_tensorflow
     threading = import_tensorflow().config.threading
     try:

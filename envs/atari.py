@@ -1,7 +1,7 @@
-"""Atari games as DQN sees them (Mnih et al., 2015): grey 84 x 84 frames, four of them stacked.
+"""Atari games as DQN observes them (Mnih et al., 2015): stacks of four grey frames of 84 x 84 pixels.
 
-As in the original, and unlike the Nature preprocessing: no maximum over two frames, no end of episode at the loss of a
-life, no fire at the start; greyscale by OpenCV, then the area-weighted resize.
+The preprocessing is that of the original program. Unlike the paper's, it takes no maximum over two frames, does not end
+an episode when a life is lost and does not press fire at the start. OpenCV converts to grey, then resizes by area.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ from utils.text import did_you_mean
 
 SIDE = 84
 FRAME_SKIP = 4
-STICKY = 0.25           # the chance to repeat the last action instead, under --sticky
+STICKY = 0.25           # probability of repeating the last action, with --sticky
 NOOP = 0
-TRIES = 100             # to start an episode that outlives its no-ops
+TRIES = 100             # attempts to start an episode that does not end during its no-ops
 
 
 def game_id(name: str) -> str:
-    """`Assault` -> `ALE/Assault-v5`; an id is itself."""
+    """The id of a game: `Assault` -> `ALE/Assault-v5`; an id is returned unchanged."""
     return name if name.startswith("ALE/") else f"ALE/{name}-v5"
 
 
 def game_kwargs(config: Config) -> dict[str, float]:
-    """What a game is made with. No limits of its own: `test_timesteps` is the only one."""
+    """The arguments of a game. Its own limit of frames is off: `test_timesteps` is the only limit."""
     return {"frameskip": FRAME_SKIP, "repeat_action_probability": STICKY if config.sticky else 0.0,
             "max_num_frames_per_episode": 0}
 
 
 def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
-    """The game that `config.env` names; observations are uint8 (84, 84, frames). `shown` may hold a render mode.
+    """Make the game that `config.env` names; observations are uint8 (84, 84, frames).
 
+    Args:
+        shown: {"render_mode": ...}, or nothing.
     Raises:
-        ConfigError: there is no such game, or ale-py or OpenCV is missing.
+        ConfigError: no such game exists, or ale-py or OpenCV is not installed.
     """
     ale_py, _ = import_atari()
     name = game_id(config.env)
     gym.register_envs(ale_py)
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)         # it greets on standard error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)         # no greeting on standard error
     try:
         if not re.fullmatch(r"ALE/\w+-v\d+", name):
-            raise gym.error.NameNotFound            # Gymnasium would import what stands before a colon
+            raise gym.error.NameNotFound            # Gymnasium would import the module before a colon
         game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config),
                         **(shown or {}))
     except gym.error.Error:
@@ -60,7 +62,11 @@ def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
 
 
 def import_atari():
-    """Return (ale_py, cv2); a ConfigError says how to install the one that is missing."""
+    """Import (ale_py, cv2).
+
+    Raises:
+        ConfigError: one is not installed; the message names the extra that installs it.
+    """
     try:
         import ale_py
         import cv2
@@ -72,13 +78,13 @@ def import_atari():
 
 
 class GreyFrame(gym.ObservationWrapper):
-    """An RGB screen as one grey frame, uint8 (84, 84)."""
+    """Converts an RGB screen, uint8 (H, W, 3), into one grey frame, uint8 (84, 84)."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
         self.observation_space = Box(0, 255, (SIDE, SIDE), np.uint8)
         _, self.cv2 = import_atari()
-        self.cv2.setNumThreads(0)                       # so small a picture is not worth waking threads for
+        self.cv2.setNumThreads(0)                       # for so small a frame, threads cost more than they save
 
     def observation(self, screen: np.ndarray) -> np.ndarray:
         grey = self.cv2.cvtColor(screen, self.cv2.COLOR_RGB2GRAY)
@@ -86,7 +92,7 @@ class GreyFrame(gym.ObservationWrapper):
 
 
 class FrameStack(gym.Wrapper):
-    """The last frames as one observation (H, W, frames), the newest last; some no-ops at an episode's start."""
+    """Stacks the last frames into one observation (H, W, frames), the newest last; begins episodes with no-ops."""
 
     def __init__(self, env: gym.Env, frames: int, noop: int):
         super().__init__(env)
@@ -95,13 +101,15 @@ class FrameStack(gym.Wrapper):
         self.random = np.random.default_rng()
 
     def random_state(self) -> dict:
+        """The state of the generator that draws the number of no-ops; see `envs.origin.random_state`."""
         return self.random.bit_generator.state
 
     def set_random_state(self, state: dict) -> None:
+        """Restore what `random_state` returned."""
         self.random.bit_generator.state = state
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start with a random number of no-ops, 1 to `noop`, again if the game ends meanwhile."""
+        """Reset, then do 1 to `noop` no-ops, as many as drawn; repeat if the game ends during them."""
         if seed is not None:
             self.random = np.random.default_rng(seed)
         frame, info = self.env.reset(seed=seed, options=options)
@@ -112,10 +120,10 @@ class FrameStack(gym.Wrapper):
             if not over:
                 return self._observation(), info
             frame, info = self.env.reset(options=options)
-        raise ConfigError(f"noop: got {self.noop}, but the game ends during so many, expected fewer")
+        raise ConfigError(f"noop: got {self.noop}, expected fewer no-ops: the game ends during so many")
 
     def _wait(self, steps: int, info: dict) -> tuple[dict, bool]:
-        """Do nothing for so many steps; the last `info`, and whether the game is over."""
+        """Do no-ops; returns the last `info`, and whether the game is over."""
         for _ in range(steps):
             frame, _, terminated, truncated, info = self.env.step(NOOP)
             self.stack.append(frame)
@@ -129,6 +137,6 @@ class FrameStack(gym.Wrapper):
         return self._observation(), reward, terminated, truncated, info
 
     def _observation(self) -> np.ndarray:
-        """(H, W, frames), a view of (frames, H, W): quick to make, and what convolutions want."""
+        """(H, W, frames), as a view of (frames, H, W): quick to make, and the layout that convolutions read."""
         height, width, frames = self.observation_space.shape
         return np.concatenate(self.stack).reshape(frames, height, width).transpose(1, 2, 0)

@@ -18,7 +18,7 @@ MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Invert
 
 @dataclass(frozen=True)
 class EnvName:
-    """The registered id and arguments that a name stands for."""
+    """The registered id and the arguments of the environment that a name means."""
 
     id: str
     kwargs: dict = field(default_factory=dict)
@@ -28,10 +28,10 @@ class EnvName:
 
 
 def resolve_env(name: str) -> EnvName:
-    """MuJoCo's -v2 and -v3 ids left Gymnasium; -v4 is the same task on today's bindings.
+    """The environment that a name means: itself, a game, or -v4 for MuJoCo's -v2 and -v3.
 
-    Ant is the exception in width: -v2 and -v3 observed contact forces (111 numbers), which -v4 leaves out (27)
-    unless asked.
+    Gymnasium has dropped -v2 and -v3; -v4 is the same task on the present bindings. Only Ant observes something else:
+    -v2 and -v3 include contact forces (111 numbers), which -v4 leaves out (27 numbers) by default.
     """
     if is_atari(name):
         return EnvName(game_id(name))
@@ -42,19 +42,23 @@ def resolve_env(name: str) -> EnvName:
 
 
 def check_registered(name: str) -> None:
-    """Raises ConfigError if there is no such environment; of `module:id` the module must have been imported.
+    """Check that an environment is registered; of `module:id`, the module must have been imported.
 
-    None is made, so that one which is there may still fail.
+    The environment is not made, so making it may still fail.
+
+    Raises:
+        ConfigError: it is not registered.
     """
     try:
         if not is_atari(name):
             gym.spec(resolve_env(name).id.rpartition(":")[2])
     except gym.error.UnregisteredEnv:
         raise unknown_env(name) from None
-    except gym.error.Error:                             # of an id without its version Gymnasium makes the newest
+    except gym.error.Error:                             # an id without a version: Gymnasium makes the newest one
         pass
 
 
 def unknown_env(name: str) -> ConfigError:
+    """The error for a name that is not registered; it suggests the nearest one."""
     hint = did_you_mean(name, [*gym.registry, *GAMES])
     return ConfigError(f"env: got {name!r}{hint or ', expected a registered Gymnasium id'}")

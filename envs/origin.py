@@ -1,7 +1,7 @@
-"""An environment in the middle of an episode, brought back: its state before the reset, and the actions since.
+"""Restore an environment in the middle of an episode from its state before the reset and the actions since.
 
-Playing them again is exact. A copy of the physics is not: MuJoCo's reward reads arrays that positions and velocities do
-not determine, and a pickled environment loses them silently.
+Playing the actions again is exact. A copy of the physics is not: MuJoCo's reward reads arrays that positions and
+velocities do not determine, and a pickled environment loses them silently.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 from envs.atari import import_atari
 
-State = dict[str, Any]              # what JSON can say
+State = dict[str, Any]              # JSON values
 
 
 def random_state(env: gym.Env) -> State:
-    """What the environment draws from: generators, and the whole of a game, which keeps its own.
+    """The state of the environment's random generators, and for a game its whole state, which includes its generator.
 
-    A layer (the environment, or a wrapper) that draws from something else may offer `random_state()`, what JSON can
-    say, and `set_random_state(state)`.
+    A layer (the environment or a wrapper) with another generator may define `random_state()`, which returns JSON
+    values, and `set_random_state(state)`.
     """
     state: State = {}
     for i, layer in enumerate(_layers(env)):
@@ -35,10 +35,10 @@ def random_state(env: gym.Env) -> State:
 
 
 def set_random_state(env: gym.Env, state: State) -> None:
-    """Take over what `random_state` gave, in an environment that was made and first reset in the same way.
+    """Restore what `random_state` returned, in an environment that was made and first reset in the same way.
 
     Raises:
-        ValueError, TypeError, KeyError: the state is not one of such an environment.
+        ValueError, TypeError, KeyError: the state belongs to another environment.
     """
     layers = _layers(env)
     for name, value in state.items():
@@ -54,7 +54,7 @@ def set_random_state(env: gym.Env, state: State) -> None:
 
 
 def _layers(env: gym.Env) -> list[gym.Env]:
-    """The wrappers from the outermost on, then the environment."""
+    """The wrappers, the outermost first, then the environment."""
     layers = [env]
     while isinstance(layers[-1], gym.Wrapper):
         layers.append(layers[-1].env)
@@ -62,23 +62,23 @@ def _layers(env: gym.Env) -> list[gym.Env]:
 
 
 class Origin:
-    """Resets an environment, and remembers what its episode began with."""
+    """Resets an environment and keeps the seed and the state from which the episode began."""
 
     def __init__(self, env: gym.Env, seed: int):
         self.env, self.seed = env, seed
         self.episodes = 0
-        self.before: State | None = None            # of the first episode: it begins with the seed
+        self.before: State | None = None            # None: the first episode, which begins from the seed
 
     def reset(self):
-        """The first observation of the next episode, and `info`."""
+        """Begin the next episode; returns the first observation and `info`."""
         self.before = random_state(self.env) if self.episodes else None
         self.episodes += 1
         return self.env.reset(seed=None if self.before else self.seed)
 
     def again(self, before: State | None):
-        """The same of the episode that began with `before`, in an environment that was just made."""
+        """Begin the episode that began from `before` again, in an environment that was just made."""
         self.episodes, self.before = 1, before
-        first = self.env.reset(seed=self.seed)      # what an environment builds once, it builds by its seed
+        first = self.env.reset(seed=self.seed)      # parts that an environment builds once depend on its seed
         if before is None:
             return first
         set_random_state(self.env, before)
@@ -86,8 +86,13 @@ class Origin:
 
 
 def replay_actions(origin: Origin, before: State | None, acts: np.ndarray) -> tuple[np.ndarray, list[tuple]]:
-    """The episode that began with `before`, as far as the actions lead: the first observation, and a tuple
-    (action, reward, terminated, observation) for each step. It ends early if the episode does.
+    """Play the episode that began from `before` again.
+
+    Args:
+        acts: the actions so far, (T, A), or (T,) indices.
+    Returns:
+        The first observation, and (action, reward, terminated, observation) for each step; fewer steps if the episode
+        ends earlier.
     """
     first, _ = origin.again(before)
     first, steps = np.array(first), []

@@ -1,5 +1,5 @@
-"""What an environment gives, checked and limited; flat observations; actions in [-1, 1]; the true reward in `info`;
-rewards clipped, or paid at the end.
+"""Wrappers: a checked API with a time limit, flat observations, actions in [-1, 1], the true reward in `info`, clipped
+rewards, rewards that are paid at the end of an episode.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from utils.text import one_line
 
 
 class CheckedLimit(gym.wrappers.TimeLimit):
-    """Gymnasium's limit of time, over an environment that may be somebody's own: it must speak Gymnasium's API.
+    """Gymnasium's time limit, with checks that the environment follows Gymnasium's API.
 
-    Rewards become floats; arrays of one number are taken, too.
+    Rewards become floats; an array of one number is accepted.
 
     Raises:
-        ConfigError: it does not, in one line that names the environment and what it wants.
+        ConfigError: the environment does not follow the API; one line names it and what is expected.
     """
 
     def __init__(self, env: gym.Env, limit: int, name: str):
@@ -36,7 +36,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         if not takes(env.unwrapped.reset, "seed", "options"):
             self._refuse("has a reset without `seed` or `options`, expected reset(self, *, seed=None, options=None)")
         space = env.observation_space
-        self.shape = space.shape if isinstance(space, Box) else None    # others are refused later
+        self.shape = space.shape if isinstance(space, Box) else None    # other spaces are refused later
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         obs, info = self._parts("reset", super().reset(seed=seed, options=options), ("observation", "info"))
@@ -65,7 +65,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
             return obs
         try:
             obs = np.asarray(obs)
-        except (TypeError, ValueError, RuntimeError):   # rows of different lengths, tensors with gradients
+        except (TypeError, ValueError, RuntimeError):   # rows of unequal length, tensors with gradients
             self._refuse(f"observes a {type(obs).__name__} that is no array, expected numbers of shape {self.shape}")
         if obs.shape != self.shape or obs.dtype.kind not in "fiub":
             self._refuse(f"observes {obs.dtype} of shape {obs.shape}, expected numbers of shape {self.shape}, as its "
@@ -88,22 +88,22 @@ class CheckedLimit(gym.wrappers.TimeLimit):
 
 
 def takes(method: Any, *names: str) -> bool:
-    """Whether a method can be called with these keywords, as far as it tells."""
+    """Whether a method can be called with these keywords, as far as its signature says."""
     try:
         parameters = inspect.signature(method).parameters
-    except (TypeError, ValueError):                     # written in C
+    except (TypeError, ValueError):                     # a method in C has no signature
         return True
     return any(one.kind is one.VAR_KEYWORD for one in parameters.values()) or all(name in parameters for name in names)
 
 
 def short(value: Any) -> str:
-    """A value in a message: its beginning, in one line."""
+    """The beginning of a value's repr, in one line."""
     text = one_line(repr(value))
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 class FlatObservation(gym.ObservationWrapper):
-    """Observations of any shape and number type as float32 vectors."""
+    """Turns observations of any shape and number type into float32 vectors."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
@@ -112,15 +112,15 @@ class FlatObservation(gym.ObservationWrapper):
         self.observation_space = Box(low, high, dtype=np.float32)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):                    # it is infinite, then, and told of as that
-            return np.array(observation, np.float32).reshape(-1)    # a copy: some environments write into theirs
+        with np.errstate(over="ignore"):                    # the value becomes infinite, which is reported
+            return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
 
 
 class CheckFrames(gym.Wrapper):
-    """Pictures (H, W, C) must be the last C frames, the newest last: replay keeps each frame once.
+    """Checks that images (H, W, C) are the last C frames, the newest last; replay stores each frame once.
 
     Raises:
-        ConfigError: they are not; their channels may be colours.
+        ConfigError: they are not; the channels may be colours.
     """
 
     def __init__(self, env: gym.Env, name: str):
@@ -135,14 +135,14 @@ class CheckFrames(gym.Wrapper):
     def step(self, action):
         obs, *rest = self.env.step(action)
         if not np.array_equal(obs[..., :-1], self.last[..., 1:]):
-            raise ConfigError(f"env: {self.name!r} shows pictures {obs.shape} whose channels are not its last frames, "
+            raise ConfigError(f"env: {self.name!r} observes images {obs.shape} whose channels are not its last frames, "
                               "expected grey frames stacked along the last axis, the newest last")
-        self.last = obs.copy()                              # some environments draw into theirs
+        self.last = obs.copy()                              # some environments reuse their array
         return self.last, *rest
 
 
 class ScaleAction(gym.ActionWrapper):
-    """Actions in [-1, 1]; the environment gets action * action_space.high."""
+    """Takes actions in [-1, 1] and passes action * action_space.high to the environment."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
@@ -154,7 +154,7 @@ class ScaleAction(gym.ActionWrapper):
 
 
 class TrueReward(gym.Wrapper):
-    """`info["true_reward"]` is the step's own reward, whatever the agent is told."""
+    """Puts the reward of the step into `info["true_reward"]`; outer wrappers may change the reward itself."""
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
@@ -162,7 +162,7 @@ class TrueReward(gym.Wrapper):
 
 
 class ClipReward(gym.RewardWrapper):
-    """Rewards in [-scale, scale]; the true one stays in `info`. One that is not finite is passed on, to be told of."""
+    """Clips rewards to [-scale, scale]. A reward that is not finite is passed on, so that it is reported."""
 
     def __init__(self, env: gym.Env, scale: float):
         super().__init__(env)
@@ -173,9 +173,9 @@ class ClipReward(gym.RewardWrapper):
 
 
 class EpisodicReward(gym.Wrapper):
-    """The reward is 0 until the episode ends, then the sum of the episode's rewards.
+    """Pays 0 until the episode ends, then the sum of the episode's rewards.
 
-    A sum that is not finite any more is paid at once, so that the step that has made it so can be told of.
+    A sum that is not finite is paid at once, so that the error names the step that caused it.
     """
 
     def reset(self, **kwargs):

@@ -1,4 +1,4 @@
-"""Evaluation returns of runs: grouped by environment and algorithm, and brought onto one grid of steps."""
+"""Evaluation returns of runs, grouped by environment and algorithm and interpolated on one grid of steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from record.directories import MAY_CHANGE
 from results import statistics
 from utils.text import printable
 
-FEW = 3                             # with fewer runs there is no interval, and single runs are shown
+FEW = 3                             # with fewer runs no interval is computed, and each run is drawn
 MOST_POINTS = 500                   # of a curve that is drawn
-# Settings in which the runs of one curve may differ: what does not change what is learned, and the seed.
+# Settings in which the runs of one curve may differ: the seed, and those that do not affect learning.
 OF_A_RUN = {"tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
 
 
@@ -25,22 +25,22 @@ class Curve(NamedTuple):
 
     algorithm: str
     env: str
-    run: str                        # which one: 'seed 1', or where it stands
-    rows: np.ndarray                # (evaluations, 2): environment steps, which grow, and mean return
+    run: str                        # 'seed 1', or the path
+    rows: np.ndarray                # (evaluations, 2): environment steps, increasing, and mean return
     settings: dict[str, Any]        # its config.json; empty for a file of the original program
     path: Path = Path()             # the run's directory, or the file
 
 
 class Line(NamedTuple):
-    """What is drawn of a group of runs: an average with its band, or a single run."""
+    """A line of a figure: the average of a group of runs with its band, or a single run."""
 
     algorithm: str
-    kind: str                       # IQM, mean, or which run it is
+    kind: str                       # IQM, mean, or the name of the run
     steps: np.ndarray               # (P,)
-    runs: np.ndarray                # (P,), how many there are at these steps
+    runs: np.ndarray                # (P,), the number of runs at each step
     value: np.ndarray               # (P,)
     low: np.ndarray                 # (P,), NaN where there is no band
-    high: np.ndarray
+    high: np.ndarray                # (P,), likewise
 
 
 Groups = dict[str, dict[str, list[Curve]]]          # environment -> algorithm -> its runs
@@ -49,7 +49,7 @@ Groups = dict[str, dict[str, list[Curve]]]          # environment -> algorithm -
 # Grouping -----------------------------------------------------------------------------------------------------------
 
 def group(curves: Iterable[Curve]) -> Groups:
-    """By environment, then by algorithm, in the order in which they come."""
+    """Group by environment, then by algorithm; the order is kept."""
     groups: Groups = {}
     for curve in curves:
         groups.setdefault(curve.env, {}).setdefault(curve.algorithm, []).append(curve)
@@ -57,7 +57,7 @@ def group(curves: Iterable[Curve]) -> Groups:
 
 
 def notes(groups: Groups) -> Iterator[str]:
-    """What a reader of the figures should know of the runs that share a curve."""
+    """Warnings about runs that share a curve: other settings, repeated seeds, other lengths."""
     for env, algorithms in groups.items():
         for algorithm, curves in algorithms.items():
             where = f"{algorithm} on {env}"
@@ -65,14 +65,14 @@ def notes(groups: Groups) -> Iterator[str]:
                 yield f"{where}: the runs differ in {', '.join(names)}; --by=tag or NAME=PATH tells them apart"
             seeds = Counter(curve.run for curve in curves)
             if twice := [run for run, times in seeds.items() if times > 1]:
-                yield f"{where}: several runs of {', '.join(twice)}, which are counted as if they were independent"
+                yield f"{where}: several runs of {', '.join(twice)}; they are counted as independent runs"
             ends = sorted({curve.rows[-1, 0] for curve in curves})
             if len(ends) > 1:
-                yield f"{where}: the runs end after {ends[0]:g} to {ends[-1]:g} steps; a run's score is of its own end"
+                yield f"{where}: the runs end after {ends[0]:g} to {ends[-1]:g} steps; each run is scored at its end"
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Names with several values; an older run may lack a setting, which is no difference."""
+    """The settings with several values; one that an older run lacks is no difference."""
     values: dict[str, set[str]] = {}
     for name, value in (item for one in settings for item in one.items()):
         values.setdefault(name, set()).add(json.dumps(value))
@@ -82,12 +82,12 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
 # Curves of groups ---------------------------------------------------------------------------------------------------
 
 def final_score(rows: np.ndarray, last: float) -> float:
-    """The mean return of the last evaluations: this share of them, and at least one."""
+    """The mean return of the last evaluations: this share of them, but at least one."""
     return float(rows[-max(1, round(last * len(rows))):, 1].mean())
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each value and those before it, `window` in all; at the start of those that there are."""
+    """The running mean over `window` values, (N,) -> (N,); over fewer at the start."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -95,25 +95,25 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def common_grid(curves: Sequence[np.ndarray], most: int = MOST_POINTS) -> np.ndarray:
-    """All steps at which any of them was evaluated; if that is too many, as many at equal distances.
+    """The steps at which any run was evaluated, (P,); if there are more than `most`, `most` equidistant steps.
 
     Args:
-        curves: rows of (steps, return), (evaluations, 2) each.
+        curves: (evaluations, 2) for each run: steps, return.
     """
     steps = np.unique(np.concatenate([rows[:, 0] for rows in curves]))
     return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], most)
 
 
 def on_grid(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """A run's returns at these steps by linear interpolation, (P,); NaN before its first and after its last one."""
+    """The returns of a run at these steps by linear interpolation, (P,); NaN outside of its evaluations."""
     return np.interp(steps, rows[:, 0], rows[:, 1], left=np.nan, right=np.nan)
 
 
 def lines(algorithm: str, curves: Sequence[Curve], window: int = 1, resamples: int = 2000) -> list[Line]:
-    """What is drawn of the runs of an algorithm on an environment.
+    """The lines of the runs of one algorithm on one environment.
 
-    Of three runs or more the IQM with a 95 % band, where at least three of them go on; of fewer each run, and their
-    mean where all go on. Where there is no such average, for the runs do not overlap, only the runs.
+    Three runs or more give the IQM with a 95 % band at steps that at least three of them reach. Fewer runs give a line
+    each, and their mean at steps that all of them reach. Runs that do not overlap give only a line each.
     """
     smoothed = [np.column_stack([one.rows[:, 0], smooth(one.rows[:, 1], window)]) for one in curves]
     steps = common_grid(smoothed)
@@ -133,7 +133,7 @@ def _average(algorithm: str, steps: np.ndarray, values: np.ndarray, resamples: i
     steps, values, there = steps[enough], values[enough], there[enough]
     value = np.empty(len(steps))
     low, high = _no_band(len(steps))
-    for mask in np.unique(there, axis=0):               # points that have the same runs
+    for mask in np.unique(there, axis=0):               # points with the same runs
         points = (there == mask).all(axis=1)
         scores = [values[points][:, mask]]
         value[points] = statistics.interquartile_mean(scores) if mask.sum() >= FEW else statistics.mean(scores)

@@ -1,4 +1,4 @@
-"""The figures of plot.py, at the width of a column; expected matplotlib, the extra [plot]."""
+"""The figures of plot.py, as wide as a column of text; needs matplotlib, the extra [plot]."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from results.styles import DIFFERENT, Styles, missing_letters, styled
 WIDTH = 4.2                             # inches
 LABEL = 7                               # points
 WRAP = 17                               # characters of a line of a label
-MOST_PAIRS = 45                         # of ten algorithms; a figure of more is no longer read
+MOST_PAIRS = 45                         # pairs in a figure: those of ten algorithms
 UNITS = {1: "", 1e3: " (thousands)", 1e6: " (millions)"}
-# The numbers of a diagnosis that are drawn, in order, and what of their range is shown.
+# The metrics of a diagnosis that are drawn, in this order, and the part of their range that is shown.
 PANELS = {"pearson_within": (-1.05, 1.05), "spearman_within": (-1.05, 1.05), "std_within": (None, None),
           "pearson_across": (-1.05, 1.05), "spearman_across": (-1.05, 1.05), "r2": (-1.05, 1.05)}
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `path` with .png (200 dpi) and .svg; the same figure gives the same bytes."""
+    """Write `path`.png (200 dpi) and `path`.svg; the same figure gives the same bytes."""
     with styled():
         figure.savefig(path.with_name(path.name + ".png"), dpi=200)
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
 
 
 def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improvement]) -> Iterator[str]:
-    """What the figures of these cannot show."""
+    """Warnings about letters, lines and pairs that the figures cannot show."""
     if letters := missing_letters([*algorithms, *envs]):
-        yield f"no font here has {letters[:20]}, boxes stand for them; Noto Sans CJK, for one, has most"
+        yield f"no installed font has {letters[:20]}, boxes are drawn instead; Noto Sans CJK has most letters"
     if len(algorithms) > DIFFERENT:
-        yield f"{len(algorithms)} algorithms share {DIFFERENT} kinds of lines; fewer at a time can be told apart"
+        yield f"{len(algorithms)} algorithms share {DIFFERENT} kinds of lines; draw fewer at a time to tell them apart"
     if len(found) > MOST_PAIRS:
         yield (f"of {len(found)} probabilities of improvement only those of {found[0].x} are drawn; improvement.csv of "
                "plot.py has all")
@@ -49,7 +49,7 @@ def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improv
 # Learning curves ----------------------------------------------------------------------------------------------------
 
 def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
-    """The averages of an environment's runs with their bands; thin lines are single runs."""
+    """The lines of one environment, averages with bands and thin single runs, labelled at their ends."""
     with styled():
         ends = _ends(lines)
         labels = sum(label.count("\n") + 1 for _, label, _ in ends)
@@ -59,7 +59,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
         unit = _unit(most)
         for line in lines:
             _curve(axes, line, styles[line.algorithm], unit)
-        axes.set_xlim(0, most / unit or 1)                   # names stand right beside the ends
+        axes.set_xlim(0, most / unit or 1)                   # labels stand at the right edge
         axes.set_title(_plain(env), loc="left")
         axes.set_xlabel("environment steps" + UNITS[unit])
         axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
@@ -78,7 +78,7 @@ def _curve(axes: Axes, line: Line, style: dict, unit: float) -> None:
 
 
 def _kinds(lines: Sequence[Line]) -> list:
-    """The legend: what lines and bands are; the algorithms stand at the lines' ends."""
+    """The legend of line widths and bands; the algorithms are labelled at the lines' ends."""
     kinds = {line.kind for line in lines}
     averages = [label for kind, label in (("IQM", "IQM (n ≥ 3)"), ("mean", "mean (n = 2)")) if kind in kinds]
     handles: list = []
@@ -92,18 +92,18 @@ def _kinds(lines: Sequence[Line]) -> list:
 
 
 def _ends(lines: Sequence[Line]) -> list[tuple[str, str, float]]:
-    """(algorithm, label, height) of each algorithm's last line, which is its average where it has one."""
+    """(algorithm, label, height of its end) of each algorithm's last line, which is its average if it has one."""
     last = {line.algorithm: line for line in lines if len(line.steps)}
     counts = {name: max(one.runs.max(initial=1) for one in lines if one.algorithm == name) for name in last}
     return [(name, f"{_wrapped(name)} (n={counts[name]})", line.value[-1]) for name, line in last.items()]
 
 
 def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], styles: Styles) -> None:
-    """Names at the right edge, at the height of their lines' ends, moved apart where they would overlap."""
+    """Write labels at the right edge, as high as their lines end, moved apart where they would overlap."""
     texts = [axes.annotate(label, (1.02, 0.5), xycoords="axes fraction", fontsize=LABEL, va="center",
                            color=styles[name]["color"], linespacing=1.0, annotation_clip=False)
              for name, label, _ in ends]
-    figure.draw_without_rendering()                     # which settles the sizes of the axes and of the labels
+    figure.draw_without_rendering()                     # computes the sizes of axes and labels
     box = axes.get_window_extent()
     low, high = axes.get_ylim()
     sizes = [text.get_window_extent().height / box.height * 1.05 for text in texts]
@@ -113,10 +113,9 @@ def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], 
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Places near the wanted ones, inside [0, 1], at which things of these sizes do not overlap, in the same order.
+    """Positions near the wanted ones, in the same order, at which boxes of these sizes do not overlap, inside [0, 1].
 
-    Where one hits its neighbour both make a pile around the mean of what they want. What does not fit sticks out on
-    both sides.
+    Boxes that touch form a pile, centred at the mean of their wanted positions. A pile larger than 1 is centred at 0.5.
     """
     order = np.argsort(wanted, kind="stable")
     piles: list[tuple[float, float, list[int]]] = []    # (centre, size, members)
@@ -148,25 +147,21 @@ def _inside(centre: float, size: float) -> float:
 # Learned rewards ----------------------------------------------------------------------------------------------------
 
 def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styles) -> Figure:
-    """Panels for those of PANELS that are known, with the lines of all algorithms that have them."""
+    """A panel for each metric of PANELS that the runs have, with the lines of all algorithms."""
     names = [name for name in PANELS if name in numbers] or [*numbers][:len(PANELS)]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
+    every = [line for name in names for line in numbers[name]]
+    unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
     with styled():
         figure = Figure((max(WIDTH, 2.3 * columns), 0.7 + 1.7 * rows), layout="constrained")
-        every = [line for name in names for line in numbers[name]]
-        unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
-        for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-            if place >= len(names):
-                axes.set_axis_off()
-                continue
-            name = names[place]
-            for line in numbers[name]:
-                _curve(axes, line, styles[line.algorithm], unit)
-            axes.set_title(_plain(name), fontsize=7, loc="left")
-            if place + columns >= len(names):           # nothing below it
-                axes.set_xlabel("environment steps" + UNITS[unit], fontsize=7)
-            _limit(axes, *PANELS.get(name, (None, None)))
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for name, axes in zip(names, panels, strict=False):
+            _panel(axes, name, numbers[name], styles, unit)
+        for axes in panels[max(0, len(names) - columns):len(names)]:            # nothing stands below these
+            axes.set_xlabel("environment steps" + UNITS[unit], fontsize=7)
+        for axes in panels[len(names):]:
+            axes.set_axis_off()
         figure.suptitle(f"{_plain(env)}: the learned reward beside the true one", fontsize=8, x=0.01, ha="left")
         shown = dict.fromkeys(line.algorithm for line in every)
         handles = [Line2D([], [], **styles[name], label=_plain(name)) for name in shown]
@@ -175,8 +170,15 @@ def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styl
     return figure
 
 
+def _panel(axes: Axes, name: str, lines: Sequence[Line], styles: Styles, unit: float) -> None:
+    for line in lines:
+        _curve(axes, line, styles[line.algorithm], unit)
+    axes.set_title(_plain(name), fontsize=7, loc="left")
+    _limit(axes, *PANELS.get(name, (None, None)))
+
+
 def _limit(axes: Axes, low: float | None, high: float | None) -> None:
-    """Show no more than [low, high]: a negative R2 has no end, and its size says nothing."""
+    """Limit the axis to [low, high]; R2 has no lower bound, and a very negative value is not informative."""
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom if low is None else max(low, bottom), top if high is None else min(high, top))
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
@@ -203,7 +205,7 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
 
 
 def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
-    """P(X > Y) of each pair, an interval each; of very many pairs those with the best algorithm, which comes first."""
+    """P(X > Y) of each pair with its interval; of more than MOST_PAIRS only those with the best algorithm."""
     if len(found) > MOST_PAIRS:
         found = [one for one in found if one.x == found[0].x]
     with styled():
@@ -234,7 +236,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
-    """The share of runs above each score; every step is one of the scores."""
+    """The share of runs above each score, as a line with steps."""
     with styled():
         figure = Figure((WIDTH, 2.4 + 0.15 * -(-len(found) // 2)), layout="constrained")
         axes = figure.add_subplot()
@@ -262,5 +264,5 @@ def _wrapped(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that matplotlib draws as it is: a $ begins no formula, and a _ at the start hides nothing."""
+    """Escape a name for matplotlib: a $ would begin a formula, a _ at the start would hide the label."""
     return re.sub(r"^_", " _", name.replace("$", r"\$"))

@@ -1,4 +1,4 @@
-"""The page of report.py: what a study tells, brought to tables and pictures, and rendered from page.html by Jinja."""
+"""The page of report.py: a study as tables and images, rendered from page.html by Jinja."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from results.records import Record, newest_picture
 from results.study import Study
 from utils.text import printable
 
-NOT_COMPARED = {"tag", "seed", "seeds", "env"}      # settings that tell runs apart, not algorithms
+NOT_COMPARED = {"tag", "seed", "seeds", "env"}      # settings that identify a run, not an algorithm
 FACTS = ("processor", "cores", "threads", "device", "platform", "python", "backend", "git_commit")
 
 
@@ -30,20 +30,20 @@ class Picture(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Cells as they are shown."""
+    """A table of cells as text."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    numbers: range = range(0)           # the columns of numbers; the others are texts
+    numbers: range = range(0)           # the columns that hold numbers
 
 
 def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str:
-    """The page as HTML: nothing in it is fetched from anywhere, and no script runs.
+    """Render the page as HTML that fetches nothing and runs no script.
 
     Args:
-        last: the share of evaluations that makes a final score.
-        smooth: evaluations that a drawn point is the mean of.
-        about: title, and what else its head tells.
+        last: the share of evaluations in a final score.
+        smooth: the number of evaluations whose mean is drawn as a point.
+        about: `title`, `command` and `made` (the date) of the page's head.
     """
     styles = figures.Styles(study.algorithms)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
@@ -64,7 +64,7 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
 
 
 def drawn(caption: str, figure) -> Picture:
-    """A figure as SVG, so that it is sharp at any size."""
+    """A figure as SVG, which is sharp at any size."""
     data = io.BytesIO()
     with figures.styled():
         figure.savefig(data, format="svg", metadata={"Date": None})
@@ -76,7 +76,7 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def summary(study: Study) -> str:
-    """How much there is."""
+    """The numbers of runs, algorithms, environments, steps and hours, in one line."""
     seconds = sum(sum(record.seconds) for record in study.records)
     steps = sum(record.steps for record in study.records)
     parts = [_count(len(study.records), "run"), _count(len(study.algorithms), "algorithm"),
@@ -104,7 +104,7 @@ def _of_few(one) -> str:
 
 
 def overall(study: Study, styles) -> dict[str, Any]:
-    """What holds over all environments together; empty where scores are not normalised."""
+    """Table and figures over all environments; {} if scores are not normalised."""
     if not study.estimates:
         return {}
     names = list(dict.fromkeys(one.statistic for one in study.estimates))
@@ -119,7 +119,7 @@ def overall(study: Study, styles) -> dict[str, Any]:
 
 
 def reward_table(numbers: dict[str, dict], last: float) -> Table:
-    """The numbers of a diagnosis at the end of the runs: means over runs."""
+    """The metrics of a diagnosis at the end of the runs, as means over runs."""
     algorithms = list(dict.fromkeys(algorithm for of_name in numbers.values() for algorithm in of_name))
     rows = [(name, *(_number(_mean(final_score(run.rows, last) for run in of_name.get(algorithm, ())), ".3g")
                      for algorithm in algorithms)) for name, of_name in numbers.items()]
@@ -127,7 +127,7 @@ def reward_table(numbers: dict[str, dict], last: float) -> Table:
 
 
 def episodes(records: Iterable[Record]) -> list[Picture]:
-    """For each algorithm on each environment one episode's predicted and true rewards, if evaluate.py drew any."""
+    """For each algorithm on each environment, the last image of an episode's rewards that evaluate.py drew, if any."""
     found: dict[tuple[str, str], Picture] = {}
     for curve in (record.curve for record in records):
         if (curve.env, curve.algorithm) not in found and (data := newest_picture(curve.path)):
@@ -139,14 +139,14 @@ def episodes(records: Iterable[Record]) -> list[Picture]:
 # Settings, runs and systems -----------------------------------------------------------------------------------------
 
 def common_settings(records: Sequence[Record]) -> Table:
-    """What all runs share."""
+    """The settings that are equal in all runs."""
     values = _values(records)
     return Table(("setting", "value"), [(name, *shown) for name, shown in values.items() if len(shown) == 1
                                         and len(_having(records, name)) == len(_configured(records))])
 
 
 def own_settings(records: Sequence[Record]) -> Table:
-    """A column for each algorithm: what differs between runs, or is not read by all of them."""
+    """The settings that differ between runs or that only some algorithms read, in a column for each algorithm."""
     common = {row[0] for row in common_settings(records).rows}
     groups: dict[str, list[Record]] = {}
     for record in _configured(records):
@@ -158,7 +158,7 @@ def own_settings(records: Sequence[Record]) -> Table:
 
 
 def _values(records: Iterable[Record]) -> dict[str, list[str]]:
-    """Setting -> its different values, as JSON."""
+    """Setting -> its distinct values, as JSON."""
     values: dict[str, dict[str, None]] = {}
     for record in _configured(records):
         for name, value in record.curve.settings.items():
@@ -168,7 +168,7 @@ def _values(records: Iterable[Record]) -> dict[str, list[str]]:
 
 
 def _configured(records: Iterable[Record]) -> list[Record]:
-    """Those of this program; files of the original come without settings."""
+    """The runs with settings; files of the original program have none."""
     return [record for record in records if record.curve.settings]
 
 
@@ -195,12 +195,12 @@ def run_table(records: Iterable[Record], last: float) -> Table:
 
 
 def failures(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """Where, and what the last line of its traceback says."""
+    """(path, last line of the traceback) of each run that failed."""
     return [(printable(str(record.curve.path)), record.error) for record in records if record.error]
 
 
 def systems(records: Iterable[Record]) -> list[tuple[str, Table]]:
-    """What the runs were made with; those of equal machines, versions and code stand together."""
+    """The machines, versions and code of the runs; equal ones share a table."""
     groups: dict[str, tuple[dict[str, str], int]] = {}
     for facts in (_system(record.facts) for record in records if record.facts):
         key = json.dumps(facts)
@@ -212,7 +212,7 @@ def _system(facts: dict[str, Any]) -> dict[str, str]:
     versions = facts.get("versions")
     found = {name.replace("_", " "): _shown(facts[name]) for name in FACTS if facts.get(name) is not None}
     if facts.get("git_clean") is False:
-        found["git commit"] = f"{found.get('git commit', 'unknown')}, with changes that are not in it"
+        found["git commit"] = f"{found.get('git commit', 'unknown')}, with uncommitted changes"
     if isinstance(versions, dict):
         found |= {printable(name): _shown(version) for name, version in versions.items() if version is not None}
     return found
@@ -230,7 +230,7 @@ def _number(value: float, form: str) -> str:
 
 
 def _score(value: float) -> str:
-    """A return: four digits, or all before the point."""
+    """A return with four digits, or with all digits before the point."""
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 

@@ -1,4 +1,4 @@
-"""Evaluation returns of runs: found, and read from their directories or from the original program's files."""
+"""Find runs, and read their evaluation returns from directories or from files of the original program."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
 from utils.text import one_line, printable
 
-MOST_ROWS = 2**26                   # bytes of evaluation returns that are read from a file
-LARGEST = 1e100                     # of numbers that are read: sums of their squares are still finite
+MOST_ROWS = 2**26                   # bytes of evaluation returns in a file
+LARGEST = 1e100                     # magnitude of a number; sums of squares stay finite
 MOST_STEPS = 2**62
-NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # what sweep.py adds to the name of a run
+NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # sweep.py adds it to the name of a run
 
 
 def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by: str = "algorithm") -> list[Curve]:
-    """The runs that a command line names: directories of runs or above them, or npz files, each also as NAME=PATH.
+    """Read the runs that a command line names.
 
     Args:
-        complain: is given a line for everything that cannot be read.
-        by: what a run's curve is named after, "algorithm" or "tag"; a NAME= wins.
+        arguments: directories of runs, directories above runs, or npz files; each may be written NAME=PATH.
+        complain: called with a line for each path that cannot be read.
+        by: the curve's name, "algorithm" or "tag"; NAME= wins.
     """
     curves: list[Curve] = []
     seen: set[Path] = set()
@@ -38,7 +39,7 @@ def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by:
         name, path = split_name(argument)
         everything = list(find(path, complain))
         if not everything:
-            complain(f"{path}: {'no runs in it' if os.path.exists(path) else 'does not exist'}")
+            complain(f"{path}: {'contains no runs' if os.path.exists(path) else 'does not exist'}")
         for one in (one for one in everything if one.resolve() not in seen):
             seen.add(one.resolve())
             try:
@@ -50,7 +51,7 @@ def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by:
 
 
 def split_name(argument: str) -> tuple[str | None, Path]:
-    """'NAME=PATH' -> (NAME, PATH). Both may hold further equals signs: what exists decides."""
+    """'NAME=PATH' -> (NAME, PATH). Of several equals signs, the first one before an existing path separates."""
     if not os.path.exists(argument):
         cuts = [match.start() for match in re.finditer("=", argument)]
         cut = next((cut for cut in cuts if os.path.exists(argument[cut + 1:])), cuts[0] if cuts else None)
@@ -60,7 +61,7 @@ def split_name(argument: str) -> tuple[str | None, Path]:
 
 
 def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
-    """Directories of runs, and npz files that belong to none, at and below a path; links are followed."""
+    """The directories of runs, and the npz files outside of runs, at and below a path; links are followed."""
     if os.path.isfile(path):
         yield path.parent.parent if _belongs_to_a_run(path) else path
     if not os.path.isdir(path):
@@ -70,7 +71,7 @@ def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
                                         onerror=lambda error: complain(f"{error.filename}: {error.strerror}")):
         place = os.path.realpath(folder)
         if place in seen or "config.json" in files:
-            below.clear()                               # a loop, or a run, which holds no other
+            below.clear()                               # a loop of links, or a run, which contains no other
         if place in seen:
             continue
         seen.add(place)
@@ -82,7 +83,7 @@ def find(path: Path, complain: Callable[[str], object]) -> Iterator[Path]:
 
 
 def by_number(name: str) -> list[str | int]:
-    """By which K=8 comes before K=16."""
+    """A key of sorting that puts K=8 before K=16."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
@@ -91,13 +92,13 @@ def _belongs_to_a_run(path: Path) -> bool:
 
 
 def read_run(directory: Path, name: str | None = None, by: str = "algorithm") -> Curve:
-    """What a run of train.py left behind.
+    """Read the evaluation returns of a run of train.py.
 
     Args:
-        name: of its curve, instead of what follows from the settings.
-        by: what the curve is named after, "algorithm" or "tag".
+        name: the curve's name, instead of one from the settings.
+        by: the setting that names the curve, "algorithm" or "tag".
     Raises:
-        ValueError: it cannot be read, or was not evaluated yet.
+        ValueError: the run cannot be read, or has no evaluation yet.
     """
     settings = read_settings(directory / "config.json")
     files = sorted((directory / "rews").glob("*.npz"))
@@ -110,7 +111,7 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
 
 
 def last_error(directory: Path) -> str:
-    """The last line of a run's error.txt; nothing where no error ended the run."""
+    """The last line of a run's error.txt; "" if no error ended the run."""
     try:
         text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").strip()
     except (OSError, ValueError):
@@ -119,9 +120,7 @@ def last_error(directory: Path) -> str:
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:
-    """A file of evaluation returns that stands by itself, as the original program wrote them: `<env>.npz`.
-
-    Its environment is the file's name up to `_seed1` or the like.
+    """Read a file of evaluation returns of the original program, `<env>.npz` or `<env>_seed<N>.npz`.
 
     Raises:
         ValueError: it cannot be read.
@@ -134,21 +133,16 @@ def read_original(path: Path, name: str | None = None) -> Curve:
 
 
 def read_rows(path: Path) -> np.ndarray:
-    """(evaluations, 2): environment steps and mean return.
+    """Read (evaluations, 2): environment steps and mean return.
 
     Raises:
-        ValueError: no such rows; nothing in the file is run, and no more memory is taken than MOST_ROWS.
+        ValueError: the file holds no such rows. Nothing in it is executed, and it takes at most MOST_ROWS of memory.
     """
     try:
-        data = io.BytesIO(read_file(path, MOST_ROWS))
-        with zipfile.ZipFile(data) as archive:
-            if archive.getinfo("info.npy").file_size > MOST_ROWS:
-                raise ValueError("too long")
-        with np.load(data, allow_pickle=False) as file:
-            rows = file["info"]
+        rows = _load_rows(path)
     except (OSError, MemoryError) as error:
         raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or type(error).__name__}") from None
-    except Exception as error:          # there is no end to what a damaged archive makes of its readers
+    except Exception as error:          # a damaged archive may raise anything
         raise ValueError(f"no evaluation returns: {_one_line(error)}") from None
     if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "fiu":
         raise ValueError(f"got {rows.dtype} {rows.shape} under 'info', expected rows of (steps, mean return)")
@@ -156,12 +150,21 @@ def read_rows(path: Path) -> np.ndarray:
         raise ValueError("no evaluation yet")
     rows = rows.astype(np.float64)
     if not (np.abs(rows) <= LARGEST).all() or (np.diff(rows[:, 0]) <= 0).any() or rows[-1, 0] >= MOST_STEPS:
-        raise ValueError("returns that are not finite or too large, or steps that do not grow")
+        raise ValueError("returns that are not finite or too large, or steps that do not increase")
     return rows
 
 
+def _load_rows(path: Path) -> np.ndarray:
+    data = io.BytesIO(read_file(path, MOST_ROWS))
+    with zipfile.ZipFile(data) as archive:
+        if archive.getinfo("info.npy").file_size > MOST_ROWS:
+            raise ValueError("too long")
+    with np.load(data, allow_pickle=False) as file:
+        return file["info"]
+
+
 def algorithm_name(settings: dict[str, Any]) -> str:
-    """'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
+    """The name of the algorithm: 'RRD-SAC', 'RRD-L(RD)-TD3', 'Uniform-SAC', 'SAC (dense reward)'."""
     alg = settings["alg"]
     name = alg.capitalize() if alg == "uniform" else alg.upper()        # a word among abbreviations
     name += "-L(RD)" * bool(settings.get("rrd_bias_correction"))
@@ -170,18 +173,22 @@ def algorithm_name(settings: dict[str, Any]) -> str:
 
 
 def tag_name(settings: dict[str, Any]) -> str:
-    """The tag without its seed, by which sweep.py keeps a suite's runs apart: 'K=64 seed 3' is 'K=64'."""
+    """The tag without its seed, which names a run of a suite: 'K=64 seed 3' -> 'K=64'."""
     tag = settings.get("tag")
     return printable(NO_TAG.sub("", tag)).strip() if isinstance(tag, str) else ""
 
 
 def environment_name(name: str) -> str:
-    """The name of the task itself: 'HalfCheetah-v2' is run as 'HalfCheetah-v4', 'Assault' is 'ALE/Assault-v5'."""
+    """The id under which an environment runs: 'HalfCheetah-v2' -> 'HalfCheetah-v4', 'Assault' -> 'ALE/Assault-v5'."""
     return printable(str(resolve_env(name)))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Only what is used here is checked: a newer version's settings can be drawn as well."""
+    """Read config.json; only the settings used here are checked, so that runs of newer versions can be drawn.
+
+    Raises:
+        ValueError: it cannot be read, or names no algorithm or environment.
+    """
     try:
         settings = json.loads(read_file(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
-"""What runs wrote of themselves, read back: metrics, systems, errors, and pictures of learned rewards.
+"""Read the records of runs: metrics, systems, errors, and images of learned rewards.
 
-The files may be anybody's, or of a run that goes on: what cannot be read is as if it were not there.
+The files may be damaged or still growing. A part that cannot be read counts as absent.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from utils.settings.json_files import MOST_BYTES
 MOST_CSV = 2**27                        # bytes of metrics
 MOST_PICTURE = 2**22
 PNG = b"\x89PNG\r\n\x1a\n"
-REWARD = "Reward/"                      # `algorithm.decomposition.diagnosis.PREFIX`, whose package imports PyTorch
-Metrics = dict[str, np.ndarray]         # column -> (rows,), NaN where nothing was written
+REWARD = "Reward/"                      # `algorithm.decomposition.diagnosis.PREFIX`; its package imports PyTorch
+Metrics = dict[str, np.ndarray]         # column -> (rows,), NaN for an empty cell
 
 
 @dataclass
 class Record:
-    """A run and what it told."""
+    """A run: its evaluation returns, metrics, system and error."""
 
     curve: Curve
     metrics: Metrics = field(default_factory=dict)
@@ -39,12 +39,12 @@ class Record:
 
     @property
     def steps(self) -> int:
-        """Environment steps at the last row."""
+        """The number of environment steps at the last row."""
         return int(max(self.curve.rows[-1, 0], _last(self.metrics.get("Timesteps"))))
 
     @property
     def length(self) -> int | None:
-        """Those that it is to have; None where its settings do not tell."""
+        """The number of steps that the run is set to make; None if its settings do not say."""
         settings = self.curve.settings
         parts = [settings.get(name) for name in ("epochs", "cycles", "iterations", "timesteps")]
         length = settings.get("total_timesteps") or (math.prod(parts) if all(map(_is_count, parts)) else None)
@@ -52,11 +52,12 @@ class Record:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Spent on training and on evaluation."""
+        """The seconds spent on training and on evaluation."""
         return tuple(float(np.nansum(self.metrics.get(f"TimeCost(sec)/{kind}", 0.0))) for kind in ("train", "test"))
 
     @property
     def state(self) -> str:
+        """"failed", "done", "not done", or "the original's" for a file of the original program."""
         if self.error:
             return "failed"
         if not self.curve.settings:
@@ -65,21 +66,21 @@ class Record:
 
 
 def read_record(curve: Curve) -> Record:
-    """What the directory of a run holds besides its returns; of a file of the original nothing."""
+    """Read the other files in the directory of a run; a file of the original program has none."""
     if not curve.path.is_dir():
         return Record(curve)
     return Record(curve, read_metrics(curve.path), read_facts(curve.path), last_error(curve.path))
 
 
 def read_metrics(directory: Path) -> Metrics:
-    """The columns of metrics.csv."""
+    """Read the columns of metrics.csv."""
     rows = [_cells(line) for line in _text(directory / "metrics.csv", MOST_CSV).replace("\0", "").splitlines()]
     names, cells = (rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]) if rows else ([], [])
     return {name: np.array([_number(row[i]) for row in cells]) for i, name in enumerate(names)}
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
-    """run.json, an object."""
+    """Read run.json, an object; {} if it cannot be read."""
     try:
         facts = json.loads(_text(directory / "run.json", MOST_BYTES) or "{}")
     except (ValueError, RecursionError):
@@ -88,12 +89,12 @@ def read_facts(directory: Path) -> dict[str, Any]:
 
 
 def reward_curves(records: Iterable[Record]) -> dict[str, dict[str, list[Curve]]]:
-    """Environment -> number of a diagnosis -> runs that have it, with rows (diagnoses, 2) of (steps, number)."""
+    """Environment -> metric of a diagnosis -> its runs, with rows (diagnoses, 2): steps, value of the metric."""
     found: dict[str, dict[str, list[Curve]]] = {}
     for record in records:
         steps = record.metrics.get("Timesteps")
         for name in (name for name in record.metrics if name.startswith(REWARD) and steps is not None):
-            # a place for each column, in their order, though this run may have no number there
+            # every column gets its place in the order, also if this run has no value there
             runs = found.setdefault(record.curve.env, {}).setdefault(name.removeprefix(REWARD), [])
             rows = np.column_stack([steps, record.metrics[name]])
             rows = rows[np.isfinite(rows).all(axis=1)]
@@ -104,7 +105,7 @@ def reward_curves(records: Iterable[Record]) -> dict[str, dict[str, list[Curve]]
 
 
 def newest_picture(directory: Path) -> bytes:
-    """The last PNG that `evaluate.py --diagnose` drew for the run, or nothing; its files are named by the time."""
+    """The last PNG that `evaluate.py --diagnose` drew for the run, or b""; the files are named by time."""
     for path in sorted((directory / "evaluations").glob("*.png"), reverse=True):
         with contextlib.suppress(OSError, ValueError):
             data = read_file(path, MOST_PICTURE)
@@ -123,7 +124,7 @@ def _text(path: Path, most: int) -> str:
 def _cells(line: str) -> list[str]:
     try:
         return next(csv.reader([line]), [])
-    except csv.Error:                                   # a quote that never ends
+    except csv.Error:                                   # a quote without an end
         return []
 
 

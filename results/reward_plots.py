@@ -1,4 +1,4 @@
-"""Predicted beside true reward: as a PNG by matplotlib, and as a strip under the frames of a video by NumPy alone."""
+"""Plots of predicted and true rewards: a PNG by matplotlib, a strip below the frames of a video by NumPy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import io
 import numpy as np
 
 PREDICTED, TRUE, PAPER, AXIS = (31, 119, 180), (255, 127, 14), (255, 255, 255), (190, 190, 190)
-STRIP, MARGIN = 96, 4   # pixels of height, and of those that stay blank above and below
+STRIP, MARGIN = 96, 4   # pixels: the height, and the blank rows above and below
 
 
 def draw_png(predicted: np.ndarray, true: np.ndarray, same_unit: bool, title: str) -> bytes:
-    """An episode's rewards by step, (T,) each, as the bytes of a PNG.
+    """Draw the rewards of an episode by step as the bytes of a PNG.
 
     Args:
-        same_unit: whether both are read on one axis; else the predictions have one of their own, on the right.
+        predicted, true: (T,).
+        same_unit: whether both share an axis; else the predictions have their own axis, on the right.
     Raises:
         ImportError: matplotlib is not installed.
     """
@@ -41,10 +42,16 @@ def _hex(color: tuple[int, int, int]) -> str:
 
 
 class Strip:
-    """A picture of an episode's rewards that grows with it: orange the true ones, blue the predicted ones."""
+    """A plot of an episode's rewards that grows step by step: true rewards orange, predicted ones blue."""
 
     def __init__(self, predicted: np.ndarray, true: np.ndarray, same_unit: bool, width: int):
-        """(T,) each; `same_unit`: whether one scale serves both, from the least to the greatest value."""
+        """Draw the whole plot.
+
+        Args:
+            predicted, true: (T,).
+            same_unit: whether both share a scale, from the least to the greatest value.
+            width: in pixels.
+        """
         self.steps = len(true)
         self.picture = np.full((STRIP, width, 3), PAPER, np.uint8)
         both = np.concatenate([predicted, true])
@@ -60,7 +67,7 @@ class Strip:
             self.picture[min(row, before):max(row, before) + 2, x] = color          # two pixels thick
 
     def until(self, step: int) -> np.ndarray:
-        """What is seen after `step` steps, (STRIP, width, 3) uint8; the rest is still blank."""
+        """The plot up to `step`, (STRIP, width, 3) uint8; the rest is blank."""
         shown, end = np.full_like(self.picture, PAPER), step * self.picture.shape[1] // self.steps
         shown[:, :end] = self.picture[:, :end]
         shown[0] = AXIS                                 # a line between it and the frame

@@ -1,4 +1,4 @@
-"""Final scores of runs, normalised scores, and what they amount to over all environments."""
+"""Final scores of runs, normalised scores, and statistics over all environments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.settings.json_files import MOST_BYTES
 AGGREGATES: dict[str, Callable] = {"IQM": statistics.interquartile_mean, "median": statistics.median,
                                    "mean": statistics.mean, "optimality gap": statistics.optimality_gap}
 MOST_TAUS = 400
-Anchors = dict[str, tuple[float, float]]            # environment -> the returns that count as 0 and as 1
+Anchors = dict[str, tuple[float, float]]            # environment -> the returns that are scores 0 and 1
 
 
 class Score(NamedTuple):
@@ -47,7 +47,7 @@ class Estimate(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The share of runs and tasks above each tau, all (T,)."""
+    """The share of runs and tasks with a score above each tau; all arrays are (T,)."""
 
     algorithm: str
     taus: np.ndarray
@@ -57,7 +57,7 @@ class Profile(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """How probable it is that a run of `x` beats one of `y`."""
+    """The probability that a run of `x` has a higher score than one of `y`."""
 
     x: str
     y: str
@@ -87,9 +87,12 @@ def score_table(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors, resa
 # Normalised scores --------------------------------------------------------------------------------------------------
 
 def anchors_of_runs(groups: Groups, last: float, complain: Callable[[str], None]) -> Anchors:
-    """Per environment the mean final scores of SAC, paid at the end of episodes (0) and at each step (1).
+    """The mean final scores of SAC with episodic rewards (score 0) and with dense rewards (score 1).
 
-    Environments on which one of the two was not run have none.
+    An environment has anchors only if both are among the runs, and the second is higher.
+
+    Args:
+        complain: called with a line for each environment where it is not.
     """
     anchors = {}
     for env, algorithms in groups.items():
@@ -102,25 +105,18 @@ def anchors_of_runs(groups: Groups, last: float, complain: Callable[[str], None]
         if low < high:
             anchors[env] = (low, high)
         else:
-            complain(f"{env}: not normalised, for SAC is no better with dense rewards ({high:g}) than with episodic "
+            complain(f"{env}: not normalised: SAC is no better with dense rewards ({high:g}) than with episodic "
                      f"ones ({low:g})")
     return anchors
 
 
 def read_anchors(path: str) -> Anchors:
-    """Those in a JSON file: {"HalfCheetah-v4": [return that counts as 0, return that counts as 1], ...}.
+    """Read anchors from a JSON file: {"HalfCheetah-v4": [return of score 0, return of score 1], ...}.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else.
+        ConfigError: the file cannot be read, or holds something else.
     """
-    try:
-        found = json.loads(read_file(path, MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"--normalize: {path!r} cannot be read: {why}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"--normalize: {path!r} holds a {type(found).__name__}, expected an object of environments")
-    anchors: Anchors = {}
+    found, anchors = _read_object(path), {}
     for env, pair in found.items():
         if not _is_pair(pair):
             raise ConfigError(f"--normalize: {path!r}: {env}: got {pair!r}, expected two numbers, "
@@ -131,6 +127,17 @@ def read_anchors(path: str) -> Anchors:
     return anchors
 
 
+def _read_object(path: str) -> dict:
+    try:
+        found = json.loads(read_file(path, MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--normalize: {path!r} cannot be read: {why}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"--normalize: {path!r} holds a {type(found).__name__}, expected an object of environments")
+    return found
+
+
 def _is_pair(pair) -> bool:
     numbers = isinstance(pair, list) and len(pair) == 2 and all(type(one) in (int, float) for one in pair)
     return numbers and all(map(math.isfinite, pair)) and pair[0] < pair[1]
@@ -138,17 +145,19 @@ def _is_pair(pair) -> bool:
 
 def normalized(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors,
                complain: Callable[[str], None]) -> dict[str, list[np.ndarray]]:
-    """Algorithm -> its scores between the anchors, one array (runs,) for each environment that has some.
+    """Algorithm -> its normalised scores, one array (runs,) for each environment that has anchors.
 
-    An algorithm that was not run on all of these is left out: its average would be one over other tasks.
+    An algorithm without runs on one of these environments is skipped: its average would be over other tasks.
+
+    Args:
+        complain: called with a line for each algorithm that is skipped.
     """
     tasks = [env for env in scores if env in anchors]
     found = {}
     for algorithm in dict.fromkeys(name for env in tasks for name in scores[env]):
         missing = [env for env in tasks if algorithm not in scores[env]]
         if missing:
-            complain(f"{algorithm}: not in the figures over all environments, for it was not run on "
-                     f"{', '.join(missing)}")
+            complain(f"{algorithm}: not in the figures over all environments: no run on {', '.join(missing)}")
             continue
         found[algorithm] = [(scores[env][algorithm] - anchors[env][0]) / (anchors[env][1] - anchors[env][0])
                             for env in tasks]
@@ -158,13 +167,13 @@ def normalized(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors,
 # Over all environments ----------------------------------------------------------------------------------------------
 
 def estimates(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Estimate]:
-    """IQM, median, mean and optimality gap of each algorithm; `scores` as `normalized` returns them."""
+    """IQM, median, mean and optimality gap of each algorithm; `scores` is the result of `normalized`."""
     return [Estimate(algorithm, name, *_estimate(statistic, [tasks], resamples))
             for algorithm, tasks in scores.items() for name, statistic in AGGREGATES.items()]
 
 
 def profiles(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Profile]:
-    """Of each algorithm, at the scores that occur: there the profiles have their steps."""
+    """The performance profile of each algorithm, at the scores that occur, where the profiles have their steps."""
     occur = np.unique(np.concatenate([task for tasks in scores.values() for task in tasks]))
     margin = 0.05 * (occur[-1] - occur[0]) or 0.05
     taus = np.array([occur[0] - margin, *occur, occur[-1] + margin])
@@ -175,14 +184,14 @@ def profiles(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Profil
 
 
 def improvements(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Improvement]:
-    """Of each pair of algorithms, the one with the higher IQM first."""
+    """The probability of improvement of each pair of algorithms, the one with the higher IQM first."""
     ranked = sorted(scores, key=lambda name: -statistics.interquartile_mean(scores[name]))
     return [Improvement(x, y, *_estimate(statistics.probability_of_improvement, [scores[x], scores[y]], resamples))
             for x, y in combinations(ranked, 2)]
 
 
 def _estimate(statistic: Callable, samples: Sequence[Sequence[np.ndarray]], resamples: int) -> tuple:
-    """(value, low, high); with fewer than three runs of a task no interval, which would be too narrow: NaN."""
+    """(value, low, high); the interval is NaN if a task has fewer than three runs, for which it would be too narrow."""
     value = statistic(*samples)
     if min(len(task) for tasks in samples for task in tasks) < FEW:
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
@@ -190,10 +199,10 @@ def _estimate(statistic: Callable, samples: Sequence[Sequence[np.ndarray]], resa
 
 
 def weak_points(scores: dict[str, list[np.ndarray]]) -> Iterator[str]:
-    """What a reader of the figures over all environments should know of the runs behind them."""
+    """Warnings about few or unequally many runs behind the figures over all environments."""
     for algorithm, tasks in scores.items():
         runs = [len(task) for task in tasks]
         if min(runs) < FEW:
-            yield f"{algorithm}: no intervals over all environments, for one has fewer than {FEW} runs"
+            yield f"{algorithm}: no intervals over all environments: one has fewer than {FEW} runs"
         if min(runs) < max(runs):
-            yield f"{algorithm}: {min(runs)} to {max(runs)} runs per environment; the IQM counts every run alike"
+            yield f"{algorithm}: {min(runs)} to {max(runs)} runs per environment; the IQM weighs all runs alike"

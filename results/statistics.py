@@ -1,4 +1,4 @@
-"""Statistics of few runs, as Agarwal et al. (2021, arXiv 2108.13264) propose them; the numbers are those of rliable.
+"""Statistics of few runs (Agarwal et al., 2021, arXiv 2108.13264), with the same numbers as the package rliable.
 
 With x[m, n] the score of run n = 1..N on task m = 1..M:
 
@@ -9,9 +9,9 @@ With x[m, n] the score of run n = 1..N on task m = 1..M:
     profile           F(tau) = (1/M) sum_m (1/N) sum_n [x[m, n] > tau]
     P(X > Y)          (1/M) sum_m U_m / (N K),  U_m = sum_{n, k} ([x[m, n] > y[m, k]] + [x[m, n] = y[m, k]] / 2)
 
-The last is the Mann-Whitney U statistic, with K runs of Y. Everywhere `scores` is a sequence of one array for each
-task, (..., runs of that task): leading axes, such as those of points in time or of resamples, stay as they are. Tasks
-may have different numbers of runs. Then every task counts alike, except in the IQM, where every score does.
+U is the Mann-Whitney statistic, with K runs of Y. `scores` is a sequence of one array for each task, (..., runs of that
+task). Leading axes, such as points in time or resamples, are kept. Tasks may have different numbers of runs; then every
+task has the same weight, except in the IQM, where every score has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 Scores = Sequence[np.ndarray]
-BLOCK = 100                     # resamples computed at once: they bound the memory
+BLOCK = 100                     # resamples computed at once, which limits the memory
 
 
 def mean(scores: Scores) -> np.ndarray:
@@ -37,7 +37,7 @@ def median(scores: Scores) -> np.ndarray:
 def interquartile_mean(scores: Scores) -> np.ndarray:
     """The mean of the middle half of all scores of all tasks, (...).
 
-    Whole scores are cut, a quarter of their number rounded down at each end: of 3 none, of 4 to 7 one.
+    A quarter of the scores, rounded down, is dropped at each end: none of 3, one of 4 to 7.
     """
     ordered = np.sort(np.concatenate(scores, axis=-1), axis=-1)
     cut = ordered.shape[-1] // 4
@@ -45,7 +45,7 @@ def interquartile_mean(scores: Scores) -> np.ndarray:
 
 
 def optimality_gap(scores: Scores, gamma: float = 1.0) -> np.ndarray:
-    """By how much scores miss gamma on average, what is above it cut off, (...): 0 is best."""
+    """The mean distance of the scores below gamma to gamma, (...); 0 is best."""
     return gamma - _task_means([np.minimum(task, gamma) for task in scores]).mean(axis=-1)
 
 
@@ -55,7 +55,7 @@ def performance_profile(scores: Scores, taus: np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
-    """How probable it is that a run of X beats a run of Y on a task drawn at random, (...); ties count half.
+    """The probability that a run of X beats a run of Y on a random task, (...); a tie counts half.
 
     Raises:
         ValueError: X and Y have different numbers of tasks.
@@ -67,13 +67,13 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples:
               seed: int = 0) -> np.ndarray:
     """A stratified bootstrap interval, by the percentile method.
 
-    In every resample each task's runs are drawn with replacement from that task's runs; a run is drawn whole, with all
-    points of its leading axes.
+    Each resample draws the runs of each task with replacement from that task's runs. A run keeps all points of its
+    leading axes.
 
     Args:
-        statistic: of `samples`, each one a Scores, to an array (...).
+        statistic: a function of `samples`, each one a Scores, that returns an array (...).
         level: the share of resamples inside the interval.
-        seed: of the draws; the same seed gives the same interval.
+        seed: of the draws.
     Returns:
         The lower and the upper end, (2, ...).
     Raises:
@@ -91,9 +91,9 @@ def bootstrap(statistic: Callable[..., np.ndarray], *samples: Scores, resamples:
 
 
 def summary(values: np.ndarray, seed: int) -> dict[str, dict[str, float | list[float] | None]]:
-    """`value` and 95 % `interval` of `mean`, `median` and `iqm` of (N,) numbers, such as returns; N at least 1.
+    """`value` and 95 % `interval` of the `mean`, `median` and `iqm` of numbers (N,), N at least 1.
 
-    Of 10 000 resamples, the same for each, by `seed`. One number has no interval: None.
+    The bootstrap draws 10 000 resamples by `seed`, the same for each statistic. The interval of one number is None.
     """
     numbers = [np.asarray(values, np.float64)]
     statistics = {"mean": mean, "median": lambda scores: np.median(scores[0], axis=-1), "iqm": interquartile_mean}

@@ -1,4 +1,4 @@
-"""How figures look: colours, lines and fonts; expected matplotlib, the extra [plot]."""
+"""The style of figures: colours, lines and fonts; needs matplotlib, the extra [plot]."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import matplotlib
 from matplotlib import font_manager
 
-# Okabe and Ito's colours, which all kinds of colour vision tell apart, without their yellow; each is used with a full
-# line first, and with a broken one where there are more algorithms than colours.
+# The colours of Okabe and Ito, distinct in all kinds of colour vision, without yellow. Lines are full; with more
+# algorithms than colours, further lines are broken.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "axes.linewidth": 0.6,
@@ -19,13 +19,13 @@ STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fonts
          "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.4,
          "svg.hashsalt": "return-decomposition", "axes.formatter.use_mathtext": True}
 DIFFERENT = len(COLOURS) * len(DASHES)
-# Whichever there are, each for the letters that those before it lack.
+# Of the installed ones, each draws the letters that those before it lack.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei",
          "Noto Sans", "Noto Sans Arabic", "Noto Emoji")
 
 
 class Styles:
-    """The colour and dashes of each algorithm, the same in all figures."""
+    """The colour and dashes of each algorithm, equal in all figures."""
 
     def __init__(self, algorithms: Sequence[str]):
         self.order = list(dict.fromkeys(algorithms))
@@ -37,9 +37,9 @@ class Styles:
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """What figures are made and written in."""
+    """The context in which figures are made and written."""
     with matplotlib.rc_context(STYLE | {"font.family": _fonts()}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)       # `missing_letters` tells
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)       # see `missing_letters`
         yield
 
 
@@ -50,6 +50,6 @@ def _fonts() -> list[str]:
 
 
 def missing_letters(names: Iterable[str]) -> str:
-    """Those that no font here has, which are drawn as boxes."""
+    """The letters that no installed font has; they are drawn as boxes."""
     known = set().union(*(font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in _fonts()))
     return "".join(sorted({letter for name in names for letter in name if ord(letter) not in known}))

@@ -1,4 +1,4 @@
-"""An episode as an mp4: played once more, with a picture of each step."""
+"""Record an episode as an mp4: play it again and render each step."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 from results.reward_plots import Strip
 from utils.installed import pip_install
 
-BLOCK = 16              # H.264 works on squares of so many pixels; other sizes imageio would stretch
-# GLFW makes a context without a display, with no more than warnings; only what uses it fails.
+BLOCK = 16              # pixels of a block of H.264; imageio would stretch other sizes
+# Without a display GLFW makes a context with warnings only; using the context fails.
 PROBE = """import mujoco
 context = mujoco.GLContext(16, 16)
 context.make_current()
@@ -28,7 +28,7 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontSca
 
 
 def missing_extra() -> str | None:
-    """One line if what writes videos is not installed."""
+    """One line that names the package that writing videos needs and that is not installed, or None."""
     for name in ("imageio", "imageio_ffmpeg"):
         if importlib.util.find_spec(name) is None:
             return f"{name.replace('_', '-')} is not installed; {pip_install('video')} installs it"
@@ -36,10 +36,12 @@ def missing_extra() -> str | None:
 
 
 def choose_gl() -> str | None:
-    """Where there is no display, and nothing was chosen, MuJoCo renders by EGL; by OSMesa if only that works.
+    """Set MUJOCO_GL to a way of rendering that works: without a display EGL, or OSMesa if only that works.
 
-    A MUJOCO_GL by which MuJoCo cannot render here is not heeded, but for `disabled`; returns a line that says so. To be
-    called before MuJoCo is imported: it reads MUJOCO_GL then. Hence the trials in processes of their own.
+    A given MUJOCO_GL that cannot render is ignored, except `disabled`. Call this before MuJoCo is imported, because
+    MuJoCo reads the variable then; for the same reason each way is tried in a process of its own.
+
+    Returns: a line that says that the given value is ignored, or None.
     """
     if importlib.util.find_spec("mujoco") is None:
         return None
@@ -48,7 +50,7 @@ def choose_gl() -> str | None:
         return None
     if given:
         del os.environ["MUJOCO_GL"]
-        note = f"MUJOCO_GL: got {given!r}, by which MuJoCo cannot render here; not heeded"
+        note = f"MUJOCO_GL: got {given!r}, which cannot render on this machine; ignored"
     shown = given != "glfw" and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     if not shown and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = next((name for name in ("egl", "osmesa") if renders_by(name)), "egl")
@@ -56,7 +58,7 @@ def choose_gl() -> str | None:
 
 
 def renders_by(name: str) -> bool:
-    """Whether MuJoCo can render here with MUJOCO_GL of this name."""
+    """Whether MuJoCo can render on this machine with this MUJOCO_GL."""
     try:
         done = subprocess.run([sys.executable, "-P", "-c", PROBE], env=os.environ | {"MUJOCO_GL": name},
                               capture_output=True, timeout=60, check=False)
@@ -67,7 +69,7 @@ def renders_by(name: str) -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Nothing is told of viewers that were made here by halves, whose `__del__` fails where rendering does."""
+    """Silence errors in `__del__` of viewers that were only partly made because rendering failed."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda told: None
     try:
         yield
@@ -78,14 +80,14 @@ def undisturbed() -> Iterator[None]:
 
 def record(path: Path, env: gym.Env, seed: int, acts: np.ndarray,
            make_strip: Callable[[int], Strip] | None = None) -> None:
-    """Play the episode of `seed` with its actions once more, and write a frame of its start and of each step.
+    """Play the episode of `seed` with its actions again, and write a frame of its start and of each step.
 
     Args:
-        env: one whose `render()` gives RGB, uint8 (H, W, 3).
+        env: its `render()` returns RGB, uint8 (H, W, 3).
         acts: (T, A), or indices (T,).
-        make_strip: given a width, what is shown under the frames.
+        make_strip: makes the plot below the frames, given their width.
     Raises:
-        Exception: anything that an environment, an OpenGL driver or an encoder may raise; no file is left then.
+        Exception: anything that an environment, an OpenGL driver or an encoder may raise; then no file is left.
     """
     env.reset(seed=seed)
     frame = rendered(env)
@@ -98,7 +100,11 @@ def record(path: Path, env: gym.Env, seed: int, acts: np.ndarray,
 
 
 def rendered(env: gym.Env) -> np.ndarray:
-    """The environment as it is now, uint8 (H, W, 3)."""
+    """Render the environment, uint8 (H, W, 3).
+
+    Raises:
+        ValueError: `render()` returns something else.
+    """
     frame = np.asarray(env.render())
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"render: got {frame.dtype} {frame.shape}, expected uint8 (H, W, 3)")
@@ -106,7 +112,7 @@ def rendered(env: gym.Env) -> np.ndarray:
 
 
 def composed(frame: np.ndarray, strip: Strip | None, step: int) -> np.ndarray:
-    """A frame with its strip below, filled up with black to whole blocks of the encoder."""
+    """A frame with the plot below it, padded with black to whole blocks of the encoder."""
     picture = np.concatenate([frame, strip.until(step)]) if strip else frame
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)))
@@ -114,9 +120,9 @@ def composed(frame: np.ndarray, strip: Strip | None, step: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def writer(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], Any]]:
-    """Write pictures of one size, uint8 (H, W, 3), to an mp4: all of it, or no file."""
+    """Write images of one size, uint8 (H, W, 3), to an mp4; a failure leaves no file."""
     import imageio.v2 as imageio
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")               # the ending tells the kind of file
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")               # the suffix sets the format
     try:
         with imageio.get_writer(temporary, format="FFMPEG", mode="I", fps=fps, codec="libx264",
                                 macro_block_size=BLOCK) as video:

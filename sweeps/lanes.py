@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run: as processes of this machine, or as tasks of a Ray cluster."""
+"""Run the trials of a sweep as processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ TRAIN = started_by("train")
 
 
 class Lanes:
-    """Trials as processes of this machine, some at a time."""
+    """Trials as processes of this machine, `jobs` at a time."""
 
     def __init__(self, jobs: int | None):
         from record.system import count_cores
         self.jobs, self.processes = jobs or count_cores(), {}
 
     def start(self, trial: Trial) -> None:
-        """Raises OSError if its log cannot be written."""
+        """Start a try.
+
+        Raises:
+            OSError: its log cannot be written.
+        """
         trial.read = _make_log(trial.log)
         self.processes[trial.name] = spawn(trial.flags, str(trial.log), os.getcwd(), TRAIN)
 
     def poll(self, trial: Trial) -> int | None:
-        """The exit code, once there is one."""
+        """The exit code; None while it runs."""
         return self.processes[trial.name].poll()
 
     def stop(self, trial: Trial) -> None:
@@ -40,15 +44,15 @@ class Lanes:
             self.processes[trial.name].send_signal(signal.SIGTERM)
 
     def kill(self, trial: Trial) -> None:
-        """End one that does not end itself; what it saved last stays."""
+        """End it at once; its last checkpoint stays."""
         self.processes[trial.name].kill()
 
     def close(self) -> None:
-        pass
+        """Release what all trials share; processes share nothing."""
 
 
 def _make_log(path: Path) -> int:
-    """How long it is already."""
+    """Create the log; returns its length, which older tries wrote."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path.stat().st_size

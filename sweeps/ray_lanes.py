@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run: as tasks of a Ray cluster."""
+"""Run the trials of a sweep as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from utils.text import one_line, printable
 
 
 class RayLanes(Lanes):
-    """Trials as tasks of a Ray cluster that sees the same directory."""
+    """Trials as tasks of a Ray cluster whose machines share the directory."""
 
     def __init__(self, jobs: int | None):
-        """Raises ConfigError: ray is not installed, or the cluster does not answer."""
+        """Connect to the cluster, or start one on this machine.
+
+        Raises:
+            ConfigError: ray is not installed, the cluster does not answer, or it has no CPU.
+        """
         try:
             import ray
         except ImportError:
             raise ConfigError(f"engine: ray is not installed; {pip_install('ray')} installs it") from None
         self.ray, self.tasks, self.never_began = ray, {}, set()
         _check_address(os.environ.get("RAY_ADDRESS", ""))
-        try:
-            ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
-        except Exception as error:                      # whatever its parts raise
-            told = one_line(error)[:200]
-            hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
-            raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+        _connect(ray)
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
             raise ConfigError("engine: the Ray cluster has no CPU, of which each trial needs one")
         self.jobs = jobs or cores
-        for module in (__name__, spawn.__module__):     # the cluster's workers need not find them
+        for module in (__name__, spawn.__module__):     # the cluster's workers may be unable to import them
             ray.cloudpickle.register_pickle_by_value(sys.modules[module])
         self.remote = ray.remote(num_cpus=1, max_retries=0)(run_remotely)
 
@@ -61,11 +60,11 @@ class RayLanes(Lanes):
         try:
             return self.ray.get(task)
         except self.ray.exceptions.RayError as error:
-            trial.told = one_line(error)[:200]
+            trial.error = one_line(error)[:200]
             return 1
 
     def stop(self, trial: Trial) -> None:
-        """Where the cluster had no place for it yet, it will not begin: who removes the sign `go` decides."""
+        """Ask it to end. If it has not begun, it will not: whoever removes the file `go` first decides."""
         try:
             _sign(trial.log, "go").unlink()
         except FileNotFoundError:
@@ -81,8 +80,17 @@ class RayLanes(Lanes):
         self.ray.shutdown()
 
 
+def _connect(ray) -> None:
+    try:
+        ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+    except Exception as error:                      # Ray's parts may raise anything
+        told = one_line(error)[:200]
+        hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
+        raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+
+
 def _check_address(address: str) -> None:
-    """Ray itself tries for minutes to reach a machine that does not answer."""
+    """Check that the address answers; Ray itself would try for minutes."""
     match = re.fullmatch(r"(?:ray://)?\[?([^\]/]+)\]?:(\d{1,5})", address)
     try:
         if match:
@@ -93,16 +101,16 @@ def _check_address(address: str) -> None:
 
 
 def _sign(log: Path | str, name: str) -> Path:
-    """A file by which a task, which hears no signals, and the sweep tell each other something."""
+    """A file by which the sweep and a task, which gets no signals, communicate."""
     return Path(f"{log}.{name}")
 
 
 def run_remotely(flags: list[str], log: str, directory: str, program: list[str]) -> int:
-    """In a worker of the cluster: train, and stop when a file says so, for a task has no signals."""
+    """In a worker of the cluster: train, and stop when the file `stop` exists; returns the exit code."""
     stop = _sign(log, "stop")
     try:
         _sign(log, "go").unlink()
-    except FileNotFoundError:                           # the sweep has stopped before this began
+    except FileNotFoundError:                           # the sweep has stopped before the task began
         return AGAIN
     process, told = spawn(flags, log, directory, program), False
     while process.poll() is None:

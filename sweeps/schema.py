@@ -1,4 +1,4 @@
-"""The JSON schema of a suite of sweep.py, with which editors complete and check it.
+"""The JSON schema of a suite of sweep.py, by which editors complete and check it.
 
     python -m sweeps.schema > configs/suite.schema.json
 

@@ -1,4 +1,4 @@
-"""What sweep.py runs: a suite's trials, each a run of train.py."""
+"""The trials of a suite; each is a run of train.py."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ from utils.text import printable
 
 WANTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
          "runs": (dict, "an object of runs by name, at least one")}
-# What a suite gives by itself, or only a flag of sweep.py may.
+# Settings that a suite sets by itself, or only a flag of sweep.py may set.
 RESERVED = {"env": "env stands beside runs", "seed": "--seeds chooses", "seeds": "--seeds chooses",
-            "tag": "the run's name is the tag", "on_existing": "the same command always goes on"}
-LONGEST = 60            # characters of a run's name: its directory bears more than that, and is cut
+            "tag": "the run's name is the tag", "on_existing": "the same command always resumes"}
+LONGEST = 60            # characters of a run's name; the name of its directory is longer, and is cut
 
 
 @dataclass
 class Trial:
-    """One run of train.py, and how it stands."""
+    """One run of train.py and its state."""
 
     name: str
     settings: dict[str, Any]
-    modules: list[str] = field(default_factory=list)            # that it imports first
-    state: str = "waiting"              # then running, and done, failed, stopped or elsewhere (another process has it)
+    modules: list[str] = field(default_factory=list)            # imported first
+    state: str = "waiting"              # then running, then done, failed, stopped or elsewhere (run by another process)
     tries: int = 0
-    told: str = ""                      # why it failed
+    error: str = ""                     # why it failed
     may_recover: bool = False           # another try may succeed
-    stopping: bool = False              # it was told to stop
+    stopping: bool = False              # it was asked to stop
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
-    read: int = 0                       # bytes of the log that this try did not write, or that were read
+    read: int = 0                       # bytes of the log that older tries wrote, or that were read
 
     @property
     def flags(self) -> list[str]:
+        """The command line of train.py."""
         imports = [f"--import={module}" for module in self.modules]
         return [*imports, *(f"--{name}={value}" for name, value in self.settings.items()), "--on_existing=resume"]
 
     @property
     def log(self) -> Path:
+        """The file of train.py's output."""
         name = file_name(self.name, 200)
-        if name != file_name(self.name, 1000):          # what was cut may tell it from another
+        if name != file_name(self.name, 1000):          # two long names may differ only in the part that was cut
             name = f"{file_name(self.name, 180)}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
         return Path("outputs") / "sweep" / f"{name}.log"
 
     def new_lines(self) -> list[str]:
-        """What this try has written since it was looked at last."""
+        """The whole lines that this try has written since the last call."""
         try:
             with open(self.log, "rb") as file:
                 file.seek(self.read)
@@ -68,12 +70,14 @@ class Trial:
 
 
 def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
-    """The trials of a suite, seed by seed, so that every comparison is complete for the seeds that are done.
+    """Read the trials of a suite, seed by seed, so that comparisons are complete for the seeds that are done.
 
     Args:
-        modules: what every trial imports, and environments may come from.
+        path: the JSON file.
+        seeds: such as "0-9".
+        modules: imported by every trial; environments of the suite may come from them.
     Raises:
-        ConfigError: a module cannot be imported, the file cannot be read, or a setting in it is wrong.
+        ConfigError: a module cannot be imported, the file cannot be read, or a setting is invalid.
     """
     import_modules(modules)
     suite = read_object(path)
@@ -113,34 +117,37 @@ def _check_env(env: Any, modules: list[str]) -> None:
 
 
 def _check_each_once(envs: list[str]) -> None:
-    """Hopper-v2 is run as Hopper-v4."""
+    """Check that no task occurs twice, also by another name: Hopper-v2 runs as Hopper-v4."""
     first: dict[str, str] = {}
     for env in envs:
         other = first.setdefault(str(resolve_env(env)), env)
         if envs.count(env) > 1:
-            raise ConfigError(f"env: {env!r} stands {envs.count(env)} times, expected each once")
+            raise ConfigError(f"env: got {env!r} {envs.count(env)} times, expected each once")
         if other != env:
-            raise ConfigError(f"env: {other!r} and {env!r} are one task here, {resolve_env(env)}; expected one of them")
+            raise ConfigError(f"env: got {other!r} and {env!r}, one task, {resolve_env(env)}; expected one of them")
 
 
 def _settings_of(name: str, own: Any, common: dict[str, Any]) -> dict[str, Any]:
-    """Those of a run, flat; what is null is not given."""
+    """The settings of a run, without sections; null means not given."""
     if name != printable(name) or not 0 < len(name.strip()) <= LONGEST:
         raise ConfigError(f"runs: got {name[:80]!r}, expected a name of 1 to {LONGEST} printable characters")
     if not isinstance(own, dict):
         raise ConfigError(f"runs: {name!r}: got {_json(own)}, expected an object of settings")
-    settings: dict[str, Any] = {}
-    for where, part in (("common", common), (f"runs: {name!r}", own)):
-        if any(setting.partition("=")[0] == "import" for setting in part):
-            raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
-        try:
-            given = flatten(part)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        for setting in (one for one in given if one in RESERVED):
-            raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
-        settings |= given
+    settings = _part("common", common) | _part(f"runs: {name!r}", own)
     return {setting: value for setting, value in settings.items() if value is not None}
+
+
+def _part(where: str, part: dict[str, Any]) -> dict[str, Any]:
+    """The settings of one object of the suite; errors begin with its place."""
+    if any(setting.partition("=")[0] == "import" for setting in part):
+        raise ConfigError("import: a module to import, which only a flag may name: give --import=MODULE")
+    try:
+        given = flatten(part)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    for setting in (one for one in given if one in RESERVED):
+        raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
+    return given
 
 
 def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: list[str]) -> Trial:
@@ -154,7 +161,7 @@ def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: li
 
 
 def _check_directories(trials: list[Trial]) -> None:
-    """Names that differ only in what no file's name holds would go on with each other's runs."""
+    """Check that no two trials share a directory: names may differ only in characters that no file's name holds."""
     seen: dict[str, Trial] = {}
     for trial in trials:
         other = seen.setdefault(str(trial.log), trial)

@@ -1,4 +1,4 @@
-"""Errors that a program reports in one line."""
+"""The errors that a program reports in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from utils.text import printable
 
 
 class ConfigError(ValueError):
-    """A setting is wrong. The message is one line: the field, what it got, what is expected."""
+    """A setting is invalid. The message is one line: `field: got X, expected Y`."""
 
     def __init__(self, message: str):
         super().__init__(printable(message))

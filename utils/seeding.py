@@ -1,4 +1,4 @@
-"""One seed, many independent random streams."""
+"""Derive independent random streams from one seed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def stream_seed(seed: int, name: str) -> int:
-    """The seed of the stream `name` ("agent", "replay", "env", ...) of a run; 32 bits.
+    """The seed, 32 bits, of the stream `name` ("agent", "replay", "env", ...) of a run.
 
-    Streams of one run are independent of each other, so that, say, evaluating more does not change training.
+    The streams of a run are independent, so that, for example, more evaluation does not change training.
     """
     sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
     return int(sequence.generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it."""
+"""A worker process, as the main process uses it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,42 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from typing import Any
 
-from envs.workers.worker import _work
+from envs.workers.worker import serve
 from utils.settings.fields import Config
 from utils.stop import SIGNALS
 
-LONGEST = 1e6       # seconds that one may wait for a pipe; the system counts milliseconds in 32 bits
-SPAWN = multiprocessing.get_context("spawn")        # not forked: PyTorch's threads and CUDA do not survive that
+LONGEST = 1e6       # seconds to wait for a pipe; the system counts milliseconds in 32 bits
+SPAWN = multiprocessing.get_context("spawn")        # not fork: PyTorch's threads and CUDA do not survive it
 
 
 class Worker:
-    """A worker as the main process sees it: the process, and a pipe to it."""
+    """A worker: its process, and a pipe to it."""
 
     def __init__(self, config: Config, layout: tuple, i: int, restart: int):
         """Start the process.
 
         Args:
-            layout: what `observations` makes an array of; the worker writes row `i`.
-            restart: which restart of the run this is, from 1; 0 for the first processes.
+            layout: the arguments of `shared_rows`; the worker writes row `i`.
+            restart: the number of restarts in the run so far; 0 for the first processes.
         """
         self.restart, self.heard = restart, False
         self.pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_work, args=(theirs, config, layout, i), daemon=True)
-        with theirs:                                    # else the pipe would not break with the worker
+        self.process = SPAWN.Process(target=serve, args=(theirs, config, layout, i), daemon=True)
+        with theirs:                                    # else the pipe would stay open when the worker dies
             self.process.start()
 
     def send(self, request: tuple) -> None:
-        with contextlib.suppress(OSError):              # it is dead, which `receive` tells
+        """Send (method, argument); if the process is dead, `receive` says so."""
+        with contextlib.suppress(OSError):
             self.pipe.send(request)
 
     def receive(self, timeout: float) -> Any:
-        """Raises TimeoutError; EOFError or another OSError if the process is dead."""
+        """The next answer.
+
+        Raises:
+            TimeoutError: none came within `timeout` seconds.
+            EOFError, OSError: the process is dead.
+        """
         if not self.pipe.poll(timeout):
             raise TimeoutError
         answer = self.pipe.recv()
@@ -47,7 +53,7 @@ class Worker:
         return answer
 
     def fate(self, timeout: float = 0.0) -> str | None:
-        """How the process ended, if it does so within `timeout` seconds."""
+        """How the process ended, or None if it still runs after `timeout` seconds."""
         self.process.join(timeout)
         code = self.process.exitcode
         if code is None or code >= 0:
@@ -55,29 +61,28 @@ class Worker:
         return f"was ended by signal {-code} ({signal.strsignal(-code)}{'; out of memory?' * (code == -9)})"
 
     def kill(self) -> None:
+        """End the process at once, and wait until it has ended."""
         self.pipe.close()
         self.process.kill()
         self.process.join()
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """The signals wait until the end of the block, and never reach a process that is started in it before it is ready.
+def signals_held() -> Iterator[None]:
+    """Deliver the signals of `utils.stop` after the block; a process that it starts gets none before it is ready.
 
-    Else they would end it, some with a traceback; and so would one end whose main process was interrupted half-way
-    through telling it what to do.
+    Otherwise a signal would end a starting process, sometimes with a traceback; an interrupt of the main process would
+    end one that has read half of its instructions.
     """
     if not hasattr(signal, "pthread_sigmask"):                  # Windows
         yield
         return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)    # processes inherit it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)    # a process inherits the mask
     held, handlers = set(), {}
     try:
-        resource_tracker.ensure_running()       # a process of Python's own; its first start lifts the mask
+        resource_tracker.ensure_running()       # a process of Python's own; its first start clears the mask
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        if threading.current_thread() is threading.main_thread():       # where Python's handlers run, whichever thread
-            for one in filter(lambda one: callable(signal.getsignal(one)), SIGNALS):        # takes the signal
-                handlers[one] = signal.signal(one, lambda number, frame: held.add(number))
+        _collect(held, handlers)
         yield
     finally:
         for one, handler in handlers.items():
@@ -85,3 +90,13 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number in held:
             signal.raise_signal(number)
+
+
+def _collect(held: set[int], handlers: dict[int, Any]) -> None:
+    """Add signals to `held` instead of handling them, and the former handlers to `handlers`.
+
+    Another thread may take a signal that this one blocks; Python then runs the handler in the main thread.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for one in filter(lambda one: callable(signal.getsignal(one)), SIGNALS):
+            handlers[one] = signal.signal(one, lambda number, frame: held.add(number))

@@ -20,19 +20,20 @@ from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.settings.imports import import_modules
 from utils.stop import SIGNALS
+from utils.text import one_line
 
 GRACE = 5.0         # seconds that workers have to close their environments
 
 
 class WorkerEnv:
-    """An environment inside a worker, built when it is first reset, which writes what it shows into its row."""
+    """An environment inside a worker, built at its first reset; it writes each observation into its shared row."""
 
     def __init__(self, config: Config, row: np.ndarray):
-        """row: (O,), in the memory that is shared with the main process."""
+        """row: (O,), in memory that the main process shares."""
         self.config, self.row, self.env = config, row, None
 
     def reset(self, seed: int | None) -> tuple[int, State | None]:
-        """What the episode begins with. The first time with a seed, and then without."""
+        """Begin an episode, the first one with a seed; returns (seed, state before the reset)."""
         if seed is not None:
             self._build(seed)
         obs, _ = self.origin.reset()
@@ -40,7 +41,7 @@ class WorkerEnv:
         return self.origin.seed, self.origin.before
 
     def play(self, episode: tuple[int, State | None, np.ndarray]) -> tuple[np.ndarray, list[tuple]]:
-        """What `envs.origin.replay_actions` gives."""
+        """Play (seed, state before the reset, actions); returns the result of `envs.origin.replay_actions`."""
         seed, before, acts = episode
         self._build(seed)
         first, steps = replay_actions(self.origin, before, acts)
@@ -53,12 +54,13 @@ class WorkerEnv:
         self.origin = Origin(self.env, seed)
 
     def step(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
-        """Reward, terminated, truncated."""
-        obs, reward, terminated, truncated, _ = self.env.step(action)       # nothing in `info` is worth its way
+        """Step; returns reward, terminated, truncated. `info` is not sent."""
+        obs, reward, terminated, truncated, _ = self.env.step(action)
         self._show(obs)
         return float(reward), bool(terminated), bool(truncated)
 
     def close(self) -> None:
+        """Close the environment, if it was built."""
         if self.env is not None:
             self.env.close()
 
@@ -68,21 +70,23 @@ class WorkerEnv:
         self.row[...] = obs
 
 
-def observations(memory, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def shared_rows(memory, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """The shared memory as an array of this shape, (N, O)."""
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
-def _work(pipe, config: Config, layout: tuple, i: int) -> None:
-    """Answer calls of `WorkerEnv`'s methods until the pipe breaks: the main process wants no more, or is gone."""
-    # A terminal, or a scheduler, sends these to the whole group of processes, but what they mean is the main process's
-    # business: it may want to save, with its environments alive.
+def serve(pipe, config: Config, layout: tuple, i: int) -> None:
+    """Answer calls of `WorkerEnv`'s methods until the main process closes the pipe or ends.
+
+    A terminal or a scheduler sends signals to the whole group of processes. The worker ignores them: the main process
+    decides when to end, and may first save while its environments are alive.
+    """
     for one in SIGNALS:
         signal.signal(one, _ignore)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)     # see `_signals_held`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)     # see `signals_held`
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()
-    env = WorkerEnv(config, observations(*layout)[i])
+    env = WorkerEnv(config, shared_rows(*layout)[i])
     try:
         while True:
             method, argument = pipe.recv()
@@ -94,13 +98,16 @@ def _work(pipe, config: Config, layout: tuple, i: int) -> None:
 
 
 def _call(method: Callable, argument: Any) -> tuple[Any, tuple[str, bool] | None]:
-    """(What it returns, None), or (None, its error): in words, for an error may be one that cannot be sent."""
+    """(result, None), or (None, (message of the error, whether a setting is invalid)).
+
+    The error itself is not sent, because not every exception can be pickled.
+    """
     try:
         return method(argument), None
     except ConfigError as error:
         return None, (str(error), True)
     except Exception as error:
-        return None, (" ".join(f"{type(error).__name__}: {error}".split()), False)
+        return None, (one_line(f"{type(error).__name__}: {error}"), False)
 
 
 def _make(config: Config) -> gym.Env:
@@ -114,11 +121,11 @@ def _make(config: Config) -> gym.Env:
 
 
 def _ignore(*_) -> None:
-    """Rather than SIG_IGN, which the programs that an environment starts would inherit."""
+    """Do nothing; unlike SIG_IGN, programs that an environment starts do not inherit it."""
 
 
 def _end_with_the_main_process() -> None:
-    """A worker that hangs does not see that its pipe is broken, and once the main process is gone, nobody kills it."""
+    """End a worker that hangs, and so does not see that its pipe is closed, after the main process has ended."""
     multiprocessing.parent_process().join()
     time.sleep(GRACE)
     os._exit(1)

@@ -374,7 +374,7 @@ def test_what_cannot_render_here_is_not_heeded(given, display, chosen, monkeypat
     monkeypatch.setattr(video, "renders_by", "egl".__eq__)
     for name, value in (("MUJOCO_GL", given), ("DISPLAY", display), ("WAYLAND_DISPLAY", "")):
         monkeypatch.setenv(name, value)
-    assert video.choose_gl() == f"MUJOCO_GL: got {given!r}, by which MuJoCo cannot render here; not heeded"
+    assert video.choose_gl() == f"MUJOCO_GL: got {given!r}, which cannot render on this machine; ignored"
     assert os.environ.get("MUJOCO_GL", "") == chosen
 
 
@@ -388,7 +388,7 @@ def test_a_wrong_way_to_render_is_not_heeded(trained):
     done = subprocess.run([sys.executable, ROOT / "evaluate.py", trained, FEW, "--video", "--env=Match-v0"],
                           env=os.environ | {"MUJOCO_GL": "nope"}, capture_output=True, text=True, check=False)
     assert "env: got 'Match-v0'" in done.stderr                     # of tests/tiny_envs.py, not found there
-    assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', by which MuJoCo cannot render here; not "
+    assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', which cannot render on this machine; "
                                   "heeded\n")
     assert "Traceback" not in done.stderr
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from studies import DENSE, ORIGINAL, RRD, SAC, make_run, make_runs, make_study
 
 import plot
-import utils
+import results
 from results import curves, figures, reading, scores, statistics, styles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -104,7 +104,7 @@ def test_anchors_are_sacs_with_episodic_and_with_dense_rewards():
     groups = curves.group(reading.read_curves(["outputs"], said.append))
     anchors = scores.anchors_of_runs(groups, 0.1, said.append)
     assert anchors == {"Hopper-v4": (100, 300), "Walker2d-v4": (1000, 3000)}
-    assert said == ["Ant-v4: not normalised, for SAC is no better with dense rewards (4) than with episodic ones (6)"]
+    assert said == ["Ant-v4: not normalised: SAC is no better with dense rewards (4) than with episodic ones (6)"]
     found = scores.normalized(scores.final_scores(groups, 0.1), anchors, said.append)
     assert list(found) == ["SAC (dense reward)", "SAC", "RRD-SAC"]
     np.testing.assert_allclose(found["RRD-SAC"], [[0.5, 0.5, 1], [0.5, 0.5, 1]])
@@ -114,7 +114,7 @@ def test_an_algorithm_that_lacks_an_environment_is_left_out():
     said = []
     values = {"E": {"A": np.ones(3), "B": np.ones(3)}, "F": {"A": np.ones(3)}}
     assert list(scores.normalized(values, {"E": (0, 1), "F": (0, 1)}, said.append)) == ["A"]
-    assert said == ["B: not in the figures over all environments, for it was not run on F"]
+    assert said == ["B: not in the figures over all environments: no run on F"]
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -161,8 +161,8 @@ def test_notes_tell_what_a_curve_mixes():
     found = list(curves.notes(curves.group(reading.read_curves(["outputs"], pytest.fail))))
     where = "RRD-SAC on Hopper-v4: "
     assert found == [where + "the runs differ in q_lr; --by=tag or NAME=PATH tells them apart",
-                     where + "several runs of seed 0, which are counted as if they were independent",
-                     where + "the runs end after 2000 to 3000 steps; a run's score is of its own end"]
+                     where + "several runs of seed 0; they are counted as independent runs",
+                     where + "the runs end after 2000 to 3000 steps; each run is scored at its end"]
 
 
 def test_links_are_followed_and_a_loop_ends():
@@ -241,7 +241,7 @@ def test_a_file_without_returns_is_one_line(name, capsys):
 @pytest.mark.parametrize(("damage", "line"), [
     ("cut", "/E.npz: no evaluation returns: File is not a zip file"), ("noise", "/E.npz: no evaluation returns: "),
     ("other key", "/E.npz: no evaluation returns: "), ("bomb", "/E.npz: no evaluation returns: too long"),
-    ("directory", ": no runs in it"), ("no evaluations", ": no files of evaluation returns in rews/, expected one"),
+    ("directory", ": contains no runs"), ("no evaluations", ": no files of evaluation returns in rews/, expected one"),
     ("no json", ": config.json cannot be read: "), ("list", ": config.json names no algorithm and environment")])
 def test_what_is_damaged_is_passed_over_in_one_line(damage, line, capsys):
     make_run("good", RRD, [1, 2])
@@ -282,7 +282,7 @@ def test_of_very_many_pairs_those_with_the_best_are_drawn(capsys):
     assert {label.get_text().splitlines()[0] for label in figure.axes[0].get_yticklabels()} == {"A49"}
     assert figure.get_size_inches()[1] < 25
     assert list(figures.notes(names, [], found)) == [
-        "50 algorithms share 32 kinds of lines; fewer at a time can be told apart",
+        "50 algorithms share 32 kinds of lines; draw fewer at a time to tell them apart",
         "of 1225 probabilities of improvement only those of A49 are drawn; improvement.csv of plot.py has all"]
     assert list(figures.notes(names[:10], [], found[:45])) == []
 
@@ -292,7 +292,7 @@ def test_letters_that_no_font_has_are_a_note_and_no_warning(capsys):
     assert plot.main([f"\ue000 \u00e9={Path('outputs').absolute()}"]) == 0
     assert styles.missing_letters(["\u0378", "A\u00e9", "\u03c4"]) == "\u0378"
     assert list(figures.notes(["\u0378"], ["E"], [])) == [
-        "no font here has \u0378, boxes stand for them; Noto Sans CJK, for one, has most"]
+        "no installed font has \u0378, boxes are drawn instead; Noto Sans CJK has most letters"]
     make_run("b", RRD, [1, 2], seed=1)
     assert plot.main(["A\u4e2d=outputs/b", "--out=other"]) == 0          # warnings are errors here
 
@@ -443,7 +443,7 @@ def test_figures_of_an_earlier_call_are_told(capsys):
     runs = [str(path) for path in Path("outputs").glob("rrd-Hopper*")]
     assert plot.main([*runs, "--resamples=20"]) == 0
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("plot.py: note: plots also holds older figures, of other runs perhaps: aggregates.csv, ")
+    assert line.startswith("plot.py: note: plots also holds older figures, perhaps of other runs: aggregates.csv, ")
     assert "curves-Walker2d-v4.svg" in line
     assert "curves-Hopper" not in line
     assert "notes" not in line
@@ -526,8 +526,8 @@ def test_where_nothing_can_be_written_is_exit_code_1(capsys):
 def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in ("figures", "styles"):
-        monkeypatch.delitem(sys.modules, f"utils.{name}")
-        monkeypatch.delattr(utils, name)
+        monkeypatch.delitem(sys.modules, f"results.{name}")
+        monkeypatch.delattr(results, name)
     assert plot.main(["outputs"]) == 2
     assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' installs it\n"
 

@@ -18,7 +18,7 @@ from studies import DENSE, ORIGINAL, RRD, SAC, make_run, make_runs, make_study
 
 import evaluate
 import report
-import utils
+import results
 from results.records import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -204,7 +204,7 @@ def test_runs_of_equal_systems_stand_together():
     html = page("outputs")
     assert "<h3>2 runs</h3>" in html
     assert "<h3>1 run</h3>" in html
-    assert "git commit|abc, with changes that are not in it" in cells(html)
+    assert "git commit|abc, with uncommitted changes" in cells(html)
     assert "tensorflow" not in html
 
 
@@ -309,8 +309,8 @@ def test_without_a_package_one_line_names_the_extra(module, ours, monkeypatch, c
     make_runs("rrd", RRD, [1])
     monkeypatch.setitem(sys.modules, module, None)
     for name in ["page", *ours]:
-        monkeypatch.delitem(sys.modules, f"utils.{name}", raising=False)
-        monkeypatch.delattr(utils, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"results.{name}", raising=False)
+        monkeypatch.delattr(results, name, raising=False)
     assert report.main(["outputs"]) == 2
     assert capsys.readouterr().err == f"report.py: {module} is not installed; pip install -e '.[plot]' installs it\n"
 

@@ -77,7 +77,7 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
     assert sweep.main([suite, "--retries=2", "--import=tiny_envs"]) == 1
     err = capsys.readouterr().err
     assert re.match(r"sweep\.py: bad, tiny_envs:Fails-kill-v0, seed 0: failed 3 times: train\.py: env: .* "
-                    r"\(all of it in outputs/sweep/bad_tiny_envs_Fails-kill-v0_seed_0\.log\)\n$", err)
+                    r"\(whole log: outputs/sweep/bad_tiny_envs_Fails-kill-v0_seed_0\.log\)\n$", err)
     full = runs | {"bad": {"alg": "sac", "buffer_size": 10**15}}
     assert sweep.main([write(["Pendulum-v1"], full), "--retries=0"]) == 1
     told = capsys.readouterr()
@@ -96,7 +96,7 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"env": [3]}, "env: got 3, expected the id of an environment"),
     (GOOD | {"env": [""]}, 'env: got "", expected the id of an environment'),
     (GOOD | {"env": [{"a:": 1}]}, 'env: got {"a:": 1}, expected the id of an environment'),
-    (GOOD | {"env": ["A", "B", "A"]}, "env: 'A' stands 2 times, expected each once"),
+    (GOOD | {"env": ["A", "B", "A"]}, "env: got 'A' 2 times, expected each once"),
     (GOOD | {"runs": {}}, "runs: got {}, expected an object of runs by name, at least one"),
     (GOOD | {"common": []}, "common: got [], expected an object of settings"),
     (GOOD | {"more": 1}, "more: unknown in a suite, expected common, env, runs"),
@@ -107,12 +107,12 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
     (GOOD | {"runs": {"x": {"seed": 1}}}, "runs: 'x': seed: not read here: --seeds chooses"),
     (GOOD | {"common": {"tag": "t"}}, "common: tag: not read here: the run's name is the tag"),
-    (GOOD | {"common": {"on_existing": "new"}}, "common: on_existing: not read here: the same command always goes on"),
+    (GOOD | {"common": {"on_existing": "new"}}, "common: on_existing: not read here: the same command always resumes"),
     (GOOD | {"runs": {"": {}}}, "runs: got '', expected a name of 1 to 60 printable characters"),
     (GOOD | {"runs": {"a\nb": {}}}, "runs: got 'a\\nb', expected a name of 1 to 60 printable characters"),
     (GOOD | {"runs": {61 * "x": {}}}, "runs: got 'xxxxx"),
     (GOOD | {"runs": {"A B": {}, "A/B": {}}}, "runs: 'A B, A, seed 0' and 'A/B, A, seed 0' would share a directory; "),
-    (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: 'Hopper-v4' and 'Hopper-v2' are one task here, Hopper-v4; "),
+    (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: got 'Hopper-v4' and 'Hopper-v2', one task, Hopper-v4; "),
     (GOOD | {"env": ["Hopper-v4", "Pendulm-v1"]}, "env: got 'Pendulm-v1'; did you mean Pendulum-v1?"),
 ])
 def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys):
@@ -160,8 +160,8 @@ def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
     assert process.returncode == code
     waiting, end = err.splitlines()
     names = "SAC, Pendulum-v1, seed 0; RRD-SAC, Pendulum-v1, seed 0"
-    assert waiting.startswith(f"sweep.py: {told}; waiting until {names} saved what they have; ")
-    assert end == f"sweep.py: {told}; the same command goes on"
+    assert waiting.startswith(f"sweep.py: {told}; waiting until {names} have saved; ")
+    assert end == f"sweep.py: {told}; run the same command to resume"
     assert out.endswith("2 stopped\n")
     assert all(digest(path) for path in directories("*"))
     assert children() == []
@@ -263,7 +263,7 @@ def test_a_trial_that_another_process_has_is_no_failure(capsys):
         assert out.endswith("2 elsewhere\n")
         assert err.splitlines() == ["sweep.py: SAC, Pendulum-v1, seed 0: another process is running it",
                                     "sweep.py: RRD-SAC, Pendulum-v1, seed 0: another process is running it",
-                                    "sweep.py: not all is done; the same command goes on"]
+                                    "sweep.py: unfinished; run the same command to resume"]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
 
@@ -282,8 +282,8 @@ def test_a_trial_that_somebody_stops_is_not_done(capsys):
     thread.join()
     out, err = capsys.readouterr()
     assert out.endswith("1 stopped\n")
-    assert err == ("sweep.py: SAC, Pendulum-v1, seed 0: stopped by somebody else\n"
-                   "sweep.py: not all is done; the same command goes on\n")
+    assert err == ("sweep.py: SAC, Pendulum-v1, seed 0: stopped by a signal from outside\n"
+                   "sweep.py: unfinished; run the same command to resume\n")
 
 
 def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
@@ -308,7 +308,7 @@ def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, l
         file.write(log)
     assert sweep.look(trial, code)
     assert (trial.state, trial.may_recover) == (state, again)
-    assert told is None or trial.told == told
+    assert told is None or trial.error == told
     if "Epoch=9" in log:
         assert trial.fields == {"Epoch": "9", "Rewards": "4"}
 

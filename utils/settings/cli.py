@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from utils.errors import ConfigError
 from utils.installed import as_called, called
 from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, defaults_of, names
-from utils.settings.completion import SHELLS, script
+from utils.settings.completion import add_completion
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
 from utils.settings.json_files import read_json
@@ -32,12 +32,6 @@ examples:
   python train.py --resume outputs/RUN                    resumes one that was stopped or killed
   python train.py --import=my_rewards --alg=my_decomposition      registered by my_rewards.py, see docs/extending
 """
-
-
-class _Completion(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
-        print(script(values), end="")
-        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,8 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", metavar="DIR", help="resume the run in this directory, with the numbers of a run "
                         "that was never stopped; flags may change its length and what is written")
     add_import(parser)
-    parser.add_argument("--completion", choices=SHELLS, action=_Completion,
-                        help="print the script that makes this shell complete the flags, and exit")
+    add_completion(parser)
     groups: dict[str, Any] = {}
     for setting in all_settings().values():
         heading = setting.group.heading + setting.group.note

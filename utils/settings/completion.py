@@ -1,130 +1,152 @@
-"""Shell scripts that complete train.py's flags and their values, made from the settings."""
+"""Completion of a program's flags, their values and file names in bash, zsh and fish.
+
+shtab writes the script from the program's parser. A part of our own follows it, the same for every program: it reads
+`python train.py` and `rrd train` as `train.py`, `--basis-alg` as `--basis_alg`, and what bash makes of `--flag=value`.
+"""
 
 from __future__ import annotations
 
-from utils.settings.fields import all_settings
-from utils.settings.resolve import choices_of, field_type
+import argparse
+import re
+import shlex
+from typing import Any
+
+from utils.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "fish")
-MODULES = {"import": "import this module first; it may register algorithms of your own"}
-PRINTED = {"completion": "print the script that makes this shell complete flags and their values"}
-FILES = {"config": "JSON file of settings; flags win over it", "resume": "resume the run in this directory"}
 
 
-def script(shell: str) -> str:
-    """The script that the shell reads."""
-    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]()
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Add the flag `--completion SHELL`, which prints the shell's script and exits."""
+    parser.add_argument("--completion", choices=SHELLS, action=_Print, default=argparse.SUPPRESS,
+                        help="print the script by which this shell completes the flags, and exit")
 
 
-def values_of(name: str) -> list[str]:
-    """The words that a flag takes; an empty list if it takes any."""
-    if name in PRINTED:
-        return list(SHELLS)
-    return choices_of(name) or (["True", "False"] if field_type(name) is bool else [])
+class _Print(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        print(script(parser, values), end="")
+        parser.exit()
 
 
-# bash ----------------------------------------------------------------------------------------------------------
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards.
 
-_BASH = r"""# Completes `python train.py --...`:  source <(python train.py --completion bash)
+    Raises:
+        ConfigError: shtab is not installed.
+    """
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise ConfigError("completion: shtab is not installed; pip install 'shtab>=1.12'") from None
+    parser.prog = f"{parser.prog.split()[-1].removesuffix('.py')}.py"       # `rrd train` is train.py
+    for action in parser._actions:
+        _spell(action, shell)
+        if words := words_of(action):
+            action.choices = words
+        elif kind := re.search(r"DIR|FILE|RUN", _metavar(action)):
+            action.complete = shtab.DIRECTORY if kind[0] == "DIR" else shtab.FILE
+    text = shtab.complete(parser, shell)
+    # For zsh, shtab's text registers its function only inside `eval`; elsewhere it calls the function at once.
+    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + DISPATCH[shell].replace("@PROG@", parser.prog)
+
+
+def _spell(action: argparse.Action, shell: str) -> None:
+    """Offer one of the spellings `--a_b` and `--a-b`; tell zsh that `--a_b=value` is one word, too."""
+    short = [name for name in action.option_strings if not name.startswith("--")]
+    long = [name for name in action.option_strings if name.startswith("--")][:1]
+    equals = "=" * (shell == "zsh" and action.nargs != 0)
+    action.option_strings = [*short, *(f"{name}{equals}" for name in long)]
+
+
+def words_of(action: argparse.Action) -> list[str]:
+    """The words that an argument takes: its choices, or what its metavar lists (of `last|best|FILE`: last and best)."""
+    listed = _metavar(action).split("|")
+    return list(action.choices or [word for word in listed if len(listed) > 1 and not word.isupper()])
+
+
+def _metavar(action: argparse.Action) -> str:
+    return action.metavar if isinstance(action.metavar, str) else ""
+
+
+_BASH = r"""
 _return_decomposition() {
-    local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]} i
-    COMPREPLY=()
+    local i word run words
     for ((i = 0; i < COMP_CWORD; i++)); do
-        [[ ${COMP_WORDS[i]##*/} == train.py ]] && break
+        run=${COMP_WORDS[i]##*/}
+        [[ $i == 1 && ${COMP_WORDS[0]##*/} == rrd ]] && run+=.py
+        run=_shtab_${run//[^[:alnum:]_]/_}
+        declare -F "$run" >/dev/null && break
     done
-    ((i < COMP_CWORD)) || return 0              # another Python program: leave it to the shell
-    # bash splits --flag=word
-    [[ $flag == "=" ]] && flag=${COMP_WORDS[COMP_CWORD-2]}
-    [[ $word == "=" ]] && word=
-    case ${flag//-/_} in
-@CASES@
-    esac
-    [[ $word == -* || $flag != -* ]] && COMPREPLY=($(compgen -W "@FLAGS@" -- "$word"))
-    # --basis-a means --basis_a
-    if [[ $word == --*-* ]]; then
-        word=${word#--}
-        COMPREPLY=($(compgen -W "@FLAGS@" -- "--${word//-/_}"))
-    fi
-    return 0
-}
-complete -o bashdefault -o default -F _return_decomposition python python3 train.py
-"""
-
-
-def _bash() -> str:
-    cases = [f'        __{name}) COMPREPLY=($(compgen -W "{" ".join(values_of(name))}" -- "$word"))\n'
-             '            ((${#COMPREPLY[@]})) && return 0 ;;'
-             for name in [*all_settings(), *PRINTED] if values_of(name)]
-    flags = " ".join(f"--{name}" for name in [*all_settings(), *FILES, *MODULES, *PRINTED, "help"])
-    return _BASH.replace("@CASES@", "\n".join(cases)).replace("@FLAGS@", flags)
-
-
-# zsh -----------------------------------------------------------------------------------------------------------
-
-_ZSH = r"""#compdef train.py
-# Completes `python train.py --...`:  source <(python train.py --completion zsh), after compinit
-_return_decomposition() {
-    _arguments \
-@FLAGS@
-}
-_return_decomposition_python() {
-    local i
-    for ((i = 2; i < CURRENT; i++)); do
-        if [[ ${words[i]:t} == train.py ]]; then
-            words=("${(@)words[i,-1]}")
-            ((CURRENT -= i - 1))
-            _return_decomposition
-            return
+    ((i < COMP_CWORD)) || return 0              # another program: the shell completes file names
+    words=("${COMP_WORDS[i]}")
+    while ((i++ < COMP_CWORD)); do
+        word=${COMP_WORDS[i]}
+        if [[ $word == "=" ]]; then             # bash takes --flag=value apart
+            ((i < COMP_CWORD)) && continue
+            word=
+        elif [[ $word == --?* ]]; then
+            word=${word#--}
+            word=--${word//-/_}
         fi
+        words+=("$word")
     done
-    if (($+functions[_python])); then _python "$@"; else _default; fi
+    local COMP_WORDS=("${words[@]}") COMP_CWORD=$((${#words[@]} - 1))
+    "$run"
+    if [[ -z $word && ${words[COMP_CWORD - 1]} != -* ]] && ((!${#COMPREPLY[@]})); then
+        COMP_WORDS[COMP_CWORD]=-
+        "$run"
+    fi
 }
-compdef _return_decomposition train.py
-compdef _return_decomposition_python python python3
+complete -o bashdefault -o default -F _return_decomposition python python3 rrd @PROG@
 """
 
+_ZSH = r"""
+_return_decomposition() {
+    local i run
+    for ((i = 1; i < CURRENT; i++)); do
+        run=${words[i]:t}
+        [[ $i == 2 && ${words[1]:t} == rrd ]] && run+=.py
+        run=_shtab_${run//[^[:alnum:]_]/_}
+        (($+functions[$run])) && break
+    done
+    if ((i == CURRENT)); then                   # another program
+        if [[ $service == python* ]] && (($+functions[_python])); then _python "$@"; else _default; fi
+        return
+    fi
+    words=("${(@)words[i,-1]}")
+    ((CURRENT -= i - 1))
+    for ((i = 2; i <= $#words; i++)); do
+        [[ $words[i] == --?* ]] && words[i]=--${${${words[i]%%=*}#--}//-/_}${(M)words[i]%%=*}
+    done
+    [[ $PREFIX == --?* ]] && PREFIX=--${${${PREFIX%%=*}#--}//-/_}${(M)PREFIX%%=*}
+    $run
+}
+compdef _return_decomposition python python3 rrd @PROG@
+"""
 
-def _zsh() -> str:
-    flags = [_zsh_flag(name, one.help, f"({' '.join(values_of(name))})" if values_of(name) else " ")
-             for name, one in all_settings().items()]
-    flags += [_zsh_flag(name, text, f"({' '.join(values_of(name))})") for name, text in PRINTED.items()]
-    flags += [_zsh_flag(name, text, "_files") for name, text in FILES.items()]
-    flags += [_zsh_flag(name, text, " ", "\\*") for name, text in MODULES.items()]
-    return _ZSH.replace("@FLAGS@", " \\\n".join(flags))
-
-
-def _zsh_flag(name: str, text: str, action: str, often: str = "") -> str:
-    for c in "\\[]:":
-        text = text.replace(c, f"\\{c}")
-    return f"        {often}'--{name}=[{_single(text)}]:{name}:{action}'"
-
-
-def _single(text: str) -> str:
-    """The text for within single quotes."""
-    return text.replace("'", "'\\''")
-
-
-# fish ----------------------------------------------------------------------------------------------------------
-
-_FISH = r"""# Completes `python train.py --...`:  python train.py --completion fish | source
-function __return_decomposition
-    string match -qr '(^|/)train\.py$' -- (commandline -opc)
+_FISH = r"""
+function _return_decomposition_words
+    set -l words (commandline -opc)
+    for i in (seq (count $words))
+        set -l name (string replace -r '.*/' '' -- $words[$i])
+        test $i = 2; and string match -qr '(^|/)rrd$' -- $words[1]; and set name $name.py
+        if functions -q _shtab_(string replace -ra '\W' _ -- $name)_using
+            echo $name
+            for word in $words[(math $i + 1)..]
+                string match -q -- '--*' $word; and set word --(string replace -a -- - _ (string sub -s 3 -- $word))
+                string escape -- $word
+            end
+            return 0
+        end
+    end
+    return 1
 end
-for program in python python3 train.py
-@FLAGS@
+function _return_decomposition
+    complete -C (string join ' ' -- (_return_decomposition_words) (commandline -ct))
+end
+for program in python python3 rrd
+    complete -c $program -n '_return_decomposition_words >/dev/null' -fka '(_return_decomposition)'
 end
 """
 
-
-def _fish() -> str:
-    lines = [_fish_flag(name, one.help, f"-x -a '{' '.join(values_of(name))}'")
-             for name, one in all_settings().items()]
-    lines += [_fish_flag(name, text, f"-x -a '{' '.join(values_of(name))}'") for name, text in PRINTED.items()]
-    lines += [_fish_flag(name, text, "-r -F") for name, text in FILES.items()]
-    lines += [_fish_flag(name, text, "-x") for name, text in MODULES.items()]
-    return _FISH.replace("@FLAGS@", "\n".join(lines))
-
-
-def _fish_flag(name: str, text: str, values: str) -> str:
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"    complete -c $program -n __return_decomposition -l {name} -d '{quoted}' {values}"
+DISPATCH = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}

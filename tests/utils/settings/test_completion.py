@@ -1,48 +1,108 @@
-"""Completion scripts: what a shell offers behind `python train.py`."""
+"""Completion in real shells: what they offer behind `python train.py`, `rrd train` and the other programs."""
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
+import evaluate
+import plot
+import report
+import sweep
 import train
-from utils.settings.completion import SHELLS, script, values_of
+from utils.errors import ConfigError
+from utils.settings.completion import SHELLS, add_completion, script, words_of
 from utils.settings.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-ALL = sorted(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"])
+ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"]), "-h"])
+ALGORITHMS = ["ddpg", "dqn", "ircr", "rrd", "sac", "td3", "uniform"]
 
 
 def shell(name: str):
     return pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}")
 
 
-def bash(*words: str) -> list[str]:
+@pytest.fixture
+def sourced(capsys):
+    """Write a program's script for a shell; returns the file."""
+    def write(program, name: str) -> Path:
+        with pytest.raises(SystemExit) as end:
+            program.main([f"--completion={name}"])
+        path = Path(f"completion.{name}")
+        path.write_text(capsys.readouterr().out)
+        assert end.value.code == 0
+        return path
+    return write
+
+
+def bash(path: Path, *words: str) -> list[str]:
     """What bash offers for the last of the words, which it takes apart at "="."""
-    Path("completion.sh").write_text(script("bash"))
-    line = f"source ./completion.sh; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; " \
+    line = f"source {path}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; " \
            '_return_decomposition; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-u", "-c", line], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return sorted(done.stdout.split())
 
 
+def fish(path: Path, line: str) -> list[str]:
+    """What fish offers for the end of a line."""
+    done = subprocess.run(["fish", "--no-config", "-c", f"source ./{path}; complete -C {shlex.quote(line)}"],
+                          capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return sorted(one.split("\t")[0] for one in done.stdout.splitlines())
+
+
+def zsh(path: Path, line: str) -> str:
+    """The line that zsh makes of this one when the tab key is hit."""
+    setup = (f"autoload -Uz compinit; compinit -u -D; source ./{path}; bindkey '^I' complete-word; zle -N show; "
+             "bindkey '^G' show; show() { print -r -- $BUFFER > buffer; exit }; print set''up")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], os.environ | {"TERM": "xterm"})
+    try:
+        os.write(terminal, f"{setup}\n".encode())
+        wait(terminal, b"setup")
+        os.write(terminal, f"{line}\t\x07".encode())
+        wait(terminal, None)
+    finally:
+        os.close(terminal)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    return Path("buffer").read_text().removesuffix("\n")
+
+
+def wait(terminal: int, word: bytes | None) -> None:
+    """Read from a terminal until it shows a word, or without one until it is closed."""
+    seen, end = b"", time.monotonic() + 60
+    while word is None or word not in seen:
+        assert select.select([terminal], [], [], max(end - time.monotonic(), 0))[0], seen
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:                                 # closed
+            assert word is None, seen
+            return
+
+
 @pytest.mark.parametrize("name", SHELLS)
-def test_a_script_names_every_flag_and_every_value(name, capsys):
-    with pytest.raises(SystemExit) as end:
-        train.main([f"--completion={name}"])
-    text = capsys.readouterr().out
-    assert end.value.code == 0
-    assert text == script(name)
+def test_a_script_names_every_flag_and_every_value(name, sourced):
+    text = sourced(train, name).read_text()
     assert text.endswith("\n")
-    for setting in [*FIELDS, "completion"]:
+    for setting in [*FIELDS, "completion", "config", "resume", "import"]:
         assert ("-l " if name == "fish" else "--") + setting in text
-        assert " ".join(values_of(setting)) in text
+    for values in ("ddpg td3 sac dqn rrd ircr uniform", "True False", "bash zsh fish", "new resume overwrite"):
+        assert values in text
 
 
 def test_another_shell_is_one_line(capsys):
@@ -52,27 +112,57 @@ def test_another_shell_is_one_line(capsys):
     assert "did you mean --completion?" in capsys.readouterr().err
 
 
+def test_without_shtab_it_is_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert train.main(["--completion=bash"]) == 2
+    assert capsys.readouterr().err.startswith("train.py: completion: shtab is not installed; pip install")
+    with pytest.raises(ConfigError, match="shtab"):
+        script(ArgumentParser(), "zsh")
+
+
+@pytest.mark.parametrize(("metavar", "choices", "words"), [
+    ("last|best|FILE", None, ["last", "best"]), ("True|False", None, ["True", "False"]), ("FILE", None, []),
+    ("N", None, []), (None, None, []), ("NAME", ["a", "b"], ["a", "b"]), ("x", None, []),
+])
+def test_words_of_an_argument(metavar, choices, words):
+    action = ArgumentParser().add_argument("--flag", metavar=metavar, choices=choices)
+    assert words_of(action) == words
+
+
+def test_help_imports_no_shtab():
+    line = "import sys, train; train.main(['--help'])"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", line], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    assert "utils.settings.completion" in done.stderr
+    assert "shtab" not in done.stderr
+
+
 @shell("bash")
 @pytest.mark.parametrize(("words", "offered"), [
-    (("python", "train.py", ""), ALL), (("python", "train.py", "--"), ALL),
+    (("python", "train.py", ""), ALL), (("python", "train.py", "-"), ALL),
+    (("python", "train.py", "--"), [name for name in ALL if name != "-h"]),
     (("./train.py", "--rrd_s"), ["--rrd_sample_size"]),
     (("python", "/a b/train.py", "--alg", "=", "sac", "--basis"), ["--basis_alg"]),
     (("python", "train.py", "--alg", "=", "s"), ["sac"]), (("python", "train.py", "--basis-alg", "t"), ["td3"]),
-    (("python", "train.py", "--alg", "="), sorted(["ddpg", "td3", "sac", "dqn", "rrd", "ircr", "uniform"])),
+    (("python", "train.py", "--alg", "="), ALGORITHMS), (("rrd", "train", "--alg", ""), ALGORITHMS),
     (("python3", "train.py", "--save_rews", ""), ["False", "True"]),
     (("python3", "train.py", "--save_rews", "--see"), ["--seed", "--seeds"]),
     (("python", "train.py", "--basis-a"), ["--basis_alg"]), (("python", "train.py", "--nosuch-fl"), []),
     (("python", "train.py", "--completion", "="), ["bash", "fish", "zsh"]),
     (("python", "train.py", "--completion", "z"), ["zsh"]),
     (("python", "train.py", "--gamma", ""), []), (("python", "train.py", "--config", "=", "x"), []),
+    (("python", "train.py", "--config", "=", "a"), ["a.json", "aside"]),
+    (("python", "train.py", "--resume", "a"), ["aside"]), (("python", "train.py", "--gamma", "0.9", ""), ALL),
     (("python", "other.py", "--"), []), (("python", ""), []), (("python", "train.py"), []),
 ], ids=str)
-def test_bash_offers(words, offered):
-    assert bash(*words) == offered
+def test_bash_offers(words, offered, sourced):
+    Path("aside").mkdir()
+    Path("a.json").touch()
+    assert bash(sourced(train, "bash"), *words) == offered
 
 
 @shell("bash")
-def test_bash_is_told_by_the_line_in_the_readme():
+def test_bash_is_set_up_by_the_line_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "source <(python train.py --completion bash)" in readme
     line = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; source <(python train.py --completion bash); '
@@ -82,20 +172,69 @@ def test_bash_is_told_by_the_line_in_the_readme():
                                         for name in ("python", "train.py")]
 
 
+@shell("bash")
+@pytest.mark.parametrize(("program", "words", "offered"), [
+    (evaluate, ("--checkpoint", ""), ["best", "last"]), (evaluate, ("--env-t",), ["--env_type"]),
+    (plot, ("--by", ""), ["algorithm", "tag"]), (plot, ("a",), ["a.json", "aside"]),
+    (report, ("--titl",), ["--title"]), (report, ("a.json", "as"), ["aside"]),
+    (sweep, ("--engine", "r"), ["ray"]), (sweep, ("a.j",), ["a.json"]), (sweep, ("a.json", "--s"), ["--seeds"]),
+], ids=str)
+def test_bash_completes_the_other_programs(program, words, offered, sourced):
+    Path("aside").mkdir()
+    Path("a.json").touch()
+    path = sourced(program, "bash")
+    assert bash(path, "python", f"{program.__name__}.py", *words) == offered
+    assert bash(path, "rrd", program.__name__, *words) == offered
+
+
+@shell("bash")
+def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
+    both = Path("both")
+    both.write_text("".join(sourced(program, "bash").read_text() for program in (train, plot)))
+    assert bash(both, "python", "train.py", "--rrd_s") == ["--rrd_sample_size"]
+    assert bash(both, "python", "plot.py", "--norm") == ["--normalize"]
+
+
 @shell("zsh")
-def test_zsh_understands_its_script():
-    Path("completion.sh").write_text(script("zsh"))
-    subprocess.run(["zsh", "-fn", "completion.sh"], check=True)
+@pytest.mark.parametrize(("line", "becomes"), [
+    ("python train.py --rrd_s", "python train.py --rrd_sample_size="),
+    ("./train.py --on_ex", "./train.py --on_existing="),
+    ("python train.py --basis_alg=t", "python train.py --basis_alg=td3 "),
+    ("python train.py --basis-alg t", "python train.py --basis-alg td3 "),
+    ("rrd train --basis-a", "rrd train --basis_alg="),
+    ("python3 a/train.py --gamma=0.9 --save_rews F", "python3 a/train.py --gamma=0.9 --save_rews False "),
+    ("python train.py --config a", "python train.py --config a.json "), ("python train.py --alg x", None),
+    ("python other.py --rrd_s", None),
+], ids=str)
+def test_zsh_offers(line, becomes, sourced):
+    Path("a.json").touch()
+    assert zsh(sourced(train, "zsh"), line) == (becomes or line)
 
 
 @shell("fish")
 @pytest.mark.parametrize(("line", "offered"), [
     ("python train.py --rrd_s", ["--rrd_sample_size"]), ("python train.py --basis_alg=t", ["--basis_alg=td3"]),
+    ("python train.py --basis-alg t", ["td3"]), ("rrd train --alg ", ALGORITHMS),
     ("python3 a/train.py --save_rews ", ["False", "True"]), ("./train.py --on_ex", ["--on_existing"]),
-    ("python train.py --completion ", ["bash", "fish", "zsh"]),
+    ("python train.py --completion ", ["bash", "fish", "zsh"]), ("python train.py --tag='a b' --rrd_s",
+                                                                  ["--rrd_sample_size"]),
+    ("python train.py --config a", ["a.json", "aside/"]), ("python train.py --resume a", ["aside/"]),
+    ("python other.py --rrd_s", []),
 ], ids=str)
-def test_fish_offers(line, offered):
-    Path("completion.sh").write_text(script("fish"))
-    done = subprocess.run(["fish", "--no-config", "-c", f"source ./completion.sh; complete -C {shlex.quote(line)}"],
-                          capture_output=True, text=True, check=True)
-    assert sorted(one.split("\t")[0] for one in done.stdout.splitlines()) == offered
+def test_fish_offers(line, offered, sourced):
+    Path("aside").mkdir()
+    Path("a.json").touch()
+    assert fish(sourced(train, "fish"), line) == offered
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_a_script_is_whole_whatever_its_help_says(name):
+    parser = ArgumentParser(prog="rrd odd")
+    parser.add_argument("--flag", metavar="a|b", help="it's \"quoted\": [$HOME], `x`; \\ and 100 %%")
+    add_completion(parser)
+    path = Path("completion")
+    path.write_text(script(parser, name))
+    if shutil.which(name):
+        subprocess.run([name, "-n", str(path)], check=True)
+    if name == "bash":
+        assert bash(path, "rrd", "odd", "--flag", "") == ["a", "b"]
