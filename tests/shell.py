@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import setuptools
 from documents import ROOT
+from return_decomposition.cli import HELP
 from runs import SMALL
 
 import evaluate
@@ -122,6 +123,14 @@ def small(config: Config) -> list[str]:
             *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
             *["--diagnose_every=2"] * bool(config.diagnose_every),
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
+
+
+@rule("rrd")
+def run_command(words: list[str]) -> None:
+    """A subcommand of `rrd`, by the rule of the program that it runs."""
+    program = ["python", f"{words[1]}.py"] if words[1] != "convert" else ["python", "-m", "utils.tf_checkpoint"]
+    assert words[1] in HELP
+    rule_of([*program, *words[2:]])([*program, *words[2:]])
 
 
 @rule("srun python train.py")

@@ -1,8 +1,9 @@
-"""The rest of the repository within the site: links to its files, and its README as a page.
+"""The rest of the repository within the site: links to its files, and the pages of its root.
 
 `[text](../algorithm/decomposition/rrd.py)` works on a code host as it stands. MyST takes it for a file to download;
 here it becomes a link to a page with the file's text, and where the link's text is the name of a function or a class,
-to its line. The README has the links of the repository's root, which are those of `docs/` here.
+to its line. README.md and CONTRIBUTING.md link from
+the repository's root; here their links start in `docs/`.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT_PAGES = {"readme": "README.md", "contributing": "CONTRIBUTING.md"}
 LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
 
 
 def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
-    """The README as the page `readme`, and links to the one as links to the other."""
-    if docname == "readme":
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Show a page of the repository's root in its place, and turn links to the one into links to the other."""
+    if docname in ROOT_PAGES:
+        text = (ROOT / ROOT_PAGES[docname]).read_text(encoding="utf-8")
         source[0] = LINK.sub(lambda link: f"]({from_docs(link[1])})", text)
-    else:
-        source[0] = source[0].replace("../README.md", "readme.md")
+    for name, file in ROOT_PAGES.items():
+        source[0] = source[0].replace(f"../{file}", f"{name}.md")
 
 
 def from_docs(path: str) -> str:

@@ -162,9 +162,9 @@ def test_bash_offers(words, offered, sourced):
 
 
 @shell("bash")
-def test_bash_is_set_up_by_the_line_in_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "source <(python train.py --completion bash)" in readme
+def test_bash_completes_by_the_line_in_the_docs():
+    page = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+    assert "source <(python train.py --completion bash)" in page
     line = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}; source <(python train.py --completion bash); '
     done = subprocess.run(["bash", "-eu", "-c", line + "complete -p python train.py"], cwd=ROOT, capture_output=True,
                           text=True, check=True)

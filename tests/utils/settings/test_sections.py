@@ -17,7 +17,7 @@ from utils.settings.fields import FIELDS
 from utils.settings.json_files import SECTIONS, flatten, read_json, section_of, settings_of
 from utils.settings.resolve import resolve
 
-README = (Path(__file__).resolve().parent.parent.parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parent.parent.parent.parent / "docs" / "configs.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_a_module_to_import_is_refused_in_a_section_too(load):
     assert "names a module to import" in complaint(load, '{"env": {"env": "os:Foo-v0"}}')
 
 
-def test_the_readmes_example_is_understood(tmp_path):
-    (text,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+def test_the_example_of_the_docs_is_understood(tmp_path):
+    (text,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     path = tmp_path / "settings.json"
     path.write_text(text)
     config = parse_args([f"--config={path}"])
