@@ -115,7 +115,8 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, dict] | None]:
     """Return the evaluation, and the diagnosis or None."""
-    from learner.evaluation import diagnose_episodes, find_run, load_trained, play_episodes, prepare_diagnosis
+    from learner.evaluation import diagnose_episodes, load_trained, play_episodes, prepare_diagnosis
+    from learner.loading import find_run
     run, checkpoint = find_run(args.place, args.checkpoint)
     evaluation = load_trained(run, checkpoint, args.settings, stop)
     if args.diagnose:

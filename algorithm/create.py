@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from algorithm.registry import check_agent, check_backend, check_decomposition, load, load_replay
+from algorithm.registry import check_agent, check_backend, check_decomposition, load, load_replay_class
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS, decompositions, is_decomposition, names
 from utils.settings.fields import FIELDS, Config, all_settings
@@ -138,7 +138,7 @@ def fill_config(args: Any) -> Config:
 
 def create_replay(config: Config, args: Any) -> Any:
     """The replay of the algorithm, for `algorithm.replay_buffer.create_buffer`."""
-    return load_replay(config.alg)(_view(config.alg, config, args))
+    return load_replay_class(config.alg)(_view(config.alg, config, args))
 
 
 def _given(args: Any) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def load(field: str, name: str, backend: str) -> Callable:
     return _load(entry)
 
 
-def load_replay(name: str) -> Callable:
+def load_replay_class(name: str) -> Callable:
     """The class that builds the replay of an algorithm."""
     return _load(ALGORITHMS[name].replay)
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from algorithm import check_backend, create_agent
+from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
-from algorithm.replay_buffer import create_buffer
 from envs import make_env, sizes
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
-from record.store import Store, fitting
+from learner.loading import check_pytorch, load_replay
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
@@ -40,29 +39,6 @@ class Evaluation:
     judge: Any = None
     episodes: list[PlayedEpisode] = field(default_factory=list)
     others: list[PlayedEpisode] = field(default_factory=list)       # of the other kind, for a diagnosis
-
-
-def find_run(place: str, checkpoint: str) -> tuple[Path, Path]:
-    """(a run's directory, the checkpoint to evaluate) from either of them.
-
-    Args:
-        place: a run's directory, or a .safetensors file in one or in its `checkpoints`.
-        checkpoint: which one of a directory: `best`, `last`, or a file.
-    Raises:
-        ConfigError: there is none, or a file is not inside a run.
-    """
-    path = Path(place)
-    if path.suffix == ".safetensors":
-        if checkpoint:
-            raise ConfigError(f"checkpoint: got {checkpoint!r}, but {place!r} is one already; give one of the two")
-        runs = [one for one in list(path.absolute().parents)[:2] if (one / "config.json").is_file()]
-        if not runs:
-            raise ConfigError(f"{place!r}: expected a checkpoint inside a run's directory, which has its config.json")
-        return runs[0], path
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, or a .safetensors file in one")
-    name = checkpoint or "best"
-    return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
 
 
 def run_settings(run: Path, given: dict[str, str]) -> Config:
@@ -93,8 +69,7 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
         CheckpointError: the checkpoint is missing, damaged, or of another agent, such as one of other sizes.
     """
     from utils.torch_utils import resolve_device
-    if check_backend() != "pytorch":
-        raise ConfigError("USE_PYTORCH: evaluate.py loads PyTorch's checkpoints; expected 1, or nothing")
+    check_pytorch(run)
     config = run_settings(run, given)
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
@@ -126,24 +101,6 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
         say("note: the run has saved no replay, " + (
             "so there are no numbers of its episodes" if evaluation.judge else
             f"without which {agent.config.alg} predicts no reward"))
-
-
-def load_replay(run: Path, config: Config) -> Any:
-    """Load the replay that a run has saved, on the CPU; None if it has saved none.
-
-    Raises:
-        CheckpointError: it is damaged, or of another run.
-        ConfigError: it does not fit in memory.
-    """
-    saved = Store(run / "checkpoints" / "resume").load()
-    if saved is None:
-        return None
-    replay = create_buffer(config)
-    with fitting(saved):
-        tensors = {name.removeprefix("replay/"): tensor for name, tensor in saved.tensors.items()
-                   if name.startswith("replay/")}
-        replay.restore(saved.values["replay"], tensors, saved.log())
-    return replay
 
 
 def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose: bool) -> None:

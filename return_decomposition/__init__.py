@@ -2,7 +2,10 @@
 
     import return_decomposition as rd
 
-    agent = rd.create_agent(args)
+    run = rd.train(env="Pendulum-v1", alg="rrd", basis_alg="sac", total_timesteps=20_000)
+    agent = rd.load(run.directory)                  # the best checkpoint
+    reward = rd.load_reward(run.directory)          # reward(obs, acts, obs_next), reward.redistribute(episode)
+    env = rd.LearnedReward(env, reward)             # any library trains on the learned reward
 
 Importing this package imports neither PyTorch nor TensorFlow.
 """
@@ -12,18 +15,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from algorithm import create_agent
+    from algorithm import register_algorithm, register_decomposition
+    from algorithm.create import create_agent_for_spaces as create_agent
+    from algorithm.replay_buffer import create_buffer
+    from return_decomposition.loading import load, load_reward
+    from return_decomposition.reward import LearnedReward, Reward
+    from return_decomposition.training import train
+    from utils.errors import CheckpointError, ConfigError, NotFiniteError
 
-__all__ = ["create_agent"]
 __version__ = "0.1.0"
+__all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "create_agent",
+           "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create_agent":
-        from algorithm import create_agent
-        return create_agent
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a name of `__all__` when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(_home(name), "create_agent_for_spaces" if name == "create_agent" else name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})
+
+
+def _home(name: str) -> Any:
+    """The module that defines a name of `__all__`."""
+    if name in ("load", "load_reward"):
+        from return_decomposition import loading as home
+    elif name in ("LearnedReward", "Reward"):
+        from return_decomposition import reward as home
+    elif name == "train":
+        from return_decomposition import training as home
+    elif name == "create_agent":
+        from algorithm import create as home
+    elif name == "create_buffer":
+        from algorithm import replay_buffer as home
+    elif name.startswith("register_"):
+        from algorithm import registry as home
+    else:
+        from utils import errors as home
+    return home

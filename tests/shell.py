@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import setuptools
 from documents import ROOT
-from return_decomposition.cli import HELP
 from runs import SMALL
 
 import evaluate
@@ -26,6 +25,7 @@ import sweep
 import train
 from algorithm import use_pytorch
 from return_decomposition import cli
+from return_decomposition.cli import HELP
 from sweeps import lanes, suite
 from utils.settings.cli import parse_args
 from utils.settings.fields import Config

@@ -1,0 +1,122 @@
+"""Trained agents and their replays, read back from the directory of a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from algorithm import check_backend, create_agent
+from algorithm.replay_buffer import create_buffer
+from record.store import Store, fitting
+from utils.checkpoint import read_identity
+from utils.errors import CheckpointError, ConfigError
+from utils.settings.fields import Config
+from utils.settings.json_files import read_json, read_object
+from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
+
+
+def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path]:
+    """Find a run's directory and the checkpoint to load.
+
+    Args:
+        place: a run's directory, or a .safetensors file in one or in its `checkpoints`.
+        checkpoint: which checkpoint of a directory: `best` (default), `last`, or a file.
+    Raises:
+        ConfigError: there is no run, or the file is not inside a run.
+    """
+    path, place = Path(place), str(place)
+    if path.suffix == ".safetensors":
+        if checkpoint:
+            raise ConfigError(f"checkpoint: got {str(checkpoint)!r}, but {place!r} is one already; give one of the two")
+        runs = [one for one in list(path.absolute().parents)[:2] if (one / "config.json").is_file()]
+        if not runs:
+            raise ConfigError(f"{place!r}: expected a checkpoint inside a run's directory, which has its config.json")
+        return runs[0], path
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, or a .safetensors file in one")
+    name = str(checkpoint or "best")
+    return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
+
+
+def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> Any:
+    """Build the agent of a run and load a checkpoint into it. No environment is made.
+
+    Args:
+        place, checkpoint: as for `find_run`.
+        device: cpu, cuda, cuda:1, ... or auto.
+    Raises:
+        ConfigError: there is no such run, or its settings are wrong.
+        CheckpointError: the checkpoint is missing, damaged, or of another agent.
+    """
+    run, path = find_run(place, checkpoint)
+    check_pytorch(run)
+    obs_dims, acts_dims, scale = sizes_of(existing(path))
+    settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
+    agent = create_agent(with_sizes(resolve(settings), obs_dims, acts_dims, scale))
+    agent.load_model(path)
+    return agent
+
+
+def check_pytorch(run: Path) -> None:
+    """Raise ConfigError unless PyTorch is chosen and the run is PyTorch's; name the converter otherwise."""
+    if check_backend() != "pytorch":
+        raise ConfigError("USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1, or unset it")
+    try:
+        backend = read_object(run / "run.json").get("backend")
+    except ConfigError:                                 # run.json is information; the checkpoint decides
+        return
+    if backend == "tensorflow":
+        raise ConfigError(f"{str(run)!r} is a run of the TensorFlow reference; convert its checkpoint first: "
+                          "python -m utils.tf_checkpoint CHECKPOINT --alg ALG --out DIR")
+
+
+def existing(path: Path) -> Path:
+    """The checkpoint's path.
+
+    Raises:
+        CheckpointError: it does not exist; names the ones that do.
+    """
+    if path.is_file():
+        return path
+    others = sorted(one.stem for one in path.parent.glob("*.safetensors"))
+    hint = f"; checkpoint={others[-1]!r} exists" if others else "; the run has saved no checkpoint yet"
+    raise CheckpointError(f"{path}: no such file{hint}")
+
+
+def sizes_of(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
+    """(obs_dims, acts_dims, obs_scale or None) from a checkpoint's header.
+
+    Raises:
+        CheckpointError: it is damaged, or its header has no sizes.
+    """
+    identity = read_identity(path)
+    dims = []
+    for name in ("obs_dims", "acts_dims"):
+        if not re.fullmatch(r"\((\d{1,9}, ?)*\d{1,9},?\)", identity.get(name, "")):
+            raise CheckpointError(f"{path}: {name}: got {identity.get(name)!r}, expected sizes such as (17,)")
+        dims.append(tuple(map(int, re.findall(r"\d+", identity[name]))))
+    try:
+        scale = float(identity["obs_scale"]) if "obs_scale" in identity else None
+    except ValueError:
+        raise CheckpointError(f"{path}: obs_scale: got {identity['obs_scale']!r}, expected a number") from None
+    return dims[0], dims[1], scale
+
+
+def load_replay(run: Path, config: Config) -> Any:
+    """Load the replay that a run has saved, on the CPU; None if it has saved none.
+
+    Raises:
+        CheckpointError: it is damaged, or of another run.
+        ConfigError: it does not fit in memory.
+    """
+    saved = Store(run / "checkpoints" / "resume").load()
+    if saved is None:
+        return None
+    replay = create_buffer(config)
+    with fitting(saved):
+        tensors = {name.removeprefix("replay/"): tensor for name, tensor in saved.tensors.items()
+                   if name.startswith("replay/")}
+        replay.restore(saved.values["replay"], tensors, saved.log())
+    return replay
