@@ -152,7 +152,7 @@ def test_another_setting_is_refused_with_all_differences(capsys):
     (["--resume=nowhere"], "resume: got 'nowhere', expected a run's directory, such as outputs/RUN"),
     (["--resume=x", "--config=y"], "config: not read with --resume, whose run has its settings"),
     (["--resume=x", "--seeds=0,1"], "seeds: not read with --resume, whose run has its settings; --on_existing=resume "
-                                    "goes on with several seeds"),
+                                    "resumes several seeds"),
     (["--on_existing=maybe"], "on_existing: got 'maybe', expected one of new, resume, overwrite"),
 ])
 def test_wrong_flags(flags, message, capsys):

@@ -56,11 +56,7 @@ def parse_args(argv: Sequence[str]) -> Config:
     """
     modules = named_modules(argv)
     import_modules(modules)                             # first: the parser has a flag for every setting of theirs
-    given, unknown = _parser().parse_known_args(argv)
-    if unknown:
-        raise _unknown(unknown[0].split("=")[0])
-    flags = vars(given)
-    del flags["modules"]
+    flags = _flags(argv)
     path, directory = flags.pop("config", None), flags.pop("resume", None)
     return combine(flags, path, directory, modules)
 
@@ -79,6 +75,22 @@ def combine(flags: dict[str, Any], path: str | None = None, directory: str | Non
     """
     if directory is not None:
         path = _config_of(directory, path, flags)
+    from_file = _from_file(path, flags)
+    config = _resolved(from_file, {name: coerce(name, text) for name, text in flags.items()}, path)
+    _check_run(config)
+    return dataclasses.replace(config, resume=directory, imports=tuple(modules))
+
+
+def _flags(argv: Sequence[str]) -> dict[str, Any]:
+    """The text of each flag that is given."""
+    given, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        raise _unknown(unknown[0].split("=")[0])
+    return {name: text for name, text in vars(given).items() if name != "modules"}
+
+
+def _from_file(path: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the file that flags leave as they are."""
     from_file = read_json(path) if path is not None else {}
     if ":" in flags.get("env", ""):
         search_here()
@@ -89,15 +101,17 @@ def combine(flags: dict[str, Any], path: str | None = None, directory: str | Non
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
         from_file.pop("total_timesteps", None)          # the flag wins
     _check_seeds(flags, from_file)
-    given = {name: coerce(name, text) for name, text in flags.items()}
+    return from_file
+
+
+def _resolved(from_file: dict[str, Any], given: dict[str, Any], path: str | None) -> Config:
+    """The settings, resolved; an error about a setting of the file names the file."""
     try:
-        config = resolve(from_file | given)
+        return resolve(from_file | given)
     except ConfigError as error:
         name = str(error).partition(":")[0]
         hint = f" (it stands in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
-    _check_run(config)
-    return dataclasses.replace(config, resume=directory, imports=tuple(modules))
 
 
 def _config_of(directory: str, path: str | None, flags: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ def nearly(name: str, settings: Iterable[str]) -> str | None:
 
     A name is nearly a setting if it differs only in case and underscores (`batchsize`), or has a letter doubled
     (`pi_lrr`) or two neighbours exchanged (`gmama`); long names also if one letter is missing, added or wrong
-    (`optimiser`). A plural (`gammas`), a number (`q_lr2`) and another first letter (`v_lr`) make a name of its own.
+    (`optimiser`). A plural (`gammas`), a number (`q_lr2`) and another first letter (`v_optimizer`) make another name.
     """
     return next((setting for setting in settings if _is_near(name, setting)), None)
 

@@ -33,7 +33,7 @@ ratio render replay replay_buffer replay_size reward_scale rewards run_name runs
 scale seeds size speed start_steps start_timesteps std steps tag target_entropy target_update tau temperature test
 threads time train train_freq update_every updates use_gpu v_lr val value_lr verbose wandb wandb_project weight
 weight_decay width work_dir
-""")
+n_batch_size v_optimizer q_optimizer""")
 
 
 @pytest.mark.parametrize(("name", "setting"), NEAR.items())
