@@ -26,7 +26,17 @@ from algorithm.batch import (
     observations,
     prepared,
 )
-from algorithm.decomposition.episodes import draw_episodes, hold, observed_steps, whole_episodes
+from algorithm.decomposition.episodes import (
+    FIELDS,
+    STEP,
+    check_fields,
+    draw_episodes,
+    hold,
+    inside,
+    observed_steps,
+    one,
+    whole_episodes,
+)
 from utils.errors import ConfigError
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
@@ -34,7 +44,6 @@ from utils.settings.resolve import check_reads
 from utils.torch_utils import Normalizer, TFOptimizer, resolve_device
 
 Info = dict[str, Tensor]
-STEP = ("obs", "acts", "obs_next")
 PICTURES, VECTORS = 256, 16384      # steps that `redistribute` reads at once, at most: stacks of frames are large
 
 
@@ -96,7 +105,7 @@ class Decomposition(nn.Module):
 
         Args:
             episodes: prepared `obs`, `obs_next` (N, L, O), `acts`, `rews` (N, L, 1), and the fields of `of_replay`;
-                0 beyond the end of an episode.
+                raw zeros beyond the end of an episode.
             mask: whether a step belongs to its episode, bool, (N, L).
         Returns:
             the payments, in `unit`, (N, L); what it gives beyond the end of an episode is not read.
@@ -199,32 +208,28 @@ class Decomposition(nn.Module):
             ValueError: a field is missing or has the wrong shape or dtype.
         """
         steps = observed_steps(episode)
+        check_fields(steps, STEP if self.markov else FIELDS)
         if mask is not None:
             mask = torch.as_tensor(mask, dtype=torch.bool, device=self.device)
-            if mask.ndim != 2 or np.shape(steps["obs"])[:2] != mask.shape:
-                raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected (N, L), the first two sizes of obs "
-                                 f"{tuple(np.shape(steps['obs']))}")
-            return torch.where(mask, self._markov(steps) if self.markov else self._whole(steps, mask), 0.0)
+            steps = inside(steps, mask)
+            return torch.where(mask, self._of_steps(steps) if self.markov else self._of_episodes(steps, mask), 0.0)
         if not self.markov:
             mask = torch.ones(1, len(steps["acts"]), dtype=torch.bool, device=self.device)
-            return self._whole({name: _one(value) for name, value in steps.items()}, mask)[0]
+            return self._of_episodes({name: one(value) for name, value in steps.items()}, mask)[0]
         most = PICTURES if len(self.obs_dims) == 3 else VECTORS
         spans = [slice(start, start + most) for start in range(0, len(steps["acts"]), most)]
-        return torch.cat([self._markov({name: steps[name][span] for name in STEP}) for span in spans])
+        return torch.cat([self._of_steps({name: steps[name][span] for name in STEP}) for span in spans])
 
-    def _markov(self, steps: Mapping[str, Array]) -> Tensor:
+    def _of_steps(self, steps: Mapping[str, Array]) -> Tensor:
         """Return the rewards of steps with any leading dimensions, (...)."""
         return self.rewards(*(steps[name] for name in STEP))[..., 0]
 
-    def _whole(self, steps: Mapping[str, Array], mask: Tensor) -> Tensor:
-        """Return what `credit` gives for N episodes, checked and prepared, (N, L)."""
+    def _of_episodes(self, steps: Mapping[str, Array], mask: Tensor) -> Tensor:
+        """Return what `credit` gives for N episodes, whose fields it checks and prepares, (N, L)."""
         obs = observations("N", "L", *self.obs_dims)
         spec = {"obs": obs, "obs_next": obs, "acts": actions_spec(self.config, "N", "L"), "rews": ("N", "L", 1)}
         fields = check_batch(steps, spec, self.of_replay, self.device, "episode")
-        for name in spec:
-            inside = mask.view(*mask.shape, *[1] * (fields[name].ndim - 2))
-            fields[name] = self.prepare(name, fields[name].masked_fill(~inside, 0))
-        paid = self.credit(fields, mask)
+        paid = self.credit({name: self.prepare(name, value) for name, value in fields.items()}, mask)
         if paid.shape != mask.shape:
             raise ConfigError(f"credit: {type(self).__name__} gives shape {tuple(paid.shape)}, expected "
                               f"{tuple(mask.shape)}, one payment for each step")
@@ -262,8 +267,3 @@ class Decomposition(nn.Module):
         for opt in self.opts:
             opt.step()
         return {name: value.detach() for name, value in info.items()}
-
-
-def _one(value: Array) -> Array:
-    """Return a field of one episode as that of N = 1 episodes."""
-    return value[None] if isinstance(value, Tensor) else np.asarray(value)[None]

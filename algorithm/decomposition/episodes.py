@@ -12,12 +12,13 @@ from algorithm.batch import Array
 from algorithm.draws import pad
 
 Episode = Mapping[str, Array]
-FIELDS = ("obs", "acts", "obs_next", "rews")
+STEP = ("obs", "acts", "obs_next")
+FIELDS = (*STEP, "rews")
 
 
 def observed_steps(episode: Episode) -> dict[str, Array]:
     """Return an episode with `obs` and `obs_next`; those of `frames` (T + C, H, W) are stacks (T, H, W, C), views."""
-    if "frames" not in episode:
+    if "frames" not in episode or "acts" not in episode:
         return dict(episode)
     frames = np.asarray(episode["frames"])
     stacks = np.lib.stride_tricks.sliding_window_view(frames, len(frames) - len(episode["acts"]), axis=0)
@@ -32,14 +33,40 @@ def hold(episode: Episode) -> dict[str, Array]:
         ValueError: a field is missing, or the fields do not have one entry for each step.
     """
     steps = observed_steps(episode)
-    for name in FIELDS:
+    check_fields(steps, FIELDS)
+    return {name: steps[name] for name in FIELDS}
+
+
+def check_fields(steps: Episode, names: Sequence[str]) -> None:
+    """Raise a ValueError if one of these fields is missing, or does not have as many entries as the actions."""
+    for name in names:
         if name not in steps:
             raise ValueError(f"episode[{name!r}]: missing, expected it beside {', '.join(steps) or 'no fields'}")
-    length = len(steps["rews"])
-    for name in FIELDS:
+    length = len(steps["acts"])
+    for name in names:
         if len(steps[name]) != length or not length:
             raise ValueError(f"episode[{name!r}]: got {len(steps[name])} steps, expected {length or 'at least 1'}")
-    return {name: steps[name] for name in FIELDS}
+
+
+def inside(steps: Episode, mask: Tensor) -> dict[str, Array]:
+    """Return the fields of N padded episodes with zeros where the mask (N, L) is False, on the mask's device.
+
+    Raises:
+        ValueError: a field (N, L, ...) and the mask differ in their first two sizes.
+    """
+    found = dict(steps)
+    for name in (name for name in FIELDS if name in steps):
+        value = torch.as_tensor(steps[name], device=mask.device)
+        if mask.ndim != 2 or value.shape[:2] != mask.shape:
+            raise ValueError(f"mask: got shape {tuple(mask.shape)}, expected (N, L), the first two sizes of {name} "
+                             f"{tuple(value.shape)}")
+        found[name] = value.masked_fill(~mask.view(*mask.shape, *[1] * (value.ndim - 2)), 0)
+    return found
+
+
+def one(value: Array) -> Array:
+    """Return a field of one episode as that of N = 1 episodes."""
+    return value[None] if isinstance(value, Tensor) else np.asarray(value)[None]
 
 
 def length_of(episode: Episode) -> int:
@@ -62,7 +89,7 @@ def draw_episodes(episodes: Sequence[Episode], count: int, generator: torch.Gene
 
 def steps_of(episode: Episode, steps: Tensor) -> dict[str, Tensor]:
     """Return `obs`, `acts` and `obs_next` of these steps (K,), each (K, ...), as they are."""
-    chosen = {name: episode[name] for name in ("obs", "acts", "obs_next")}
+    chosen = {name: episode[name] for name in STEP}
     return {name: value[steps.to(value.device)] if isinstance(value, Tensor)
             else torch.from_numpy(np.ascontiguousarray(np.asarray(value)[steps.numpy()]))
             for name, value in chosen.items()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithm.batch import Array, Doubles
 from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.episodes import return_of
 from algorithm.payments import mean_reward, scaled_return
 from utils.errors import ConfigError
+from utils.settings.fields import Config
 
 
 class Uniform(Decomposition):
@@ -34,7 +35,16 @@ class IRCR(Decomposition):
     markov = joint = False
     unit = "share"
     of_replay = {"return_range": Doubles(("N", 2))}         # min R and max R of the replay  # noqa: RUF012
-    fitted: Tensor | None = None                            # those of the episodes of `fit`, (1, 2)
+
+    def __init__(self, config: Config, generator: torch.Generator | None = None):
+        """Build the model; it knows no range yet."""
+        super().__init__(config, generator)
+        unknown = torch.full((1, 2), torch.nan, dtype=torch.float64, device=self.device)
+        self.register_buffer("fitted", unknown)             # the range of the episodes of `fit`
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return nothing: in an agent the replay knows the range."""
+        return {}
 
     def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Return the scaled return, float64, (N, L); below 0 or above 1 for an episode beyond the range.
@@ -43,7 +53,7 @@ class IRCR(Decomposition):
             ConfigError: the range is not known.
         """
         span = episodes.get("return_range", self.fitted)
-        if span is None:
+        if span.isnan().any():
             raise ConfigError("return_range: missing, expected the least and the greatest return of a replay; give it "
                               "with the episode, or call fit(episodes, 0)")
         returns = episodes["rews"].double().sum((1, 2))
@@ -52,4 +62,4 @@ class IRCR(Decomposition):
     def observe(self, episodes: Sequence[Mapping[str, Array]]) -> None:
         """Take the range of the returns of these episodes."""
         returns = [return_of(episode) for episode in episodes]
-        self.fitted = torch.tensor([[min(returns), max(returns)]], dtype=torch.float64, device=self.device)
+        self.fitted.copy_(torch.tensor([[min(returns), max(returns)]], dtype=torch.float64))

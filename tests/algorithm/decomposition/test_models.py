@@ -48,12 +48,12 @@ def episode(length: int, seed: int = 0, kind: str = "vectors") -> dict[str, np.n
     return rest | {name: rng.normal(size=(length, O)).astype(np.float32) for name in ("obs", "obs_next")}
 
 
-def padded(episodes: list[dict[str, np.ndarray]], value: float) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """N episodes of vectors as one, (N, L, ...), with `value` beyond their ends; and the mask."""
+def padded(episodes: list[dict[str, np.ndarray]], value: float, index: int = 0):
+    """N episodes as one, (N, L, ...), with `value` (in integers `index`) beyond their ends; and the mask."""
     mask = pad([torch.ones(len(one["rews"]), dtype=torch.bool) for one in episodes])
     fields = {name: pad([torch.as_tensor(one[name]) for one in episodes]) for name in episodes[0]}
     for field in fields.values():
-        field[~mask] = value
+        field[~mask] = value if field.is_floating_point() else index
     return fields, mask
 
 
@@ -70,10 +70,11 @@ def test_an_episode_is_paid_one_finite_number_a_step(alg, kind, length):
 
 
 @each
-@pytest.mark.parametrize("value", [0.0, 1e6, float("nan")])
-def test_what_is_beyond_the_end_of_an_episode_changes_nothing(alg, value):
-    model, episodes = make(alg), [episode(length, length) for length in (3, 1, 6)]
-    fields, mask = padded(episodes, value)
+@pytest.mark.parametrize("kind", ["vectors", "indices"])
+@pytest.mark.parametrize(("value", "index"), [(0.0, 0), (1e6, A), (float("nan"), -1)])
+def test_what_is_beyond_the_end_of_an_episode_changes_nothing(alg, kind, value, index):
+    model, episodes = make(alg, kind), [episode(length, length, kind) for length in (3, 1, 6)]
+    fields, mask = padded(episodes, value, index)
     paid = model.redistribute(fields, mask)
     assert paid.shape == mask.shape
     assert not paid[~mask].any()
@@ -115,6 +116,15 @@ def test_an_episode_without_a_field_is_named(alg, field):
     del one[field]
     with pytest.raises(ValueError, match=rf"episode\['{field}'\]: missing"):
         model.fit([one], 1)
+    if field != "rews" or not model.markov:
+        with pytest.raises(ValueError, match=rf"episode\['{field}'\]: missing"):
+            model.redistribute(one)
+    if field != "acts":
+        with pytest.raises(ValueError, match=rf"episode\['{field}'\]: got 3 steps, expected 4"):
+            model.fit([episode(4) | {field: episode(4)[field][:3]}], 1)
+    for call in (model.redistribute, lambda one: model.fit([one], 1)):
+        with pytest.raises(ValueError, match=r"episode\['obs'\]: got 0 steps, expected at least 1"):
+            call({name: value[:0] for name, value in episode(4).items()})
     with pytest.raises(ValueError, match=r"^episodes: got none"):
         model.fit([], 1)
 
@@ -136,6 +146,9 @@ def test_ircr_pays_the_return_scaled_to_a_range_and_says_if_it_knows_none():
     assert model.redistribute(known).tolist() == [0.5] * 4
     model.fit([{**one, "rews": one["rews"] * factor} for factor in (0, 2)], 10)
     assert model.redistribute(one).tolist() == [0.5] * 4
+    other = create_decomposition(settings("ircr"))
+    other.load_state_dict(model.state_dict())
+    assert other.redistribute(one).tolist() == [0.5] * 4
     assert model.redistribute(known | {"return_range": np.array([2.0, 2.0])}).tolist() == [0] * 4
     assert create_decomposition(settings("uniform")).redistribute(one).tolist() == [0.75] * 4
 
