@@ -49,9 +49,11 @@ class Gradients:
         return both(batch, self.pi_loss)
 
     def reward_loss(self, batch: Batch) -> Info:
+        """The loss of the reward network and its gradients; {} without one."""
         return self.reward.loss(batch) if self.reward else {}
 
     def other_losses(self, batch: Batch) -> Info:
+        """The losses of the policy's half, and their gradients."""
         return self.pi_loss(batch) | self.reward_loss(batch)
 
     def pay(self, batch: Batch) -> Tensor:

@@ -24,9 +24,11 @@ class TD3Gradients(Gradients):
         self.critic_frozen = nets.mlp(f"main.{one}", pi)
 
     def train(self, batch: Batch, both: Both) -> Info:
+        """All losses of one batch; see `Gradients.train`."""
         return self.train_pi(batch, both) | self.train_q(batch, both)
 
     def train_q(self, batch: Batch, both: Both) -> Info:
+        """The critics' losses and the reward network's; see `Gradients.train_q`."""
         return self.q_loss(batch, both)
 
     def q_loss(self, batch: Batch, both: Both) -> Info:
