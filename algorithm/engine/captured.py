@@ -67,25 +67,29 @@ class CapturedEngine(Engine):
         return self.inner.call(verb, batch)
 
     def run(self, updates: int) -> Sums:
+        """See `Engine.run`."""
         if self._layout() != self.layout:               # another computation of `sample`
             self.graphs, self.layout = {}, self._layout()
         self._load_counts()
-        schedule = Schedule.of(self.agent)
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
-        done: dict[tuple, int] = {}
         with torch.cuda.stream(self.stream):
-            for _ in range(updates):
-                number = self.agent.updates + 1
-                kind = (schedule.policy_due(number), schedule.targets_due(number))
-                self._run(kind)
-                done[kind] = done.get(kind, 0) + 1
-                for agent in self.agents:
-                    agent.counters["updates"] = number
-            metrics = self._take(done)
+            metrics = self._take(self._run_all(updates))
         torch.cuda.current_stream(self.agent.device).wait_stream(self.stream)
         self._store_counts()
         self.refresh()
         return self._finish(metrics)
+
+    def _run_all(self, updates: int) -> dict[tuple, int]:
+        """Make so many updates; count them by kind."""
+        schedule, done = Schedule.of(self.agent), {}
+        for _ in range(updates):
+            number = self.agent.updates + 1
+            kind = (schedule.policy_due(number), schedule.targets_due(number))
+            self._run(kind)
+            done[kind] = done.get(kind, 0) + 1
+            for agent in self.agents:
+                agent.counters["updates"] = number
+        return done
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -180,6 +184,7 @@ class _Counting:
     number: torch.Tensor                # of the update, ()
 
     def descend(self, opt: Any, group: dict, gradients: dict) -> None:
+        """Step one group, and count it on the device."""
         t = self.counts[group["name"]].add_(1)
         rate = opt.rate(group, t)
         opt.descend(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)

@@ -139,6 +139,7 @@ class Engine:
         return {"agent": self.agent.generator} | own
 
     def random_states(self) -> dict[str, Tensor]:
+        """The states of `generators`, to be saved."""
         return {name: generator.get_state() for name, generator in self.generators().items()}
 
     def set_random_states(self, states: dict[str, Tensor]) -> None:
@@ -152,4 +153,5 @@ class Engine:
             self.move_targets()
 
     def move_targets(self) -> None:
+        """Move the targets."""
         self.agent.target_update()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Gradients, mean, squared_error
+from algorithm.engine.by_hand.gradients import Gradients
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
@@ -24,11 +24,15 @@ class DDPGGradients(Gradients):
         self.critic_frozen = nets.mlp("main.value", pi)
 
     def q_loss(self, batch: Batch) -> Info:
-        """y = r + gamma (1 - done) Q'(s', pi'(s')); mean (Q - y)^2 + the mean over tensors of q_reg |w|^2 / 2."""
+        """y = r + gamma (1 - done) Q'(s', pi'(s')); mean (Q - y)^2 + the mean over tensors of q_reg |w|^2 / 2.
+
+        No gradient passes to y, and dL/dQ = 2 (Q - y) / B.
+        """
         q_next = self.critic_target(batch["obs_next"], self.policy_target(batch["obs_next"]).tanh())
         y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
-        loss = squared_error(self.critic, self.critic(batch["obs"], batch["acts"]), y)
-        return {"Q_loss": loss, "Q_reg_loss": self._regularise()}
+        error = self.critic(batch["obs"], batch["acts"]) - y
+        self.critic.backward(error * (2 / sizes(error)[-2]))
+        return {"Q_loss": error.square().mean(dim=(-2, -1)), "Q_reg_loss": self._regularise()}
 
     def _regularise(self) -> Tensor:
         """The mean over the n tensors of q_reg |w|^2 / 2, (); adds its gradients, q_reg w / n, to the critic's."""
@@ -45,4 +49,4 @@ class DDPGGradients(Gradients):
         q = self.critic_frozen(batch["obs"], acts)
         grad = self.critic_frozen.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
         self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
-        return {"Pi_loss": -mean(q)}
+        return {"Pi_loss": -q.mean(dim=(-2, -1))}

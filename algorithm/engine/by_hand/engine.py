@@ -56,7 +56,7 @@ class ManualEngine(Engine):
         """groups: all that are stepped, whose gradients `self.grads` has."""
         agent = self.agent
         of_pi = [pair for pair in groups if is_policys(pair[1])]
-        of_q = [pair for pair in groups if pair not in of_pi]
+        of_q = [pair for pair in groups if not is_policys(pair[1])]
         pi, q = self._gathered(of_pi), self._gathered(of_q)
         self.graphs = Graphs(gradients.nets.state)
         self.verbs = {
@@ -72,6 +72,7 @@ class ManualEngine(Engine):
         return {self.labels[parameter]: self.grads[parameter] for _, group in groups for parameter in group["params"]}
 
     def run(self, updates: int) -> Sums:
+        """See `Engine.run`. An update is one verb, or two with a batch each."""
         sums, both = Sums(), self._both_as_graphs if self.agent.device.type == "cpu" else self._both
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
         with create_pair(self.agent.device) as self.pair, torch.inference_mode():
@@ -79,14 +80,17 @@ class ManualEngine(Engine):
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
                 info = verb.losses(batch, both)
                 sums.add(info)
-                number = self.agent.updates + verb.counts
-                check = partial(self.guard.check, number, info, verb.gradients, verb.memories)
                 ends = following is None or following.counts            # the update, after which targets may be due
-                _, batch = self.pair(partial(self.step, verb, ends),
-                                     lambda check=check, verb=following: check() or (verb and self.draw(verb)))
+                check = partial(self.guard.check, self.agent.updates + verb.counts, info, verb.gradients, verb.memories)
+                _, batch = self.pair(partial(self.step, verb, ends), partial(self._check_and_draw, check, following))
         return self._finish(sums)
 
+    def _check_and_draw(self, check: Callable[[], None], verb: Verb | None) -> Batch | None:
+        check()
+        return self.draw(verb) if verb else None
+
     def call(self, verb: str, batch: Batch) -> Info:
+        """See `Engine.call`."""
         agent = self.agent
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
         delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)

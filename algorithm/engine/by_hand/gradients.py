@@ -17,7 +17,6 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
 from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
 
 Part = Callable[[Batch], Info]          # a part of an update: it writes gradients, and gives losses or other tensors
@@ -49,9 +48,11 @@ class Gradients:
         return both(batch, self.pi_loss)
 
     def reward_loss(self, batch: Batch) -> Info:
+        """The loss of the reward network and its gradients; {} without one."""
         return self.reward.loss(batch) if self.reward else {}
 
     def other_losses(self, batch: Batch) -> Info:
+        """The losses of the policy's half, and their gradients."""
         return self.pi_loss(batch) | self.reward_loss(batch)
 
     def pay(self, batch: Batch) -> Tensor:
@@ -59,19 +60,7 @@ class Gradients:
         return self.reward.pay(batch) if self.reward else batch["rews"]
 
 
-def mean(x: Tensor) -> Tensor:
-    """(B, 1) -> (), (S, B, 1) -> (S,)."""
-    return x.mean(dim=(-2, -1))
-
-
 def twin(critics: list[MLP], obs: Tensor, acts: Tensor) -> list[Tensor]:
     """(B, O), (B, A) -> the value by each of two critics, (B, 1)."""
     x = torch.cat([obs, acts], dim=-1)
     return [critic(x) for critic in critics]
-
-
-def squared_error(critic: MLP, q: Tensor, y: Tensor) -> Tensor:
-    """mean (Q - y)^2, (), where Q (B, 1) is the critic's last output; its gradient is dL/dQ = 2 (Q - y) / B."""
-    error = q - y
-    critic.backward(error * (2 / sizes(error)[-2]))
-    return mean(error.square())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Gradients, mean, squared_error, twin
+from algorithm.engine.by_hand.gradients import Gradients, twin
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
@@ -37,12 +37,17 @@ class SACGradients(Gradients):
         return alpha[:, None, None] if self.nets.lead else alpha
 
     def q_loss(self, batch: Batch) -> Info:
-        """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2."""
+        """y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi; sum_i mean (Q_i - y)^2.
+
+        No gradient passes to y, and dL/dQ_i = 2 (Q_i - y) / B.
+        """
         acts, log_p, *_ = squash(self.policy_next(batch["obs_next"]), batch["pi_next_noise"])      # (B, A), (B, 1)
         q_next = torch.minimum(*twin(self.critics_target, batch["obs_next"], acts)) - self.alpha() * log_p
         y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
-        q = twin(self.critics, batch["obs"], batch["acts"])
-        return {"Q_loss": sum(squared_error(critic, q_i, y) for critic, q_i in zip(self.critics, q, strict=True))}
+        errors = [q - y for q in twin(self.critics, batch["obs"], batch["acts"])]                   # 2 (B, 1)
+        for critic, error in zip(self.critics, errors, strict=True):
+            critic.backward(error * (2 / sizes(error)[-2]))
+        return {"Q_loss": sum(error.square().mean(dim=(-2, -1)) for error in errors)}
 
     def pi_loss(self, batch: Batch) -> Info:
         """mean(alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi; and -log alpha (mean log pi - A) for the temperature.
@@ -51,10 +56,10 @@ class SACGradients(Gradients):
         """
         sample = squash(self.policy(batch["obs"]), batch["pi_noise"])
         q = twin(self.critics_frozen, batch["obs"], sample.acts)                                    # 2 (B, 1)
-        loss = mean(self.alpha() * sample.log_p - torch.minimum(*q))
+        loss = (self.alpha() * sample.log_p - torch.minimum(*q)).mean(dim=(-2, -1))
         self.policy.backward(self._policy_gradient(sample, batch["pi_noise"], *q))
         if self.log_alpha_grad is not None:
-            self.log_alpha_grad.copy_(self.basis.act_dim - mean(sample.log_p))
+            self.log_alpha_grad.copy_(self.basis.act_dim - sample.log_p.mean(dim=(-2, -1)))
         return {"Pi_loss": loss}
 
     def _policy_gradient(self, sample: Squashed, noise: Tensor, q_1: Tensor, q_2: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Both, Gradients, mean, squared_error, twin
+from algorithm.engine.by_hand.gradients import Both, Gradients, twin
+from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
@@ -24,9 +25,11 @@ class TD3Gradients(Gradients):
         self.critic_frozen = nets.mlp(f"main.{one}", pi)
 
     def train(self, batch: Batch, both: Both) -> Info:
+        """All losses of one batch; see `Gradients.train`."""
         return self.train_pi(batch, both) | self.train_q(batch, both)
 
     def train_q(self, batch: Batch, both: Both) -> Info:
+        """The critics' losses and the reward network's; see `Gradients.train_q`."""
         return self.q_loss(batch, both)
 
     def q_loss(self, batch: Batch, both: Both) -> Info:
@@ -52,13 +55,18 @@ class TD3Gradients(Gradients):
 
     def q_1_loss(self, batch: Batch) -> Info:
         """mean (Q_1 - y)^2."""
-        self.critics[0].load("q_1", batch)
-        return {"Q_loss": squared_error(self.critics[0], batch["q_1"], batch["y"])}
+        return self._q_i_loss(self.critics[0], "q_1", batch)
 
     def q_2_loss(self, batch: Batch) -> Info:
         """mean (Q_2 - y)^2."""
-        self.critics[1].load("q_2", batch)
-        return {"Q_loss": squared_error(self.critics[1], batch["q_2"], batch["y"])}
+        return self._q_i_loss(self.critics[1], "q_2", batch)
+
+    def _q_i_loss(self, critic: MLP, name: str, batch: Batch) -> Info:
+        """mean (Q_i - y)^2: no gradient passes to y, and dL/dQ_i = 2 (Q_i - y) / B."""
+        critic.load(name, batch)
+        error = batch[name] - batch["y"]
+        critic.backward(error * (2 / sizes(error)[-2]))
+        return {"Q_loss": error.square().mean(dim=(-2, -1))}
 
     def pi_loss(self, batch: Batch) -> Info:
         """-mean Q_1(s, pi(s)): dL/dQ_1 = -1 / B, and with pi = tanh z, dL/dz = dL/dpi (1 - pi^2)."""
@@ -66,4 +74,4 @@ class TD3Gradients(Gradients):
         q = self.critic_frozen(torch.cat([batch["obs"], acts], dim=-1))
         grad = self.critic_frozen.input_grad(torch.full_like(q, -1 / sizes(q)[-2]), sizes(batch["obs"])[-1])
         self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
-        return {"Pi_loss": -mean(q)}
+        return {"Pi_loss": -q.mean(dim=(-2, -1))}

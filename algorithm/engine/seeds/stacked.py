@@ -81,10 +81,12 @@ class StackedEngine(ManualEngine):
         return sums
 
     def draw(self, verb: Verb) -> Batch:
+        """A batch of every agent's, (S, B, ...)."""
         drawn = [draw(agent, buffer, verb.noise) for agent, buffer in zip(self.agents, self.buffers, strict=True)]
         return {name: torch.stack([fields[name] for fields in drawn]) for name in drawn[0]}
 
     def step(self, verb: Verb, targets: bool) -> None:
+        """See `ManualEngine.step`; the agents' own counts follow."""
         super().step(verb, targets)
         for agent in self.agents[1:]:
             agent.counters["updates"] = self.agent.updates
@@ -93,4 +95,5 @@ class StackedEngine(ManualEngine):
                 own["t"] = group["t"]
 
     def move_targets(self) -> None:
+        """Move the targets of all agents: target <- polyak target + (1 - polyak) main."""
         torch._foreach_lerp_(self.targets, self.mains, 1 - self.agent.config.polyak)
