@@ -35,6 +35,7 @@ from algorithm.replay_buffer import create_buffer
 from envs import make_env, sizes
 from learner import diagnoser
 from learner.episodes import Player
+from learner.training import check_reference
 from utils.errors import ConfigError
 from utils.settings.resolve import resolve
 from utils.stop import Stop, Stopped
@@ -489,7 +490,7 @@ def test_an_agent_that_learns_no_reward_cannot_be_diagnosed(alg, capsys):
 def test_the_tensorflow_reference_is_not_diagnosed(monkeypatch):
     monkeypatch.setenv("USE_PYTORCH", "0")
     with pytest.raises(ConfigError, match="not read by the TensorFlow reference"):
-        train.check_reference(dataclasses.replace(resolve({"alg": "rrd"}), diagnose_every=1))
+        check_reference(dataclasses.replace(resolve({"alg": "rrd"}), diagnose_every=1))
 
 
 def test_what_is_undefined_is_not_logged():
