@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.onednn import sizes
 
 
 class StackedMLP(MLP):
@@ -18,25 +19,28 @@ class StackedMLP(MLP):
     def _hidden(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self._affine(i, x)
         if self.activation.keeps_z:
-            return self.activation.apply(z, torch.empty_like(z)), z
+            return self.activation.apply(z, self.pad(f"{self.name}.h{i}", *sizes(z))), z
         self.activation.apply(z, z)
         return z, z
 
     def _join(self, x: Tensor, late: Tensor) -> Tensor:
-        return torch.cat([x, late], dim=-1)
+        *lead, width = sizes(x)
+        return torch.cat([x, late], dim=-1, out=self.pad(f"{self.name}.late", *lead, width + self.late))
 
     def _output(self, x: Tensor) -> Tensor:
         return self._affine(len(self.weights) - 1, x)
 
     def _affine(self, i: int, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.biases[i][:, None], x, self.weights[i].mT)
+        weight, bias = self.weights[i], self.biases[i]
+        out = self.pad(f"{self.name}.z{i}", *sizes(x)[:-1], sizes(weight)[-2])
+        return torch.baddbmm(bias[:, None], x, weight.mT, out=out)
 
     def _differentiate(self, i: int, grad: Tensor, x: Tensor) -> None:
         torch.bmm(grad.mT, x, out=self.weight_grads[i])
         torch.sum(grad, -2, out=self.bias_grads[i])
 
     def _times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
-        return x @ y
+        return torch.bmm(x, y, out=self.pad(name, *sizes(x)[:-1], sizes(y)[-1]))
 
 
 class StackedNets(Nets):
