@@ -30,9 +30,10 @@ NAME = "return_decomposition"
 HERE = Path(__file__).resolve().parent
 ROOMS = tuple(name for name in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps",
                                 "torchrl_gpu", "utils") if (HERE / name / "__init__.py").is_file())
+ABOVE = ("program", "machine_checks")       # files above the rooms that are no programs
 PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
 # The top-level names of the repository, and what each is called in a wheel.
-NEW = {**{name: f"{NAME}.{name}" for name in (*ROOMS, "program")},
+NEW = {**{name: f"{NAME}.{name}" for name in (*ROOMS, *ABOVE)},
        **{name: f"{NAME}.programs.{name}" for name in PROGRAMS}}
 Edit = tuple[int, int, str]                             # from, to (characters of the source), the new text
 
@@ -53,7 +54,7 @@ def flat() -> dict:
     """The packages and modules of an editable install: those of the repository."""
     return {"packages": find_packages(HERE, include=[f"{name}{part}" for name in (*ROOMS, NAME)
                                                      for part in ("", ".*")]),
-            "package_dir": {}, "package_data": {}, "py_modules": ["program", *PROGRAMS]}
+            "package_dir": {}, "package_data": {}, "py_modules": [*ABOVE, *PROGRAMS]}
 
 
 class BuildWheel(build_py):
@@ -66,7 +67,7 @@ class BuildWheel(build_py):
 
     def find_package_modules(self, package, package_dir):
         """(package, module, file) of each module; those that stand at the top of the repository are added."""
-        added = {NAME: ["program"], f"{NAME}.programs": PROGRAMS}.get(package, [])
+        added = {NAME: [*ABOVE], f"{NAME}.programs": PROGRAMS}.get(package, [])
         return [*super().find_package_modules(package, package_dir), *((package, name, f"{name}.py") for name in added)]
 
     def build_module(self, module, module_file, package):

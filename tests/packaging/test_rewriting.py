@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import setup_wheel
-from setup_wheel import HERE, NAME, NEW, PROGRAMS, ROOMS, known_names, rewrite
+from setup_wheel import ABOVE, HERE, NAME, NEW, PROGRAMS, ROOMS, known_names, rewrite
 
 KNOWN = {"utils.text", "algorithm.tf", "algorithm.tf.convert", "results.page"}
 SOURCES = [path for folder in (*ROOMS, NAME) for path in sorted((HERE / folder).rglob("*.py"))] + \
-    [HERE / f"{name}.py" for name in ("program", *PROGRAMS)]
+    [HERE / f"{name}.py" for name in (*ABOVE, *PROGRAMS)]
 
 
 @pytest.mark.parametrize(("source", "expected"), [
@@ -111,7 +111,7 @@ def test_every_package_and_program_of_the_repository_is_known():
     folders = {path.parent.name for path in HERE.glob("*/__init__.py")}
     assert folders - {"benchmarks"} == {*ROOMS, NAME}
     files = {path.stem for path in HERE.glob("*.py")}
-    assert files == {*PROGRAMS, "program", "setup", "setup_wheel"}
+    assert files == {*PROGRAMS, *ABOVE, "setup", "setup_wheel"}
 
 
 def test_the_lists_of_rooms_and_programs_agree():
