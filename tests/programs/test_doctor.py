@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import doctor
+import machine_checks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NEEDED = [name for name, check in doctor.CHECKS.items() if check.needed]
@@ -123,7 +124,7 @@ def test_an_old_python_and_an_old_package(monkeypatch):
 def test_the_disk(monkeypatch):
     usage = namedtuple("usage", "free")
     for free, status in ((6e9, "ok"), (1e9, "warn"), (1e6, "fail")):
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place, free=free: usage(free))
+        monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda place, free=free: usage(free))
         assert doctor.judge("disk").status == status
 
     def fail(descriptor):
