@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from return_decomposition.loading import load, load_reward
     from return_decomposition.reward import LearnedReward, Reward
     from return_decomposition.training import train
-    from utils.errors import CheckpointError, ConfigError, NotFiniteError
+    from utils.errors import CheckpointError, ConfigError, NotFiniteError, SeedsError
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "create_agent",
-           "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition", "train"]
+__all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "SeedsError",
+           "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
+           "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,7 +73,7 @@ class Reward:
             return np.asarray(self.agent.redistribute({**episode, **self.of_replay}).cpu(), np.float64)
 
 
-class LearnedReward(gym.Wrapper):
+class LearnedReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Pay the learned reward of each step; `info["true_reward"]` is the environment's own.
 
     Any library then trains on the learned reward: Stable-Baselines3, CleanRL, TorchRL. Actions are the environment's
@@ -91,7 +91,8 @@ class LearnedReward(gym.Wrapper):
                               "expected the reward of a Markov decomposition, such as rrd")
         check_observations(env.observation_space, reward)
         self.scale = scale_of(env.action_space, reward)
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self, reward=reward)
+        gym.Wrapper.__init__(self, env)
         self.learned = reward
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

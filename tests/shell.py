@@ -25,7 +25,6 @@ import sweep
 import train
 from algorithm import use_pytorch
 from return_decomposition import cli
-from return_decomposition.cli import HELP
 from sweeps import lanes, suite
 from utils.settings.cli import parse_args
 from utils.settings.fields import Config
@@ -125,14 +124,6 @@ def small(config: Config) -> list[str]:
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
 
 
-@rule("rrd")
-def run_command(words: list[str]) -> None:
-    """A subcommand of `rrd`, by the rule of the program that it runs."""
-    program = ["python", f"{words[1]}.py"] if words[1] != "convert" else ["python", "-m", "utils.tf_checkpoint"]
-    assert words[1] in HELP
-    rule_of([*program, *words[2:]])([*program, *words[2:]])
-
-
 @rule("srun python train.py")
 def run_by_slurm(words: list[str]) -> None:
     run_train(words[1:])
@@ -205,7 +196,7 @@ def run_rrd(words: list[str]) -> None:
         rule_of(["python", f"{words[1]}.py"])(["python", f"{words[1]}.py", *words[2:]])
 
 
-@rule("python -m algorithm.tf.convert")
+@rule("python -m utils.tf_checkpoint")
 def run_tf_checkpoint(words: list[str]) -> None:
     pytest.importorskip("tensorflow")
     from algorithm.tf import convert as tf_checkpoint

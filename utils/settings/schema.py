@@ -24,7 +24,8 @@ from utils.settings.resolve import choices_of
 from utils.settings.setting import Setting
 from utils.settings.values import DEVICE, MOST_NUMBERS, MOST_SEEDS
 
-INTEGERS = r"^ *[0-9]+ *(, *[0-9]+ *)*$"
+# Text of a list of integers, by whether each is at least 1.
+INTEGERS = {False: r"^ *[+-]?[0-9]+ *(, *[+-]?[0-9]+ *)*$", True: r"^ *0*[1-9][0-9]* *(, *0*[1-9][0-9]* *)*$"}
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -64,7 +65,8 @@ def setting_schema(name: str) -> dict[str, Any]:
     if choices:
         return found | {"enum": [*choices, None]}
     if setting.type == tuple[int, ...]:
-        text = {"type": ["string", "null"]} | ({} if setting.form == "seeds" else {"pattern": INTEGERS})
+        pattern = {} if setting.form == "seeds" else {"pattern": INTEGERS[setting.low == 1]}
+        text = {"type": ["string", "null"]} | pattern
         return found | {"anyOf": [_list_of_integers(setting), text]}
     found |= {"type": [TYPES[setting.type], "null"]} | _range(setting)
     return found | ({"pattern": f"^({DEVICE})$"} if setting.form == "device" else {})

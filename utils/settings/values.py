@@ -52,10 +52,10 @@ def parse_device(value: Any) -> str:
 
 def parse_integers(value: Any) -> tuple[int, ...]:
     """Integers, at least one: `256,128` or a list."""
-    numbers = value.split(",", MOST_NUMBERS) if isinstance(value, str) else value
+    numbers = [_digits(part) for part in value.split(",", MOST_NUMBERS)] if isinstance(value, str) else value
     if not isinstance(numbers, (list, tuple)) or not 0 < len(numbers) <= MOST_NUMBERS:
         _refuse()
-    return tuple(parse_int(one.strip() if isinstance(value, str) else _number(one)) for one in numbers)
+    return tuple(parse_int(_number(one)) for one in numbers)
 
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
@@ -69,6 +69,11 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
     if not 0 < len(seeds) <= MOST_SEEDS or len(set(seeds)) < len(seeds):
         _refuse()
     return tuple(seeds) if all(0 <= seed < 2**63 for seed in seeds) else _refuse()
+
+
+def _digits(text: str) -> int:
+    """An integer of a list that is text; no `1e6` there."""
+    return int(text) if re.fullmatch(r" *[+-]?[0-9]+ *", text) else _refuse()
 
 
 def _number(value: Any) -> Any:

@@ -40,7 +40,7 @@ def test_other_widths_are_one_line(value):
     with pytest.raises(ConfigError) as error:
         resolve({"hidden_sizes": value})
     assert str(error.value).startswith("hidden_sizes: got ")
-    assert str(error.value).endswith(", expected 1 to 1000 widths from 1 to 1000000, such as 256,256")
+    assert ", expected at least 1 and at most 100 integers, such as 256,256" in str(error.value)
 
 
 @pytest.mark.parametrize("value", [value for value in WRONG if len(value) < 7] + [[], [0], [8, "8"], [8.5], 8, True],
@@ -59,7 +59,7 @@ def test_what_a_run_writes_of_its_widths_is_read_back(widths):
 
 
 def test_settings_that_are_not_given_are_not_written():
-    names = [name for name, field in FIELDS.items() if field.metadata["section"] == "networks and optimisers"]
+    names = [name for name, field in FIELDS.items() if field.belongs == "networks"]
     assert len(names) == 10
     for choice in ({}, {"alg": "dqn", "env": "Pong"}, {"alg": "rrd", "basis_alg": "ddpg"}):
         assert not set(names) & set(resolve(choice).settings())
