@@ -13,7 +13,7 @@ from pathlib import Path
 MARK = "return-decomposition"       # utils/__init__.py holds it
 ROOMS = ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps")
 # The modules of setup.py's install_requires.
-REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "cv2", "safetensors", "tensorboardX", "rich")
+REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "cv2", "safetensors", "tensorboardX", "rich", "shtab")
 
 
 def run_program(name: str, work: Callable[[], int], without_memory: str = "") -> int:

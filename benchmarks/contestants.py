@@ -83,14 +83,14 @@ class OurRun:
         world = make_env(config)
         config = sizes(config, world)
         agent, buffer = create_agent(config), create_buffer(config)
-        engine = create_engine(config, agent, buffer)[0]
-        self.config, self.engine = config, engine
+        self.engine = engine = create_engine(config, agent, buffer)[0]
         collector = Collector(world, engine.actor, config.seed)
         self.learner = Learner(config, collector, engine, Evaluator(config, make_env(config), engine.actor), _Record())
         self.learner.learn()
 
     def __call__(self, steps: int) -> None:
-        self.config.total_timesteps += steps
+        config = self.learner.config
+        self.learner.config = dataclasses.replace(config, total_timesteps=config.total_timesteps + steps)
         self.learner.learn()
 
 

@@ -116,7 +116,7 @@ def upward(found: list[Import]) -> list[str]:
 
 
 def mixed(found: list[Import]) -> list[str]:
-    """The imports that mix TensorFlow with PyTorch's agents; doctor.py imports it in a process of its own."""
+    """The imports that mix TensorFlow with PyTorch's agents; a check of doctor.py imports it in a new process."""
     return [f"{one.source} -> {one.target}" for one in found if
             (one.source.endswith("_torch") and within(one.target, "tensorflow", "algorithm.tf")) or
             (within(one.target, "tensorflow") and not within(one.source, "algorithm.tf", "machine_checks")) or

@@ -13,7 +13,7 @@ import setup_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = (*setup_wheel.ROOMS, setup_wheel.NAME, "configs",
-           *(f"{one}.py" for one in ("program", *setup_wheel.PROGRAMS, "setup", "setup_wheel")),
+           *(f"{one}.py" for one in (*setup_wheel.ABOVE, *setup_wheel.PROGRAMS, "setup", "setup_wheel")),
             "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md",
            "constraints.txt", "constraints-oldest.txt")
 BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"

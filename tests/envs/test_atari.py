@@ -15,13 +15,12 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from runs import run
 
-import algorithm
 import train
 from envs import env_kwargs, make_env
 from envs.atari import FrameStack
 from envs.names import resolve_env
 from envs.wrappers import TrueReward
-from learner import Evaluator
+from learner import Evaluator, training
 from utils.errors import ConfigError
 from utils.settings.fields import ATARI, GAMES, Config
 from utils.settings.resolve import resolve
@@ -453,8 +452,8 @@ def _tidy():
 @pytest.fixture
 def built(monkeypatch):
     """The agents that runs build."""
-    agents, create = [], algorithm.create.create_agent
-    monkeypatch.setattr(algorithm, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
+    agents, create = [], training.create_agent
+    monkeypatch.setattr(training, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
     return agents
 
 

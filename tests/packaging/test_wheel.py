@@ -109,11 +109,12 @@ def test_an_editable_install_keeps_the_names_at_the_top(sources, tmp_path):
     shutil.copytree(sources, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     python = install(build(copy, tmp_path / "dist", "build_editable"), tmp_path / "venv")
     code = ("import algorithm, train, utils, return_decomposition as rd; print(algorithm.__file__, train.__file__); "
-            "print(rd.create_agent is algorithm.create_agent)")
+            "print(rd.create_agent is algorithm.create_agent_for_spaces)")
     done = run(python, "-P", "-c", code)
     assert done.stdout == f"{copy}/algorithm/__init__.py {copy}/train.py\nTrue\n", done.stderr
     done = run(python.with_name("rrd"), "train", "--env=Pendulum-v1", "--wrong")
-    assert (done.returncode, done.stderr) == (2, "rrd train: --wrong: unknown flag\n")
+    assert (done.returncode, done.stderr) == (2, "rrd train: --wrong: unknown flag; the settings of an algorithm of "
+                                                 "your own need --import=MODULE\n")
     foreign = tmp_path / "foreign"
     (foreign / "utils").mkdir(parents=True)
     (foreign / "utils" / "__init__.py").touch()
@@ -132,10 +133,12 @@ def test_importing_it_is_light_and_imports_nothing_else_of_that_name(python, pla
 
 
 def test_create_agent(python, place):
-    code = ("import argparse, return_decomposition as rd\n"
+    code = ("import return_decomposition as rd\n"
+            "from gymnasium.spaces import Box, Discrete\n"
             "for alg, basis in (('rrd', 'sac'), ('ircr', 'td3'), ('uniform', 'ddpg'), ('dqn', None)):\n"
-            "    args = argparse.Namespace(alg=alg, basis_alg=basis, obs_dims=(3,), acts_dims=(2,), device='cpu')\n"
-            "    agent = rd.create_agent(args)\n"
+            "    actions = Box(-1, 1, (2,)) if basis else Discrete(2)\n"
+            "    agent = rd.create_agent(alg=alg, observation_space=Box(-9, 9, (3,)), action_space=actions,\n"
+            "                            **({'basis_alg': basis} if basis else {}), device='cpu')\n"
             "    print(type(agent).__module__.partition('.')[0])\n")
     done = run(python, "-c", code)
     assert done.stdout == "return_decomposition\n" * 4, done.stderr

@@ -369,7 +369,7 @@ def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
 @pytest.mark.parametrize(("given", "display", "chosen"), [
     ("glfw", "", "egl"), ("glfw", ":0", "egl"), ("osmesa", "", "egl"), ("nope", "", "egl"), ("nope", ":0", ""),
 ])
-def test_what_cannot_render_here_is_not_heeded(given, display, chosen, monkeypatch):
+def test_what_cannot_render_here_is_ignored(given, display, chosen, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(video, "renders_by", "egl".__eq__)
     for name, value in (("MUJOCO_GL", given), ("DISPLAY", display), ("WAYLAND_DISPLAY", "")):
@@ -384,12 +384,12 @@ def test_glfw_without_a_display_cannot_render():
     assert not video.renders_by("glfw")
 
 
-def test_a_wrong_way_to_render_is_not_heeded(trained):
+def test_a_wrong_way_to_render_is_ignored(trained):
     done = subprocess.run([sys.executable, ROOT / "evaluate.py", trained, FEW, "--video", "--env=Match-v0"],
                           env=os.environ | {"MUJOCO_GL": "nope"}, capture_output=True, text=True, check=False)
     assert "env: got 'Match-v0'" in done.stderr                     # of tests/tiny_envs.py, not found there
     assert done.stderr.startswith("evaluate.py: note: MUJOCO_GL: got 'nope', which cannot render on this machine; "
-                                  "heeded\n")
+                                  "ignored\n")
     assert "Traceback" not in done.stderr
 
 
@@ -491,7 +491,7 @@ def test_signals(trained, number, code, line, capsys, monkeypatch):
 def test_the_tensorflow_reference_is_not_evaluated(trained, capsys, monkeypatch):
     monkeypatch.setenv("USE_PYTORCH", "0")
     assert evaluate.main([str(trained)]) == 2
-    assert "USE_PYTORCH: evaluate.py loads PyTorch's checkpoints" in capsys.readouterr().err
+    assert "USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1" in capsys.readouterr().err
 
 
 def test_as_a_script_and_beside_a_foreign_package():

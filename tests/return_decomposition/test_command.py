@@ -32,7 +32,8 @@ def test_a_subcommand_calls_its_program_with_the_arguments_after_it(name, rrd, m
 
 def test_errors_help_and_hints_are_named_after_the_command(rrd, capsys):
     assert rrd("train", "--env=Pendulum-v1", "--wrong") == 2
-    assert capsys.readouterr().err == "rrd train: --wrong: unknown flag\n"
+    assert capsys.readouterr().err == ("rrd train: --wrong: unknown flag; the settings of an algorithm of your own "
+                                       "need --import=MODULE\n")
     with pytest.raises(SystemExit) as end:
         rrd("evaluate", "--help")
     assert end.value.code == 0

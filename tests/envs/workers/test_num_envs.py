@@ -97,6 +97,8 @@ class Steps:
 class Listener:
     """Stands in for replay, agent, engine, evaluator and record."""
 
+    resumable = False                                   # no state is saved
+
     def __init__(self):
         self.agent = self.actor = self.buffer = self
         self.steps_stored, self.told, self.cycles, self.logger = 0, [], [], self
@@ -124,13 +126,14 @@ class Listener:
 
     sums = state
 
-    def save(self, learner):
-        pass
-
     def progress(self, steps):
         self.told.append(steps)
 
-    def record(self, agent, cycle, steps, episodes):
+    def save_model(self, path):
+        pass
+
+    def record(self, cycle, steps, episodes, save_model):
+        assert save_model == self.save_model
         self.cycles.append((cycle, steps, episodes))
 
 
