@@ -92,7 +92,7 @@ def tensorflow():
 def mujoco():
     """MuJoCo, by ten steps of HalfCheetah."""
     try:
-        for name in ("mujoco", "gymnasium"):            # what is missing is told by its name
+        for name in ("mujoco", "gymnasium"):            # an error names the missing package
             __import__(name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) or not os.environ.get("MUJOCO_GL"):

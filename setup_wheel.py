@@ -1,7 +1,7 @@
 """How a wheel holds this project: one package, `return_decomposition`, with all packages and programs in it.
 
 In the repository `algorithm`, `utils`, `train.py` and the others stand at the top. Installed, such common names would
-stand in everybody's way, so a wheel has them in `return_decomposition`, and the programs in
+collide with other packages, so a wheel has them in `return_decomposition`, and the programs in
 `return_decomposition.programs` (a submodule `train` would replace the function `return_decomposition.train`). The
 source keeps its names: `build_py` rewrites them while it copies the files. Two places are rewritten, by their exact
 positions: import statements (`ast`), and texts that name one of these modules with a dot, such as "utils.text"
@@ -113,7 +113,7 @@ def _held(module: ast.Module) -> Iterator[str]:
 
 
 def rewrite(source: str, known: Iterable[str]) -> str:
-    """The source of a module as it stands in a wheel.
+    """The source of a module in a wheel.
 
     Args:
         known: dotted names; a text that names one of them, or something in one, is rewritten.

@@ -1,7 +1,7 @@
 """A short game for agents that observe images: ten balls fall one after the other, and a paddle catches them.
 
-`--env=benchmarks.catch:Catch-v0`, from the repository's root. With `--env_type=ep_rews`, the default, the agent is told
-only at the end of an episode how many of the ten it caught.
+`--env=benchmarks.catch:Catch-v0`, from the repository's root. With `--env_type=ep_rews`, the default, the reward
+comes at the end of an episode: how many of the ten were caught.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The documentation as its readers see it: pages, the commands that they are told to type, and tables."""
+"""The documentation as its readers see it: pages, the commands to type, and tables."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Decomposition(nn.Module):
                 raw zeros beyond the end of an episode.
             mask: whether a step belongs to its episode, bool, (N, L).
         Returns:
-            the payments, in `unit`, (N, L); what it gives beyond the end of an episode is not read.
+            the payments, in `unit`, (N, L); values beyond the end of an episode are ignored.
         """
         raise NotImplementedError
 

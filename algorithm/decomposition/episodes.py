@@ -75,7 +75,7 @@ def length_of(episode: Episode) -> int:
 
 
 def return_of(episode: Episode) -> float:
-    """Return R, the sum of the rewards as the agent is told them, added up in double precision."""
+    """Return R, the sum of the rewards that the agent sees, added up in double precision."""
     rews = episode["rews"]
     return float(rews.double().sum()) if isinstance(rews, Tensor) else float(np.asarray(rews, np.float64).sum())
 

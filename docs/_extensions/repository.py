@@ -98,5 +98,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_post_transform(ToSourcePages)
     app.connect("source-read", read_source)
     app.connect("html-collect-pages", pages)
-    # `files` is told while pages are written, so one process must write them all
+    # `files` is filled while pages are written, so one process must write them all
     return {"parallel_read_safe": True, "parallel_write_safe": False}

@@ -1,4 +1,4 @@
-"""--track, with a stand-in for Weights & Biases: what it is told, and that whatever fails there fails nothing here."""
+"""--track, with a stand-in for Weights & Biases: what it receives, and that its failures fail no run."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Nets:
     """
 
     kind: type[MLP] = MLP
-    lead: tuple[int, ...] = ()          # what stands in front of every shape: (S,) for S agents
+    lead: tuple[int, ...] = ()          # the leading dimensions of every shape: (S,) for S agents
 
     def __init__(self, agents: Sequence[Agent]):
         self.agent, self.agents = agents[0], list(agents)

@@ -418,7 +418,7 @@ def test_of_uniform_the_mean_of_an_episode_is_told_to_be_its_steps_reward():
     *_, last = run(*SMALL, "--alg=uniform", "--env=Match-v0", "--diagnose_every=2", "--total_timesteps=160").rows
     told = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}
     assert told == pytest.approx({"pearson_across": 1, "spearman_across": 1, "r2": 1, "slope": 1, "intercept": 0,
-                                  "std_within": 0}, abs=1e-5)               # it is told R itself
+                                  "std_within": 0}, abs=1e-5)               # it sees R itself
 
 
 def test_a_reward_that_is_learned_is_seen_to_be_right():

@@ -156,7 +156,7 @@ def test_ircr_pays_the_return_scaled_to_a_range_and_says_if_it_knows_none():
 # With no agent ----------------------------------------------------------------------------------------------------
 
 def game(length: int, seed: int) -> dict[str, np.ndarray]:
-    """Steps that pay what their observation shows: its first number; the return is told at the end."""
+    """Steps that pay what their observation shows: its first number; the return comes at the end."""
     one = episode(length, seed)
     one["rews"][-1] = one["obs"][:, 0].sum()
     return one
