@@ -11,8 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from algorithm import create_agent
-from algorithm.basis_alg import base_torch, off_policy_torch
+from algorithm import batch, create_agent
 from algorithm.replay_buffer import create_buffer
 
 
@@ -48,7 +47,12 @@ def build_buffer(args: Namespace):
 
 def widened(fields: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The fields of a batch, float32 as float64."""
-    return {name: value.double() if value.is_floating_point() else value for name, value in fields.items()}
+    return {name: wide(value) for name, value in fields.items()}
+
+
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, float32 as float64; indices and bytes as they are."""
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 @contextlib.contextmanager
@@ -60,12 +64,13 @@ def float64() -> Iterator[None]:
     processor (`test_one_unit_in_the_last_place_moves_float32_apart`). In float64 they differ by 1e-12, a mistake of
     the mathematics by 1e-2 or more, and a bound of `SAME` between the two holds on every processor.
     oneDNN, which has no products of float64, is left out; tests of its own compare those.
+    Every check of `algorithm.batch` makes its tensors with `to_tensor`, so one patch covers batches, steps and
+    observations, in whatever module a check is called.
     """
-    check = base_torch.check_batch
+    to_tensor = batch.to_tensor
     torch.set_default_dtype(torch.float64)
     try:
-        with mock.patch.object(base_torch, "check_batch", lambda *args: widened(check(*args))), \
-                mock.patch.object(off_policy_torch, "check_batch", lambda *args: widened(check(*args))):
+        with mock.patch.object(batch, "to_tensor", lambda *args, **named: wide(to_tensor(*args, **named))):
             yield
     finally:
         torch.set_default_dtype(torch.float32)

@@ -252,8 +252,9 @@ def evaluation_returns(backend: str, *flags: str, nudge: bool = False) -> np.nda
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(mock.patch.dict(os.environ, USE_PYTORCH="1" if backend == "pytorch" else "0"))
         if nudge:
-            stack.enter_context(mock.patch("algorithm.create.create_agent", nudged))
+            create = stack.enter_context(mock.patch("learner.training.create_agent", side_effect=nudged))
         assert train.main([*flags, "--device=cpu"]) == 0
+        assert not nudge or create.called
         (file,) = Path("outputs").glob("*/rews/*.npz")
         with np.load(file) as data:
             return data["info"][:, 1]

@@ -38,12 +38,18 @@ FIRST_LOSS = {"float64": 5e-7, "pytorch": 2e-6, "tensorflow": 2e-6}
 
 
 @pytest.fixture(scope="module", params=[(name, kind) for name in NAMES for kind in KINDS], ids="-".join)
-def played(request):
+def played_once(request):
     name, kind = request.param
     if kind == "tensorflow":
         pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed")
-    with computing(kind):
-        yield play(name, kind)
+    return play(name, kind)
+
+
+@pytest.fixture
+def played(played_once):
+    """A case that was played. Only its own tests compute in its type: the last case lives as long as the module."""
+    with computing(played_once.kind):
+        yield played_once
 
 
 def test_there_are_all_sixteen_cases():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engines import SAME, float64
+from engines import SAME, build_buffer, float64
 from runs import SMALL, Finished
 from saved import digest
 
@@ -618,7 +618,7 @@ def test_a_subclass_that_changes_nothing_learns_what_rrd_learns():
     for alg in ("rrd", "same", "doubled"):
         given = args(alg, basis_alg="sac", rrd_batch_size=8, rrd_sample_size=4)
         with float64():                     # see there for why
-            agent, replay = create_agent(given), filled(create_buffer(given))
+            agent, replay = create_agent(given), filled(build_buffer(given))
             create_engine(agent.config, agent, replay)[0].run(5)
         learned[alg] = agent.decomposition.reward.r.weight
     torch.testing.assert_close(learned["rrd"], learned["same"], rtol=SAME, atol=SAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import subprocess
@@ -267,9 +268,7 @@ def test_the_originals_cases_as_captured(name):
 # Choosing -------------------------------------------------------------------------------------------------------
 
 def chosen(agent, buffer, **changes):
-    for name, value in changes.items():
-        setattr(agent.config, name, value)
-    return create_engine(agent.config, agent, buffer)
+    return create_engine(dataclasses.replace(agent.config, **changes), agent, buffer)
 
 
 def test_auto_takes_the_gradients_by_hand_on_a_cpu_and_says_why():
@@ -289,7 +288,7 @@ def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
 
 
 def test_auto_takes_eager_for_bf16():
-    assert chosen(*build(), precision="bf16")[0].name == "eager"
+    assert chosen(*build(precision="bf16"))[0].name == "eager"
 
 
 @pytest.mark.parametrize(("flags", "message"), [
