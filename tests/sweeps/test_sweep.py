@@ -151,6 +151,14 @@ def test_without_ray_one_line_names_the_extra(monkeypatch, capsys):
         "sweep.py: engine: ray is not installed; pip install -e '.[ray]' installs it\n")
 
 
+@pytest.fixture(autouse=True)
+def _hangup_is_not_ignored():
+    """As a terminal starts a sweep; under `nohup` the tests would pass their "ignore" on to it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "code", "told"), [
     (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 75, "stopped by SIGHUP")])
 def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
