@@ -32,9 +32,14 @@ LEFT_OUT = (
     "envs/test_atari.py::test_without_ale_py_or_opencv_one_line_names_what_installs_it",
     "envs/test_atari.py::test_the_extra_that_the_message_names_exists",
     "algorithm/test_create_agent.py::test_without_tensorflow_its_extra_is_named",
+    "record/test_track.py::test_without_the_package_the_extra_is_named_before_anything_is_built",
+    "return_decomposition/test_api.py::test_nothing_of_the_package_imports_it",
+    "envs/test_envs.py::test_who_follows_the_ball_catches_all_ten_and_is_told_so_at_the_end",
     # Programs in texts that import by the clone's names; test_wheel.py has the same of the wheel.
     "algorithm/test_create_agent.py::test_the_pytorch_backend_never_imports_tensorflow",
     "algorithm/test_create_agent.py::test_importing_the_package_imports_neither_backend",
+    "envs/workers/test_signals.py::test_a_program_that_ends_while_a_thread_steps_leaves_no_process",
+    "utils/settings/test_own_settings.py",
     # What takes minutes and computes the same, whatever its modules are called.
     "algorithm/engine", "algorithm/tf", "algorithm/test_parity.py", "learner/test_learning.py", "record/test_store.py",
     "utils/test_hostile.py", "utils/test_fuzz.py",

@@ -182,9 +182,9 @@ def test_bash_completes_by_the_line_in_the_docs():
 def test_bash_completes_the_other_programs(program, words, offered, sourced):
     Path("aside").mkdir()
     Path("a.json").touch()
-    path = sourced(program, "bash")
-    assert bash(path, "python", f"{program.__name__}.py", *words) == offered
-    assert bash(path, "rrd", program.__name__, *words) == offered
+    path, name = sourced(program, "bash"), program.__name__.rpartition(".")[2]
+    assert bash(path, "python", f"{name}.py", *words) == offered
+    assert bash(path, "rrd", name, *words) == offered
 
 
 @shell("bash")
