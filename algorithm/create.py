@@ -34,7 +34,7 @@ def create_agent(args: Any) -> Any:
         an agent with `step`, `train`, `train_q`, `train_pi`, `normalizer_update`, `target_update`,
         `save_model`, `load_model`.
     Raises:
-        ConfigError: a ValueError that names the setting, what it got and what is expected.
+        ConfigError: a ValueError that names the setting, the value given and the expected values.
     """
     backend, config = check_backend(args), fill_config(args)
     if backend == "tensorflow":
@@ -54,7 +54,7 @@ def create_decomposition(args: Any) -> Any:
     Returns:
         an `algorithm.decomposition.base.Decomposition`, with `fit`, `rewards`, `redistribute` and `state_dict`.
     Raises:
-        ConfigError: names the setting, what it got and what is expected.
+        ConfigError: names the setting, the value given and the expected values.
     """
     config = fill_config(args)
     if not is_decomposition(config.alg):

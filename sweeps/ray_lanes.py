@@ -64,7 +64,7 @@ class RayLanes(Lanes):
             return 1
 
     def stop(self, trial: Trial) -> None:
-        """Ask it to end. If it has not begun, it will not: whoever removes the file `go` first decides."""
+        """Ask the trial to end. One that waits never starts: removing the file `go` decides which comes first."""
         try:
             _sign(trial.log, "go").unlink()
         except FileNotFoundError:

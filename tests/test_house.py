@@ -87,12 +87,12 @@ def _targets(node: ast.AST, package: str) -> list[str]:
 
 
 def room(module: str) -> str:
-    """The folder, or the program, that a module stands in."""
+    """The folder, or the program, that contains a module."""
     return module.partition(".")[0]
 
 
 def within(module: str, *packages: str) -> bool:
-    """Whether a module is one of these packages or stands in one."""
+    """Whether a module is one of these packages or in one."""
     return any(module == name or module.startswith(f"{name}.") for name in packages)
 
 

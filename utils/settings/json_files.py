@@ -77,7 +77,7 @@ def flatten(data: dict[str, Any]) -> dict[str, Any]:
     """The settings by name in the object of a file, in sections or not.
 
     Raises:
-        ConfigError: a name is unknown, stands in the wrong section, or twice.
+        ConfigError: a name is unknown, in the wrong section, or given twice.
     """
     known, settings = all_settings(), {}
     for key, value in data.items():

@@ -162,11 +162,6 @@ def choices_of(name: str) -> list[str] | None:
     return list(choices) if choices else None
 
 
-def field_type(name: str) -> Any:
-    """The type of a setting: int, float, bool, str or tuple[int, ...]."""
-    return all_settings()[name].type
-
-
 def _readers(name: str) -> str:
     if name == "rews_scale":
         return "the Atari games with --env_type=normal"

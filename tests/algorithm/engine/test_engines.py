@@ -279,7 +279,7 @@ def test_auto_takes_the_gradients_by_hand_on_a_cpu_and_says_why():
 
 def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
     agent, buffer = build()
-    agent.decomposition.reward.last = torch.nn.Tanh()                 # a network of somebody's own
+    agent.decomposition.reward.last = torch.nn.Tanh()                 # a custom network
     engine, why = chosen(agent, buffer)
     assert (engine.name, type(engine)) == ("eager", Engine)
     assert "no gradients are written by hand" in why

@@ -1,4 +1,4 @@
-"""algorithm.tf.importing: TensorFlow comes after all that PyTorch imports, whoever asks for it."""
+"""algorithm.tf.importing: TensorFlow is imported after all that PyTorch imports, from every module."""
 
 from __future__ import annotations
 
