@@ -181,9 +181,12 @@ class TensorEnv(abc.ABC):
         tensors |= named("obs", self.obs) | {"generator": self.generator.get_state()}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> Tensor:
         """Restore what `state` returned, in an environment that was made in the same way.
 
+        Returns:
+            (N,) bool: the rows whose open episode could not be restored, and that begin another one. None of a task
+            that is tensors; of Gymnasium's environments (`envs.batch`) those that do not repeat themselves.
         Raises:
             ConfigError: it is of another task, or of another number of rows.
         """
@@ -196,6 +199,7 @@ class TensorEnv(abc.ABC):
         self.obs = unnamed("obs", obs)
         self.settings = {name: as_value(state[f"settings/{name}"], value) for name, value in self.SETTINGS.items()}
         self.generator.set_state(state["generator"])
+        return torch.zeros_like(self.active)
 
     @property
     def num_envs(self) -> int:
