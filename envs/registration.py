@@ -39,10 +39,25 @@ def register_env(id: str, max_episode_steps: int | None = None, override: bool =
     return register
 
 
+def is_tensor_env(id: str) -> bool:
+    """Return whether an id, perhaps `module:id`, is that of a tensor environment; the module is imported."""
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    spec = gym.registry.get(name)
+    return spec is not None and spec.entry_point == ONE_ROW
+
+
+def is_one_row(env: gym.Env) -> bool:
+    """Return whether an environment, perhaps in wrappers, is one row of a tensor environment."""
+    spec = env.unwrapped.spec
+    return spec is not None and spec.entry_point == ONE_ROW
+
+
 def tensor_class(id: str) -> Any:
-    """Return the tensor class of an id, or None if the id is of another environment, or not registered."""
-    spec = gym.registry.get(id)
-    return load(spec.kwargs["task"]) if spec is not None and spec.entry_point == ONE_ROW else None
+    """Return the tensor class of an id, or None if the id is of another environment; see `is_tensor_env`."""
+    spec = gym.registry.get(id.rpartition(":")[2])
+    return load(spec.kwargs["task"]) if is_tensor_env(id) else None
 
 
 def load(task: str | type) -> Any:

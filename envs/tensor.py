@@ -53,7 +53,7 @@ class TensorEnv(abc.ABC):
     STATE: ClassVar[tuple[str, ...]] = ()           # attributes: the tensors that, with the generator, are its state
     rewards: ClassVar[tuple[str, ...]] = ()         # names in info["rewards"]
     metrics: ClassVar[tuple[str, ...]] = ()         # names in info["metrics"]
-    curriculum: ClassVar[Any] = None                # the task's own stages; see envs.curriculum
+    curriculum: ClassVar[Mapping[str, Any] | None] = None       # the task's own, as envs.curriculum_forms reads it
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30,
                                           "autoreset_mode": gym.vector.AutoresetMode.DISABLED}
     observation_space: gym.Space                    # of one row: a Box, or a Dict of Boxes
@@ -172,7 +172,16 @@ class TensorEnv(abc.ABC):
         Raises:
             ConfigError: a setting is unknown or invalid; the message names the nearest one.
         """
-        self.settings |= checked(type(self).__name__, self.SETTINGS, self.LIMITS, settings)
+        self.settings |= self.checked(settings)
+
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any]) -> dict[str, Value]:
+        """Return settings as values of the types in SETTINGS.
+
+        Raises:
+            ConfigError: one is unknown or invalid.
+        """
+        return checked(cls.__name__, cls.SETTINGS, cls.LIMITS, settings)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of all tensors that the future depends on; open episodes are in them."""

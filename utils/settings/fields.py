@@ -92,6 +92,8 @@ class Config:
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
                                  "of their own; 0: none", low=0)
+    curriculum: str = of_env("default", "of a tensor environment: default (the task's own, if it has one), none, or a "
+                             "JSON file of stages; evaluation plays the last stage")
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
