@@ -21,7 +21,8 @@ class TrainingEnv(TensorEnv):
     Observations are vectors, or pictures: the parts of a dict are concatenated in alphabetical order of their names,
     and `parts` holds the slice of each. Actions are in [-1, 1], and the task is given `action * action_space.high`. An
     episode is truncated after `limit` steps, unless the task ends it before. `info["true_rews"]` (N,) holds the task's
-    rewards; with `paid_at_end` the reward is 0 until the episode ends, then the sum of the task's rewards.
+    rewards, "return" and "length" those of the episode so far; with `paid_at_end` the reward is 0 until the episode
+    ends, then its return.
     """
 
     STATE = ("steps", "returns")
@@ -96,14 +97,15 @@ class TrainingEnv(TensorEnv):
     def _step(self, acts: Tensor) -> Step:
         obs, true, terminated, truncated, info = self.task.step(acts if self.high is None else acts * self.high)
         self.steps = self.steps + 1
+        self.returns = self.returns + true
         truncated = truncated | (self.steps >= self.limit)
-        return flat(obs), self._paid(true, terminated | truncated), terminated, truncated, {**info, "true_rews": true}
+        info = {**info, "true_rews": true, "return": self.returns, "length": self.steps}
+        return flat(obs), self._paid(true, terminated | truncated), terminated, truncated, info
 
     def _paid(self, true: Tensor, over: Tensor) -> Tensor:
         """Return what is paid for a step, (N,); a sum that is not finite at once, so that the error names the step."""
         if not self.paid_at_end:
             return true
-        self.returns = self.returns + true
         due = over | ~self.returns.isfinite()
         return torch.where(due, self.returns, 0).to(self.dtype)
 
