@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env
-from envs.registration import is_one_row, is_tensor_env
+from envs.registration import is_one_row, is_tensor_env, registered_settings
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -106,7 +106,9 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
-            given = {"settings": name.kwargs} if is_tensor_env(name.id) else name.kwargs
+            given = name.kwargs
+            if is_tensor_env(name.id):
+                given = {"settings": registered_settings(name.id) | given}
             env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **given, **shown)
         return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:

@@ -156,7 +156,7 @@ class TensorEnv(abc.ABC):
             ConfigError: the actions, or what the task returns, have another shape or dtype.
         """
         check_acts(self, acts)
-        step = self._step(acts)
+        step = self._step(acts.to(self.dtype) if acts.is_floating_point() else acts)
         check_step(self, step)
         self.obs, _, terminated, truncated, _ = step
         if self.rows_per_group > 1:
