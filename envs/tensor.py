@@ -158,10 +158,10 @@ class TensorEnv(abc.ABC):
         check_acts(self, acts)
         step = self._step(acts.to(self.dtype) if acts.is_floating_point() else acts)
         check_step(self, step)
-        self.obs, _, terminated, truncated, _ = step
+        self.obs, rews, terminated, truncated, info = step
         if self.rows_per_group > 1:
             self.active = self.active & ~(terminated | truncated)
-        return step
+        return self.obs, rews, terminated, truncated, {"rewards": {}, "metrics": {}, **info}
 
     def configure(self, **settings: Any) -> None:
         """Change settings of the episodes that begin from now on; of the open ones where the task says so.
