@@ -33,8 +33,8 @@ class TrainingEnv(TensorEnv):
             ConfigError: the bounds of the actions are not finite and symmetric about 0.
         """
         self.task, self.limit, self.paid_at_end = task, limit, paid_at_end
-        for name in ("num_groups", "rows_per_group", "device", "dtype", "generator", "rewards", "metrics", "curriculum",
-                     "checked"):
+        for name in ("num_groups", "rows_per_group", "device", "on_cpu", "dtype", "generator", "rewards", "metrics",
+                     "curriculum", "checked"):
             setattr(self, name, getattr(task, name))
         self.setup()
 

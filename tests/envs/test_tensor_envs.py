@@ -134,6 +134,25 @@ def test_only_the_rows_of_the_mask_begin_anew():
     assert torch.equal(env.reset(torch.zeros(6, dtype=torch.bool)), after)
 
 
+def test_elsewhere_all_rows_are_drawn_and_some_written():
+    """What a GPU does, on the CPU: the number of rows is not asked for."""
+    env = PointMassRL(6, seed=1)
+    env.on_cpu = False
+    before = env.reset()
+    mask = torch.tensor([True, False, True, False, False, False])
+    assert torch.equal(env.reset(~mask)[mask], before[mask])
+    after = env.reset(torch.zeros(6, dtype=torch.bool))
+    assert torch.equal(after, env.obs)
+    runs = []
+    for _ in range(2):
+        one = PointMassRL(6, seed=1, max_episode_steps=4)
+        one.on_cpu = False
+        one.reset()
+        runs.append(play(one, acts_of(one, 30)))
+    assert same(*runs)
+    assert all((step[1][:, 4:6] != runs[0][0][1][:, 4:6]).any(1).all() for step in runs[0][4:8])
+
+
 def test_the_last_observation_of_an_episode_is_not_lost():
     env = Walk(3, limit=2)
     env.reset()

@@ -77,7 +77,8 @@ class Config:
     on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
                                "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
-    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process", low=1)
+    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process, or, of "
+                            "a tensor environment, all in one batch", low=1)
     worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
                                    "unfinished episode is lost", low=0)
     worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs counts "
