@@ -78,7 +78,7 @@ class Engine:
         if not isinstance(self.agent, Agent):
             return
         try:
-            self.agent.checked(batch, self.agent.q_spec() | self.agent.pi_spec())
+            self.agent.checked(batch, self.agent.spec())
         except ValueError as error:
             raise ConfigError(f"alg: {self.agent.config.alg!r} does not go with what its replay, a "
                               f"{type(self.buffer).__name__}, gives: {error}") from error

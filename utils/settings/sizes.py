@@ -22,7 +22,7 @@ def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = N
     Raises:
         ConfigError: a size is missing or wrong, or the networks do not fit it.
     """
-    obs_dims = _dims("obs_dims", obs_dims, images=config.discrete)
+    obs_dims = _dims("obs_dims", obs_dims, images=config.discrete or config.on_policy)
     if config.dueling and len(obs_dims) == 1:
         raise ConfigError(f"dueling: got True over vectors {obs_dims}, expected images (height, width, channels): "
                           "its heads stand on the convolutions")
@@ -36,10 +36,12 @@ def of_spaces(config: Config, observation_space: Any, action_space: Any) -> Conf
     Raises:
         ConfigError: a space is of another kind, or does not fit the algorithm.
     """
+    if config.on_policy:
+        config = dataclasses.replace(config, acts_discrete=hasattr(action_space, "n"))
     acts = _discrete_actions(action_space) if config.discrete else _continuous_actions(action_space)
-    shape = getattr(observation_space, "shape", None)
-    if len(shape or ()) not in (1, 3 if config.discrete else 1):
-        expected = "a Box of one dimension" + ", or of images (height, width, channels)" * config.discrete
+    shape, images = getattr(observation_space, "shape", None), config.discrete or config.on_policy
+    if len(shape or ()) not in (1, 3 if images else 1):
+        expected = "a Box of one dimension" + ", or of images (height, width, channels)" * images
         raise ConfigError(f"observation_space: got {observation_space}, expected {expected}")
     return with_sizes(config, shape, acts)
 

@@ -1,0 +1,53 @@
+"""Rewards divided by the running standard deviation of their discounted sum, as VecNormalize divides them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RewardScale(nn.Module):
+    """r / sqrt(var R + 1e-8), clipped to [-10, 10], with R_t = gamma R_{t-1} + r_t, which restarts with each episode.
+
+    The moments are float64, by the rule of Chan et al. (1979) for batches. Each step of all environments is counted
+    before it is scaled.
+    """
+
+    def __init__(self, gamma: float, clip: float = 10.0, eps: float = 1e-8):
+        """Begin with no count; rewards of a variance of 0 are divided by sqrt(eps)."""
+        super().__init__()
+        self.gamma, self.clip, self.eps = gamma, clip, eps
+        for name in ("mean", "var", "count"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, rews: Tensor, over: Tensor, running: Tensor, active: Tensor | None = None
+                ) -> tuple[Tensor, Tensor]:
+        """Count and scale the steps of a rollout.
+
+        Args:
+            rews: (T, N).
+            over: whether the episode ended with the step, (T, N).
+            running: R of each environment before the first step, float64 (N,).
+            active: which steps took part, bool (T, N); None: all.
+        Returns:
+            the scaled rewards, (T, N), and R after the last step, (N,).
+        """
+        scaled = torch.empty_like(rews)
+        for t, (reward, end) in enumerate(zip(rews.double(), over, strict=True)):
+            running = self.gamma * running + reward
+            self._count(running if active is None else running[active[t]])
+            scaled[t] = (reward / (self.var + self.eps).sqrt()).clamp(-self.clip, self.clip)
+            running = running.masked_fill(end, 0.0)
+        return scaled, running
+
+    def _count(self, values: Tensor) -> None:
+        """Count a batch of numbers, (N,)."""
+        if not len(values):
+            return
+        count, shift = len(values), values.mean() - self.mean
+        total = self.count + count
+        squares = self.var * self.count + values.var(unbiased=False) * count + shift ** 2 * self.count * count / total
+        self.mean += shift * count / total
+        self.var.copy_(squares / total)
+        self.count.copy_(total)
