@@ -5,20 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from utils.moments import Moments
+
 
 class RewardScale(nn.Module):
     """r / sqrt(var R + 1e-8), clipped to [-10, 10], with R_t = gamma R_{t-1} + r_t, which restarts with each episode.
 
-    The moments are float64, by the rule of Chan et al. (1979) for batches. Each step of all environments is counted
-    before it is scaled.
+    The moments are float64, see `utils.moments`. Each step of all environments is counted before it is scaled.
     """
 
     def __init__(self, gamma: float, clip: float = 10.0, eps: float = 1e-8):
-        """Begin with no count; rewards of a variance of 0 are divided by sqrt(eps)."""
+        """Begin with no count."""
         super().__init__()
         self.gamma, self.clip, self.eps = gamma, clip, eps
-        for name in ("mean", "var", "count"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        for name, value in (("mean", 0.0), ("var", 1.0), ("count", 0.0)):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
     @torch.no_grad()
     def forward(self, rews: Tensor, over: Tensor, running: Tensor, active: Tensor | None = None
@@ -36,18 +37,15 @@ class RewardScale(nn.Module):
         scaled = torch.empty_like(rews)
         for t, (reward, end) in enumerate(zip(rews.double(), over, strict=True)):
             running = self.gamma * running + reward
-            self._count(running if active is None else running[active[t]])
+            self._count(running, None if active is None else active[t])
             scaled[t] = (reward / (self.var + self.eps).sqrt()).clamp(-self.clip, self.clip)
             running = running.masked_fill(end, 0.0)
         return scaled, running
 
-    def _count(self, values: Tensor) -> None:
+    def _count(self, values: Tensor, taken: Tensor | None) -> None:
         """Count a batch of numbers, (N,)."""
-        if not len(values):
-            return
-        count, shift = len(values), values.mean() - self.mean
-        total = self.count + count
-        squares = self.var * self.count + values.var(unbiased=False) * count + shift ** 2 * self.count * count / total
-        self.mean += shift * count / total
-        self.var.copy_(squares / total)
-        self.count.copy_(total)
+        moments = Moments(device=values.device)
+        moments.mean, moments.var, moments.count = self.mean, self.var, self.count
+        moments.update(values, taken)
+        for name in ("mean", "var", "count"):
+            getattr(self, name).copy_(getattr(moments, name))

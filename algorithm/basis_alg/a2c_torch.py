@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.basis_alg.on_policy_torch import OnPolicy, mean_of
+from algorithm.basis_alg.on_policy_torch import OnPolicy
+from algorithm.masked import mean_of
 
 
 class A2C(OnPolicy):

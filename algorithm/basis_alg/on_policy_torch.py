@@ -15,14 +15,16 @@ from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch, Doubles, Spec, actions_spec, check_batch, check_observations, observations
+from algorithm.collecting import OnStep, collect
 from algorithm.gae import gae
+from algorithm.masked import mean_of, standardised
 from algorithm.policy.base import Policy, RecurrentPolicy
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from algorithm.reward_scale import RewardScale
 from utils.settings.fields import Config
 from utils.torch_optimizers import Adam, RMSprop
 
-OnStep = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any], Tensor], None]
+Payer = Callable[[RolloutBuffer], tuple[Tensor, Tensor | None]]
 
 
 class OnPolicy(Agent):
@@ -31,6 +33,7 @@ class OnPolicy(Agent):
     on_policy = True
     train_info: tuple[str, ...] = ("Pi_loss", "V_loss", "Entropy")
     step_info = ("V_average",)
+    payer: Payer | None = None              # what pays a rollout; None: the environment does
 
     def __init__(self, config: Config, policy: Policy):
         """Build the agent around a policy; see `algorithm.policy.create_policy`."""
@@ -166,49 +169,10 @@ class OnPolicy(Agent):
 
     # A rollout ------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def collect_rollout(self, env: Any, buffer: RolloutBuffer, steps: int, on_step: OnStep,
                         memory: Tensor | None = None) -> Tensor | None:
-        """Act for a rollout.
-
-        Args:
-            env: a tensor environment that was reset, whose actions are in [-1, 1] or indices.
-            buffer: gets the steps; it was opened.
-            on_step: called as (obs, actions, rewards, over, info, obs_next) after each step, all tensors (N, ...).
-            memory: of a recurrent policy after the step before, (N, S), zeros where an episode starts.
-        Returns:
-            the memory after the last step.
-        """
-        obs = env.obs
-        for _ in range(steps):
-            acts, log_probs, values, after = self._explore(obs, memory)
-            active = env.active
-            obs_next, rews, terminated, truncated, info = env.step(self.for_env(acts))
-            step = {"obs": obs, "acts": acts, "log_probs": log_probs, "values": values, "rews": rews.float(),
-                    "terminated": terminated, "truncated": truncated & ~terminated, "obs_next": obs_next}
-            over = terminated | truncated
-            if self.recurrent:
-                step |= self._memory_fields(buffer, memory, after, obs_next, step["truncated"])
-                memory = after.masked_fill(over[:, None], 0.0)
-            buffer.add(step | ({"active": active} if env.rows_per_group > 1 else {}))
-            on_step(obs, acts, rews, over, info, obs_next)
-            obs = env.reset(over)
-        return memory
-
-    def _explore(self, obs: Tensor, memory: Tensor | None) -> tuple[Tensor, ...]:
-        """Return action, log_prob, value and next memory of raw observations (N, ...)."""
-        rows = self.prepare("obs", obs)
-        if self.recurrent:
-            return self.policy.step(rows, memory)
-        return (*self.policy.get_action(rows), None)
-
-    def _memory_fields(self, buffer: RolloutBuffer, before: Tensor, after: Tensor, last: Tensor, cut: Tensor) -> dict:
-        """Return what a rollout keeps of a memory: itself, whether an episode starts, the value after a time limit."""
-        final = torch.zeros(len(cut), device=self.device, dtype=after.dtype)
-        if cut.any():
-            final[cut] = self.policy.value_after(self.prepare("obs", last[cut]), after[cut])
-        starts = (before == 0).all(1).to(after.dtype)
-        return {"starts": starts, "states": before, "final_values": final}
+        """Act for a rollout; see `algorithm.collecting.collect`."""
+        return collect(self, env, buffer, steps, on_step, memory)
 
     @torch.no_grad()
     def finish_rollout(self, buffer: RolloutBuffer, obs: Tensor, memory: Tensor | None = None) -> None:
@@ -247,7 +211,7 @@ class OnPolicy(Agent):
 
     def pay(self, buffer: RolloutBuffer) -> tuple[Tensor, Tensor | None]:
         """Return the rewards of a rollout, (T, N), and which steps count, bool (T, N); None: all."""
-        return buffer["rews"], None
+        return (buffer["rews"], None) if self.payer is None else self.payer(buffer)
 
     def _final_values(self, buffer: RolloutBuffer) -> Tensor:
         """Return the value of the last observation of each episode that a time limit cut, (T, N); else 0."""
@@ -292,19 +256,3 @@ class OnPolicy(Agent):
     def identity(self) -> dict[str, str]:
         """Return what must agree between a checkpoint and the agent that loads it."""
         return super().identity() | {"policy": self.config.policy, **self.policy.identity()}
-
-
-def mean_of(values: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Return the mean over the steps that count, (); 0 if none does."""
-    if "mask" not in batch:
-        return values.mean()
-    return (values * batch["mask"]).sum() / batch["mask"].sum().clamp_min(1)
-
-
-def standardised(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(x - mean) / (std + 1e-8), with the unbiased std, over the steps that count, or all of them."""
-    if mask is None:
-        return (values - values.mean()) / (values.std() + 1e-8)
-    count = mask.sum()
-    centred = (values - (values * mask).sum() / count.clamp_min(1)) * mask
-    return centred / ((centred.square().sum() / (count - 1).clamp_min(1)).sqrt() + 1e-8)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.basis_alg.on_policy_torch import OnPolicy, mean_of
+from algorithm.basis_alg.on_policy_torch import OnPolicy
 from algorithm.batch import Spec
+from algorithm.masked import mean_of
 from algorithm.policy.base import Policy
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from utils.settings.fields import Config
@@ -65,6 +66,7 @@ class PPO(OnPolicy):
             self.kl_sum, self.kl_count = self.kl_sum + info["KL"].detach(), self.kl_count + 1
             if self.config.kl_stop == "minibatch" and float(info["KL"]) > 1.5 * target:
                 self.stopped = True
+                self.counters["updates"] -= 1           # it is not made
                 return {name: value.detach() for name, value in info.items()}
         return super()._descend(loss, info)
 

@@ -95,6 +95,20 @@ class Engine:
             for _ in range(updates):
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
+                if getattr(self.agent, "on_policy", False) and self.agent.enough():
+                    break
+        return self._finish(sums)
+
+    def fit(self) -> Sums:
+        """Fit the decomposition of an on-policy agent to its replay, before it pays a rollout; sum up the metrics.
+
+        Raises:
+            NotFiniteError: a metric or a gradient was not finite.
+        """
+        sums = Sums()
+        with self._inspected():
+            for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
+                sums.add(info)
         return self._finish(sums)
 
     @contextlib.contextmanager

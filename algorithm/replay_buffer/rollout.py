@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.kept import NoReplay
+from algorithm.replay_buffer.open_rows import KEPT, OpenRows, Whole
 from utils.errors import ConfigError
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.torch_utils import resolve_device
 
 Fields = dict[str, Tensor]
+EXTRAS = ("advantages", "returns", "mask")
 
 
 class RolloutBuffer:
@@ -41,6 +43,11 @@ class RolloutBuffer:
         self.cursor = torch.zeros((), dtype=torch.int64, device=self.device)    # in `order`, of the next minibatch
         self.drawn = 0                                  # minibatches of this rollout so far
         self.steps_stored = 0                           # ever
+        self.set_names: set[str] = set()                # the extras that the present rollout has
+        self.last_obs: Tensor | None = None             # after the last step, (N, ...)
+        self.last_memory: Tensor | None = None          # of a recurrent policy then, (N, S)
+        self.ended: list[Whole] = []                    # the episodes that ended in it, if a decomposition pays
+        self.open_rows = OpenRows() if replay is not None else None
         self.running: Tensor | None = None              # the discounted sum of each environment's rewards, (N,)
         self.sampled: tuple[str, ...] = ()              # the fields of a minibatch
 
@@ -48,24 +55,23 @@ class RolloutBuffer:
 
     def open(self) -> None:
         """Begin a rollout: forget the last one."""
-        self.length, self.drawn = 0, 0
-        for name in ("advantages", "returns", "mask"):
-            self.fields.pop(name, None)
+        self.length, self.drawn, self.ended = 0, 0, []
+        self.set_names.clear()
 
     def add(self, step: Mapping[str, Tensor]) -> None:
         """Append one step of all environments, name -> (N, ...)."""
         for name, value in step.items():
-            self._place(name, value)[self.length] = value
+            self._place(name, value, self.length + 1)[self.length] = value
         self.rows = len(next(iter(step.values())))
         self.length, self.steps_stored = self.length + 1, self.steps_stored + self.rows
 
-    def _place(self, name: str, value: Tensor) -> Tensor:
-        """Return the field's memory, (T, N, ...), in which the next step has a place."""
+    def _place(self, name: str, value: Tensor, steps: int) -> Tensor:
+        """Return the field's memory, (T, N, ...) for values (N, ...), in which so many steps have a place."""
         held = self.fields.get(name)
-        if held is None or held.shape[1:] != value.shape or self.length >= len(held):
-            size = max(self.length + 1, self.config.rollout_steps)
+        if held is None or held.shape[1:] != value.shape or held.dtype != value.dtype or steps > len(held):
+            size = max(steps, self.config.rollout_steps)
             grown = torch.empty(size, *value.shape, dtype=value.dtype, device=self.device)
-            if self.length:
+            if self.length and held is not None:
                 grown[:self.length] = held[:self.length]
             self.fields[name] = grown
         return self.fields[name]
@@ -76,10 +82,11 @@ class RolloutBuffer:
 
     def get(self, name: str) -> Tensor | None:
         """Return a field of the steps taken, (T, N, ...); None if the rollout has none of this name."""
-        return self[name] if name in self.fields else None
+        known = name in self.set_names if name in EXTRAS else name in self.fields
+        return self[name] if known else None
 
     def set_extras(self, extras: Mapping[str, Tensor]) -> None:
-        """Add fields that are known after the last step: `advantages`, `returns`, `mask`, (T, N) each.
+        """Set fields that are known after the last step, those of `EXTRAS`, (T, N) each.
 
         Raises:
             ValueError: one has another shape.
@@ -87,7 +94,27 @@ class RolloutBuffer:
         for name, value in extras.items():
             if value.shape[:2] != (self.length, self.rows):
                 raise ValueError(f"{name}: got shape {tuple(value.shape)}, expected ({self.length}, {self.rows})")
-            self.fields[name] = value
+            # The same memory in each rollout, because a captured graph reads it.
+            self._place(name, value[0], self.length)[:self.length] = value
+            self.set_names.add(name)
+
+    def close(self, obs: Tensor, acts: Tensor, memory: Tensor | None = None) -> int:
+        """End a rollout: store the episodes that ended in it, if a decomposition learns from them; return how many.
+
+        Args:
+            obs: after its last step, (N, ...).
+            acts: as the environment got them, (T, N, ...).
+            memory: of a recurrent policy then, (N, S).
+        """
+        self.last_obs, self.last_memory = obs, memory
+        over = self["terminated"] | self["truncated"]
+        if self.open_rows is None:
+            return int(over.sum())
+        steps = {name: self[name] for name in KEPT} | {"acts": acts}
+        self.ended = self.open_rows.close(steps, over, self.get("active"))
+        for one in self.ended:
+            self.replay.store_episode(one.fields)
+        return len(self.ended)
 
     def scaled(self, rews: Tensor, scale: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
         """Return the rewards, (T, N), scaled by an `algorithm.reward_scale.RewardScale`."""
@@ -138,6 +165,10 @@ class RolloutBuffer:
             self.order = permutations.clone()
         self.cursor.zero_()
         self.drawn = 0
+
+    def first_batch(self) -> Fields:
+        """Return the first minibatch, without using it up."""
+        return self.read(self.order[:min(self.rows_per_batch, self.count)])
 
     def sample(self) -> Fields:
         """Return the next minibatch: rows (B, ...), or sequences (L, B, ...) with the state before each, (B, S)."""
@@ -247,6 +278,7 @@ class RolloutBuffer:
         """Return the generator's state, and the replay's tensors."""
         own = {"rollout_generator": self.generator.get_state()}
         own |= {} if self.running is None else {"rollout_running": self.running}
+        own |= {} if self.open_rows is None else self.open_rows.tensors()
         return own | self.replay.tensors()
 
     def restore(self, numbers: Mapping[str, int], tensors: Fields, episodes: Iterable[tuple[int, Fields]]) -> None:
@@ -255,4 +287,6 @@ class RolloutBuffer:
         self.generator.set_state(tensors["rollout_generator"])
         if "rollout_running" in tensors:
             self.running = tensors["rollout_running"].to(self.device)
+        if self.open_rows is not None:
+            self.open_rows.restore(tensors, self.device)
         self.replay.restore(numbers, tensors, episodes)

@@ -74,6 +74,8 @@ class Config:
     timesteps: int = setting(100, "environment steps per iteration", low=1)
     checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
                                     "end and when it is stopped", low=0)
+    best: str = setting("Rewards", "column of metrics.csv by which the best checkpoint is chosen, such as "
+                        "metrics/success; the least value with a - before it")
     on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
                                "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
