@@ -149,7 +149,8 @@ def fill_config(args: Any) -> Config:
     length = {name: getattr(args, name, None) for name in RUN_LENGTH if "lr_end" in read and name not in derived}
     read = [name for name in read if name not in derived]
     config = resolve({name: value for name, value in given.items() if name in read} | length)
-    return with_sizes(config, *(getattr(args, name, None) for name in ("obs_dims", "acts_dims", "obs_scale")))
+    return with_sizes(config, *(getattr(args, name, None) for name in
+                                ("obs_dims", "acts_dims", "obs_scale", "acts_discrete", "obs_parts")))
 
 
 def create_replay(config: Config, args: Any) -> Any:

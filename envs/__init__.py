@@ -25,7 +25,8 @@ from envs.wrappers import (
 )
 from utils.errors import ConfigError
 from utils.settings.algorithms import any_of, bases
-from utils.settings.fields import Config, is_atari
+from utils.settings.fields import Config
+from utils.settings.games import is_atari
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 

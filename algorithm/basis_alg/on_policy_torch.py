@@ -6,6 +6,7 @@ forgets it. Its batches are minibatches of the rollout.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -255,4 +256,5 @@ class OnPolicy(Agent):
 
     def identity(self) -> dict[str, str]:
         """Return what must agree between a checkpoint and the agent that loads it."""
-        return super().identity() | {"policy": self.config.policy, **self.policy.identity()}
+        parts = {} if self.config.obs_parts is None else {"obs_parts": json.dumps(self.config.obs_parts)}
+        return super().identity() | {"policy": self.config.policy, **parts, **self.policy.identity()}

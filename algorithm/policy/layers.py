@@ -12,7 +12,6 @@ from torch import Tensor, nn
 MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "elu": nn.ELU,
                                        "gelu": nn.GELU}
 HIDDEN_GAIN = math.sqrt(2)
-LSTM_FIELDS = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
 
 
 class Init:
@@ -79,22 +78,10 @@ def run_lstm(lstm: nn.LSTM, x: Tensor, starts: Tensor, state: Tensor) -> tuple[T
     Returns:
         the outputs of the last layer, (L, B, H), and the state after the last step, (2, layers, B, H).
     """
-    kept, ends = (1 - starts.to(x.dtype))[..., None], []
-    for layer in range(lstm.num_layers):
-        weights = [getattr(lstm, f"{name}{layer}") for name in LSTM_FIELDS]
-        x, end = _run_layer(weights, x, kept, state[:, layer])
-        ends.append(end)
-    return x, torch.stack(ends, 1)
-
-
-def _run_layer(weights: Sequence[Tensor], x: Tensor, kept: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the outputs (L, B, H) of one layer and its last state (2, B, H)."""
-    from_input, from_output, *biases = weights
-    inputs = nn.functional.linear(x, from_input, biases[0] + biases[1])        # of all steps at once
+    begins = [0, *(starts[1:].any(1).nonzero()[:, 0] + 1).tolist(), len(x)]
     (h, c), outputs = state.unbind(), []
-    for given, keep in zip(inputs, kept, strict=True):
-        i, f, g, o = (given + nn.functional.linear(h * keep, from_output)).chunk(4, -1)
-        c = f.sigmoid() * (c * keep) + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        outputs.append(h)
-    return torch.stack(outputs), torch.stack([h, c])
+    for first, end in itertools.pairwise(begins):       # between two of them no episode starts
+        kept = (1 - starts[first].to(x.dtype))[:, None]
+        out, (h, c) = lstm(x[first:end], (h * kept, c * kept))
+        outputs.append(out)
+    return torch.cat(outputs), torch.stack([h, c])

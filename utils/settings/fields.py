@@ -119,6 +119,8 @@ class Config:
         "widths of layers that policy and value share, before their own (default: none)", low=1, high=1_000_000)
     shared_encoder: bool | None = of_policy("whether policy and value share convolutions or LSTM (default: True, for "
                                             "recurrent False)")
+    encoder_size: int | None = of_policy("width of the encoder of each part of a dict of observations, for "
+                                         "--policy=keyed", low=1, high=1_000_000)
     lstm_size: int | None = of_policy("width of the LSTM of --policy=recurrent", low=1, high=1_000_000)
     lstm_layers: int | None = of_policy("layers of that LSTM", low=1, high=100)
     pi_lr: float | None = of_policy("learning rate of the policy", above=0)
@@ -265,25 +267,3 @@ def all_settings() -> dict[str, Setting]:
 
 # On policy, these follow from other settings.
 DERIVED = ("timesteps", "train_batches")
-
-# Settings that only the Atari games read, and their defaults of common ones; the original's.
-ATARI: dict[str, Any] = dict(sticky=False, noop=30, frames=4, test_eps=0.001, epochs=10, cycles=20, iterations=500,
-                             test_rollouts=5, test_timesteps=27000, warmup=30000)
-REWS_SCALE = 1.0
-
-
-GAMES = (
-    "Adventure", "AirRaid", "Alien", "Amidar", "Assault", "Asterix", "Asteroids", "Atlantis", "BankHeist",
-    "BattleZone", "BeamRider", "Berzerk", "Bowling", "Boxing", "Breakout", "Carnival", "Centipede",
-    "ChopperCommand", "CrazyClimber", "Defender", "DemonAttack", "DoubleDunk", "ElevatorAction", "Enduro",
-    "FishingDerby", "Freeway", "Frostbite", "Gopher", "Gravitar", "Hero", "IceHockey", "Jamesbond",
-    "JourneyEscape", "Kangaroo", "Krull", "KungFuMaster", "MontezumaRevenge", "MsPacman", "NameThisGame",
-    "Phoenix", "Pitfall", "Pong", "Pooyan", "PrivateEye", "Qbert", "Riverraid", "RoadRunner", "Robotank",
-    "Seaquest", "Skiing", "Solaris", "SpaceInvaders", "StarGunner", "Tennis", "TimePilot", "Tutankham", "UpNDown",
-    "Venture", "VideoPinball", "WizardOfWor", "YarsRevenge", "Zaxxon",
-)
-
-
-def is_atari(env: str) -> bool:
-    """Whether an environment's name is a game's: `Assault`, as the original called it, or `ALE/Assault-v5`."""
-    return env.startswith("ALE/") or env in GAMES

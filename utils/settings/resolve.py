@@ -17,7 +17,8 @@ from utils.settings.algorithms import (
     is_on_policy,
     names,
 )
-from utils.settings.fields import ATARI, DERIVED, FIELDS, REWS_SCALE, SCHEDULES, Config, all_settings, is_atari
+from utils.settings.fields import DERIVED, FIELDS, SCHEDULES, Config, all_settings
+from utils.settings.games import ATARI, REWS_SCALE, is_atari
 from utils.settings.policies import POLICIES
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
@@ -51,9 +52,6 @@ def basis_of(values: dict[str, Any]) -> str:
     return _basis(values) if is_decomposition(alg) else alg
 
 
-CYCLE = 10_000                  # environment steps between evaluations, about, where rollouts are no longer
-
-
 def _rollout_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """What follows, on policy, from the length of a rollout, the environments, the epochs and the batch.
 
@@ -69,8 +67,10 @@ def _rollout_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[
         raise ConfigError(f"batch_size: got {values['batch_size']}, expected at most rollout_steps * num_envs "
                           f"({steps})")
     batch = values.get("batch_size") or min(chosen["batch_size"] or steps, steps)
+    pictures = {"policy": "conv"} if is_atari(values.get("env", Config.env)) else {}
+    cycle = defaults.get("iterations", Config.iterations) * Config.timesteps        # about as many steps as off policy
     return {"timesteps": steps, "batch_size": batch, "train_batches": chosen["n_epochs"] * math.ceil(steps / batch),
-            "iterations": defaults.get("iterations", max(1, round(CYCLE / steps)))}
+            "iterations": max(1, round(cycle / steps)), **pictures}
 
 
 def _build(values: dict[str, Any]) -> Config:

@@ -11,17 +11,23 @@ from utils.settings.algorithms import any_of, bases, decompositions
 from utils.settings.fields import Config
 
 
-def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = None) -> Config:
+def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = None,
+               acts_discrete: bool | None = None, obs_parts: Any = None) -> Config:
     """The Config with the sizes of its task.
 
     Args:
         obs_dims: the width of a vector, as a number or a sequence of one; over discrete actions also (height, width,
             channels) of images.
         acts_dims: the width of an action, or the number of discrete actions.
+        acts_discrete: on policy, whether actions are indices; None: they are not.
+        obs_parts: on policy, (name, shape) of each part of a dict of observations, in alphabetical order.
         obs_scale: what DQN's `step` divides raw observations by; None: 255 for images, 1 for vectors.
     Raises:
         ConfigError: a size is missing or wrong, or the networks do not fit it.
     """
+    if config.on_policy:
+        discrete = config.acts_discrete if acts_discrete is None else bool(acts_discrete)
+        config = dataclasses.replace(config, acts_discrete=bool(discrete), obs_parts=obs_parts or config.obs_parts)
     obs_dims = _dims("obs_dims", obs_dims, images=config.discrete or config.on_policy)
     if config.dueling and len(obs_dims) == 1:
         raise ConfigError(f"dueling: got True over vectors {obs_dims}, expected images (height, width, channels): "
