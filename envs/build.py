@@ -45,7 +45,7 @@ def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str
 
 def task_of(config: Config) -> type[TensorEnv] | None:
     """Return the tensor class of a run's environment; None if it is one of Gymnasium's."""
-    return tensor_class(resolve_env(config.env).id)
+    return None if config.env_given is not None else tensor_class(resolve_env(config.env).id)
 
 
 def env_seeds(config: Config) -> list[int]:

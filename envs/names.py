@@ -10,7 +10,7 @@ import gymnasium as gym
 from envs.atari import game_id
 from envs.registration import OWN
 from utils.errors import ConfigError
-from utils.settings.fields import GAMES, is_atari
+from utils.settings.games import GAMES, is_atari
 from utils.text import did_you_mean
 
 MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",

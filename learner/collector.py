@@ -1,8 +1,8 @@
 """Gather experience from one environment in this process, from several in processes of their own, or from tensors.
 
-A collector has `num_envs`, and `step()`, which steps each environment once and returns the episodes that ended with it.
-The learner knows nothing else of environments. An observation or reward that is not finite enters no episode: the
-constructor and `step` raise `NotFiniteError`.
+A collector has `num_envs`, and `gather()`, which takes steps, and stores the episodes that ended with them. The learner
+knows nothing else of environments. An observation or reward that is not finite enters no episode: the
+constructor and `gather` raise `NotFiniteError`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from algorithm.replay_buffer.episode import OpenEpisode
 from envs.build import build_env, env_seeds, task_of
 from envs.curriculum_forms import open_curriculum
 from envs.origin import Origin, replay_actions
-from learner.tensor_collector import Columns, TensorCollector
+from learner.rollouts import Rollouts
+from learner.stepwise import Columns, Stepwise
+from learner.tensor_collector import TensorCollector
 from utils.finite import all_finite, check_observation, check_reward, is_finite, place
 from utils.settings.fields import Config
 
 if TYPE_CHECKING:
+    from envs.tensor import TensorEnv
     from envs.workers.pool import Workers
+
 
 @contextlib.contextmanager
 def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
-                   ) -> Iterator[Collector | VectorCollector | TensorCollector]:
+                   ) -> Iterator[Collector | VectorCollector | TensorCollector | Rollouts]:
     """Open the collector for `config.num_envs`; its processes end with the block.
 
     Args:
@@ -40,9 +44,10 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
-    if task_of(config):
-        with contextlib.closing(build_env(config, env)) as rows:
-            yield TensorCollector(rows, agent, open_curriculum(config.curriculum, rows))
+    if config.on_policy or task_of(config):
+        with _open_rows(config, env, say) as rows:
+            kind = Rollouts if config.on_policy else TensorCollector
+            yield kind(rows, agent, open_curriculum(config.curriculum, rows if task_of(config) else None))
         return
     seeds = env_seeds(config)
     if len(seeds) == 1:
@@ -54,7 +59,18 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
         yield VectorCollector(envs, agent, seeds)
 
 
-class Collector:
+@contextlib.contextmanager
+def _open_rows(config: Config, env: gym.Env, say: Callable[[str], None]) -> Iterator[TensorEnv]:
+    """Open the environments as tensors; those in processes of their own end with the block."""
+    rows = build_env(config, env, say)
+    try:
+        yield rows
+    finally:
+        if config.num_envs > 1 or task_of(config):      # else it is `env` itself, which belongs to the caller
+            rows.close()
+
+
+class Collector(Stepwise):
     """One environment and its open episode."""
 
     num_envs = 1
@@ -90,10 +106,6 @@ class Collector:
         check_observation(self.obs, place(self.steps, 0))
         self.open_episode = OpenEpisode(self.obs)
 
-    def numbers(self) -> dict[str, float]:
-        """Return what the record shows of the environment: nothing."""
-        return {}
-
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what the open episode is restored from: (values, tensors)."""
         episode = {"before": self.origin.before, "digest": self.open_episode.digest()}
@@ -109,7 +121,7 @@ class Collector:
         return 1
 
 
-class VectorCollector:
+class VectorCollector(Stepwise):
     """N environments with an open episode each; the agent chooses all N actions at once."""
 
     def __init__(self, envs: Workers, agent: Any, seeds: list[int]):
@@ -141,10 +153,6 @@ class VectorCollector:
         episodes = [self.open_episodes[i].columns() for i in ended]
         self._begin(ended)
         return episodes
-
-    def numbers(self) -> dict[str, float]:
-        """Return what the record shows of the environment: nothing."""
-        return {}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what the open episodes are restored from: (values, tensors)."""

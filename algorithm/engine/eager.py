@@ -78,7 +78,7 @@ class Engine:
         if not isinstance(self.agent, Agent):
             return
         try:
-            self.agent.checked(batch, self.agent.q_spec() | self.agent.pi_spec())
+            self.agent.checked(batch, self.agent.spec())
         except ValueError as error:
             raise ConfigError(f"alg: {self.agent.config.alg!r} does not go with what its replay, a "
                               f"{type(self.buffer).__name__}, gives: {error}") from error
@@ -95,6 +95,20 @@ class Engine:
             for _ in range(updates):
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
+                if getattr(self.agent, "on_policy", False) and self.agent.enough():
+                    break
+        return self._finish(sums)
+
+    def fit(self) -> Sums:
+        """Fit the decomposition of an on-policy agent to its replay, before it pays a rollout; sum up the metrics.
+
+        Raises:
+            NotFiniteError: a metric or a gradient was not finite.
+        """
+        sums = Sums()
+        with self._inspected():
+            for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
+                sums.add(info)
         return self._finish(sums)
 
     @contextlib.contextmanager

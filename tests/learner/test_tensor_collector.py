@@ -19,11 +19,14 @@ from envs import make_env
 from envs.curriculum import Curriculum, Stage
 from envs.registration import register_env
 from envs.training_env import TrainingEnv
+from learner.staging import Dense
 from learner.tensor_collector import TensorCollector
 from utils.errors import ConfigError, NotFiniteError
 from utils.settings.resolve import resolve
 
 pytestmark = pytest.mark.usefixtures("forget")
+PPO = ["--device=cpu", "--test_timesteps=17", "--alg=ppo", "--rollout_steps=10", "--n_epochs=2", "--batch_size=8",
+       "--iterations=2", "--test_rollouts=1"]
 POINT = ["--env=PointMassRL", "--alg=sac"]
 
 
@@ -95,7 +98,9 @@ def test_a_saved_collector_resumes_to_the_bit(after):
     assert len(first + rest) == len(expected)
     for ours, theirs in zip(first + rest, expected, strict=True):
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-    assert (other.steps, other.curriculum.stage, other.numbers()) == (whole.steps, 1, whole.numbers())
+    assert (other.steps, other.staged.state()) == (whole.steps, whole.staged.state())
+    assert other.staged.curriculum.stage == 1
+    assert not other.dense.points[0].isnan().any()
 
 
 class Pictures(Walk):
@@ -134,16 +139,45 @@ def test_an_observation_that_is_not_finite_is_reported_with_its_place():
         one.step()
 
 
-def test_numbers_are_means_over_the_episodes_that_ended():
-    one = collector(Walk(3, limit=4))
-    gather(one, 3)
-    short = one.numbers()
-    assert set(short) in (set(), {"metrics/distance", "metrics/success"})
-    ended = gather(one, 30)
-    numbers = one.numbers()
-    assert numbers["metrics/success"] == pytest.approx(np.mean([episode["done"][-1] for episode in ended]))
-    assert numbers["metrics/distance"] == pytest.approx(np.mean([abs(episode["obs_next"][-1, 0]) for episode in ended]))
-    assert one.numbers() == {}
+class Log:
+    """Keeps what is logged."""
+
+    def __init__(self):
+        self.series, self.values = [], {}
+
+    def add_series(self, steps, series):
+        self.series.append((steps, {name: column.tolist() for name, column in series.items()}))
+
+    def set(self, values):
+        self.values |= values
+
+
+def test_what_the_environment_tells_is_logged_at_each_step():
+    one, log = collector(Walk(3, far=50.0)), Log()                          # no episode ends
+    gather(one, 2)
+    one.log(log)
+    gather(one, 1)
+    distance = one.env.task.place.abs().mean()
+    one.log(log)
+    one.log(log)
+    assert [steps for steps, _ in log.series] == [[3, 6], [9]]
+    assert set(log.series[0][1]) == {"rewards/near", "metrics/distance", "metrics/success"}
+    assert log.series[1][1]["rewards/near"] == [-value for value in log.series[1][1]["metrics/distance"]]
+    assert log.values == {}
+    assert log.series[1][1]["metrics/distance"] == pytest.approx([distance.item()])
+
+
+def test_a_value_that_is_nan_or_of_a_row_that_takes_no_part_is_none():
+    dense, log = Dense(Walk(3)), Log()
+    for distance in ([1, 2, 99], [torch.nan, 4, 99], [torch.nan, torch.nan, 99]):
+        value = torch.tensor(distance, dtype=torch.float32)
+        info = {"rewards": {"near": value}, "metrics": {"distance": value, "success": value}}
+        dense.add(info, torch.tensor([True, True, False]))
+    dense.log(log, 5)
+    ((steps, series),) = log.series
+    assert steps == [9, 12, 15]
+    assert series["metrics/distance"][:2] == [1.5, 4]
+    assert np.isnan(series["metrics/distance"][2])
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -158,6 +192,23 @@ STAGES = {"window": 9, "stages": [{"settings": {"success_threshold": 0.9}, "unti
 def test_two_parts_of_a_run_are_the_whole(flags):
     Path("stages.json").write_text(json.dumps(STAGES))
     twice([*FLAGS, *flags], 60, 160)
+
+
+@pytest.mark.parametrize("flags", [["--env=PointMassRL", "--num_envs=3", "--curriculum=stages.json"],
+                                   ["--env=PointMassRL", "--num_envs=3", "--env_type=normal"],
+                                   ["--env=Pendulum-v1", "--num_envs=2"]], ids=str)
+def test_two_parts_of_a_run_on_rollouts_are_the_whole(flags):
+    Path("stages.json").write_text(json.dumps(STAGES))
+    twice([*PPO, *flags], 60, 240)
+
+
+def test_rollouts_go_through_the_stages():
+    first = {"settings": {"limit": 2}, "until": {"success": 0.0}, "episodes": 50}
+    Path("stages.json").write_text(json.dumps({"stages": [first, {"settings": {"limit": 6}}]}))
+    register_env("Walk-v0")(Walk)
+    done = run(*PPO, "--env=Walk-v0", "--num_envs=4", "--total_timesteps=400", "--curriculum=stages.json")
+    assert [row["Stage"] for row in done.rows] == ["0", "1", "1", "1", "1"]
+    assert float(done.rows[0]["train/length"]) <= 2 < float(done.rows[-1]["train/length"])
 
 
 @pytest.mark.parametrize("alg", ["sac", "td3", "ddpg", "rrd"])

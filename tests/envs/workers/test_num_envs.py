@@ -93,9 +93,6 @@ class Steps:
         self.calls += 1
         return [{}] * self.num_envs
 
-    def numbers(self):
-        return {}
-
 
 class Listener:
     """Stands in for replay, agent, engine, evaluator and record."""

@@ -1,0 +1,123 @@
+"""Gather whole rollouts from a tensor environment, for an agent that learns on policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithm.collecting import joined
+from algorithm.replay_buffer.rollout import RolloutBuffer
+from envs.curriculum import Curriculum
+from envs.tensor import TensorEnv
+from learner.staging import Dense, Staged
+from utils.finite import NotFiniteError
+from utils.settings.fields import Config
+
+
+def rollout_columns(config: Config) -> list[str]:
+    """Return the columns that an on-policy run's record has beside the others."""
+    return ["train/return", "train/length"] if config.on_policy else []
+
+
+class Rollouts:
+    """The collector of an on-policy agent: N environments on one device, and the agent's memory of their episodes."""
+
+    def __init__(self, env: TensorEnv, agent: Any, curriculum: Curriculum | None = None):
+        """`env` is reset here; its actions are in [-1, 1] or indices."""
+        self.env, self.agent, self.num_envs = env, agent, env.num_envs
+        self.steps = 0                                  # of each environment
+        self.dense, self.staged = Dense(env), Staged(env, curriculum)
+        self.env.reset()
+        self.memory = agent.policy.initial_state(self.num_envs) if agent.recurrent else None
+        zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=env.device)
+        self.returns, self.lengths = zeros, zeros.clone()           # of the open episodes, by the true rewards
+        self._forget()
+
+    def _forget(self) -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.env.device)     # of returns, lengths, episodes
+
+    def gather(self, count: int, buffer: RolloutBuffer) -> tuple[int, int]:
+        """Take a rollout of `count` environment steps, rounded up to whole steps of all environments.
+
+        Returns:
+            (environment steps taken, episodes that ended).
+        Raises:
+            NotFiniteError: an observation or a reward is not finite.
+        """
+        steps = math.ceil(count / self.num_envs)
+        self._forget()
+        self.taken = 0                                  # steps of this rollout
+        buffer.open()
+        self.memory = self.agent.collect_rollout(self.env, buffer, steps, self._on_step, self.memory)
+        check_finite(buffer, self.steps)
+        self.steps += steps
+        ended = buffer.close(joined(self.env.obs), self.agent.for_env(buffer["acts"]), self.memory)
+        return steps * self.num_envs, ended
+
+    def _on_step(self, obs: Tensor, acts: Tensor, rews: Tensor, over: Tensor, info: Mapping[str, Any],
+                 obs_next: Tensor) -> None:
+        """Count a step of all environments; nothing waits for the device."""
+        self.taken += 1
+        active = self.env.active | over
+        self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
+        self.lengths = self.lengths + active
+        self.sums += torch.stack([(self.returns * over).sum(), (self.lengths * over).sum(), over.sum().double()])
+        self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
+        self.dense.add(info, active)
+        self.staged.update(over, info, self.steps + self.taken)
+
+    def log(self, logger: Any) -> None:
+        """Log what the last rollout told: each step of what the environment tells, and the episodes that ended."""
+        self.dense.log(logger, self.steps)
+        self.staged.log(logger)
+        returns, lengths, episodes = self.sums.tolist()
+        if episodes:
+            logger.add_sums([("train/return", torch.tensor(returns), int(episodes)),
+                             ("train/length", torch.tensor(lengths), int(episodes))])
+
+    # Saved state ----------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return what the open episodes are restored from: (values, tensors)."""
+        own = {"returns": self.returns, "lengths": self.lengths}
+        own |= {} if self.memory is None else {"memory": self.memory}
+        env = {f"env/{name}": tensor for name, tensor in self.env.state().items()}
+        return {"steps": self.steps, "curriculum": self.staged.state()}, own | env
+
+    def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
+        """Restore the open episodes; return how many could not be restored and are dropped."""
+        self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
+        self.staged.restore(values["curriculum"])
+        lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
+                                 if name.startswith("env/")})
+        device = self.env.device
+        self.returns, self.lengths = (tensors[name].to(device, copy=True) for name in ("returns", "lengths"))
+        if self.memory is not None:
+            self.memory = tensors["memory"].to(device, copy=True)
+        return 0 if lost is None else int(lost.sum())
+
+
+def check_finite(buffer: RolloutBuffer, steps: int) -> None:
+    """Raise a NotFiniteError for the first observation or reward of a rollout that is not finite.
+
+    Args:
+        steps: of each environment before the rollout.
+    """
+    for name, what in (("obs", "observation"), ("obs_next", "observation"), ("rews", "reward")):
+        values = buffer[name]
+        if not values.is_floating_point() or values.sum().isfinite() or values.isfinite().all():
+            continue
+        bad = ~values.isfinite().reshape(*values.shape[:2], -1).all(-1)
+        active = buffer.get("active")
+        bad = bad if active is None else bad & active
+        for t, n in bad.nonzero().tolist()[:1]:
+            value = values[t, n].reshape(-1)
+            at = int(np.flatnonzero(~value.isfinite().cpu().numpy())[0])
+            place = f"[{at}]" if name != "rews" else ""
+            raise NotFiniteError(f"{what}{place}: got {float(value[at])} in environment {n + 1} of {buffer.rows} at "
+                                 f"its step {steps + t + 1}; expected finite numbers")
