@@ -52,7 +52,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
                     description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
     add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
-    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")
+    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best, or "
+        "last if the run was never evaluated)")
     add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
@@ -115,13 +116,20 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, dict] | None]:
     """Return the evaluation, and the diagnosis or None."""
+    from envs import close_env
     from learner.evaluation import diagnose_episodes, load_trained, play_episodes, prepare_diagnosis
     from learner.loading import find_run
     run, checkpoint = find_run(args.place, args.checkpoint)
+    say = partial(complain, "evaluate.py")
+    if checkpoint.stem == "last" and not args.checkpoint and run == Path(args.place):
+        say("note: the run was not evaluated during training, so it has no best checkpoint; this evaluates the last one")
     evaluation = load_trained(run, checkpoint, args.settings, stop)
-    if args.diagnose:
-        prepare_diagnosis(evaluation, partial(complain, "evaluate.py"))
-    play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    try:
+        if args.diagnose:
+            prepare_diagnosis(evaluation, say)
+        play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    finally:                                            # before a video makes another one
+        close_env(evaluation.env, say)
     return evaluation, diagnose_episodes(evaluation) if args.diagnose else None
 
 
@@ -229,7 +237,7 @@ def film(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
 
 def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
     """Play the first episode again, and record it."""
-    from envs import make_env
+    from envs import close_env, make_env
     from learner.episodes import Stoppable
     from results.reward_plots import Strip
     from results.video import record as record_video
@@ -241,7 +249,7 @@ def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
     try:
         record_video(path, env, first.seed, first.acts, strip if diagnose else None)
     finally:
-        env.close()
+        close_env(env, partial(complain, "evaluate.py"))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.atari import game_kwargs, make_atari
-from envs.given import PREFIX, open_given
+from envs.given import PREFIX, is_instance, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env
 from envs.wrappers import (
     CheckedLimit,
@@ -28,7 +30,7 @@ from utils.settings.fields import Config, is_atari
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
+__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
 
 
 def env_kwargs(config: Config) -> dict:
@@ -50,13 +52,23 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     _quiet_mujoco()
     if is_atari(config.env) and not config.discrete:
         raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {expected_discrete()}")
-    shown = {} if render_mode is None else {"render_mode": render_mode}
+    env = _open(config, {} if render_mode is None else {"render_mode": render_mode})
+    try:
+        _check_spaces(config, env)
+        return _wrapped(config, env)
+    except BaseException:
+        if not is_instance(config.env_given):
+            env.close()
+        raise
+
+
+def _open(config: Config, shown: dict) -> gym.Env:
     if config.env.startswith(PREFIX):
-        env = CheckedLimit(open_given(config), config.test_timesteps, config.env)
-    else:
-        env = (make_atari(config, shown) if is_atari(config.env) else
-               _build(resolve_env(config.env), config, shown))
-    _check_spaces(config, env)
+        return CheckedLimit(open_given(config), config.test_timesteps, config.env)
+    return make_atari(config, shown) if is_atari(config.env) else _build(resolve_env(config.env), config, shown)
+
+
+def _wrapped(config: Config, env: gym.Env) -> gym.Env:
     if not is_image(env.observation_space):
         env = FlatObservation(env)
     elif not is_atari(config.env):
@@ -67,6 +79,14 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     if config.env_type == "ep_rews":
         return EpisodicReward(env)
     return ClipReward(env, config.rews_scale) if config.rews_scale else env
+
+
+def close_env(env: gym.Env, complain: Callable[[str], Any]) -> None:
+    """Close an environment; an error in its `close` is passed on as a line, because its results are kept."""
+    try:
+        env.close()
+    except Exception as error:                          # its code may raise anything
+        complain(f"note: closing the environment failed: {type(error).__name__}: {one_line(error)}")
 
 
 def sizes(config: Config, env: gym.Env) -> Config:
@@ -105,11 +125,15 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
             env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
-        return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:
         raise unknown_env(config.env) from None
     except (ImportError, gym.error.Error) as error:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
+    try:
+        return CheckedLimit(env, config.test_timesteps, config.env)
+    except ConfigError:
+        env.close()
+        raise
 
 
 def _check_spaces(config: Config, env: gym.Env) -> None:

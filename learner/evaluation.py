@@ -73,10 +73,14 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     config = run_settings(run, given)
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
-    config = sizes(config, env)
-    agent = create_agent(config)
-    agent.load_model(checkpoint)
-    digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+    try:
+        config = sizes(config, env)
+        agent = create_agent(config)
+        agent.load_model(checkpoint)
+        digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+    except BaseException:
+        env.close()
+        raise
     return Evaluation(run, checkpoint, digest, config, agent, Stoppable(env, stop))
 
 
