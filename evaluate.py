@@ -58,6 +58,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
     add("--env", metavar="ID", help="another environment of the same sizes; a module:id is read only from here")
+    add("--env_kwargs", "--env-kwargs", metavar="JSON", help="arguments that the environment is made with (default: "
+        "those with which the run evaluated)")
     add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
@@ -95,7 +97,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
         if path and (not path.endswith(ending) or Path(path).is_dir()):
             raise ConfigError(f"{name}: got {path!r}, expected a file's name that ends in {ending}")
-    names = ("env", "env_type", "test_timesteps", "device")
+    names = ("env", "env_kwargs", "env_type", "test_timesteps", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args
 
@@ -122,7 +124,7 @@ def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, 
     run, checkpoint = find_run(args.place, args.checkpoint)
     say = partial(complain, "evaluate.py")
     if checkpoint.stem == "last" and not args.checkpoint and run == Path(args.place):
-        say("note: the run was not evaluated during training, so it has no best checkpoint; this evaluates the last one")
+        say("note: the run has no evaluations, so no best checkpoint; evaluating the last one")
     evaluation = load_trained(run, checkpoint, args.settings, stop)
     try:
         if args.diagnose:

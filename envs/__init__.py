@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
@@ -34,8 +35,11 @@ __all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image",
 
 
 def env_kwargs(config: Config) -> dict:
-    """The arguments that the environment is made with; for a game also frame skip, stickiness and limit."""
-    return game_kwargs(config) if is_atari(config.env) else resolve_env(config.env).kwargs
+    """The arguments that the environment is made with, those of `--env_kwargs` last; for a game also frame skip,
+    stickiness and limit.
+    """
+    own = game_kwargs(config) if is_atari(config.env) else {}
+    return own | resolve_env(config.env, config.env_kwargs).kwargs
 
 
 def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
@@ -65,7 +69,14 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
 def _open(config: Config, shown: dict) -> gym.Env:
     if config.env.startswith(PREFIX):
         return CheckedLimit(open_given(config), config.test_timesteps, config.env)
-    return make_atari(config, shown) if is_atari(config.env) else _build(resolve_env(config.env), config, shown)
+    try:
+        kwargs = env_kwargs(config) | shown
+        return make_atari(config, kwargs) if is_atari(config.env) else _build(config, kwargs)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error) or not config.env_kwargs:
+            raise
+        raise ConfigError(f"env_kwargs: got {json.dumps(config.env_kwargs)}, but {config.env!r} does not take all of "
+                          f"it: {one_line(error)[:200]}") from None
 
 
 def _wrapped(config: Config, env: gym.Env) -> gym.Env:
@@ -118,13 +129,13 @@ def _log_mujoco(message: str) -> None:
     logging.getLogger("envs.mujoco").log(logging.DEBUG if about_model_file else logging.WARNING, message.strip())
 
 
-def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
+def _build(config: Config, kwargs: dict) -> gym.Env:
     if config.env.count(":") > 1:
         raise ConfigError(f"env: got {config.env!r}, expected a Gymnasium id or module:id")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
-            env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
+            env = gym.make(resolve_env(config.env).id, max_episode_steps=-1, disable_env_checker=True, **kwargs)
     except gym.error.UnregisteredEnv:
         raise unknown_env(config.env) from None
     except (ImportError, gym.error.Error) as error:

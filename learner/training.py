@@ -253,7 +253,7 @@ def description(parts: Parts, run: Run) -> str:
     """Return the first line that a run displays."""
     config, engine = parts.config, parts.engine
     sizes = "x".join(map(str, config.obs_dims))
-    return (f"env {resolve_env(config.env)}: {sizes} observations, {config.acts_dims[0]} actions; "
+    return (f"env {resolve_env(config.env, config.env_kwargs)}: {sizes} observations, {config.acts_dims[0]} actions; "
             f"replay of {config.buffer_size} steps, up to {human_bytes(engine.buffer.bytes_needed)}; "
             f"{check_backend()} on {config.device}; engine {engine.name} ({parts.why}); {config.run_length} steps; "
             f"record in {run.directory}")

@@ -89,7 +89,7 @@ def _first_format(path: str) -> list[str]:
     stem = shard[1] if shard and _is_table(path) else path
     found = sorted(str(file) for file in Path(stem).parent.glob(f"{glob.escape(Path(stem).name)}-*")
                    if SHARD.fullmatch(str(file)) and _is_table(file))
-    if not found or _is_table(path) and not shard:
+    if not found or (_is_table(path) and not shard):
         return [path] if _is_table(path) else []
     count = int(SHARD.fullmatch(found[0])[2])
     if len(found) != count:
