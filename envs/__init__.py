@@ -28,6 +28,7 @@ from envs.wrappers import (
 from utils.errors import ConfigError
 from utils.settings.algorithms import any_of, bases
 from utils.settings.fields import Config, is_atari
+from utils.settings.imports import check_first
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
@@ -132,6 +133,7 @@ def _log_mujoco(message: str) -> None:
 def _build(config: Config, kwargs: dict) -> gym.Env:
     if config.env.count(":") > 1:
         raise ConfigError(f"env: got {config.env!r}, expected a Gymnasium id or module:id")
+    check_first(config.env.rpartition(":")[0])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
@@ -139,6 +141,7 @@ def _build(config: Config, kwargs: dict) -> gym.Env:
     except gym.error.UnregisteredEnv:
         raise unknown_env(config.env) from None
     except (ImportError, gym.error.Error) as error:
+        check_first(getattr(error, "name", None) or "")
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
     try:
         return CheckedLimit(env, config.test_timesteps, config.env)

@@ -17,7 +17,7 @@ from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
 from envs import close_env, env_kwargs, make_env, sizes
 from envs.given import check_given, eval_config, is_instance, name_of
-from envs.names import resolve_env
+from envs.names import missing_reward, resolve_env
 from learner.collector import open_collector
 from learner.diagnoser import Diagnoser, diagnosis_env
 from learner.diagnoser import columns as diagnosis_columns
@@ -264,6 +264,8 @@ def hints(parts: Parts) -> Iterator[str]:
     config = parts.config
     if hint := crowded():
         yield hint
+    if lack := missing_reward(config.env):
+        yield f"note: {lack}"
     if eval_config(config) is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
     if config.num_envs > (cores := os.cpu_count() or 1):
