@@ -75,6 +75,15 @@ def registered_settings(id: str) -> dict[str, Any]:
     return dict(gym.registry[id.rpartition(":")[2]].kwargs["settings"])
 
 
+def as_settings(id: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of `gymnasium.make` with the task's settings among `kwargs` in one, `settings`.
+
+    So a setting may have the name of an argument of `gymnasium.make`, such as max_episode_steps.
+    """
+    shown = {name: kwargs[name] for name in ("render_mode",) if name in kwargs}
+    return shown | {"settings": registered_settings(id) | {name: kwargs[name] for name in kwargs if name not in shown}}
+
+
 def _register(id: str, task: str | type, settings: dict[str, Any]) -> None:
     gym.register(id, entry_point=ONE_ROW, vector_entry_point=ROWS, kwargs={"task": task, "settings": settings},
                  order_enforce=False, disable_env_checker=True)

@@ -5,6 +5,7 @@ rewards, rewards that are paid at the end of an episode.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -21,7 +22,7 @@ from utils.text import one_line
 class CheckedLimit(gym.wrappers.TimeLimit):
     """Gymnasium's time limit, with checks that the environment follows Gymnasium's API.
 
-    Rewards become floats; an array of one number is accepted.
+    Rewards become floats, `terminated` and `truncated` become bools; an array of one number is accepted.
 
     Raises:
         ConfigError: the environment does not follow the API; one line names it and what is expected.
@@ -48,6 +49,8 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         self._elapsed_steps += 1
         if type(reward) is not float:
             reward = self._number(reward)
+        if type(terminated) is not bool or type(truncated) is not bool:
+            terminated, truncated = self._flag(terminated, "terminated"), self._flag(truncated, "truncated")
         over = self._elapsed_steps >= self._max_episode_steps
         return self._observation(obs), reward, terminated, truncated or over, info
 
@@ -85,18 +88,31 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         return obs
 
     def _number(self, reward: Any) -> float:
-        try:
-            if isinstance(reward, Real):
-                return float(reward)
-            value = np.asarray(reward)
-            if value.size == 1 and value.dtype.kind in "fiub":
-                return float(value.item())
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            pass
-        self._refuse(f"gives {short(reward)} as a reward, expected a number")
+        number = one_number(reward)
+        if number is None:
+            self._refuse(f"gives {short(reward)} as a reward, expected a number")
+        return number
+
+    def _flag(self, value: Any, name: str) -> bool:
+        """True for any number but 0, as `if value:` takes it: some environments give a count."""
+        number = one_number(value)
+        if number is None or math.isnan(number):
+            self._refuse(f"gives {short(value)} as {name}, expected True or False")
+        return number != 0
 
     def _refuse(self, what: str):
         raise ConfigError(f"env: {self.name!r} {what}")
+
+
+def one_number(value: Any) -> float | None:
+    """A number, or an array or tensor of one, as a float; None if it is something else."""
+    try:
+        if isinstance(value, Real):
+            return float(value)
+        array = np.asarray(value)
+        return float(array.item()) if array.size == 1 and array.dtype.kind in "fiub" else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
 
 
 def takes(method: Any, *names: str) -> bool:

@@ -255,6 +255,17 @@ def test_a_trained_run_is_evaluated_filmed_and_diagnosed():
     assert first["episodes"] == second["episodes"]
 
 
+@pytest.mark.parametrize("alg", ["sac", "ppo"])
+def test_settings_of_the_task_are_the_runs(alg):
+    """A goal so wide that every episode ends with its first step, in training and in evaluation."""
+    flags = PPO if alg == "ppo" else [*SMALL, "--alg=sac"]
+    done = run(*flags, "--env=PointMassRL", "--num_envs=3", "--total_timesteps=120", "--env_type=normal",
+               '--env_kwargs={"success_threshold": 9, "obstacle_radius_range": [0.1, 0.2]}')
+    assert {row["Steps"] for row in done.rows} == {"1"}
+    assert int(done.rows[-1]["Episodes"]) == 120
+    assert done.facts["env_kwargs"]["success_threshold"] == 9
+
+
 def test_several_seeds():
     assert train.main([*SMALL, *POINT, "--num_envs=2", "--seeds=0,1"]) == 0
     runs = sorted(Path("outputs").glob("*/metrics.csv")) or sorted(Path("outputs").rglob("metrics.csv"))
@@ -279,6 +290,8 @@ class Wrong(Walk):
     (["--env=wrong:Wrong-v0"], "env: Wrong gives float32 of shape (2, 1) as rews, expected float32 of shape (2,)"),
     (["--env=PointMasRL"], "env: got 'PointMasRL'; did you mean PointMassRL-v0?"),
     (["--env=PointMassRL", "--alg=dqn"], "acts in Box"),
+    (["--env=PointMassRL", '--env_kwargs={"succes_bonus": 1}'], "no setting 'succes_bonus'; did you mean success_bo"),
+    (["--env=PointMassRL", '--env_kwargs={"dt": -1}'], "PointMassRL's setting dt: got -1, expected at least"),
     (["--env=PointMassRL", "--curriculum=none.json"], "curriculum: 'none.json' cannot be read"),
     (["--env=Pendulum-v1", "--curriculum=none.json"], "curriculum: got 'none.json', but the environment's settings")])
 def test_what_is_wrong_is_one_line_and_exit_code_2(flags, message, capsys, monkeypatch):

@@ -89,6 +89,10 @@ class Config:
                           "`track`)")
 
     env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
+    env_kwargs: dict | None = of_env(                                                       # noqa: RUF009
+        None, 'arguments that the environment is made with, an object of JSON, such as \'{"size": 5}\'')
+    eval_env_kwargs: dict | None = of_env(                                                  # noqa: RUF009
+        None, "the same, instead, for evaluation, diagnosis and videos (default: --env_kwargs)")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
