@@ -196,27 +196,31 @@ class TFOptimizer(torch.optim.Optimizer):
             if gradients:
                 self.step_group(group, gradients)
 
-    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor]) -> None:
-        """Step those parameters of one group that have gradients."""
-        group["t"] += 1
-        self.descend(group, gradients, self.rate(group, group["t"]))
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor | None = None) -> None:
+        """Step those parameters of one group that have gradients; the gradients are left as they are.
+
+        Args:
+            rate: the learning rate of this step, which the caller counts; without it, t is counted here.
+        """
+        raise NotImplementedError
 
     def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
         """The learning rate of step t, a 0-d tensor if t is one."""
         return group["lr"] if group["schedule"] is None else group["lr"] * group["schedule"](t)
 
-    @torch.no_grad()
-    def descend(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor) -> None:
-        """Step at a given rate; the caller counts t. The gradients are left as they are."""
-        trained = [parameter for parameter in group["params"] if parameter in gradients]
-        found = [gradients[parameter] for parameter in trained]
-        if group["max_grad_norm"] is not None:
-            found = limit_norm(found, group["max_grad_norm"], group["stacked"])
-        self.move(group, trained, found, rate)
+    def next_rate(self, group: dict) -> float:
+        """Count one more step of a group; return its learning rate."""
+        group["t"] += 1
+        return self.rate(group, group["t"])
 
-    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
-        """Change the parameters by these gradients, which are limited already."""
-        raise NotImplementedError
+
+def limited(group: dict, gradients: Mapping[Tensor, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters of a group that have gradients, and those gradients, limited to the group's `max_grad_norm`."""
+    trained = [parameter for parameter in group["params"] if parameter in gradients]
+    found = [gradients[parameter] for parameter in trained]
+    if group["max_grad_norm"] is not None:
+        found = limit_norm(found, group["max_grad_norm"], group["stacked"])
+    return trained, found
 
 
 def limit_norm(gradients: list[Tensor], most: float, stacked: bool = False) -> list[Tensor]:
@@ -252,10 +256,13 @@ class TFAdam(TFOptimizer):
         for parameter in self.param_groups[-1]["params"]:       # now rather than at the first step: a stable set
             self.state[parameter] = dict(exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
 
-    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
+    @torch.no_grad()
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor | None = None) -> None:
+        rate = self.next_rate(group) if rate is None else rate
+        trained, found = limited(group, gradients)
         state = [self.state[parameter] for parameter in trained]
         forever = torch.full((), 1e9, device=trained[0].device)
-        torch._fused_adam_(trained, gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [],
+        torch._fused_adam_(trained, found, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [],
                            [forever] * len(trained), lr=rate, beta1=group["betas"][0], beta2=group["betas"][1],
                            weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False)
 
@@ -282,12 +289,15 @@ class TFRMSProp(TFOptimizer):
         for parameter in self.param_groups[-1]["params"]:
             self.state[parameter] = dict(square_avg=torch.ones_like(parameter))
 
-    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
+    @torch.no_grad()
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor | None = None) -> None:
+        rate = self.next_rate(group) if rate is None else rate
+        trained, found = limited(group, gradients)
         squares = [self.state[parameter]["square_avg"] for parameter in trained]
         torch._foreach_mul_(squares, group["decay"])
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+        torch._foreach_addcmul_(squares, found, found, 1 - group["decay"])
         roots = torch._foreach_add(squares, group["eps"])
         torch._foreach_sqrt_(roots)
         if isinstance(rate, Tensor):                    # addcdiv takes a number alone
-            gradients, rate = torch._foreach_mul(gradients, rate), 1.0
-        torch._foreach_addcdiv_(trained, gradients, roots, -rate)
+            found, rate = torch._foreach_mul(found, rate), 1.0
+        torch._foreach_addcdiv_(trained, found, roots, -rate)

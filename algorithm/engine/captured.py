@@ -187,7 +187,7 @@ class _Counting:
         """Step one group, and count it on the device."""
         t = self.counts[group["name"]].add_(1)
         rate = opt.rate(group, t)
-        opt.descend(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
+        opt.step_group(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
 
 
 class _ByHand(_Counting):
@@ -197,7 +197,7 @@ class _ByHand(_Counting):
     def compute(self, policy: bool) -> Info:
         info: Info = {}
         for verb in self.verbs_of(0 if policy else 1):
-            found = verb.losses(self.draw(verb), self._both)
+            found = self.losses(verb, self.draw(verb))
             self.guard.check(self.number, found, verb.gradients)
             info |= found
             for opt, group in verb.groups:

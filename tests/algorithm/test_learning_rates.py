@@ -73,7 +73,7 @@ def test_rmsprop_takes_the_rate_of_the_step(of_tensors):
     (group,) = opt.param_groups
     t = torch.tensor(51.0, dtype=torch.float64) if of_tensors else 51
     rate = opt.rate(group, t)
-    opt.descend(group, {parameter: gradient}, rate.float() if of_tensors else rate)
+    opt.step_group(group, {parameter: gradient}, rate.float() if of_tensors else rate)
     expected = 1 - 0.25 * gradient / (0.9 + 0.1 * gradient.square() + 1e-2).sqrt()
     torch.testing.assert_close(parameter, expected)
 

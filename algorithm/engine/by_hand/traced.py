@@ -9,38 +9,39 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Part
+from algorithm.engine.by_hand.gradients import Part, compute
 
-LOCK = threading.Lock()     # the tracer has global state, and runs of several seeds trace in threads
+LOCK = threading.Lock()     # the tracer and the filters of warnings have global state, and several threads trace
 
 
 class Graphs:
-    """The graph of each part, for batches of the same names and shapes."""
+    """`compute`, by a graph for each list of parts and each layout of a batch: its names and shapes."""
 
     def __init__(self, state: Callable[[], list[Tensor]]):
         """`state` gives every tensor that the parts read or write besides the batch."""
         self.state, self.warned = state, False
         self.made: dict[tuple, Part] = {}
 
-    def __call__(self, part: Part, batch: Batch) -> Part:
-        """What computes the part for batches like this one: a graph, or where that fails, the part; warns once."""
-        key = (part, *((name, value.shape) for name, value in batch.items()))
+    def __call__(self, parts: Sequence[Part], batch: Batch) -> Info:
+        """Compute parts by their graph, or without one if it cannot be made; that warns once."""
+        key = (*parts, *((name, value.shape) for name, value in batch.items()))
         if key not in self.made:
-            self.made[key] = self._make(part, batch)
-        return self.made[key]
+            with LOCK:
+                self.made[key] = self._make(partial(compute, parts), batch)
+        return self.made[key](batch)
 
     def _make(self, part: Part, batch: Batch) -> Part:
         part(batch)                                     # makes its buffers
         try:
-            with LOCK:
-                return trace(part, batch, self.state())
+            return trace(part, batch, self.state())
         except Exception as error:                      # whatever TorchScript may raise: the part works as it is
             self._warn(str(error).strip().partition("\n")[0] or type(error).__name__)
             return part
