@@ -11,7 +11,7 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Array, Batch, Spec, check_loss
 from algorithm.decomposition.base import Decomposition
-from utils.torch_utils import TFAdam, TFRMSProp
+from utils.optimizers import TFAdam, TFRMSProp
 
 # Read from the basis at each use, so that an override in the basis is heeded, be it of a subclass or of one agent.
 OF_BASIS = (

@@ -38,10 +38,11 @@ from algorithm.decomposition.episodes import (
     whole_episodes,
 )
 from utils.errors import ConfigError
+from utils.optimizers import TFOptimizer
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
-from utils.torch_utils import Normalizer, TFOptimizer, resolve_device
+from utils.torch_utils import Normalizer, resolve_device
 
 Info = dict[str, Tensor]
 PICTURES, VECTORS = 256, 16384      # steps that `redistribute` reads at once, at most: stacks of frames are large

@@ -38,10 +38,10 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
 
 def _check_optimizers(agent: Any) -> None:
     """Raise a ConfigError if a user's agent trains parameters that it does not save."""
-    from utils.torch_utils import TFOptimizer
+    from utils.optimizers import TFOptimizer
     whose = f"alg: {agent.config.alg!r}: its optimisers"
     for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
-        raise ConfigError(f"{whose} are a {type(opt).__name__}, expected utils.torch_utils.TFAdam or TFRMSProp")
+        raise ConfigError(f"{whose} are a {type(opt).__name__}, expected utils.optimizers.TFAdam or TFRMSProp")
     held = set(agent.nets.parameters())
     if not all(parameter in held for _, group in agent.groups() for parameter in group["params"]):
         raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; expected "

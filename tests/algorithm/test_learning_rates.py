@@ -13,9 +13,9 @@ from runs import SMALL, run
 from algorithm import create_agent
 from algorithm.learning_rates import LRSchedule, run_updates
 from utils.errors import ConfigError
+from utils.optimizers import TFAdam, TFRMSProp, limit_norm
 from utils.settings.fields import SCHEDULES
 from utils.settings.resolve import resolve
-from utils.torch_utils import TFAdam, TFRMSProp, limit_norm
 
 T = 100
 

@@ -525,7 +525,7 @@ def test_what_would_not_be_saved_is_one_line(capsys):
             self.opts = [torch.optim.Adam(self.parameters())]
     for build, message in ((Forgets, "its optimisers step parameters that are not in its nets, so they would not be "
                                      "saved; expected them in both"),
-                           (Adam, "its optimisers are a Adam, expected utils.torch_utils.TFAdam or TFRMSProp")):
+                           (Adam, "its optimisers are a Adam, expected utils.optimizers.TFAdam or TFRMSProp")):
         register_decomposition("mine", replay=SubsequenceReplay, **RRD_READS)(build)
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL]) == 2
         assert capsys.readouterr().err == f"train.py: alg: 'mine': {message}\n"

@@ -9,7 +9,8 @@ import pytest
 import torch
 from agents import O, make_agent
 
-from utils.torch_utils import Normalizer, RandomNormal, TFAdam, get_vars
+from utils.optimizers import TFAdam
+from utils.torch_utils import Normalizer, RandomNormal, get_vars
 
 
 def test_normalizer_is_the_identity_before_its_first_update():

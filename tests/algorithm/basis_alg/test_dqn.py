@@ -20,8 +20,9 @@ from algorithm import create_agent
 from algorithm.basis_alg.dqn_torch import DQN, ConvQNetwork
 from utils.checkpoint import CheckpointError
 from utils.errors import ConfigError
+from utils.optimizers import TFAdam, TFRMSProp
 from utils.settings.resolve import resolve
-from utils.torch_utils import ConvTrunk, SameConv2d, TFAdam, TFRMSProp
+from utils.torch_utils import ConvTrunk, SameConv2d
 
 A = 3
 IMAGE = (12, 9, 2)

@@ -14,7 +14,7 @@ from algorithm.basis_alg.sac_torch import SAC
 from algorithm.engine import Engine
 from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.schedule import Schedule, is_policys
-from utils.torch_utils import TFAdam
+from utils.optimizers import TFAdam
 
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
 

@@ -613,7 +613,7 @@ def imports(page: str) -> set[str]:
 REFERENCE = {f"algorithm/tf/{name}.py" for name in ("base", "ddpg", "td3", "sac", "dqn", "rrd", "layers", "optimizers")}
 TENSORFLOW = {page for page in PAGES if page.startswith("algorithm/tf/")}
 TWINS = {"algorithm/tf/rrd.py": "algorithm/decomposition/rrd.py", "algorithm/tf/layers.py": "utils/torch_utils.py",
-         "algorithm/tf/optimizers.py": "utils/torch_utils.py"}
+         "algorithm/tf/optimizers.py": "utils/optimizers.py"}
 
 
 def test_one_file_imports_tensorflow_and_those_of_the_reference_have_it_from_there():
