@@ -222,7 +222,7 @@ def cores():
     """The cores, and whether other programs use them."""
     import torch
 
-    from record.system import count_cores
+    from utils.cores import count_cores
     found = f"{count_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if not hasattr(os, "getloadavg"):
         return found

@@ -18,6 +18,7 @@ from record.run import Metrics, Run
 from record.store import Generation, Log, Snapshot, fitting
 from utils.settings.fields import Config
 from utils.stop import Stopped
+from utils.threads import one_thread
 
 Callback = Callable[[dict[str, float]], Any]            # the row of a cycle -> False to stop
 
@@ -108,7 +109,8 @@ class Learner:
         before, sums = self.evaluator.state(), self.run.logger.sums()
         start = time.perf_counter()
         try:
-            self.evaluator.evaluate(self.run.logger)
+            with one_thread():
+                self.evaluator.evaluate(self.run.logger)
         except Stopped:                                 # a resumed run repeats the whole evaluation
             self.evaluator.restore(before)
             self.run.logger.set_sums(sums)
@@ -121,12 +123,13 @@ class Learner:
     def _gather(self, count: int) -> None:
         """Take `count` more environment steps, less those that the last call took ahead."""
         self.due += count
-        while self.steps < self.due:
-            episodes = self.collector.step()
-            self.steps += self.collector.num_envs
-            for episode in episodes:
-                self.buffer.store_episode(episode)
-            self.episodes += len(episodes)
+        with one_thread():
+            while self.steps < self.due:
+                episodes = self.collector.step()
+                self.steps += self.collector.num_envs
+                for episode in episodes:
+                    self.buffer.store_episode(episode)
+                self.episodes += len(episodes)
 
     def _train(self, updates: int) -> None:
         batch = self.buffer.sample()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,12 +26,14 @@ from learner.learner import Callback, Learner
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
+from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 from utils.text import human_bytes
+from utils.threads import limit_threads
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
         Stopped: `stop` was set, and the runs have saved their state.
     """
     backend = check_backend()                           # before anything is built
+    limit_threads()
     check_given(config)
     if config.track:
         from record.track import import_wandb
@@ -250,7 +252,7 @@ def hints(parts: Parts) -> Iterator[str]:
         yield hint
     if parts.test_env is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
-    if config.num_envs > (cores := os.cpu_count() or 1):
+    if config.num_envs > (cores := count_cores()):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"
     if config.warmup >= config.run_length:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"

@@ -21,11 +21,6 @@ PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "op
             "tensorboardX", "rich", DISTRIBUTION)
 
 
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def crowded() -> str | None:
     """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
@@ -15,6 +15,7 @@ from algorithm.engine.guard import check_tensors, create_guard, labels
 from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
+from utils.threads import threads, worth
 
 
 class Sums:
@@ -91,11 +92,17 @@ class Engine:
                 nothing before the last update, does not.
         """
         sums = Sums()
-        with self._inspected():
+        with self._inspected(), threads(self.threads(torch.get_num_threads())):
             for _ in range(updates):
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
         return self._finish(sums)
+
+    def threads(self, available: int) -> int:
+        """How many of the available threads the products of an update are worth; all of them without dense layers."""
+        modules = self.agent.nets.modules() if isinstance(self.agent, Agent) else ()
+        weights = [module.weight.numel() for module in modules if isinstance(module, nn.Linear)]
+        return worth(self.agent.config.batch_size, max(weights), available) if weights else available
 
     @contextlib.contextmanager
     def _inspected(self) -> Iterator[None]:

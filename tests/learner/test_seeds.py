@@ -22,7 +22,7 @@ from tiny_envs import Match
 
 import train
 from learner import Evaluator, Learner, training
-from learner.seeds import count_cores
+from utils.cores import count_cores
 from utils.errors import ConfigError
 from utils.seeding import stream_seed
 from utils.settings.cli import parse_args

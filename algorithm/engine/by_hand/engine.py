@@ -17,7 +17,7 @@ from algorithm.engine.by_hand.gradients import Gradients, Part, Step, compute
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import gather
-from algorithm.engine.pairs import create_pair
+from algorithm.engine.pairs import Pair, create_pair
 from algorithm.schedule import Schedule, is_policys
 from utils.errors import ConfigError
 
@@ -75,7 +75,7 @@ class ManualEngine(Engine):
         """See `Engine.run`. An update is one verb, or two with a batch each."""
         sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else compute
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
-        with create_pair(self.agent.device) as self.pair, torch.inference_mode():
+        with self._pair() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
                 info = self.losses(verb, batch, how)
@@ -84,6 +84,10 @@ class ManualEngine(Engine):
                 check = partial(self.guard.check, self.agent.updates + verb.counts, info, verb.gradients, verb.memories)
                 _, batch = self.pair(partial(self.step, verb, ends), partial(self._check_and_draw, check, following))
         return self._finish(sums)
+
+    def _pair(self) -> Pair:
+        """Two threads, each with as many of half of the cores as its products are worth."""
+        return create_pair(self.agent.device, self.threads(torch.get_num_threads() // 2))
 
     def _check_and_draw(self, check: Callable[[], None], verb: Verb | None) -> Batch | None:
         check()
@@ -95,7 +99,7 @@ class ManualEngine(Engine):
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
         delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)
         called = self.verbs["train_q" if delayed else verb]
-        with create_pair(agent.device) as self.pair, torch.inference_mode():
+        with self._pair() as self.pair, torch.inference_mode():
             fields = agent.checked(batch, spec)
             agent.add_noise(fields, called.noise)
             info = self.losses(called, fields)
