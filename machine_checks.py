@@ -222,14 +222,16 @@ def cores():
     """The cores, and whether other programs use them."""
     import torch
 
+    from record.system import crowded
     from utils.cores import count_cores
+    from utils.threads import WAITING
     found = f"{count_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if not hasattr(os, "getloadavg"):
         return found
     load = os.getloadavg()[0]
-    if load >= 0.75 * os.cpu_count() and torch.get_num_threads() > 1:
-        raise Trouble(f"{found}, load {load:.1f}: others use them, and threads that wait for each other are slow",
-                      "OMP_NUM_THREADS=1 python train.py ...")
+    if crowded():
+        raise Trouble(f"{found}, load {load:.1f}: others use them, and threads that spin while they wait are slow",
+                      f"unset {' '.join(name for name in WAITING if name in os.environ)}")
     return f"{found}, load {load:.1f}"
 
 

@@ -15,20 +15,25 @@ from typing import Any
 
 import torch
 
+from utils.cores import count_cores
 from utils.installed import DISTRIBUTION, HERE, ROOT
+from utils.threads import spin
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich", DISTRIBUTION)
 
 
 def crowded() -> str | None:
-    """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time."""
+    """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time.
+
+    Threads that sleep while they wait do not need them; see `utils.threads`.
+    """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores, threads = os.cpu_count(), torch.get_num_threads()
-    if threads == 1 or load < 0.75 * cores:
+    cores, threads = count_cores(), torch.get_num_threads()
+    if threads == 1 or load < 0.75 * cores or not spin():
         return None
-    return (f"note: {threads} threads on {cores} busy cores (load {load:.1f}); "
-            "parallel runs are many times faster with OMP_NUM_THREADS=1 each")
+    return (f"note: {threads} threads on {cores} busy cores (load {load:.1f}) spin while they wait for each other; "
+            "OMP_WAIT_POLICY=PASSIVE or OMP_NUM_THREADS=1 makes training many times faster")
 
 
 def describe_system(device: str) -> dict[str, Any]:

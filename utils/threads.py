@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 from utils.cores import count_cores
@@ -21,10 +22,17 @@ LEAST = 8_000_000
 def wait_asleep() -> None:
     """Let OpenMP's threads sleep where they would spin; call it before PyTorch is imported.
 
-    A variable of the environment that says how they wait is left alone.
+    A variable of the environment that says how they wait is left alone. Once PyTorch is imported it is too late.
     """
-    if not any(name in os.environ for name in WAITING):
+    if not any(name in os.environ for name in WAITING) and "torch" not in sys.modules:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def spin() -> bool:
+    """Whether OpenMP's threads spin while they wait."""
+    if "OMP_WAIT_POLICY" in os.environ:
+        return os.environ["OMP_WAIT_POLICY"].strip().upper() != "PASSIVE"
+    return not any(name in os.environ for name in WAITING)
 
 
 def limit_threads() -> None:

@@ -62,11 +62,16 @@ def test_a_quota_limits_the_threads_unless_their_number_is_given(monkeypatch, va
 
 
 def test_one_thread_is_restored_also_after_an_error():
+    seen = []
+
+    def fail() -> None:
+        with one_thread():
+            seen.append(torch.get_num_threads())
+            raise ValueError("an error")
     torch.set_num_threads(3)
-    with pytest.raises(ValueError, match="x"), one_thread():
-        assert torch.get_num_threads() == 1
-        raise ValueError("x")
-    assert torch.get_num_threads() == 3
+    with pytest.raises(ValueError, match="an error"):
+        fail()
+    assert (seen, torch.get_num_threads()) == ([1], 3)
 
 
 @pytest.mark.parametrize(("rows", "widest", "available", "count"), [
