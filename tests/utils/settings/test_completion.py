@@ -21,7 +21,8 @@ import plot
 import report
 import sweep
 import train
-from utils.errors import ConfigError
+from return_decomposition.cli import HELP
+from utils.installed import COMMANDS, pip_install
 from utils.settings.completion import SHELLS, add_completion, script, words_of
 from utils.settings.fields import FIELDS
 
@@ -112,12 +113,12 @@ def test_another_shell_is_one_line(capsys):
     assert "did you mean --completion?" in capsys.readouterr().err
 
 
-def test_without_shtab_it_is_one_line(capsys, monkeypatch):
+@pytest.mark.parametrize("program", [train, evaluate, plot, report, sweep])
+def test_without_shtab_it_is_one_line(program, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
-    assert train.main(["--completion=bash"]) == 2
-    assert capsys.readouterr().err.startswith("train.py: completion: shtab is not installed; pip install")
-    with pytest.raises(ConfigError, match="shtab"):
-        script(ArgumentParser(), "zsh")
+    assert program.main(["--completion=bash"]) == 2
+    name = program.__name__.rpartition(".")[2]
+    assert capsys.readouterr().err == f"{name}.py: shtab is not installed; `{pip_install()}` installs it\n"
 
 
 @pytest.mark.parametrize(("metavar", "choices", "words"), [
@@ -187,6 +188,19 @@ def test_bash_completes_the_other_programs(program, words, offered, sourced):
     assert bash(path, "rrd", name, *words) == offered
 
 
+def test_every_subcommand_is_offered():
+    assert list(COMMANDS) == list(HELP)
+
+
+@shell("bash")
+@pytest.mark.parametrize(("words", "offered"), [
+    (("rrd", ""), sorted(COMMANDS)), (("rrd", "tr"), ["train"]), (("/a/rrd", "e"), ["evaluate"]), (("rrd", "x"), []),
+    (("rrd", "train", "tr"), []), (("python", "tr"), []),
+], ids=str)
+def test_bash_offers_the_subcommands(words, offered, sourced):
+    assert bash(sourced(train, "bash"), *words) == offered
+
+
 @shell("bash")
 def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
     both = Path("both")
@@ -201,7 +215,7 @@ def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
     ("./train.py --on_ex", "./train.py --on_existing="),
     ("python train.py --basis_alg=t", "python train.py --basis_alg=td3 "),
     ("python train.py --basis-alg t", "python train.py --basis-alg td3 "),
-    ("rrd train --basis-a", "rrd train --basis_alg="),
+    ("rrd train --basis-a", "rrd train --basis_alg="), ("rrd tr", "rrd train "),
     ("python3 a/train.py --gamma=0.9 --save_rews F", "python3 a/train.py --gamma=0.9 --save_rews False "),
     ("python train.py --config a", "python train.py --config a.json "), ("python train.py --alg x", None),
     ("python other.py --rrd_s", None),
@@ -215,6 +229,7 @@ def test_zsh_offers(line, becomes, sourced):
 @pytest.mark.parametrize(("line", "offered"), [
     ("python train.py --rrd_s", ["--rrd_sample_size"]), ("python train.py --basis_alg=t", ["--basis_alg=td3"]),
     ("python train.py --basis-alg t", ["td3"]), ("rrd train --alg ", ALGORITHMS),
+    ("rrd ", sorted(COMMANDS)), ("rrd tr", ["train"]), ("rrd train tr", []),
     ("python3 a/train.py --save_rews ", ["False", "True"]), ("./train.py --on_ex", ["--on_existing"]),
     ("python train.py --completion ", ["bash", "fish", "zsh"]), ("python train.py --tag='a b' --rrd_s",
                                                                   ["--rrd_sample_size"]),
