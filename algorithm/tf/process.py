@@ -78,7 +78,7 @@ class Reader:
         return self._answer()
 
     def _answer(self) -> tuple[dict, bytes]:
-        """What `reader.main` answers, and the bytes that follow."""
+        """Return the answer of `reader.main`, and the bytes that follow it."""
         timer = threading.Timer(SECONDS, self.process.kill)
         timer.daemon = True
         timer.start()

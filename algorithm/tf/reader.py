@@ -51,7 +51,7 @@ def main() -> None:
             answer({"bytes": len(data)}, data)
         except CheckpointError as error:
             answer({"error": str(error)})
-        except Exception as error:                      # what a damaged file makes TensorFlow raise is anything
+        except Exception as error:                      # a damaged file may make TensorFlow raise anything
             answer({"error": f"damaged, or not a checkpoint ({one_line(error)})"})
 
 

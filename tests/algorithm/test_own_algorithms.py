@@ -64,7 +64,7 @@ def test_a_reward_network_of_a_wrong_shape_is_one_line(shape, engine, capsys):
         lambda config, generator: RRD(config, generator, Reward((3, 1), shape)))
     line = refused(capsys, "--alg=mine", *PENDULUM, f"--engine={engine}")
     got = tuple(shape(torch.zeros(8, 1)).shape)
-    assert line == f"predict: RRD gives shape {got}, expected (8, 1), one reward for each step"
+    assert line == f"predict: got shape {got} from RRD, expected (8, 1), one reward for each step"
 
 
 @each_shape
@@ -73,7 +73,7 @@ def test_so_it_is_in_a_loop_of_ones_own_and_for_the_sub_sequences_alone(shape, b
     agent = create_agent(Namespace(alg="rrd", obs_dims=O, acts_dims=A, device="cpu",
                                    rrd_bias_correction=bias_correction))
     agent.decomposition.reward = Reward((O, A), shape)
-    with pytest.raises(ConfigError, match=r"^predict: RRD gives shape .*, expected \(8, 1\), one reward"):
+    with pytest.raises(ConfigError, match=r"^predict: got shape .* from RRD, expected \(8, 1\), one reward"):
         agent.train(make_batch())
     wants = rf"expected \({N}, {K}, 1\), one reward for each step$"
     with pytest.raises(ConfigError, match=wants):
@@ -88,7 +88,7 @@ def test_a_subclass_whose_predict_gives_a_wrong_shape_is_one_line():
         def predict(self, obs, acts, obs_next):
             return super().predict(obs, acts, obs_next).squeeze(-1)
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match=rf"^predict: Squeezed gives shape \({B},\), expected"):
+    with pytest.raises(ConfigError, match=rf"^predict: got shape \({B},\) from Squeezed, expected"):
         agent.train(make_batch())
 
 
@@ -101,8 +101,8 @@ def test_a_basis_takes_no_rewards_of_another_shape(basis):
                  for name, value in batch.items()}
     fields = agent.checked(batch, agent.q_spec())
     agent.add_noise(fields, agent.q_noise)
-    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: a decomposition gives "
-                                           rf"shape \({B},\), expected \({B}, 1\)"):
+    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: got shape "
+                                           rf"\({B},\) from a decomposition, expected \({B}, 1\)"):
         agent.basis.q_loss(fields | {"rews": torch.ones(B)})
 
 
@@ -184,7 +184,7 @@ def changed(kind: type, method: str, change) -> type:
 def test_a_loss_that_is_no_loss_is_one_line(alg, method, change, got, capsys):
     register_algorithm("mine")(changed(SAC, method, change))
     basis = ["--basis_alg=mine"] if alg == "uniform" else []
-    assert refused(capsys, f"--alg={alg}", *basis, *PENDULUM) == f"{method}: that of Mine gives {got}, {WANTS}"
+    assert refused(capsys, f"--alg={alg}", *basis, *PENDULUM) == f"{method}: got {got} from Mine, {WANTS}"
 
 
 @each_loss
@@ -193,7 +193,7 @@ def test_so_is_it_in_a_decomposition_and_in_its_basis(change, got):
     register_decomposition("rewards", replay=SubsequenceReplay, **READS)(changed(RRD, "loss", change))
     for alg, basis, method in (("rrd", "mine", "q_loss"), ("rewards", "sac", "loss")):
         agent = create_agent(Namespace(alg=alg, basis_alg=basis, obs_dims=O, acts_dims=A, device="cpu"))
-        with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: that of Mine gives {got}, {WANTS}") + "$"):
+        with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: got {got} from Mine, {WANTS}") + "$"):
             agent.train(make_batch())
 
 
@@ -201,7 +201,7 @@ def test_so_is_it_in_a_decomposition_and_in_its_basis(change, got):
 def test_so_is_it_where_the_policy_has_a_batch_of_its_own(change, got):
     register_algorithm("mine", like="td3")(changed(TD3, "pi_loss", change))
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match="^" + re.escape(f"pi_loss: that of Mine gives {got}, {WANTS}") + "$"):
+    with pytest.raises(ConfigError, match="^" + re.escape(f"pi_loss: got {got} from Mine, {WANTS}") + "$"):
         agent.train_pi(make_batch())
 
 

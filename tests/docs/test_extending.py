@@ -437,11 +437,11 @@ def test_an_algorithm_like_dqn_has_discrete_actions():
 
 
 @pytest.mark.parametrize(("found", "told"), [
-    (torch.ones(10, 1), "of an episode of 10 steps {} gives shape (10, 1), expected one number for each step"),
-    (torch.ones(1), "of an episode of 10 steps {} gives shape (1,), expected one number for each step"),
-    (None, "of an episode of 10 steps {} gives shape (), expected one number for each step"),
-    ({"rews": 1}, "{} gives a dict that holds other things than numbers, expected a tensor or an array of one number "
-                  "for each step"),
+    (torch.ones(10, 1), "got shape (10, 1) from {} for an episode of 10 steps, expected one number for each step"),
+    (torch.ones(1), "got shape (1,) from {} for an episode of 10 steps, expected one number for each step"),
+    (None, "got shape () from {} for an episode of 10 steps, expected one number for each step"),
+    ({"rews": 1}, "got a dict that does not hold numbers from {}, expected a tensor or array of one number for each "
+                  "step"),
 ], ids=["column", "one", "none", "mapping"])
 def test_payments_that_are_not_one_a_step_are_one_line(found, told, capsys):
     mine = type("Mine", (RRD,), {"redistribute": lambda *given: found})
@@ -456,8 +456,8 @@ def test_a_credit_of_another_shape_is_one_line(capsys):
             return episodes["rews"]
     register_decomposition("mine")(Flat)
     assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, "--diagnose_every=1"]) == 2
-    assert capsys.readouterr().err == ("train.py: credit: Flat gives shape (1, 10, 1), expected (1, 10), one payment "
-                                       "for each step\n")
+    assert capsys.readouterr().err == ("train.py: credit: got shape (1, 10, 1) from Flat, expected (1, 10), one "
+                                       "payment for each step\n")
 
 
 class Broken(RRD):
@@ -510,8 +510,8 @@ def test_a_batch_that_is_wrong_is_one_line_with_every_engine(capsys):
     for engine in ("manual", "eager"):
         assert train.main(["--alg=mine", "--env=Pendulum-v1", *SMALL, f"--engine={engine}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("train.py: alg: 'mine' does not go with what its replay, a Flat, gives: batch['rews']: "
-                               "got shape (8,), expected (B, 1)")
+        assert line.startswith("train.py: alg: 'mine' cannot learn from its replay, a Flat: batch['rews']: got shape "
+                               "(8,), expected (B, 1)")
 
 
 def test_what_would_not_be_saved_is_one_line(capsys):

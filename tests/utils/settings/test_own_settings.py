@@ -1,4 +1,4 @@
-"""Settings that a registered algorithm brings: flags, keys of files, schema entries and part of a run's identity."""
+"""Settings of a registered algorithm: flags, keys of files, schema entries and part of a run's identity."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_takes_it_as_a_flag_resumes_with_it_and_is_evaluated():
     done = program(*resume)
     assert done.returncode == 2
     assert done.stderr == ("train.py: alg: got 'decaying', expected one of ddpg, td3, sac, dqn, rrd, ircr, uniform, or "
-                           "one of your own, which --import=MODULE brings\n")
+                           "one of your own with --import=MODULE\n")
     done = program(str(ROOT / "evaluate.py"), str(directory), IMPORT[0], "--episodes=1")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -185,7 +185,7 @@ def test_an_algorithm_that_is_like_another_reads_its_settings_too():
     register(name="second", like="mine", temperature_decay=0.5)
     assert resolve({"alg": "second"}).temperature_decay == 0.5
     assert resolve({"alg": "mine"}).temperature_decay == 0.99
-    with pytest.raises(ConfigError, match=r"^temperature_decay: a setting that another algorithm brings; expected"):
+    with pytest.raises(ConfigError, match=r"^temperature_decay: a setting of another algorithm; expected"):
         register(name="third", temperature_decay=0.5)
 
 
