@@ -161,8 +161,8 @@ def test_the_last_of_two_equal_flags_wins():
 # JSON files -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("content", "begins", "holds"), [
-    ('{"epochs": 3, "seed": 1, "epochs": 4}', "epochs:", "2 times"),
-    ('{"epochs": 3, "epochs": null}', "epochs:", "2 times"),
+    ('{"epochs": 3, "seed": 1, "epochs": 4}', "epochs:", "2 values"),
+    ('{"epochs": 3, "epochs": null}', "epochs:", "2 values"),
     ('{"gamma": NaN}', "gamma:", "finite"),
     ('{"gamma": -Infinity}', "gamma:", "finite"),
     ('{"epochs": Infinity}', "epochs:", "an integer"),
@@ -234,7 +234,7 @@ def test_settings_that_do_not_go_together_are_refused(flags, begins):
 
 def test_a_complaint_about_the_files_setting_names_the_file(load):
     message = complaint(load, '{"alg": "rrd", "r_lr": 0.1}', "--alg=sac")
-    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (it stands in ")
+    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (set in ")
 
 
 def test_epochs_on_the_command_line_win_over_the_files_total(load):
