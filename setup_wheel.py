@@ -61,7 +61,7 @@ class BuildWheel(build_py):
     """Copies the files to their places in the wheel, rewritten."""
 
     def run(self):
-        if not self.editable_mode:                      # what an earlier build left there would be installed, too
+        if not self.editable_mode:                      # files of an earlier build would be installed, too
             shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
 

@@ -43,7 +43,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Log:
-    """The entries [first, end) of a list that grows at its end and forgets at its beginning."""
+    """The entries [first, end) of a list that grows at its end and loses entries at its beginning."""
 
     first: int
     end: int

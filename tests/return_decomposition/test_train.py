@@ -224,7 +224,7 @@ def test_resuming_needs_an_object_again(capsys):
 def test_other_programs_know_that_no_name_stands_for_an_object(capsys):
     run = train(env=tiny_envs.Match, **SMALL)
     shutil.copy(run.directory / "config.json", "settings.json")
-    told = ("env: 'object=Match' was given as a Python object, which no name stands for; expected a registered "
+    told = ("env: 'object=Match' was given as a Python object, which no name can make again; expected a registered "
             "Gymnasium id")
     assert program.main(["--config=settings.json"]) == 2
     assert evaluate.main([str(run.directory)]) == 2
