@@ -62,8 +62,8 @@ def examine(name, command=None):
     try:
         return Result(*json.loads(out.decode()))
     except (ValueError, TypeError):
-        told = last_line(err.decode(errors="replace"))
-        return Result(wrong, ended(process.returncode) + f": {told}" * bool(told), check.mend)
+        line = last_line(err.decode(errors="replace"))
+        return Result(wrong, ended(process.returncode) + f": {line}" * bool(line), check.mend)
 
 
 def stop(process):

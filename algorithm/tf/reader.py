@@ -36,8 +36,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                                       # native code may print; the answers are ours alone
 
-    def answer(told: dict[str, Any], data: bytes = b"") -> None:
-        answers.write(json.dumps(told).encode() + b"\n" + data)
+    def answer(reply: dict[str, Any], data: bytes = b"") -> None:
+        answers.write(json.dumps(reply).encode() + b"\n" + data)
         answers.flush()
     try:
         set_limits(None, None)                          # the parent's own are not meant for TensorFlow
