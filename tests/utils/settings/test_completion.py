@@ -1,4 +1,4 @@
-"""Completion in real shells: what they offer behind `python train.py`, `rrd train` and the other programs."""
+"""Completion in real shells: their offers after `python train.py`, `rrd train` and the other programs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sourced(capsys):
 
 
 def bash(path: Path, *words: str) -> list[str]:
-    """What bash offers for the last of the words, which it takes apart at "="."""
+    """The offers of bash for the last of the words, which it splits at "="."""
     line = f"source {path}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; " \
            '_return_decomposition; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-u", "-c", line], capture_output=True, text=True, check=True)
@@ -58,7 +58,7 @@ def bash(path: Path, *words: str) -> list[str]:
 
 
 def fish(path: Path, line: str) -> list[str]:
-    """What fish offers for the end of a line."""
+    """The offers of fish for the end of a line."""
     done = subprocess.run(["fish", "--no-config", "-c", f"source ./{path}; complete -C {shlex.quote(line)}"],
                           capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -106,7 +106,7 @@ def test_a_script_names_every_flag_and_every_value(name, sourced):
         assert values in text
 
 
-def test_another_shell_is_one_line(capsys):
+def test_another_shell_gives_a_one_line_error(capsys):
     assert train.main(["--completion=ksh"]) == 2
     assert capsys.readouterr().err.startswith("train.py: --completion: invalid choice: 'ksh'")
     assert train.main(["--completions=bash"]) == 2
@@ -114,7 +114,7 @@ def test_another_shell_is_one_line(capsys):
 
 
 @pytest.mark.parametrize("program", [train, evaluate, plot, report, sweep])
-def test_without_shtab_it_is_one_line(program, capsys, monkeypatch):
+def test_without_shtab_it_gives_a_one_line_error(program, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert program.main(["--completion=bash"]) == 2
     name = program.__name__.rpartition(".")[2]
@@ -243,7 +243,7 @@ def test_fish_offers(line, offered, sourced):
 
 
 @pytest.mark.parametrize("name", SHELLS)
-def test_a_script_is_whole_whatever_its_help_says(name):
+def test_a_script_is_valid_for_any_help_text(name):
     parser = ArgumentParser(prog="rrd odd")
     parser.add_argument("--flag", metavar="a|b", help="it's \"quoted\": [$HOME], `x`; \\ and 100 %%")
     add_completion(parser)

@@ -1,4 +1,4 @@
-"""Settings files in sections are the same as flat ones, and what stands wrong is named in one line."""
+"""Settings files in sections are the same as flat ones, and misplaced settings are named in one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_file_in_sections_is_the_flat_one(load, choice):
     assert load(json.dumps(in_sections(config.settings()))) == load(json.dumps(config.settings())) == config
 
 
-def test_both_forms_may_stand_in_one_file_and_flags_win(load):
+def test_both_forms_may_be_in_one_file_and_flags_win(load):
     text = '{"$schema": "schema.json", "seed": 3, "policy": {"pi_lr": 0.5, "q_lr": null}, "env": {"env": "Hopper-v4"}}'
     config = load(text, "--pi_lr=0.25")
     assert (config.seed, config.env, config.pi_lr, config.q_lr) == (3, "Hopper-v4", 0.25, 3e-4)
