@@ -1,6 +1,6 @@
 """The four parts of the speed benchmark; each returns its part of the JSON file.
 
-Times stand there by round, so that every median and every ratio can be taken again.
+Times are listed by round, so that every median and ratio can be computed again.
 """
 
 from __future__ import annotations

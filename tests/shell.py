@@ -306,4 +306,4 @@ def run_viewer(match: re.Match) -> None:
 
 @sentence(r"\[ \$\? -eq (\d+) \] && scontrol requeue \$SLURM_JOB_ID")
 def run_requeue(match: re.Match) -> None:
-    assert int(match[1]) == AGAIN, f"{match[1]}: no exit code of a run that goes on"
+    assert int(match[1]) == AGAIN, f"{match[1]}: not the exit code of a run that can be resumed"

@@ -75,10 +75,10 @@ def test_a_users_loop_reports_a_wrong_shape_and_so_do_sub_sequences_alone(shape,
     agent.decomposition.reward = Reward((O, A), shape)
     with pytest.raises(ConfigError, match=r"^predict: got shape .* from RRD, expected \(8, 1\), one reward"):
         agent.train(make_batch())
-    wants = rf"expected \({N}, {K}, 1\), one reward for each step$"
-    with pytest.raises(ConfigError, match=wants):
+    expected = rf"expected \({N}, {K}, 1\), one reward for each step$"
+    with pytest.raises(ConfigError, match=expected):
         agent.decomposition.loss(make_batch())
-    with pytest.raises(ConfigError, match=wants):
+    with pytest.raises(ConfigError, match=expected):
         agent.rewards(*(make_batch()[f"rrd_{name}"] for name in ("obs", "acts", "obs_next")))
 
 

@@ -103,7 +103,7 @@ def test_the_record_is_the_same_without_tracking(wandb):
 
 @pytest.mark.parametrize(("key", "variable", "mode"), [(False, None, "offline"), (True, None, "online"),
                                                        (True, "offline", "offline"), (False, "disabled", "disabled")])
-def test_without_a_login_it_is_offline_and_nobody_is_asked(wandb, monkeypatch, key, variable, mode):
+def test_without_a_login_it_is_offline_and_asks_for_none(wandb, monkeypatch, key, variable, mode):
     module = wandb(key=key)
     if variable:
         monkeypatch.setenv("WANDB_MODE", variable)
