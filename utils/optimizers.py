@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class TFOptimizer(torch.optim.Optimizer):
-    """Steps group by group; a group without gradients is left alone, and its t stands still.
+    """Steps group by group; a group without gradients is skipped, and its t does not change.
 
     A group is a dict with `params`, `lr`, a `name`, and optionally:
         schedule: a function of the number of the step, which gives the learning rate as a fraction of `lr`.

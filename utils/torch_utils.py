@@ -154,11 +154,11 @@ class Normalizer(nn.Module):
         return self._scale(x, self.mean, self.std)
 
     def normalize_prefix(self, x: Tensor) -> Tensor:
-        """The same for vectors that are the first part of what was counted: (..., D <= O) -> (..., D)."""
+        """Normalise vectors of the first D components alone: (..., D <= O) -> (..., D)."""
         return self._scale(x, self.mean[:x.shape[-1]], self.std[:x.shape[-1]])
 
     def normalize_suffix(self, x: Tensor) -> Tensor:
-        """The same for vectors that are the last part of what was counted: (..., D <= O) -> (..., D)."""
+        """Normalise vectors of the last D components alone: (..., D <= O) -> (..., D)."""
         return self._scale(x, self.mean[-x.shape[-1]:], self.std[-x.shape[-1]:])
 
     def _scale(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class CapturedEngine(Engine):
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
         if not self.by_hand and (own := own_updates(agent)):
-            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has a {own[0]} of its own, which "
+            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} overrides {own[0]}, which "
                               "is not captured; expected eager, compile or auto")
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
@@ -68,7 +68,7 @@ class CapturedEngine(Engine):
 
     def run(self, updates: int) -> Sums:
         """See `Engine.run`."""
-        if self._layout() != self.layout:               # another computation of `sample`
+        if self._layout() != self.layout:               # `sample` now computes something else
             self.graphs, self.layout = {}, self._layout()
         self._load_counts()
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
@@ -141,7 +141,7 @@ class CapturedEngine(Engine):
             self.counts[group["name"]].fill_(group["t"])
 
     def _store_counts(self) -> None:
-        """Take the optimisers' steps back: a group counts what was computed, by whatever rule; waits for the device."""
+        """Take the optimisers' steps back: a group has counted what was computed; waits for the device."""
         counts = dict(zip(self.counts, torch.stack(list(self.counts.values())).tolist(), strict=True))
         for agent in self.agents:
             for _, group in agent.groups():
@@ -157,7 +157,7 @@ def check_device(agent: Agent, buffer: Any) -> None:
 
 
 def own_updates(agent: Agent) -> list[str]:
-    """The methods of an agent of one's own that `_Autograd` would not call."""
+    """The methods of a user's agent that `_Autograd` would not call."""
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
     parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]
     return [name for part, names in parts for name in names if name in vars(part)
@@ -178,7 +178,7 @@ def create_actor(agent: Agent) -> Agent:
 
 
 class _Counting:
-    """Steps the optimisers by counts that stand on the device."""
+    """Steps the optimisers by counts that are kept on the device."""
 
     counts: dict[str, torch.Tensor]
     number: torch.Tensor                # of the update, ()

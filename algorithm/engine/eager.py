@@ -71,7 +71,7 @@ class Engine:
         self.guard, self.labels = create_guard(agent), labels(agent)
 
     def check_batch(self, batch: Batch) -> None:
-        """Check what the replay gives, once for many updates: not every engine checks each batch.
+        """Check a batch of the replay, once for many updates: not every engine checks each batch.
 
         Raises:
             ConfigError: a field is missing or wrong.
@@ -81,8 +81,8 @@ class Engine:
         try:
             self.agent.checked(batch, self.agent.q_spec() | self.agent.pi_spec())
         except ValueError as error:
-            raise ConfigError(f"alg: {self.agent.config.alg!r} does not go with what its replay, a "
-                              f"{type(self.buffer).__name__}, gives: {error}") from error
+            raise ConfigError(f"alg: {self.agent.config.alg!r} cannot learn from its replay, a "
+                              f"{type(self.buffer).__name__}: {error}") from error
 
     def run(self, updates: int) -> Sums:
         """Make updates from the replay, with a target update after each `train_target`-th; sum up their metrics.
@@ -119,7 +119,7 @@ class Engine:
         self.guard.check(self.agent.updates, info, gradients)
 
     def _finish(self, sums: Sums) -> Sums:
-        """End a run of updates; raise what the guard has recorded."""
+        """End a run of updates; raise the error that the guard has recorded, if any."""
         for error in self.guard.found().values():
             raise error
         return sums
@@ -150,7 +150,7 @@ class Engine:
         return {name: generator.get_state() for name, generator in self.generators().items()}
 
     def set_random_states(self, states: dict[str, Tensor]) -> None:
-        """Restore what `random_states` gave."""
+        """Restore what `random_states` returned."""
         for name, generator in self.generators().items():
             generator.set_state(states[name])
 

@@ -146,7 +146,7 @@ def test_a_wrong_schedule_is_refused_by_create_agent_too():
     with pytest.raises(ConfigError, match=r"^total_timesteps: got 'many'"):
         create_agent(args)
     args.lr_schedule = None
-    assert create_agent(args).config.total_timesteps is None            # a loop of one's own has its own length
+    assert create_agent(args).config.total_timesteps is None            # a user's own loop has its own length
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------

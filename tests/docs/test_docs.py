@@ -1,4 +1,4 @@
-"""What the README and the build promise."""
+"""The code, tables and limits of the README, and the pins of the build."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n# (PyTorch|TensorFlow 2|TensorFlow 1\.12)\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_every_block_of_the_guide_says_whose_it_is():
+def test_every_block_of_the_guide_names_its_framework():
     assert len(BLOCKS) == GUIDE.count("```python") >= 19
 
 
@@ -137,7 +137,7 @@ def test_every_file_that_the_guide_names_is_there():
             assert path.startswith("outputs/") or (ROOT / path).exists(), path
 
 
-def test_the_table_of_the_first_results_is_what_was_found():
+def test_the_table_of_the_first_results_equals_the_scores():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     six_ways = page.partition("## Six ways to reward SAC")[2].partition("\n## ")[0]
     with open(ROOT / "benchmarks" / "results" / "scores.csv", newline="") as file:

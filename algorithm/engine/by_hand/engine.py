@@ -47,7 +47,7 @@ class ManualEngine(Engine):
         gradients = create_gradients([agent])
         if gradients is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
-                              "with the paper's reward network or none, as they stand, and not for "
+                              "with the paper's reward network or none, unchanged, and not for "
                               f"{why_not_by_hand(agent)}; expected eager, compile or auto")
         self.grads = gradients.nets.gradients
         self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])

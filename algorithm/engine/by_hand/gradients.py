@@ -3,7 +3,7 @@
 `q_loss` and `pi_loss` of `by_hand/sac.py` compute what those of `basis_alg/sac_torch.py` do, line by line, and write
 the gradients of the parameters beside it. All gradients of an update are taken at the parameters before it, as in
 `Agent.train`: the critics' half (learned reward, next action, targets, critics) and the policy's half (policy, reward
-network) need nothing of each other, and are almost equal work. So they run at the same time.
+network) are independent of each other, and almost equal work. So they run at the same time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.reward import RewardGradients
 
-Part = Callable[[Batch], Info]          # a part of an update: it writes gradients, and gives losses or other tensors
+Part = Callable[[Batch], Info]          # a part of an update: it writes gradients, and returns losses or other tensors
 Step = tuple[list[Part], ...]           # parts in one list, or in two that may be computed at the same time
 
 
 def compute(parts: Sequence[Part], batch: Batch) -> Info:
-    """Compute parts one after the other; return what they give."""
+    """Compute parts one after the other; return their results."""
     return {name: value for part in parts for name, value in part(batch).items()}
 
 
 class Gradients:
-    """What `Agent.train`, `train_q` and `train_pi` compute between the batch and the optimisers' steps.
+    """The losses and gradients of `Agent.train`, `train_q` and `train_pi`, without the optimisers' steps.
 
     A subclass has the agent's `q_loss` and `pi_loss` as parts, which write their gradients. A verb is a list of steps;
-    what the parts of a step give joins the batch of the next step.
+    the results of a step join the batch of the next step.
     """
 
     def __init__(self, nets: Nets, reward: RewardGradients | None):

@@ -14,7 +14,7 @@ from algorithm.engine.by_hand.reward import RewardGradients
 
 
 class TD3Gradients(Gradients):
-    """The policy has batches of its own, so the critics' loss is what is halved: a critic in each half."""
+    """The policy has batches of its own, so the critics' loss is divided: a critic in each half."""
 
     def __init__(self, nets: Nets, reward: RewardGradients | None):
         super().__init__(nets, reward)

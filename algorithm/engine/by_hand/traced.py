@@ -31,7 +31,7 @@ class Graphs:
         self.made: dict[tuple, Part] = {}
 
     def __call__(self, parts: Sequence[Part], batch: Batch) -> Info:
-        """Compute parts by their graph, or without one if it cannot be made; that warns once."""
+        """Compute parts by their graph; if tracing fails, warn once and compute them without one."""
         key = (*parts, *((name, value.shape) for name, value in batch.items()))
         if key not in self.made:
             with LOCK:
@@ -42,7 +42,7 @@ class Graphs:
         part(batch)                                     # makes its buffers
         try:
             return trace(part, batch, self.state())
-        except Exception as error:                      # whatever TorchScript may raise: the part works as it is
+        except Exception as error:                      # TorchScript may raise anything; the part works without it
             self._warn(str(error).strip().partition("\n")[0] or type(error).__name__)
             return part
 
@@ -68,7 +68,7 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
         raise ValueError("the part reads tensors that are neither of the batch nor of the state")
 
     def run(batch: Batch) -> Info:
-        # not optimised: the optimised graph rounds otherwise than the first calls
+        # not optimised: the optimised graph would round differently from the first calls
         with torch.jit.optimized_execution(False):
             return dict(zip(module.given, graph(*batch.values()), strict=True))
     return run
@@ -77,7 +77,7 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
 class _Module(nn.Module):
     """A part, with its state where the tracer looks for tensors that are no constants."""
 
-    given: tuple[str, ...]              # the names of what the part gives
+    given: tuple[str, ...]              # the names of the results of the part
 
     def __init__(self, part: Part, names: tuple[str, ...], state: list[Tensor]):
         super().__init__()
@@ -86,7 +86,7 @@ class _Module(nn.Module):
             self.register_buffer(f"state_{i}", tensor)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """The batch's values, in the order of `names` -> what the part gives."""
+        """The batch's values, in the order of `names` -> the results of the part."""
         found = self.part(dict(zip(self.names, values, strict=True)))
         self.given = tuple(found)
         return tuple(found.values())
