@@ -224,15 +224,13 @@ def cores():
 
     from record.system import crowded
     from utils.cores import count_cores
-    from utils.threads import WAITING
     found = f"{count_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if not hasattr(os, "getloadavg"):
         return found
-    load = os.getloadavg()[0]
+    found = f"{found}, load {os.getloadavg()[0]:.1f}"
     if crowded():
-        raise Trouble(f"{found}, load {load:.1f}: others use them, and threads that spin while they wait are slow",
-                      f"unset {' '.join(name for name in WAITING if name in os.environ)}")
-    return f"{found}, load {load:.1f}"
+        raise Trouble(f"{found}: other programs use them, and training takes longer")
+    return found
 
 
 CHECKS = {

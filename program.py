@@ -30,8 +30,6 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
     open_descriptors()
     if stranger := foreign_package():
         return print_error(f"{name}: {stranger}", 2)
-    from utils.threads import wait_asleep
-    wait_asleep()
     from utils.errors import CheckpointError, ConfigError, NotFiniteError
     try:
         return with_packages(work)

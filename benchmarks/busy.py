@@ -19,22 +19,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.threads import WAITING, wait_asleep
+from benchmarks.contestants import OurRun, our_engine
+from benchmarks.timing import timed
+from utils.threads import patience, prepare_threads
 
+OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 CONTESTANTS = {"as it is": {}, "one thread": {"OMP_NUM_THREADS": "1"},
-               "two as PyTorch's": {"OMP_NUM_THREADS": "2", "BUSY_WAITS": "1"}}
+               "two as PyTorch's": {"OMP_NUM_THREADS": "2", "SPIN": "1"}}
 WORK = {"evaluate": "an episode of HalfCheetah-v4", "manual": "5 updates of RRD-SAC, by hand",
         "eager": "5 updates of RRD-SAC, by autograd"}
 
 
 def serve() -> None:
     """Do what each line of standard input names, and print the seconds."""
-    if "BUSY_WAITS" not in os.environ:
-        wait_asleep()
-    from benchmarks.contestants import OurRun, our_engine
-    from benchmarks.timing import timed
-    from utils.threads import limit_threads
-    limit_threads()
+    if "SPIN" in os.environ:
+        patience.look = patience.begin = lambda: None
+    prepare_threads()
     run = OurRun("rrd-sac", "HalfCheetah-v4", "cpu", longest=200, every=20)
     learner = run.learner
     learner.evaluator.rollouts = 1
@@ -50,7 +50,7 @@ def serve() -> None:
 
 def start(variables: dict[str, str]) -> subprocess.Popen:
     """Start a contestant in an environment without variables of OpenMP but these."""
-    env = {name: value for name, value in os.environ.items() if name not in (*WAITING, "OMP_NUM_THREADS")}
+    env = {name: value for name, value in os.environ.items() if name not in OPENMP}
     process = subprocess.Popen([sys.executable, __file__, "--serve"], env=env | variables, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if process.stdout.readline().strip() != "ready":

@@ -7,7 +7,6 @@ use as well, the times by themselves do not. Prints Markdown tables and writes o
 what each number means.
 """
 
-# ruff: noqa: E402 (how threads wait is set before PyTorch is imported)
 from __future__ import annotations
 
 import argparse
@@ -20,13 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from utils.threads import wait_asleep
-
-wait_asleep()                           # as train.py does, before PyTorch is imported
-
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import report
 from benchmarks.contestants import import_sb3
 from benchmarks.machine import describe_machine, headline

@@ -33,7 +33,7 @@ from utils.memory import check_workers
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 from utils.text import human_bytes
-from utils.threads import limit_threads
+from utils.threads import prepare_threads
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
         Stopped: `stop` was set, and the runs have saved their state.
     """
     backend = check_backend()                           # before anything is built
-    limit_threads()
+    prepare_threads()
     check_given(config)
     if config.track:
         from record.track import import_wandb

@@ -17,23 +17,17 @@ import torch
 
 from utils.cores import count_cores
 from utils.installed import DISTRIBUTION, HERE, ROOT
-from utils.threads import spin
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich", DISTRIBUTION)
 
 
 def crowded() -> str | None:
-    """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time.
-
-    Threads that sleep while they wait do not need them; see `utils.threads`.
-    """
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores, threads = count_cores(), torch.get_num_threads()
-    if threads == 1 or load < 0.75 * cores or not spin():
+    """Return a note if other programs keep the cores busy."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, count_cores()
+    if load < 0.75 * cores:
         return None
-    return (f"note: {threads} threads on {cores} busy cores (load {load:.1f}) spin while they wait for each other; "
-            "OMP_WAIT_POLICY=PASSIVE or OMP_NUM_THREADS=1 makes training many times faster")
+    return f"note: load {load:.1f} on {cores} cores: other programs use them, and training takes longer"
 
 
 def describe_system(device: str) -> dict[str, Any]:

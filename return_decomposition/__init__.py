@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from utils.threads import wait_asleep
-
 if TYPE_CHECKING:
     from algorithm import register_algorithm, register_decomposition
     from algorithm.create import create_agent_for_spaces as create_agent
@@ -29,9 +27,6 @@ __version__ = "0.1.0"
 __all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "SeedsError",
            "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
            "train"]
-
-wait_asleep()                           # before PyTorch is imported; a script that has imported it decides itself
-
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""

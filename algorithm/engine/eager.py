@@ -15,7 +15,7 @@ from algorithm.engine.guard import check_tensors, create_guard, labels
 from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
-from utils.threads import threads, worth
+from utils.threads import patience, threads, worth
 
 
 class Sums:
@@ -96,6 +96,7 @@ class Engine:
             for _ in range(updates):
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
+                patience.look()
         return self._finish(sums)
 
     def threads(self, available: int) -> int:

@@ -144,12 +144,11 @@ def test_memory_that_is_too_little_for_the_default_replay_names_a_size(monkeypat
         assert result.mend.startswith("python train.py --buffer_size=")
 
 
-@pytest.mark.parametrize(("policy", "mend"), [("ACTIVE", "unset OMP_WAIT_POLICY"), ("passive", "")])
-def test_a_busy_machine_warns_if_threads_spin(monkeypatch, policy, mend):
-    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+def test_a_busy_machine_warns(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0, 0))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert doctor.judge("cores").mend == mend
+    assert doctor.judge("cores").status == "warn"
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0, 0))
+    assert doctor.judge("cores").status == "ok"
 
 
 def test_a_way_to_render_that_does_not_exist_gives_a_one_line_error(monkeypatch):

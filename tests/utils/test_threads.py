@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
 
 from utils import threads
-from utils.threads import limit_threads, one_thread, wait_asleep, worth
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from utils.threads import one_thread, prepare_threads, worth
 
 
 @pytest.fixture(autouse=True)
@@ -23,31 +20,70 @@ def _threads():
     torch.set_num_threads(before)
 
 
-def test_threads_sleep_unless_the_environment_says_how_they_wait(monkeypatch):
-    for name in threads.WAITING:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    wait_asleep()
-    assert "OMP_WAIT_POLICY" not in os.environ
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    wait_asleep()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+def os_threads() -> int:
+    return len(list(threads.TASKS.iterdir()))
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "plot", "report", "sweep"])
-def test_every_program_says_so_before_pytorch_is_imported(program):
-    code = ("import os, sys; seen = []\n"
-            "class Look:\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'torch': seen.append(os.environ.get('OMP_WAIT_POLICY'))\n"
-            "sys.meta_path.insert(0, Look())\n"
-            f"import {program}\n"
-            f"try: {program}.main(['--help'])\n"
-            "except SystemExit: pass\n"
-            "import torch; print(set(seen), file=sys.stderr)")
-    env = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert done.stderr.strip().splitlines()[-1] == "{'PASSIVE'}"
+@pytest.mark.skipif(not threads.TASKS.is_dir(), reason="no /proc")
+def test_the_time_that_threads_wait_for_a_core_is_counted():
+    """More threads spin than there are cores, so at least one of them always waits."""
+    before, start = threads.waited(), time.perf_counter()
+    code = "import threading, time\nend = time.time() + 0.5\nwhile time.time() < end: pass"
+    spinners = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2 * threads.count_cores())]
+    while any(spinner.poll() is None for spinner in spinners):
+        sum(range(1000))
+    assert 0 < threads.waited() - before < 10 * (time.perf_counter() - start)
+
+
+def patient(monkeypatch, shares: list[float]) -> threads.Patience:
+    """A `Patience` that sees these shares of waiting, a window of a second each."""
+    clock, total = [0.0], [0.0]
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(threads, "waited", lambda: total[0])
+    found = threads.Patience()
+
+    def step() -> None:
+        clock[0], total[0] = clock[0] + 1.0, total[0] + shares.pop(0)
+        found.look()
+    found.step = step
+    return found
+
+
+def test_contended_cores_begin_patience_and_two_calm_seconds_end_it(monkeypatch):
+    torch.set_num_threads(2)
+    found = patient(monkeypatch, [0.05, 0.5, 0.0, 0.05, 0.0, 0.0, 0.0])
+    seen = []
+    while True:
+        try:
+            found.step()
+        except IndexError:
+            break
+        seen.append(found.team is not None)
+    assert seen == [False, True, True, True, True, True, False]
+
+
+@pytest.mark.skipif(not threads.TASKS.is_dir(), reason="no /proc")
+def test_patience_keeps_more_threads_than_cores_until_it_ends_and_leaves_the_number_alone():
+    torch.set_num_threads(2)
+    found, before = threads.Patience(), os_threads()
+    found.begin()
+    found.begin()
+    try:
+        assert os_threads() >= before + threads.count_cores() + 1
+        assert torch.get_num_threads() == 2
+    finally:
+        found.end()
+    deadline = time.perf_counter() + 10
+    while os_threads() > before and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    assert os_threads() == before
+
+
+def test_one_thread_has_nothing_to_wait_for(monkeypatch):
+    torch.set_num_threads(1)
+    found = patient(monkeypatch, [0.5])
+    found.step()
+    assert found.team is None
 
 
 @pytest.mark.parametrize(("variable", "left"), [(None, 2), ("3", 3)])
@@ -56,9 +92,21 @@ def test_a_quota_limits_the_threads_unless_their_number_is_given(monkeypatch, va
     if variable:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
     monkeypatch.setattr(threads, "count_cores", lambda: 2)
+    monkeypatch.setattr(threads.os, "getloadavg", lambda: (0.0, 0, 0), raising=False)
     torch.set_num_threads(3)
-    limit_threads()
+    prepare_threads()
     assert torch.get_num_threads() == left
+
+
+@pytest.mark.parametrize(("count", "load", "begins"), [(2, 9.0, True), (2, 0.5, False), (1, 9.0, False)])
+def test_on_a_loaded_machine_threads_are_patient_from_the_start(monkeypatch, count, load, begins):
+    monkeypatch.setattr(threads, "count_cores", lambda: 2)
+    monkeypatch.setattr(threads.os, "getloadavg", lambda: (load, 0, 0), raising=False)
+    begun = []
+    monkeypatch.setattr(threads.patience, "begin", lambda: begun.append(1))
+    torch.set_num_threads(count)
+    prepare_threads()
+    assert bool(begun) is begins
 
 
 def test_one_thread_is_restored_also_after_an_error():

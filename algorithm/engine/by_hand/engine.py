@@ -20,6 +20,7 @@ from algorithm.engine.guard import gather
 from algorithm.engine.pairs import Pair, create_pair
 from algorithm.schedule import Schedule, is_policys
 from utils.errors import ConfigError
+from utils.threads import patience
 
 
 class Verb(NamedTuple):
@@ -83,6 +84,7 @@ class ManualEngine(Engine):
                 ends = following is None or following.counts            # the update, after which targets may be due
                 check = partial(self.guard.check, self.agent.updates + verb.counts, info, verb.gradients, verb.memories)
                 _, batch = self.pair(partial(self.step, verb, ends), partial(self._check_and_draw, check, following))
+                patience.look()
         return self._finish(sums)
 
     def _pair(self) -> Pair:
