@@ -23,9 +23,9 @@ PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "op
 
 
 def crowded() -> str | None:
-    """Return a note if other programs keep the cores busy."""
+    """Return a note if other programs keep the cores busy that PyTorch's threads could use."""
     load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, count_cores()
-    if load < 0.75 * cores:
+    if torch.get_num_threads() == 1 or load < 0.75 * cores:
         return None
     return f"note: load {load:.1f} on {cores} cores: other programs use them, and training takes longer"
 

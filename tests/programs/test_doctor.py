@@ -146,6 +146,7 @@ def test_memory_that_is_too_little_for_the_default_replay_names_a_size(monkeypat
 
 def test_a_busy_machine_warns(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0, 0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert doctor.judge("cores").status == "warn"
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0, 0))
     assert doctor.judge("cores").status == "ok"
