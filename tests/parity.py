@@ -244,7 +244,8 @@ def evaluation_returns(backend: str, *flags: str, nudge: bool = False) -> np.nda
     def nudged(args):
         agent = create_agent(args)
         for weight in agent.nets.parameters():
-            weight.data = torch.nextafter(weight.data, torch.where(torch.rand_like(weight) < 0.5, -torch.inf, torch.inf))
+            towards = torch.where(torch.rand_like(weight) < 0.5, -torch.inf, torch.inf)
+            weight.data = torch.nextafter(weight.data, towards)
         return agent
 
     with contextlib.ExitStack() as stack:

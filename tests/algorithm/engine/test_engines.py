@@ -51,7 +51,8 @@ def after_nine_updates(kind, pair: tuple, nudged: bool = False, **option) -> tup
     start, random = copies(agent), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in agent.nets.parameters() if nudged else ():
-            weight.copy_(torch.nextafter(weight, torch.where(torch.rand(weight.shape, generator=random) < 0.5, -math.inf, math.inf)))
+            towards = torch.where(torch.rand(weight.shape, generator=random) < 0.5, -math.inf, math.inf)
+            weight.copy_(torch.nextafter(weight, towards))
     kind(agent, buffer).run(9)
     return start, copies(agent)
 
