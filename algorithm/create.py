@@ -10,10 +10,10 @@ from typing import Any
 
 from algorithm.registry import check_agent, check_backend, check_decomposition, load, load_replay_class
 from utils.errors import ConfigError
-from utils.settings.algorithms import ALGORITHMS, decompositions, is_decomposition, names
-from utils.settings.fields import FIELDS, Config, all_settings
+from utils.settings.algorithms import ALGORITHMS, decompositions, is_decomposition, is_on_policy, names
+from utils.settings.fields import DERIVED, FIELDS, Config, all_settings
 from utils.settings.near import nearly
-from utils.settings.resolve import algorithm_defaults, check_resolved, coerce, reads, resolve
+from utils.settings.resolve import algorithm_defaults, basis_of, check_resolved, coerce, reads, resolve
 from utils.settings.sizes import of_spaces, with_sizes
 
 NETWORKS = [name for name, one in FIELDS.items() if one.belongs == "networks"]
@@ -77,13 +77,27 @@ def check_reference(config: Config) -> None:
 def _build(backend: str, config: Config, args: Any) -> Any:
     """Build the agent that the settings name, of this backend."""
     if not is_decomposition(config.alg):
-        return load("alg", config.alg, backend)(_view(config.alg, config, args))
-    basis = load("basis_alg", config.basis_alg, backend)(_view(config.basis_alg, config, args))
+        return _build_basis("alg", config, args, backend)
+    basis = _build_basis("basis_alg", config, args, backend)
     if backend == "tensorflow":
         return load("alg", config.alg, backend)(config, basis)
     check_agent("basis_alg", config.basis_alg, basis)
+    model = _build_model(config, args, basis.weights_generator)
+    if config.on_policy:
+        from algorithm.decomposition.on_policy import DecomposedOnPolicy
+        return DecomposedOnPolicy(basis, model)
     from algorithm.decomposition.agent import Decomposed
-    return Decomposed(basis, _build_model(config, args, basis.weights_generator))
+    return Decomposed(basis, model)
+
+
+def _build_basis(field: str, config: Config, args: Any, backend: str) -> Any:
+    """Build the agent that the setting `field` names; on policy, over the policy that `config.policy` names."""
+    name = getattr(config, field)
+    build, view = load(field, name, backend), _view(name, config, args)
+    if not is_on_policy(name):
+        return build(view)
+    from algorithm.policy import create_policy
+    return build(view, create_policy(view))
 
 
 def _build_model(config: Config, args: Any, generator: Any) -> Any:
@@ -131,14 +145,21 @@ def fill_config(args: Any) -> Config:
     given = _given(args)
     read = _settings_read(given)
     _warn_of_near_misses(args, given, read)
-    length = {name: getattr(args, name, None) for name in RUN_LENGTH if "lr_end" in read}
+    derived = DERIVED if is_on_policy(basis_of(given)) else ()
+    length = {name: getattr(args, name, None) for name in RUN_LENGTH if "lr_end" in read and name not in derived}
+    read = [name for name in read if name not in derived]
     config = resolve({name: value for name, value in given.items() if name in read} | length)
-    return with_sizes(config, *(getattr(args, name, None) for name in ("obs_dims", "acts_dims", "obs_scale")))
+    return with_sizes(config, *(getattr(args, name, None) for name in
+                                ("obs_dims", "acts_dims", "obs_scale", "acts_discrete", "obs_parts")))
 
 
 def create_replay(config: Config, args: Any) -> Any:
     """The replay of the algorithm, for `algorithm.replay_buffer.create_buffer`."""
-    return load_replay_class(config.alg)(_view(config.alg, config, args))
+    view = _view(config.alg, config, args)
+    if not config.on_policy:
+        return load_replay_class(config.alg)(view)
+    from algorithm.replay_buffer.rollout import RolloutBuffer
+    return RolloutBuffer(config, load_replay_class(config.alg)(view) if is_decomposition(config.alg) else None)
 
 
 def _given(args: Any) -> dict[str, Any]:

@@ -27,21 +27,36 @@ class LRSchedule:
     With t = 1, 2, ... the number of the step, T the steps of the whole run, w = `warmup` T, e = `end`, and
     x = (t - 1 - w) / (T - w), clipped to [0, 1]: min(t / w, 1) times
 
-        linear: 1 - (1 - e) x;  cosine: e + (1 - e) (1 + cos pi x) / 2;  exponential: e^x.
+        linear: 1 - (1 - e) x;  cosine: e + (1 - e) (1 + cos pi x) / 2;  exponential: max(d^x, e).
 
-    So the first step after the warm-up has the initial rate, and a step after the T-th has e times that.
+    So the first step after the warm-up has the initial rate, and a step after the T-th has e times that. Here d =
+    `decay`, which is e if it is None. With s = `start` above 0 the first factor is s + (1 - s) min((t - 1) / w, 1).
     """
 
     kind: str
     end: float
     warmup: float
     steps: int
+    start: float = 0.0
+    decay: float | None = None
 
     def __call__(self, t: int | Tensor) -> Number:
         """The fraction at step t; a 0-d float64 tensor, on any device, if t is one."""
         warm = self.warmup * self.steps
         x = _clip((t - 1 - warm) / max(self.steps - warm, 1))
-        return SHAPES[self.kind](x, self.end) * (_clip(t / warm) if warm else 1.0)
+        return self._shape(x) * (self._rise(t, warm) if warm else 1.0)
+
+    def _shape(self, x: Number) -> Number:
+        if self.decay is None or self.kind != "exponential":
+            return SHAPES[self.kind](x, self.end)
+        value = self.decay ** x
+        return value.clamp_min(self.end) if isinstance(value, Tensor) else max(value, self.end)
+
+    def _rise(self, t: int | Tensor, warm: float) -> Number:
+        """The factor of the warm-up, which takes `warm` steps."""
+        if not self.start:
+            return _clip(t / warm)
+        return self.start + (1 - self.start) * _clip((t - 1) / warm)
 
 
 def _clip(x: Number) -> Number:
@@ -76,11 +91,12 @@ def apply_settings(agent: Any, config: Config) -> None:
     """Give the optimisers of an agent the schedule and the largest norm of the gradient that the settings name.
 
     Every group of parameters follows the schedule. The gradient of each group is limited by itself; the temperature's
-    is not, because one number has no direction that a norm would keep.
+    is not, because one number has no direction that a norm would keep; nor, over PPO and A2C, that of a decomposition,
+    whose scale is another.
     """
     for group in (group for opt in getattr(agent, "opts", ()) if isinstance(opt, TFOptimizer)
                   for group in opt.param_groups):
-        if group["name"] != "alpha":
+        if group["name"] != "alpha" and (group.get("role") == "policy" or not config.on_policy):
             group["max_grad_norm"] = config.max_grad_norm
         group["schedule"] = _schedule(config, agent.pi_delay_freq if is_policys(group) else 1)
 
@@ -89,4 +105,6 @@ def _schedule(config: Config, delay: int) -> LRSchedule | None:
     """The schedule of a group that takes part in every `delay`-th update; None where the rate is constant."""
     if config.lr_schedule in (None, "constant"):
         return None
-    return LRSchedule(config.lr_schedule, config.lr_end, config.lr_warmup or 0.0, max(run_updates(config) // delay, 1))
+    steps = max(run_updates(config) // delay, 1)
+    return LRSchedule(config.lr_schedule, config.lr_end, config.lr_warmup or 0.0, steps, config.lr_start or 0.0,
+                      config.lr_decay)

@@ -9,7 +9,7 @@ class Schedule(NamedTuple):
     """The periods of one agent, in updates (calls of `train` or `train_q`)."""
 
     pi_delay_freq: float        # updates per update of the policy; infinite where there is no policy
-    train_target: int           # updates per target update
+    train_target: int | None    # updates per target update; None where there are no targets
 
     @classmethod
     def of(cls, agent: Any) -> Schedule:
@@ -22,7 +22,7 @@ class Schedule(NamedTuple):
 
     def targets_due(self, number: int) -> bool:
         """Whether the targets move after update `number`."""
-        return number % self.train_target == 0
+        return self.train_target is not None and number % self.train_target == 0
 
 
 def is_policys(group: dict) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import warnings
@@ -24,7 +25,8 @@ from envs.wrappers import (
 )
 from utils.errors import ConfigError
 from utils.settings.algorithms import any_of, bases
-from utils.settings.fields import Config, is_atari
+from utils.settings.fields import Config
+from utils.settings.games import is_atari
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
@@ -48,7 +50,7 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
         ConfigError: there is no such environment, it cannot be made here, or its spaces do not fit the algorithm.
     """
     _quiet_mujoco()
-    if is_atari(config.env) and not config.discrete:
+    if is_atari(config.env) and not (config.discrete or config.on_policy):
         raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {expected_discrete()}")
     shown = {} if render_mode is None else {"render_mode": render_mode}
     if config.env.startswith(PREFIX):
@@ -56,7 +58,7 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     else:
         env = (make_atari(config, shown) if is_atari(config.env) else
                _build(resolve_env(config.env), config, shown))
-    _check_spaces(config, env)
+    config = _check_spaces(config, env)
     if not is_image(env.observation_space):
         env = FlatObservation(env)
     elif not is_atari(config.env):
@@ -112,7 +114,15 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
 
 
-def _check_spaces(config: Config, env: gym.Env) -> None:
+def _check_spaces(config: Config, env: gym.Env) -> Config:
+    """Return the Config, which on policy now says whether actions are indices."""
+    if config.on_policy:
+        config = dataclasses.replace(config, acts_discrete=isinstance(env.action_space, Discrete))
+    _check_spaces_of(config, env)
+    return config
+
+
+def _check_spaces_of(config: Config, env: gym.Env) -> None:
     name, observations, actions = config.env, env.observation_space, env.action_space
     if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
         raise ConfigError(f"env: {name!r} observes {observations}, expected a Box of numbers")
@@ -123,7 +133,7 @@ def _check_spaces(config: Config, env: gym.Env) -> None:
                           f"{any_of(bases(discrete=True))}")
     if config.discrete:
         return
-    if is_image(observations):
+    if is_image(observations) and not config.on_policy:
         raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and "
                           f"{any_of(bases(discrete=True))} for them")
     if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":

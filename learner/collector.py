@@ -1,8 +1,8 @@
 """Gather experience from one environment in this process, or from several in processes of their own.
 
-A collector has `num_envs`, and `step()`, which steps each environment once and returns the episodes that ended with it.
-The learner knows nothing else of environments. An observation or reward that is not finite enters no episode: the
-constructor and `step` raise `NotFiniteError`.
+A collector has `num_envs`, and `gather()`, which takes steps, and stores the episodes that ended with them. The learner
+knows nothing else of environments. An observation or reward that is not finite enters no episode: the
+constructor and `gather` raise `NotFiniteError`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from utils.seeding import stream_seed
 from utils.settings.fields import Config
 
 if TYPE_CHECKING:
+    from envs.tensor import TensorEnv
     from envs.workers.pool import Workers
+    from learner.rollouts import Rollouts
 
 Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
 
 
 @contextlib.contextmanager
 def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
-                   ) -> Iterator[Collector | VectorCollector]:
+                   ) -> Iterator[Collector | VectorCollector | Rollouts]:
     """Open the collector for `config.num_envs`; its processes end with the block.
 
     Args:
@@ -41,6 +43,11 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
+    if config.on_policy:
+        from learner.rollouts import Rollouts
+        with _open_rows(config, env, say) as rows:
+            yield Rollouts(rows, agent)
+        return
     seeds = env_seeds(config)
     if len(seeds) == 1:
         yield Collector(env, agent, seeds[0])
@@ -51,12 +58,52 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
         yield VectorCollector(envs, agent, seeds)
 
 
+@contextlib.contextmanager
+def _open_rows(config: Config, env: gym.Env, say: Callable[[str], None]) -> Iterator[TensorEnv]:
+    """Open the environments as tensors; those in processes of their own end with the block."""
+    from envs.build import build_env
+    rows = build_env(config, env, say)
+    try:
+        yield rows
+    finally:
+        if config.num_envs > 1:                         # else it is `env` itself, which belongs to the caller
+            rows.close()
+
+
 def env_seeds(config: Config) -> list[int]:
     """Return a seed for each environment; the first one does not depend on their number."""
     return [stream_seed(config.seed, f"env {i}" if i else "env") for i in range(config.num_envs)]
 
 
-class Collector:
+class Stepwise:
+    """A collector that takes one step after the other, and stores episodes as they end."""
+
+    num_envs: int
+
+    def step(self) -> list[Columns]:
+        """Step each environment; return the episodes that ended."""
+        raise NotImplementedError
+
+    def gather(self, count: int, buffer: Any) -> tuple[int, int]:
+        """Take `count` environment steps, or up to `num_envs` - 1 more; store the episodes that end.
+
+        Returns:
+            (environment steps taken, episodes stored).
+        """
+        taken = stored = 0
+        while taken < count:
+            episodes = self.step()
+            taken += self.num_envs
+            for episode in episodes:
+                buffer.store_episode(episode)
+            stored += len(episodes)
+        return taken, stored
+
+    def log(self, logger: Any) -> None:
+        """Log what the environments tell beside the reward: nothing."""
+
+
+class Collector(Stepwise):
     """One environment and its open episode."""
 
     num_envs = 1
@@ -107,7 +154,7 @@ class Collector:
         return 1
 
 
-class VectorCollector:
+class VectorCollector(Stepwise):
     """N environments with an open episode each; the agent chooses all N actions at once."""
 
     def __init__(self, envs: Workers, agent: Any, seeds: list[int]):

@@ -84,6 +84,9 @@ class Player:
         Raises:
             NotFiniteError: the observation is not finite.
         """
+        begin = getattr(self.actor, "begin_episode", None)
+        if begin is not None:                           # a recurrent policy forgets the last episode
+            begin()
         obs, _ = self.env.reset(seed=seed)
         check_observation(obs, "in evaluation, at the start of an episode")
         return obs

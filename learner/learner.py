@@ -11,8 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from algorithm.engine import Engine
+from algorithm.engine.iteration import iterate
 from learner.collector import Collector, VectorCollector
 from learner.evaluator import Evaluator
+from learner.rollouts import Rollouts
 from record.logger import as_row
 from record.run import Metrics, Run
 from record.store import Generation, Log, Snapshot, fitting
@@ -32,8 +34,8 @@ class Learner:
     N does not divide it, at the first multiple of N beyond it.
     """
 
-    def __init__(self, config: Config, collector: Collector | VectorCollector, engine: Engine, evaluator: Evaluator,
-                 run: Run, callback: Callback | None = None):
+    def __init__(self, config: Config, collector: Collector | VectorCollector | Rollouts, engine: Engine,
+                 evaluator: Evaluator, run: Run, callback: Callback | None = None):
         """
         Args:
             engine: trains its agent from its replay.
@@ -124,18 +126,13 @@ class Learner:
         """Take `count` more environment steps, less those that the last call took ahead."""
         self.due += count
         with one_thread():
-            while self.steps < self.due:
-                episodes = self.collector.step()
-                self.steps += self.collector.num_envs
-                for episode in episodes:
-                    self.buffer.store_episode(episode)
-                self.episodes += len(episodes)
+            taken, ended = self.collector.gather(self.due - self.steps, self.buffer)
+        self.steps, self.episodes = self.steps + taken, self.episodes + ended
+        self.collector.log(self.run.logger)
 
     def _train(self, updates: int) -> None:
-        batch = self.buffer.sample()
-        self.engine.check_batch(batch)
-        self.agent.normalizer_update(batch)
-        self.run.logger.add_sums(self.engine.run(updates).items())
+        for sums in iterate(self.engine, updates):
+            self.run.logger.add_sums(sums.items())
 
     def _save(self) -> None:
         self.engine.check_state()

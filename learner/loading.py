@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
     check_pytorch(run)
     obs_dims, acts_dims, scale = sizes_of(existing(path))
+    known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
-    agent = create_agent(with_sizes(resolve(settings), obs_dims, acts_dims, scale))
+    agent = create_agent(with_sizes(resolve(settings), *known))
     agent.load_model(path)
     return agent
 
@@ -106,6 +108,21 @@ def sizes_of(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], float | None
     except ValueError:
         raise CheckpointError(f"{path}: obs_scale: got {identity['obs_scale']!r}, expected a number") from None
     return dims[0], dims[1], scale
+
+
+def parts_of(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    """The parts of a dict of observations from a checkpoint's header; None if they are one array.
+
+    Raises:
+        CheckpointError: the header is damaged.
+    """
+    text = read_identity(path).get("obs_parts")
+    if text is None:
+        return None
+    try:
+        return tuple((str(name), tuple(map(int, shape))) for name, shape in json.loads(text))
+    except (ValueError, TypeError):
+        raise CheckpointError(f"{path}: obs_parts: got {text!r}, expected names and shapes") from None
 
 
 def load_replay(run: Path, config: Config) -> Any:

@@ -23,6 +23,7 @@ from learner.diagnoser import columns as diagnosis_columns
 from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
+from learner.rollouts import rollout_columns
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
@@ -30,9 +31,10 @@ from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import ConfigError
 from utils.memory import check_workers
+from utils.settings.algorithms import decompositions
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
-from utils.text import human_bytes
+from utils.text import did_you_mean, human_bytes
 from utils.threads import prepare_threads
 
 
@@ -141,9 +143,17 @@ def build(config: Config) -> Parts:
     if test_env is not None:
         _check_spaces(env, test_env)
     agent, buffer = create_agent(config), create_buffer(config)
-    check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),
                  diagnosis_env(eval_config(config) or config))
+
+
+def processes(config: Config) -> int:
+    """Return how many environments step at once in processes of their own; 1: the environment is in this one."""
+    if not config.on_policy or config.env_given is not None:
+        return config.num_envs
+    from envs.build import task_of
+    return config.num_envs if task_of(config) is None else 1
 
 
 def _make_test_env(config: Config) -> gym.Env | None:
@@ -168,8 +178,10 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
         Stopped: the run was asked to stop, and has saved its state.
     """
     agent = parts.engine.agent
+    columns = metric_names(parts.config, agent)
+    check_best(parts.config, columns)
     try:
-        with Run(parts.config, metric_names(parts.config, agent), facts(parts), view, stop,
+        with Run(parts.config, columns, facts(parts), view, stop,
                  suffix=agent.checkpoint_suffix) as run:
             for line in (description(parts, run), *hints(parts)):
                 run.say(line)
@@ -219,9 +231,20 @@ def restore_saved(learner: Learner, run: Run) -> None:
                 "run")
 
 
+def check_best(config: Config, columns: list[str]) -> None:
+    """Raise a ConfigError if `best` names no column of the record."""
+    name = config.best.removeprefix("-")
+    if name not in columns:
+        raise ConfigError(f"best: got {config.best!r}{did_you_mean(name, columns)}, expected one of "
+                          f"{', '.join(columns)}, or one with a - before it")
+    if name == "Rewards" and not config.test_rollouts:
+        return                                          # without evaluations there is no best checkpoint
+
+
 def metric_names(config: Config, agent: Any) -> list[str]:
     """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
-    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *diagnosis_columns(config)]
+    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *rollout_columns(config),
+            *diagnosis_columns(config)]
 
 
 def facts(parts: Parts) -> dict[str, Any]:
@@ -239,8 +262,12 @@ def description(parts: Parts, run: Run) -> str:
     """Return the first line that a run displays."""
     config, engine = parts.config, parts.engine
     sizes = "x".join(map(str, config.obs_dims))
+    replay = f"replay of {config.buffer_size} steps"
+    kept = f"rollouts of {config.timesteps} steps" if config.on_policy else replay
+    if config.on_policy and config.alg in decompositions():
+        kept += f" and {replay}"
     return (f"env {resolve_env(config.env)}: {sizes} observations, {config.acts_dims[0]} actions; "
-            f"replay of {config.buffer_size} steps, up to {human_bytes(engine.buffer.bytes_needed)}; "
+            f"{kept}, up to {human_bytes(engine.buffer.bytes_needed)}; "
             f"{check_backend()} on {config.device}; engine {engine.name} ({parts.why}); {config.run_length} steps; "
             f"record in {run.directory}")
 
@@ -252,7 +279,7 @@ def hints(parts: Parts) -> Iterator[str]:
         yield hint
     if parts.test_env is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
-    if config.num_envs > (cores := count_cores()):
+    if processes(config) > (cores := count_cores()):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"
     if config.warmup >= config.run_length:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"

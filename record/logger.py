@@ -10,7 +10,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,25 @@ class Logger:
         for name, total, count in sums:
             self._mean(name).add(total, count)
 
+    def add_series(self, steps: Sequence[int], series: Mapping[str, np.ndarray]) -> None:
+        """Add a value at each of some steps, and write each of them to TensorBoard.
+
+        Args:
+            steps: environment steps of the run, T of them.
+            series: name -> (T,).
+        Raises:
+            SaveError: the file could not be written.
+        """
+        with saving(self.events, 0):
+            for name, values in series.items():
+                self._mean(name).add(float(values.sum(dtype=np.float64)), len(values))
+                for step, value in zip(steps, values.tolist(), strict=True):
+                    self._write_point(name, value, step)
+
+    def _write_point(self, name: str, value: float, step: int) -> None:
+        if math.isfinite(value):
+            self.board.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+
     def _mean(self, name: str) -> Mean:
         if name not in self.means:
             raise ConfigError(f"metric {name!r}: not among those that the algorithm names; expected it in train_info, "
@@ -77,9 +96,8 @@ class Logger:
             self.file.flush()
         with saving(self.events, len(line)):
             for name, value in means.items():
-                if value is not None and math.isfinite(value):
-                    event = Event(step=steps, wall_time=time.time(), summary=scalar(name, value))
-                    self.board.write_event(event)
+                if value is not None:
+                    self._write_point(name, value, steps)
             self.board.flush()
         return means
 

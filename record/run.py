@@ -165,8 +165,9 @@ class Run:
         if self.tracker:
             self.tracker.log(means, steps)
         self._save_model(save_model, "last")
+        self._keep_best(save_model, means)
         if self.config.test_rollouts:
-            self._keep_returns(save_model, steps, means["Rewards"])
+            self._keep_returns(steps, means["Rewards"])
         return means
 
     def save(self, snapshot: Snapshot) -> None:
@@ -183,11 +184,16 @@ class Run:
         finally:
             self.stop.saves -= 1
 
-    def _keep_returns(self, save_model: Callable[[Path], None], steps: int, rewards: float) -> None:
-        self.returns.append((steps, rewards))
-        if rewards > self.best:
-            self.best = rewards
+    def _keep_best(self, save_model: Callable[[Path], None], means: Metrics) -> None:
+        """Save the model if it is the best one so far, by the column that `best` names."""
+        value, least = means[self.config.best.removeprefix("-")], self.config.best.startswith("-")
+        score = None if value is None else -value if least else value
+        if score is not None and score > self.best:
+            self.best = score
             self._save_model(save_model, "best")
+
+    def _keep_returns(self, steps: int, rewards: float) -> None:
+        self.returns.append((steps, rewards))
         if self.config.save_rews:
             folder = self.directory / "rews"
             with saving(folder, 0):

@@ -14,10 +14,11 @@ class TFOptimizer(torch.optim.Optimizer):
     A group is a dict with `params`, `lr`, a `name`, and optionally:
         schedule: a function of the number of the step, which gives the learning rate as a fraction of `lr`.
         max_grad_norm: the largest norm of the group's gradient; a longer one is scaled down to it.
+        skipped: steps that were due but not made; the schedule counts them.
         stacked: whether each parameter is that of several agents, (S, ...), whose norms are apart.
     """
 
-    GROUP = dict(t=0, schedule=None, max_grad_norm=None, stacked=False)         # noqa: RUF012
+    GROUP = dict(t=0, schedule=None, max_grad_norm=None, skipped=0, stacked=False)         # noqa: RUF012
 
     def step(self) -> None:
         """Step every group by the gradients that its parameters hold."""
@@ -36,7 +37,7 @@ class TFOptimizer(torch.optim.Optimizer):
 
     def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
         """The learning rate of step t, a 0-d tensor if t is one."""
-        return group["lr"] if group["schedule"] is None else group["lr"] * group["schedule"](t)
+        return group["lr"] if group["schedule"] is None else group["lr"] * group["schedule"](t + group["skipped"])
 
     def next_rate(self, group: dict) -> float:
         """Count one more step of a group; return its learning rate."""

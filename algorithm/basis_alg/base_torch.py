@@ -1,10 +1,11 @@
-"""The base of all agents: networks, optimisers, acting, the observations' normaliser, saving and loading.
+"""The base of all agents: networks, optimisers, acting, the update, the observations' normaliser, saving and loading.
 
-`algorithm.basis_alg.off_policy_torch` adds the update. A subclass builds `self.nets` and `self.opts`.
+`off_policy_torch` and `on_policy_torch` say what an update computes. A subclass builds `self.nets` and `self.opts`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from algorithm import tf_names
-from algorithm.batch import Batch, check_batch, check_observations, observations
+from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, prepared
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
+from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.optimizers import TFAdam, TFRMSProp
 from utils.seeding import stream_seed
@@ -32,6 +34,12 @@ class Agent:
     default_sizes: tuple[int, ...] = (256, 256)     # widths of the hidden layers, where no setting says any
     checkpoint_suffix = ".safetensors"
     resumable = True                        # whether `state_dict` is enough to resume a run
+    on_policy = False                       # whether it learns from rollouts, which it then forgets
+    pi_delay_freq = 1                       # critic updates per policy update
+    policy_batch = False                    # whether the policy learns from a batch of its own
+    q_noise: tuple[str, ...] = ()           # the noise that the critics' loss reads
+    pi_noise: tuple[str, ...] = ()          # the noise that the policy's loss reads
+    inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
     opts: list[TFAdam | TFRMSProp]
 
     def __init__(self, config: Config):
@@ -115,6 +123,91 @@ class Agent:
     def explore_metrics(self) -> dict[str, float]:
         """Return how the agent explores at the moment: the metrics of `explore_info`."""
         return {}
+
+    # Training -------------------------------------------------------------------------------------------------
+
+    def spec(self) -> Spec:
+        """Return the fields that `train` needs, with their shapes."""
+        raise NotImplementedError
+
+    def noise_spec(self) -> Spec:
+        """Return the noise that a batch may carry; what is missing is drawn."""
+        return dict.fromkeys(self.q_noise + self.pi_noise, ("B", self.act_dim))
+
+    def draw_noise(self, rows: int) -> Tensor:
+        """Draw standard normal noise, (B, A)."""
+        return self.randn(rows)
+
+    def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
+        """Return the sum of the losses of a checked batch, (), and the metrics; draw nothing and step nothing.
+
+        Args:
+            policy: whether the policy takes part.
+        """
+        raise NotImplementedError
+
+    def train(self, batch: Batch) -> Info:
+        """Update everything once from one batch, with all gradients at the parameters before the update.
+
+        The policy takes part in every `pi_delay_freq`-th call (1 but for TD3).
+
+        Args:
+            batch: the fields of `spec`, tensors or arrays, and any of `noise_spec`.
+        Returns:
+            the metrics of `train_info`, detached 0-d tensors.
+        Raises:
+            ValueError: a field is missing or has the wrong shape or dtype; nothing was changed.
+        """
+        policy = Schedule.of(self).policy_due(self.updates + 1)
+        checked = self.checked(batch, self.spec())
+        self.add_noise(checked, self.q_noise + self.pi_noise * policy)
+        self.counters["updates"] += 1
+        return self._descend(*self._loss(checked, policy))
+
+    def update(self, sample: Callable[[], Batch]) -> Info:
+        """Make one update of a training loop, with a batch from `sample`."""
+        return self.train(sample())
+
+    def enough(self) -> bool:
+        """Return whether the training loop skips the updates that are left of this iteration, as PPO's KL stop does."""
+        return False
+
+    def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
+        """Return the batch's fields of `spec` and its noise, as the losses read them.
+
+        Raises:
+            ValueError: a field is missing or has the wrong shape or dtype.
+        """
+        checked = check_batch(batch, spec, self.noise_spec(), self.device)
+        return {name: self.prepare(name, value) for name, value in checked.items()}
+
+    def prepare(self, name: str, value: Tensor) -> Tensor:
+        """Return a field as the losses read it: observations normalised, pixels in [0, 1]."""
+        return prepared(name, value, self.normalize)
+
+    def add_noise(self, batch: dict[str, Tensor], names: tuple[str, ...]) -> None:
+        """Draw, in this order, the noise that the batch does not carry."""
+        for name in names:
+            if name not in batch:
+                batch[name] = self.draw_noise(len(batch["obs"]))
+
+    def _loss(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
+        with self.autocast():
+            return self.losses(batch, policy)
+
+    def autocast(self) -> torch.autocast:
+        """Compute the products of the losses in bfloat16 if `precision` is bf16."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _descend(self, loss: Tensor, info: Info) -> Info:
+        for opt in self.opts:
+            opt.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.inspect is not None:
+            self.inspect(info)
+        for opt in self.opts:
+            opt.step()
+        return {name: value.detach() for name, value in info.items()}
 
     # Saving and TensorFlow's names ----------------------------------------------------------------------------
 

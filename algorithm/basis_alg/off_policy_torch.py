@@ -12,19 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent, Info
-from algorithm.batch import Batch, Spec, check_batch, check_loss, prepared, transition_spec
+from algorithm.batch import Batch, Spec, check_loss, transition_spec
 from algorithm.schedule import Schedule
 from utils.optimizers import TFAdam
 
 
 class OffPolicy(Agent):
     """An agent that learns from batches of transitions."""
-
-    pi_delay_freq = 1                       # critic updates per policy update
-    policy_batch = False                    # whether the policy learns from a batch of its own
-    q_noise: tuple[str, ...] = ()           # the noise that `q_loss` reads
-    pi_noise: tuple[str, ...] = ()          # the noise that `pi_loss` reads
-    inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
 
     # What a subclass says -------------------------------------------------------------------------------------
 
@@ -35,14 +29,6 @@ class OffPolicy(Agent):
     def pi_spec(self) -> Spec:
         """Return the fields that the policy's update needs, with their shapes."""
         return {"obs": ("B", *self.obs_dims)}
-
-    def noise_spec(self) -> Spec:
-        """Return the noise that a batch may carry; what is missing is drawn."""
-        return dict.fromkeys(self.q_noise + self.pi_noise, ("B", self.act_dim))
-
-    def draw_noise(self, rows: int) -> Tensor:
-        """Draw standard normal noise, (B, A)."""
-        return self.randn(rows)
 
     def q_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """Return the critics' loss (), and the metrics to report."""
@@ -59,23 +45,9 @@ class OffPolicy(Agent):
 
     # Training -------------------------------------------------------------------------------------------------
 
-    def train(self, batch: Batch) -> Info:
-        """Update everything once from one batch, with all gradients at the parameters before the update.
-
-        The policy takes part in every `pi_delay_freq`-th call (1 but for TD3).
-
-        Args:
-            batch: the fields of `q_spec`, tensors or arrays, and any of `noise_spec`.
-        Returns:
-            the metrics of `train_info`, detached 0-d tensors.
-        Raises:
-            ValueError: a field is missing or has the wrong shape or dtype; nothing was changed.
-        """
-        policy = Schedule.of(self).policy_due(self.updates + 1)
-        checked = self.checked(batch, self.q_spec() | self.pi_spec())
-        self.add_noise(checked, self.q_noise + self.pi_noise * policy)
-        self.counters["updates"] += 1
-        return self._descend(*self._loss(checked, policy))
+    def spec(self) -> Spec:
+        """Return the fields of both."""
+        return self.q_spec() | self.pi_spec()
 
     def train_q(self, batch: Batch) -> Info:
         """Update the critics once, and over a decomposition the learned reward."""
@@ -105,29 +77,6 @@ class OffPolicy(Agent):
             info |= self.train_pi(sample())
         return info
 
-    def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
-        """Return the batch's fields of `spec` and its noise, as the losses read them.
-
-        Raises:
-            ValueError: a field is missing or has the wrong shape or dtype.
-        """
-        checked = check_batch(batch, spec, self.noise_spec(), self.device)
-        return {name: self.prepare(name, value) for name, value in checked.items()}
-
-    def prepare(self, name: str, value: Tensor) -> Tensor:
-        """Return a field as the losses read it: observations normalised, pixels in [0, 1]."""
-        return prepared(name, value, self.normalize)
-
-    def add_noise(self, batch: dict[str, Tensor], names: tuple[str, ...]) -> None:
-        """Draw, in this order, the noise that the batch does not carry."""
-        for name in names:
-            if name not in batch:
-                batch[name] = self.draw_noise(len(batch["obs"]))
-
-    def _loss(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
-        with self.autocast():
-            return self.losses(batch, policy)
-
     def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
         """Return the sum of `q_loss` and, if the policy takes part, `pi_loss`; draw nothing and step nothing."""
         loss, info = check_loss(self, "q_loss", self.q_loss(batch))
@@ -135,20 +84,6 @@ class OffPolicy(Agent):
             pi_loss, pi_info = check_loss(self, "pi_loss", self.pi_loss(batch))
             loss, info = loss + pi_loss, pi_info | info
         return loss, info
-
-    def autocast(self) -> torch.autocast:
-        """Compute the products of the losses in bfloat16 if `precision` is bf16."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
-
-    def _descend(self, loss: Tensor, info: Info) -> Info:
-        for opt in self.opts:
-            opt.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.inspect is not None:
-            self.inspect(info)
-        for opt in self.opts:
-            opt.step()
-        return {name: value.detach() for name, value in info.items()}
 
     @torch.no_grad()
     def target_update(self) -> None:

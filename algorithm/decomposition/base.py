@@ -10,7 +10,7 @@ ones. `rewards`, `redistribute` and `fit`, which users call, take raw ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -253,11 +253,16 @@ class Decomposition(nn.Module):
         self.observe(held)
         sums: dict[str, Tensor] = {}
         for _ in range(updates if self.opts else 0):
-            for name, value in self._update(self.draw(held)).items():
+            for name, value in self.update(self.draw(held)).items():
                 sums[name] = sums.get(name, 0.0) + value
         return {name: float(value) / updates for name, value in sums.items()}
 
-    def _update(self, batch: Mapping[str, Array]) -> Info:
+    def update(self, batch: Mapping[str, Array], inspect: Callable[[Info], None] | None = None) -> Info:
+        """Take one step of the optimisers on `loss`, of a batch with raw observations; return its metrics.
+
+        Args:
+            inspect: called with the metrics, and with the gradients in place, before the step.
+        """
         checked = check_batch(batch, self.loss_spec(), {}, self.device)
         self.check(checked)
         loss, info = check_loss(self, "loss", self.loss({name: self.prepare(name, value)
@@ -265,6 +270,8 @@ class Decomposition(nn.Module):
         for opt in self.opts:
             opt.zero_grad(set_to_none=True)
         loss.backward()
+        if inspect is not None:
+            inspect(info)
         for opt in self.opts:
             opt.step()
         return {name: value.detach() for name, value in info.items()}

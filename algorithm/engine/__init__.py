@@ -62,11 +62,19 @@ def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
     from algorithm.engine.by_hand.choice import why_not_by_hand
     missing = why_not_by_hand(agent)
     on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device
-    if on_one_gpu and _is_ours(agent, buffer) and (missing is None or not agent.policy_batch):
+    if on_one_gpu and _is_ours(agent, buffer) and _is_captured(agent, missing):
         return "cudagraph", "the agent and its replay are on one CUDA device"
     if missing is None:
         return "manual", "gradients by hand are the fastest on CPUs"
     return "eager", f"no gradients are written by hand for {missing}"
+
+
+def _is_captured(agent: Any, missing: str | None) -> bool:
+    """Whether a graph of an update stays right: `missing` is what no gradients are written by hand for."""
+    if not agent.on_policy:
+        return missing is None or not agent.policy_batch
+    config = agent.config
+    return not agent.recurrent and config.target_kl is None and config.timesteps % config.batch_size == 0
 
 
 def _is_ours(agent: Any, buffer: Any) -> bool:

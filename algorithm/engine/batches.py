@@ -16,7 +16,7 @@ def draw(agent: Agent, buffer: Any, noise: tuple[str, ...]) -> Batch:
     if all(is_plain(name, value) for name, value in batch.items()):
         fields = {name: agent.prepare(name, value) for name, value in batch.items()}
     else:                                               # a user's own replay
-        fields = agent.checked(batch, agent.q_spec() | agent.pi_spec())
+        fields = agent.checked(batch, agent.spec())
     agent.add_noise(fields, noise)
     return fields
 

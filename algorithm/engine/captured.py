@@ -8,6 +8,8 @@ import torch
 
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
+from algorithm.basis_alg.on_policy_torch import OnPolicy
+from algorithm.basis_alg.ppo_torch import PPO
 from algorithm.batch import Batch
 from algorithm.decomposition.agent import Decomposed
 from algorithm.engine.batches import draw
@@ -39,6 +41,7 @@ class CapturedEngine(Engine):
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
+        check_rollouts(agent)
         if not self.by_hand and (own := own_updates(agent)):
             raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} overrides {own[0]}, which "
                               "is not captured; expected eager, compile or auto")
@@ -156,8 +159,23 @@ def check_device(agent: Agent, buffer: Any) -> None:
                           "compile or auto")
 
 
+def check_rollouts(agent: Agent) -> None:
+    """Raise a ConfigError if the minibatches of an on-policy agent cannot be captured."""
+    config = agent.config
+    wrong = {"a policy with a memory, whose sequences differ": agent.on_policy and agent.recurrent,
+             "target_kl, for which every update waits": config.target_kl is not None,
+             f"batch_size {config.batch_size}, which does not divide rollout_steps * num_envs ({config.timesteps})":
+                 agent.on_policy and config.timesteps % config.batch_size}
+    for what in (what for what, found in wrong.items() if found):
+        raise ConfigError(f"engine: got 'cudagraph' with {what}; expected eager, compile or auto")
+
+
 def own_updates(agent: Agent) -> list[str]:
     """The methods of a user's agent that `_Autograd` would not call."""
+    if agent.on_policy:
+        basis = getattr(agent, "basis", agent)
+        return [name for name in ("update", "train", "checked", "_descend", "_loss") if name in vars(basis)
+                or getattr(type(basis), name) not in (getattr(OnPolicy, name), getattr(PPO, name))]
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
     parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]
     return [name for part, names in parts for name in names if name in vars(part)
@@ -166,7 +184,7 @@ def own_updates(agent: Agent) -> list[str]:
 
 def create_actor(agent: Agent) -> Agent:
     """Copy the agent to the CPU, to act without waiting for the GPU; an agent of images acts itself."""
-    if len(agent.obs_dims) == 3:
+    if len(agent.obs_dims) == 3 or agent.on_policy:     # its environments are on its device
         return agent
     from algorithm.create import create_twin
     actor = create_twin(agent, "cpu")

@@ -79,7 +79,7 @@ class Engine:
         if not isinstance(self.agent, Agent):
             return
         try:
-            self.agent.checked(batch, self.agent.q_spec() | self.agent.pi_spec())
+            self.agent.checked(batch, self.agent.spec())
         except ValueError as error:
             raise ConfigError(f"alg: {self.agent.config.alg!r} cannot learn from its replay, a "
                               f"{type(self.buffer).__name__}: {error}") from error
@@ -97,6 +97,20 @@ class Engine:
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
                 patience.look()
+                if getattr(self.agent, "on_policy", False) and self.agent.enough():
+                    break
+        return self._finish(sums)
+
+    def fit(self) -> Sums:
+        """Fit the decomposition of an on-policy agent to its replay, before it pays a rollout; sum up the metrics.
+
+        Raises:
+            NotFiniteError: a metric or a gradient was not finite.
+        """
+        sums = Sums()
+        with self._inspected():
+            for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
+                sums.add(info)
         return self._finish(sums)
 
     def threads(self, available: int) -> int:

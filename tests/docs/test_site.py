@@ -19,7 +19,8 @@ from shell import declared
 
 from sweeps.suite import read_suite
 from utils.settings.algorithms import ALGORITHMS, names
-from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, Config
+from utils.settings.fields import FIELDS, Config
+from utils.settings.games import ATARI, REWS_SCALE
 from utils.settings.json_files import read_object
 
 BUILT_IN = {name: ALGORITHMS[name] for name in names()}         # before another test registers its own

@@ -22,7 +22,8 @@ from envs.names import resolve_env
 from envs.wrappers import TrueReward
 from learner import Evaluator, training
 from utils.errors import ConfigError
-from utils.settings.fields import ATARI, GAMES, Config
+from utils.settings.fields import Config
+from utils.settings.games import ATARI, GAMES
 from utils.settings.resolve import resolve
 
 ale_py = pytest.importorskip("ale_py")

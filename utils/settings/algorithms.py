@@ -37,6 +37,7 @@ class Algorithm:
     discrete: whether its actions are indices.
     diagnosed: whether it predicts the reward of each step.
     by_optimizer: further settings that it reads, by the setting `optimizer`.
+    on_policy: whether it learns from rollouts, of continuous or discrete actions, as the environment says.
     over_discrete: its defaults over a basis of discrete actions, instead of `defaults`; None: the same.
     overrides: defaults over some bases on some tasks.
     smallest_batch: the least `batch_size` over vectors.
@@ -49,6 +50,7 @@ class Algorithm:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     decomposition: bool = False
     discrete: bool = False
+    on_policy: bool = False
     diagnosed: bool = False
     by_optimizer: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     over_discrete: Mapping[str, Any] | None = None
@@ -80,6 +82,13 @@ class Algorithm:
 
 
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
+_ON_POLICY = dict(
+    warmup=0, learning_rate=3e-4, n_epochs=1, gae_lambda=0.95, ent_coef=0.0, vf_coef=0.5, normalize_advantages="none",
+    normalize_rewards=False, obs_normalization=False, policy="actor_critic", hidden_sizes=None, activation=None,
+    critic_hidden_sizes=None, critic_activation=None, shared_sizes=None, last_activation=None, shared_encoder=None,
+    encoder_size=64, lstm_size=128, lstm_layers=1, orthogonal=True, log_std_init=0.0, max_grad_norm=0.5,
+    lr_schedule=None)
+_ON_POLICY_OPTIMIZERS = {"adam": dict(Adam_eps=1e-5), "rmsprop": dict(RMSProp_decay=0.99, RMSProp_eps=1e-5)}
 _RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -99,6 +108,15 @@ ALGORITHMS: dict[str, Algorithm] = {
                       dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
         by_optimizer={"adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
                       "rmsprop": dict(q_lr=2.5e-4, RMSProp_decay=0.95, RMSProp_eps=1e-2)}),
+    "ppo": Algorithm(
+        "algorithm.basis_alg.ppo_torch:PPO", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
+        defaults=_ON_POLICY | dict(rollout_steps=2048, n_epochs=10, batch_size=64, clip_coef=0.2, vf_clip_coef=None,
+                                   vf_clip_max=True, target_kl=None, kl_stop="minibatch",
+                                   normalize_advantages="minibatch", optimizer="adam")),
+    "a2c": Algorithm(
+        "algorithm.basis_alg.a2c_torch:A2C", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
+        defaults=_ON_POLICY | dict(rollout_steps=5, batch_size=None, learning_rate=7e-4, gae_lambda=1.0,
+                                   optimizer="rmsprop")),
     "rrd": Algorithm(
         "algorithm.decomposition.rrd:RRD", "algorithm.tf.rrd:RRD",
         "algorithm.replay_buffer.subsequence:SubsequenceReplay",
@@ -154,8 +172,13 @@ def is_discrete(name: str | None) -> bool:
     return name in ALGORITHMS and ALGORITHMS[name].discrete
 
 
+def is_on_policy(name: str | None) -> bool:
+    """Whether this is the name of an algorithm that learns from rollouts."""
+    return name in ALGORITHMS and ALGORITHMS[name].on_policy
+
+
 def defaults_of(setting: str) -> dict[str, Any]:
-    """The default of a setting by algorithm, of those that have one of their own."""
+    """The default of a setting by algorithm, of those that have one of their own; None: read, but not set."""
     return {name: ALGORITHMS[name].defaults[setting] for name in names() if setting in ALGORITHMS[name].defaults}
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from utils.errors import ConfigError
 from utils.installed import as_called, called
-from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, defaults_of, names
+from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, decompositions, defaults_of, names
 from utils.settings.completion import add_completion
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
@@ -155,6 +155,8 @@ def _check_run(config: Config) -> None:
     # Over images, which only algorithms of discrete actions take, the batch may be smaller; the replay checks it.
     if config.batch_size < ALGORITHMS[config.alg].smallest_batch and not config.discrete:
         raise ConfigError(IRCR_BATCH)
+    if config.on_policy and config.alg not in decompositions():         # it keeps no replay
+        return
     if config.buffer_size < config.test_timesteps:
         raise ConfigError(f"buffer_size: got {config.buffer_size}, expected at least test_timesteps "
                           f"({config.test_timesteps}): an episode must fit")
@@ -187,7 +189,7 @@ def _add_flag(group: Any, setting: Setting) -> None:
 def _help(setting: Setting) -> str:
     default = setting.default
     if setting.name not in FIELDS:                      # of a registered algorithm
-        default = ", ".join(f"{alg} {value}" for alg, value in defaults_of(setting.name).items())
+        default = ", ".join(f"{alg} {value}" for alg, value in defaults_of(setting.name).items() if value is not None)
     text = setting.help if default in (None, "") else f"{setting.help} (default: {default})"
     return text.replace("%", "%%")
 
@@ -210,4 +212,4 @@ def _algorithm_table() -> str:
 
 
 def _settings_text(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return ", ".join(f"{name}={value}" for name, value in values.items() if value is not None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
-from utils.settings.algorithms import ALGORITHMS, is_discrete
+from utils.settings.algorithms import ALGORITHMS, is_discrete, is_on_policy
 from utils.settings.setting import Setting
 
 
@@ -74,6 +74,8 @@ class Config:
     timesteps: int = setting(100, "environment steps per iteration", low=1)
     checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
                                     "end and when it is stopped", low=0)
+    best: str = setting("Rewards", "column of metrics.csv by which the best checkpoint is chosen, such as "
+                        "metrics/success; the least value with a - before it")
     on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
                                "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
@@ -106,6 +108,21 @@ class Config:
 
     train_batches: int | None = of_algorithm("updates per iteration", low=1)
     train_target: int | None = of_algorithm("updates per target update", low=1)
+    policy: str | None = of_policy("what acts: the networks of ppo and a2c, by name")
+    learning_rate: float | None = of_policy("learning rate of policy and value", above=0)
+    orthogonal: bool | None = of_policy("initialise layers orthogonally, biases 0; False: as PyTorch does")
+    log_std_init: float | None = of_policy("initial log std of continuous actions, kept within -5 and 2", low=-5,
+                                           high=2)
+    last_activation: str | None = of_policy("activation after the policy's last layer (default: none)",
+                                            choices=ACTIVATIONS)
+    shared_sizes: tuple[int, ...] | None = of_policy(
+        "widths of layers that policy and value share, before their own (default: none)", low=1, high=1_000_000)
+    shared_encoder: bool | None = of_policy("whether policy and value share convolutions or LSTM (default: True, for "
+                                            "recurrent False)")
+    encoder_size: int | None = of_policy("width of the encoder of each part of a dict of observations, for "
+                                         "--policy=keyed", low=1, high=1_000_000)
+    lstm_size: int | None = of_policy("width of the LSTM of --policy=recurrent", low=1, high=1_000_000)
+    lstm_layers: int | None = of_policy("layers of that LSTM", low=1, high=100)
     pi_lr: float | None = of_policy("learning rate of the policy", above=0)
     q_lr: float | None = of_policy("learning rate of the critics", above=0)
     polyak: float | None = of_policy("share of the old target kept by a target update", low=0, high=1)
@@ -117,15 +134,36 @@ class Config:
     pi_delay_freq: int | None = of_policy("critic updates per policy update", low=1)
     alpha_lr: float | None = of_policy("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
     alpha_init: float | None = of_policy("initial temperature", above=0)
-    optimizer: str | None = of_policy("optimiser of the Q-network", choices=("adam", "rmsprop"))
-    Adam_eps: float | None = of_policy("epsilon of the Q-network's Adam", above=0)
-    RMSProp_decay: float | None = of_policy("decay of the Q-network's RMSProp", low=0, high=1)
-    RMSProp_eps: float | None = of_policy("epsilon of the Q-network's RMSProp", above=0)
+    optimizer: str | None = of_policy("optimiser, of the Q-network in dqn", choices=("adam", "rmsprop"))
+    Adam_eps: float | None = of_policy("epsilon of that Adam", above=0)
+    RMSProp_decay: float | None = of_policy("decay of that RMSProp", low=0, high=1)
+    RMSProp_eps: float | None = of_policy("epsilon of that RMSProp", above=0)
     double: bool | None = of_policy("double Q-learning: the online network chooses the target's action")
     dueling: bool | None = of_policy("dueling heads on the convolutions: state value and advantages")
     eps_l: float | None = of_policy("share of random actions at the start", low=0, high=1)
     eps_r: float | None = of_policy("share of random actions at the end", low=0, high=1)
     eps_decay: int | None = of_policy("environment steps from eps_l to eps_r", low=1)
+    rollout_steps: int | None = of_algorithm("steps of each environment in a rollout", low=1)
+    n_epochs: int | None = of_algorithm("passes over a rollout", low=1)
+    gae_lambda: float | None = of_algorithm("lambda of the advantages: 0 one step, 1 the whole return", low=0, high=1)
+    clip_coef: float | None = of_algorithm("how far the ratio of probabilities may leave 1 before it is clipped",
+                                           above=0)
+    ent_coef: float | None = of_algorithm("weight of the entropy in the loss", low=0)
+    vf_coef: float | None = of_algorithm("weight of the value's squared error in the loss", low=0)
+    vf_clip_coef: float | None = of_algorithm("how far a value may leave that of the rollout before it is clipped "
+                                              "(default: no clip)", above=0)
+    vf_clip_max: bool | None = of_algorithm("with --vf_clip_coef: take the larger of both errors; False: that of the "
+                                            "clipped value")
+    target_kl: float | None = of_algorithm("KL divergence at which the passes over a rollout stop (default: never)",
+                                           above=0)
+    kl_stop: str | None = of_algorithm(
+        "what --target_kl stops: minibatch (before an update whose KL exceeds 1.5 times it) or epoch (after a pass, if "
+        "the mean so far exceeds it)", choices=("minibatch", "epoch"))
+    normalize_advantages: str | None = of_algorithm("over what advantages are normalised",
+                                                    choices=("rollout", "minibatch", "none"))
+    normalize_rewards: bool | None = of_algorithm("divide rewards by the running std of their discounted sum")
+    fit_updates: int | None = of_algorithm("over ppo and a2c: updates of a decomposition before it pays a rollout "
+                                           "(default: as many as of the policy)", low=1)
     r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
     rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
@@ -153,6 +191,12 @@ class Config:
     lr_end: float | None = of_networks(
         "learning rate at the end of the run, as a fraction of the initial one (default: 0; with "
         "--lr_schedule=exponential 0.01)", low=0, high=1)
+    lr_decay: float | None = of_networks(
+        "with --lr_schedule=exponential: factor of the learning rate over the run, which --lr_end then bounds from "
+        "below (default: --lr_end)", above=0, high=1, beside="lr_end")
+    lr_start: float | None = of_networks(
+        "learning rate at the start of the warm-up, as a fraction of the initial one (default: 0)", low=0, high=1,
+        beside="lr_warmup")
     lr_warmup: float | None = of_networks(
         "fraction of the run in which the learning rate rises from 0 (default: 0; with --lr_schedule=linear or cosine)",
         low=0, high=1)
@@ -168,11 +212,15 @@ class Config:
     acts_dims: tuple[int, ...] | None = None
     obs_scale: float | None = None      # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
 
+    acts_discrete: bool | None = None   # on policy: whether actions are indices, as the environment says
+    obs_parts: tuple[tuple[str, tuple[int, ...]], ...] | None = None    # name and shape in a dict of observations
+
     # Whether actions are indices. A worker process, which may not have imported the algorithm, reads it as well.
     discrete: bool = dataclasses.field(init=False, compare=False, default=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "discrete", is_discrete(self.alg) or is_discrete(self.basis_alg))
+        discrete = is_discrete(self.alg) or is_discrete(self.basis_alg)
+        object.__setattr__(self, "discrete", discrete if self.acts_discrete is None else self.acts_discrete)
 
     def __getattr__(self, name: str) -> Any:
         """The value of a setting of the chosen algorithm's own."""
@@ -182,6 +230,11 @@ class Config:
         raise AttributeError(f"{name}: neither a setting nor one of the chosen algorithm's own")
 
     @property
+    def on_policy(self) -> bool:
+        """Whether the algorithm, or the basis of a decomposition, learns from rollouts."""
+        return is_on_policy(self.basis_alg or self.alg)
+
+    @property
     def run_length(self) -> int:
         """Environment steps of the whole run."""
         return self.total_timesteps or self.epochs * self.cycles * self.iterations * self.timesteps
@@ -189,7 +242,8 @@ class Config:
     def settings(self) -> dict[str, Any]:
         """The settings that the chosen algorithm reads; `resolve` on them gives this object again."""
         values = {name: getattr(self, name) for name in FIELDS} | dict(self.own)
-        return {name: value for name, value in values.items() if value is not None}
+        derived = DERIVED if self.on_policy else ()
+        return {name: value for name, value in values.items() if value is not None and name not in derived}
 
 
 def _kind(hint: Any) -> Any:
@@ -211,24 +265,5 @@ def all_settings() -> dict[str, Setting]:
     return FIELDS | {own.name: own for algorithm in ALGORITHMS.values() for own in algorithm.settings}
 
 
-# Settings that only the Atari games read, and their defaults of common ones; the original's.
-ATARI: dict[str, Any] = dict(sticky=False, noop=30, frames=4, test_eps=0.001, epochs=10, cycles=20, iterations=500,
-                             test_rollouts=5, test_timesteps=27000, warmup=30000)
-REWS_SCALE = 1.0
-
-
-GAMES = (
-    "Adventure", "AirRaid", "Alien", "Amidar", "Assault", "Asterix", "Asteroids", "Atlantis", "BankHeist",
-    "BattleZone", "BeamRider", "Berzerk", "Bowling", "Boxing", "Breakout", "Carnival", "Centipede",
-    "ChopperCommand", "CrazyClimber", "Defender", "DemonAttack", "DoubleDunk", "ElevatorAction", "Enduro",
-    "FishingDerby", "Freeway", "Frostbite", "Gopher", "Gravitar", "Hero", "IceHockey", "Jamesbond",
-    "JourneyEscape", "Kangaroo", "Krull", "KungFuMaster", "MontezumaRevenge", "MsPacman", "NameThisGame",
-    "Phoenix", "Pitfall", "Pong", "Pooyan", "PrivateEye", "Qbert", "Riverraid", "RoadRunner", "Robotank",
-    "Seaquest", "Skiing", "Solaris", "SpaceInvaders", "StarGunner", "Tennis", "TimePilot", "Tutankham", "UpNDown",
-    "Venture", "VideoPinball", "WizardOfWor", "YarsRevenge", "Zaxxon",
-)
-
-
-def is_atari(env: str) -> bool:
-    """Whether an environment's name is a game's: `Assault`, as the original called it, or `ALE/Assault-v5`."""
-    return env.startswith("ALE/") or env in GAMES
+# On policy, these follow from other settings.
+DERIVED = ("timesteps", "train_batches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from utils.errors import ConfigError
@@ -13,9 +14,12 @@ from utils.settings.algorithms import (
     defaults_of,
     diagnosed,
     is_decomposition,
+    is_on_policy,
     names,
 )
-from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, SCHEDULES, Config, all_settings, is_atari
+from utils.settings.fields import DERIVED, FIELDS, SCHEDULES, Config, all_settings
+from utils.settings.games import ATARI, REWS_SCALE, is_atari
+from utils.settings.policies import POLICIES
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
@@ -35,9 +39,38 @@ def resolve(given: dict[str, Any]) -> Config:
     for name in values:
         if known[name].default is None and known[name].belongs != "run" and not reads(name, defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
+    if is_on_policy(basis_of(values)):
+        defaults |= _rollout_defaults(values, defaults)
     config = _build(defaults | values)
     _check_together(config)
     return config
+
+
+def basis_of(values: dict[str, Any]) -> str:
+    """The algorithm that learns the policy: the basis of a decomposition, else `alg` itself."""
+    alg = values.get("alg", Config.alg)
+    return _basis(values) if is_decomposition(alg) else alg
+
+
+def _rollout_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What follows, on policy, from the length of a rollout, the environments, the epochs and the batch.
+
+    Raises:
+        ConfigError: one of them is given, or the batch is larger than the rollout.
+    """
+    for name in (name for name in DERIVED if name in values):
+        raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}, where it follows from rollout_steps, "
+                          "num_envs, n_epochs and batch_size")
+    chosen = defaults | values
+    steps = chosen["rollout_steps"] * chosen.get("num_envs", Config.num_envs)
+    if values.get("batch_size", 0) > steps:
+        raise ConfigError(f"batch_size: got {values['batch_size']}, expected at most rollout_steps * num_envs "
+                          f"({steps})")
+    batch = values.get("batch_size") or min(chosen["batch_size"] or steps, steps)
+    pictures = {"policy": "conv"} if is_atari(values.get("env", Config.env)) else {}
+    cycle = defaults.get("iterations", Config.iterations) * Config.timesteps        # about as many steps as off policy
+    return {"timesteps": steps, "batch_size": batch, "train_batches": chosen["n_epochs"] * math.ceil(steps / batch),
+            "iterations": max(1, round(cycle / steps)), **pictures}
 
 
 def _build(values: dict[str, Any]) -> Config:
@@ -60,7 +93,7 @@ def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the algorithm that `values` chooses, by the original's rules."""
     defaults = _defaults_of(values)
-    return SCHEDULES[values.get("lr_schedule", defaults.get("lr_schedule", "constant"))] | defaults
+    return SCHEDULES[values.get("lr_schedule") or defaults.get("lr_schedule") or "constant"] | defaults
 
 
 def _defaults_of(values: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +102,10 @@ def _defaults_of(values: dict[str, Any]) -> dict[str, Any]:
         return _basis_defaults("alg", alg, values, names())
     basis = _basis(values)
     defaults = {"basis_alg": basis} | _basis_defaults("basis_alg", basis, values, bases())
-    defaults |= ALGORITHMS[alg].defaults_over(basis, env)
+    own = ALGORITHMS[alg].defaults_over(basis, env)
+    if is_on_policy(basis):                             # its batches are those of the basis, which has no targets
+        own = {"fit_updates": None} | {name: own[name] for name in own if name not in ("batch_size", "polyak")}
+    defaults |= own
     if "rrd_batch_size" in defaults:                    # at least one sub-sequence, however long
         defaults["rrd_batch_size"] = max(defaults["rrd_batch_size"], values.get("rrd_sample_size", 0))
     return defaults
@@ -111,8 +147,21 @@ def _check_together(config: Config) -> None:
     if config.rrd_sample_size and config.rrd_batch_size and config.rrd_batch_size < config.rrd_sample_size:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, expected at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
+    _check_policy(config)
+    if config.lr_decay is not None and config.lr_schedule != "exponential":
+        raise ConfigError(f"lr_decay: got {config.lr_decay} with --lr_schedule={config.lr_schedule}, expected "
+                          "--lr_schedule=exponential, which reads it")
     if config.lr_schedule == "exponential" and config.lr_end == 0:
         raise ConfigError("lr_end: got 0 with --lr_schedule=exponential, expected a fraction above 0")
+
+
+def _check_policy(config: Config) -> None:
+    if config.policy is not None and config.policy not in POLICIES:
+        raise ConfigError(f"policy: got {config.policy!r}{did_you_mean(config.policy, POLICIES)}, expected one of "
+                          f"{', '.join(POLICIES)}, or one of your own, which --import=MODULE brings")
+    if config.on_policy and config.engine == "cudagraph" and config.timesteps % config.batch_size:
+        raise ConfigError(f"batch_size: got {config.batch_size} with --engine=cudagraph, expected a divisor of "
+                          f"rollout_steps * num_envs ({config.timesteps}): all minibatches must be of one size")
 
 
 def check_reads(config: Any, *required: str) -> None:
@@ -158,6 +207,8 @@ def choices_of(name: str) -> list[str] | None:
     """The words that a setting may be, if only some are allowed."""
     if name in ("alg", "basis_alg"):
         return names() if name == "alg" else bases()
+    if name == "policy":
+        return list(POLICIES)
     choices = all_settings()[name].choices
     return list(choices) if choices else None
 

@@ -86,7 +86,8 @@ def _range(setting: Setting) -> dict[str, Any]:
 
 def _description(setting: Setting) -> str:
     """The help, and the algorithms' defaults."""
-    by_algorithm = [f"{alg} {json.dumps(value)}" for alg, value in defaults_of(setting.name).items()]
+    by_algorithm = [f"{alg} {json.dumps(value)}" for alg, value in defaults_of(setting.name).items()
+                    if value is not None]
     return setting.help + (f" (default: {', '.join(by_algorithm)})" if by_algorithm else "")
 
 

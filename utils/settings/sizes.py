@@ -11,18 +11,24 @@ from utils.settings.algorithms import any_of, bases, decompositions
 from utils.settings.fields import Config
 
 
-def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = None) -> Config:
+def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = None,
+               acts_discrete: bool | None = None, obs_parts: Any = None) -> Config:
     """The Config with the sizes of its task.
 
     Args:
         obs_dims: the width of a vector, as a number or a sequence of one; over discrete actions also (height, width,
             channels) of images.
         acts_dims: the width of an action, or the number of discrete actions.
+        acts_discrete: on policy, whether actions are indices; None: they are not.
+        obs_parts: on policy, (name, shape) of each part of a dict of observations, in alphabetical order.
         obs_scale: what DQN's `step` divides raw observations by; None: 255 for images, 1 for vectors.
     Raises:
         ConfigError: a size is missing or wrong, or the networks do not fit it.
     """
-    obs_dims = _dims("obs_dims", obs_dims, images=config.discrete)
+    if config.on_policy:
+        discrete = config.acts_discrete if acts_discrete is None else bool(acts_discrete)
+        config = dataclasses.replace(config, acts_discrete=bool(discrete), obs_parts=obs_parts or config.obs_parts)
+    obs_dims = _dims("obs_dims", obs_dims, images=config.discrete or config.on_policy)
     if config.dueling and len(obs_dims) == 1:
         raise ConfigError(f"dueling: got True over vectors {obs_dims}, expected images (height, width, channels): "
                           "its heads follow the convolutions")
@@ -36,10 +42,12 @@ def of_spaces(config: Config, observation_space: Any, action_space: Any) -> Conf
     Raises:
         ConfigError: a space is of another kind, or does not fit the algorithm.
     """
+    if config.on_policy:
+        config = dataclasses.replace(config, acts_discrete=hasattr(action_space, "n"))
     acts = _discrete_actions(action_space) if config.discrete else _continuous_actions(action_space)
-    shape = getattr(observation_space, "shape", None)
-    if len(shape or ()) not in (1, 3 if config.discrete else 1):
-        expected = "a Box of one dimension" + ", or of images (height, width, channels)" * config.discrete
+    shape, images = getattr(observation_space, "shape", None), config.discrete or config.on_policy
+    if len(shape or ()) not in (1, 3 if images else 1):
+        expected = "a Box of one dimension" + ", or of images (height, width, channels)" * images
         raise ConfigError(f"observation_space: got {observation_space}, expected {expected}")
     return with_sizes(config, shape, acts)
 

@@ -1,0 +1,1 @@
+"""Adapters of `algorithm.replay`: one file for each family of reference cases."""

@@ -1,0 +1,69 @@
+"""Tensor environments in Gymnasium's registry: one row as a `gymnasium.Env`, N rows as the tensor class.
+
+This module imports no PyTorch, because worker processes read the registry, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+
+ONE_ROW, ROWS = "envs.one_row:OneRow", "envs.one_row:make_rows"
+OWN = {"PointMassRL-v0": "envs.point_mass:PointMassRL"}
+
+
+def register_env(id: str, max_episode_steps: int | None = None, override: bool = False) -> Callable[[type], type]:
+    """Register a class below `envs.tensor.TensorEnv` in Gymnasium's registry; a decorator.
+
+    `gymnasium.make(id, **settings)` makes one row as a `gymnasium.Env`, `gymnasium.make_vec(id, num_envs, **settings)`
+    an object of the class. Every program takes the id as --env.
+
+    Args:
+        id: such as `MyTask-v0`.
+        max_episode_steps: a time limit of `gymnasium.make` besides the task's own.
+        override: replace a task that has this id.
+    Raises:
+        ValueError: the id is taken by another class.
+    """
+    def register(task: type) -> type:
+        spec = gym.registry.get(id)
+        if spec is not None and not override and not _is_same(spec, task):
+            raise ValueError(f"env: {id!r} is registered, expected another id, or override=True")
+        if spec is None or spec.kwargs.get("task") != OWN.get(id, ""):      # ours are registered by their names
+            gym.registry.pop(id, None)
+            _register(id, task, max_episode_steps)
+        return task
+    return register
+
+
+def tensor_class(id: str) -> Any:
+    """Return the tensor class of an id, or None if the id is of another environment, or not registered."""
+    spec = gym.registry.get(id)
+    return load(spec.kwargs["task"]) if spec is not None and spec.entry_point == ONE_ROW else None
+
+
+def load(task: str | type) -> Any:
+    """Return a tensor class, given as itself or as `module:name`."""
+    if not isinstance(task, str):
+        return task
+    module, _, name = task.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _register(id: str, task: str | type, max_episode_steps: int | None = None) -> None:
+    gym.register(id, entry_point=ONE_ROW, vector_entry_point=ROWS, kwargs={"task": task},
+                 max_episode_steps=max_episode_steps, order_enforce=False, disable_env_checker=True)
+
+
+def _is_same(spec: Any, task: type) -> bool:
+    """Whether an id is of the same class, or of an older version of it, such as a notebook's."""
+    known = spec.kwargs.get("task")
+    place = f"{task.__module__}:{task.__qualname__}"
+    return known == place or (isinstance(known, type) and f"{known.__module__}:{known.__qualname__}" == place)
+
+
+for _id, _task in OWN.items():
+    _register(_id, _task)

@@ -1,0 +1,135 @@
+"""Gather whole rollouts from a tensor environment, for an agent that learns on policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithm.collecting import joined
+from algorithm.replay_buffer.rollout import RolloutBuffer
+from envs.tensor import TensorEnv
+from utils.finite import NotFiniteError
+from utils.settings.fields import Config
+
+REWARDS, METRICS = "rewards/", "metrics/"               # the beginnings of the columns of `info`
+
+
+def dense_columns(env: TensorEnv | type[TensorEnv]) -> list[str]:
+    """Return the columns of what the environment tells at every step."""
+    return [*(REWARDS + name for name in env.rewards), *(METRICS + name for name in env.metrics)]
+
+
+def rollout_columns(config: Config) -> list[str]:
+    """Return the columns that an on-policy run's record has beside the others."""
+    if not config.on_policy:
+        return []
+    from envs.build import task_of
+    task = None if config.env_given is not None else task_of(config)
+    return ["train/return", "train/length", *(dense_columns(task) if task is not None else [])]
+
+
+class Rollouts:
+    """The collector of an on-policy agent: N environments on one device, and the agent's memory of their episodes."""
+
+    def __init__(self, env: TensorEnv, agent: Any):
+        """`env` is reset here; its actions are in [-1, 1] or indices."""
+        self.env, self.agent, self.num_envs = env, agent, env.num_envs
+        self.steps = 0                                  # of each environment
+        self.env.reset()
+        self.memory = agent.policy.initial_state(self.num_envs) if agent.recurrent else None
+        self.columns = dense_columns(env)
+        zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=env.device)
+        self.returns, self.lengths = zeros, zeros.clone()           # of the open episodes, by the true rewards
+        self._forget()
+
+    def _forget(self) -> None:
+        self.dense: list[Tensor] = []                   # means over the environments at each step, (M,) each
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.env.device)     # of returns, lengths, episodes
+
+    def gather(self, count: int, buffer: RolloutBuffer) -> tuple[int, int]:
+        """Take a rollout of `count` environment steps, rounded up to whole steps of all environments.
+
+        Returns:
+            (environment steps taken, episodes that ended).
+        Raises:
+            NotFiniteError: an observation or a reward is not finite.
+        """
+        steps = math.ceil(count / self.num_envs)
+        self._forget()
+        buffer.open()
+        self.memory = self.agent.collect_rollout(self.env, buffer, steps, self._on_step, self.memory)
+        check_finite(buffer, self.steps)
+        self.steps += steps
+        ended = buffer.close(joined(self.env.obs), self.agent.for_env(buffer["acts"]), self.memory)
+        return steps * self.num_envs, ended
+
+    def _on_step(self, obs: Tensor, acts: Tensor, rews: Tensor, over: Tensor, info: Mapping[str, Any],
+                 obs_next: Tensor) -> None:
+        """Count a step of all environments; nothing waits for the device."""
+        active = self.env.active | over
+        self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
+        self.lengths = self.lengths + active
+        self.sums += torch.stack([(self.returns * over).sum(), (self.lengths * over).sum(), over.sum().double()])
+        self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
+        if self.columns:
+            values = torch.stack([info[kind[:-1]][name] for kind, names in
+                                  ((REWARDS, self.env.rewards), (METRICS, self.env.metrics)) for name in names])
+            self.dense.append((values * active).sum(1) / active.sum().clamp_min(1))
+
+    def log(self, logger: Any) -> None:
+        """Log what the last rollout told: each step of what the environment tells, and the episodes that ended."""
+        first = (self.steps - len(self.dense)) * self.num_envs
+        if self.dense:
+            values = torch.stack(self.dense).double().cpu().numpy()                         # (T, M), one transfer
+            steps = [first + (t + 1) * self.num_envs for t in range(len(values))]
+            logger.add_series(steps, dict(zip(self.columns, values.T, strict=True)))
+        returns, lengths, episodes = self.sums.tolist()
+        if episodes:
+            logger.add_sums([("train/return", torch.tensor(returns), int(episodes)),
+                             ("train/length", torch.tensor(lengths), int(episodes))])
+
+    # Saved state ----------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return what the open episodes are restored from: (values, tensors)."""
+        own = {"returns": self.returns, "lengths": self.lengths}
+        own |= {} if self.memory is None else {"memory": self.memory}
+        env = {f"env/{name}": tensor for name, tensor in self.env.state().items()}
+        return {"steps": self.steps}, own | env
+
+    def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
+        """Restore the open episodes; return how many could not be restored and are dropped."""
+        self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
+        lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
+                                 if name.startswith("env/")})
+        device = self.env.device
+        self.returns, self.lengths = (tensors[name].to(device, copy=True) for name in ("returns", "lengths"))
+        if self.memory is not None:
+            self.memory = tensors["memory"].to(device, copy=True)
+        return 0 if lost is None else int(lost.sum())
+
+
+def check_finite(buffer: RolloutBuffer, steps: int) -> None:
+    """Raise a NotFiniteError for the first observation or reward of a rollout that is not finite.
+
+    Args:
+        steps: of each environment before the rollout.
+    """
+    for name, what in (("obs", "observation"), ("obs_next", "observation"), ("rews", "reward")):
+        values = buffer[name]
+        if not values.is_floating_point() or values.sum().isfinite() or values.isfinite().all():
+            continue
+        bad = ~values.isfinite().reshape(*values.shape[:2], -1).all(-1)
+        active = buffer.get("active")
+        bad = bad if active is None else bad & active
+        for t, n in bad.nonzero().tolist()[:1]:
+            value = values[t, n].reshape(-1)
+            at = int(np.flatnonzero(~value.isfinite().cpu().numpy())[0])
+            place = f"[{at}]" if name != "rews" else ""
+            raise NotFiniteError(f"{what}{place}: got {float(value[at])} in environment {n + 1} of {buffer.rows} at "
+                                 f"its step {steps + t + 1}; expected finite numbers")
