@@ -52,11 +52,14 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
                     description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
     add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
-    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")
+    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best, or "
+        "last if the run was never evaluated)")
     add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
     add("--env", metavar="ID", help="another environment of the same sizes; a module:id is read only from here")
+    add("--env_kwargs", "--env-kwargs", metavar="JSON", help="arguments that the environment is made with (default: "
+        "those with which the run evaluated)")
     add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
@@ -94,7 +97,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
         if path and (not path.endswith(ending) or Path(path).is_dir()):
             raise ConfigError(f"{name}: got {path!r}, expected a file's name that ends in {ending}")
-    names = ("env", "env_type", "test_timesteps", "device")
+    names = ("env", "env_kwargs", "env_type", "test_timesteps", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args
 
@@ -115,13 +118,20 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, dict] | None]:
     """Return the evaluation, and the diagnosis or None."""
+    from envs import close_env
     from learner.evaluation import diagnose_episodes, load_trained, play_episodes, prepare_diagnosis
     from learner.loading import find_run
     run, checkpoint = find_run(args.place, args.checkpoint)
+    say = partial(complain, "evaluate.py")
+    if checkpoint.stem == "last" and not args.checkpoint and run == Path(args.place):
+        say("note: the run has no evaluations, so no best checkpoint; evaluating the last one")
     evaluation = load_trained(run, checkpoint, args.settings, stop)
-    if args.diagnose:
-        prepare_diagnosis(evaluation, partial(complain, "evaluate.py"))
-    play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    try:
+        if args.diagnose:
+            prepare_diagnosis(evaluation, say)
+        play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
+    finally:                                            # before a video makes another one
+        close_env(evaluation.env, say)
     return evaluation, diagnose_episodes(evaluation) if args.diagnose else None
 
 
@@ -229,7 +239,7 @@ def film(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
 
 def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
     """Play the first episode again, and record it."""
-    from envs import make_env
+    from envs import close_env, make_env
     from learner.episodes import Stoppable
     from results.reward_plots import Strip
     from results.video import record as record_video
@@ -241,7 +251,7 @@ def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
     try:
         record_video(path, env, first.seed, first.acts, strip if diagnose else None)
     finally:
-        env.close()
+        close_env(env, partial(complain, "evaluate.py"))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 
 from envs.atari import game_kwargs, make_atari
-from envs.given import PREFIX, open_given
+from envs.given import PREFIX, is_instance, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env
+from envs.registration import as_settings, is_one_row, is_tensor_env
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -27,15 +31,19 @@ from utils.errors import ConfigError
 from utils.settings.algorithms import any_of, bases
 from utils.settings.fields import Config
 from utils.settings.games import is_atari
+from utils.settings.imports import check_first
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
+__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
 
 
 def env_kwargs(config: Config) -> dict:
-    """The arguments that the environment is made with; for a game also frame skip, stickiness and limit."""
-    return game_kwargs(config) if is_atari(config.env) else resolve_env(config.env).kwargs
+    """The arguments that the environment is made with, those of `--env_kwargs` last; for a game also frame skip,
+    stickiness and limit.
+    """
+    own = game_kwargs(config) if is_atari(config.env) else {}
+    return own | resolve_env(config.env, config.env_kwargs).kwargs
 
 
 def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
@@ -52,13 +60,30 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     _quiet_mujoco()
     if is_atari(config.env) and not (config.discrete or config.on_policy):
         raise ConfigError(f"env: {config.env!r} is a game with discrete actions, {expected_discrete()}")
-    shown = {} if render_mode is None else {"render_mode": render_mode}
+    env = _open(config, {} if render_mode is None else {"render_mode": render_mode})
+    try:
+        _begin_last_stage(config, env)
+        return _wrapped(_check_spaces(config, env), env)
+    except BaseException:
+        if not is_instance(config.env_given):
+            env.close()
+        raise
+
+
+def _open(config: Config, shown: dict) -> gym.Env:
     if config.env.startswith(PREFIX):
-        env = CheckedLimit(open_given(config), config.test_timesteps, config.env)
-    else:
-        env = (make_atari(config, shown) if is_atari(config.env) else
-               _build(resolve_env(config.env), config, shown))
-    config = _check_spaces(config, env)
+        return CheckedLimit(open_given(config), config.test_timesteps, config.env)
+    try:
+        kwargs = env_kwargs(config) | shown
+        return make_atari(config, kwargs) if is_atari(config.env) else _build(config, kwargs)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error) or not config.env_kwargs:
+            raise
+        raise ConfigError(f"env_kwargs: got {json.dumps(config.env_kwargs)}, but {config.env!r} does not take all of "
+                          f"it: {one_line(error)[:200]}") from None
+
+
+def _wrapped(config: Config, env: gym.Env) -> gym.Env:
     if not is_image(env.observation_space):
         env = FlatObservation(env)
     elif not is_atari(config.env):
@@ -69,6 +94,14 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     if config.env_type == "ep_rews":
         return EpisodicReward(env)
     return ClipReward(env, config.rews_scale) if config.rews_scale else env
+
+
+def close_env(env: gym.Env, complain: Callable[[str], Any]) -> None:
+    """Close an environment; an error in its `close` is passed on as a line, because its results are kept."""
+    try:
+        env.close()
+    except Exception as error:                          # its code may raise anything
+        complain(f"note: closing the environment failed: {type(error).__name__}: {one_line(error)}")
 
 
 def sizes(config: Config, env: gym.Env) -> Config:
@@ -100,18 +133,38 @@ def _log_mujoco(message: str) -> None:
     logging.getLogger("envs.mujoco").log(logging.DEBUG if about_model_file else logging.WARNING, message.strip())
 
 
-def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
+def _build(config: Config, kwargs: dict) -> gym.Env:
     if config.env.count(":") > 1:
         raise ConfigError(f"env: got {config.env!r}, expected a Gymnasium id or module:id")
+    check_first(config.env.rpartition(":")[0])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
-            env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
-        return CheckedLimit(env, config.test_timesteps, config.env)
+            name = resolve_env(config.env).id
+            if is_tensor_env(name):
+                kwargs = as_settings(name, kwargs)
+            env = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **kwargs)
     except gym.error.UnregisteredEnv:
         raise unknown_env(config.env) from None
     except (ImportError, gym.error.Error) as error:
+        check_first(getattr(error, "name", None) or "")
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
+    try:
+        return CheckedLimit(env, config.test_timesteps, config.env)
+    except ConfigError:
+        env.close()
+        raise
+
+
+def _begin_last_stage(config: Config, env: gym.Env) -> None:
+    """Set a tensor environment to the last stage of its curriculum, which is what evaluation plays."""
+    is_row = is_one_row(env)
+    if not is_row and config.curriculum in ("default", "none"):
+        return                                              # workers of such environments import no PyTorch
+    from envs.curriculum_forms import open_curriculum
+    task = env.unwrapped.task if is_row else None
+    if curriculum := open_curriculum(config.curriculum, task):
+        task.configure(**curriculum.last_settings())
 
 
 def _check_spaces(config: Config, env: gym.Env) -> Config:
@@ -124,8 +177,10 @@ def _check_spaces(config: Config, env: gym.Env) -> Config:
 
 def _check_spaces_of(config: Config, env: gym.Env) -> None:
     name, observations, actions = config.env, env.observation_space, env.action_space
-    if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
-        raise ConfigError(f"env: {name!r} observes {observations}, expected a Box of numbers")
+    parts = list(observations.spaces.values()) if isinstance(observations, Dict) else [observations]
+    if not parts or not all(isinstance(part, Box) and part.dtype.kind in "fiu" for part in parts):
+        raise ConfigError(f"env: {name!r} observes {one_line(observations)}, expected a Box of numbers, or a Dict of "
+                          "such")
     if isinstance(actions, Discrete) and not config.discrete:
         raise ConfigError(f"env: {name!r} acts in {actions}, {expected_discrete()}")
     if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):

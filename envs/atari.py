@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -36,11 +37,11 @@ def game_kwargs(config: Config) -> dict[str, float]:
             "max_num_frames_per_episode": 0}
 
 
-def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
+def make_atari(config: Config, kwargs: dict[str, Any]) -> gym.Env:
     """Make the game that `config.env` names; observations are uint8 (84, 84, frames).
 
     Args:
-        shown: {"render_mode": ...}, or nothing.
+        kwargs: arguments of the game: those of `game_kwargs` and others.
     Raises:
         ConfigError: no such game exists, or ale-py or OpenCV is not installed.
     """
@@ -51,8 +52,7 @@ def make_atari(config: Config, shown: dict[str, str] | None = None) -> gym.Env:
     try:
         if not re.fullmatch(r"ALE/\w+-v\d+", name):
             raise gym.error.NameNotFound            # Gymnasium would import the module before a colon
-        game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **game_kwargs(config),
-                        **(shown or {}))
+        game = gym.make(name, max_episode_steps=-1, disable_env_checker=True, **kwargs)
     except gym.error.Error:
         expected = ", expected a game such as Assault or ALE/Assault-v5"
         games = [id for id, spec in gym.registry.items() if spec.namespace == "ALE" and spec.version == 5]

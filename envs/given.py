@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from envs.names import without_module
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.text import one_line
@@ -75,9 +76,17 @@ def is_instance(env: Any) -> bool:
 def eval_config(config: Config) -> Config | None:
     """Return the settings to make evaluation environments with; None if the only environment is an instance."""
     if config.eval_given is None:
-        return None if is_instance(config.env_given) else config
+        return None if is_instance(config.env_given) else _for_evaluation(config, config.env_kwargs)
+    name = name_of(config.eval_given, "eval_env")
     given = None if isinstance(config.eval_given, str) else config.eval_given
-    return dataclasses.replace(config, env=name_of(config.eval_given, "eval_env"), env_given=given, eval_given=None)
+    same = given is None and without_module(name) == without_module(config.env)
+    own = dataclasses.replace(config, env=name, env_given=given, eval_given=None)
+    return _for_evaluation(own, config.env_kwargs if same else None)
+
+
+def _for_evaluation(config: Config, default: dict | None) -> Config:
+    kwargs = default if config.eval_env_kwargs is None else config.eval_env_kwargs
+    return dataclasses.replace(config, env_kwargs=kwargs or None, eval_env_kwargs=None)
 
 
 def check_given(config: Config) -> None:
@@ -87,6 +96,11 @@ def check_given(config: Config) -> None:
         ConfigError: an instance would be used twice, or a function cannot be sent to the worker processes.
     """
     env, eval_env = config.env_given, config.eval_given
+    for name, kwargs, one in (("env_kwargs", config.env_kwargs, env), ("eval_env_kwargs", config.eval_env_kwargs,
+                                                                       env if eval_env is None else eval_env)):
+        if kwargs and one is not None and not isinstance(one, str):
+            raise ConfigError(f"{name}: got {kwargs} with an environment that is given as an object, which has its "
+                              "arguments; expected an id, or a function that passes them")
     if is_instance(env) and is_instance(eval_env) and env.unwrapped is eval_env.unwrapped:
         raise ConfigError("eval_env: got the environment that trains, expected another one")
     if is_instance(env) and config.num_envs > 1:

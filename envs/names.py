@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import gymnasium as gym
 
@@ -25,23 +26,41 @@ class EnvName:
     kwargs: dict = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.id + "".join(f", {name}={value}" for name, value in self.kwargs.items())
+        return self.id + "".join(f", {name}={value}" for name, value in sorted(self.kwargs.items()))
 
 
-def resolve_env(name: str) -> EnvName:
+def resolve_env(name: str, given: dict[str, Any] | None = None) -> EnvName:
     """The environment that a name means: itself, a game, a task of ours, or -v4 for MuJoCo's -v2 and -v3.
 
-    Gymnasium has dropped -v2 and -v3; -v4 is the same task on the present bindings. Only Ant observes something else:
-    -v2 and -v3 include contact forces (111 numbers), which -v4 leaves out (27 numbers) by default.
+    Args:
+        given: arguments of the environment.
+
+    Gymnasium has dropped -v2 and -v3; -v4 is the same task on the present bindings, but for two: Ant's -v2 and -v3
+    include contact forces (111 numbers), which -v4 leaves out (27 numbers) by default, and Humanoid-v4 lacks the cost
+    of contacts, see `missing_reward`.
     """
+    given = given or {}
     if is_atari(name):
-        return EnvName(game_id(name))
+        return EnvName(game_id(name), given)
     if own := [id for id in OWN if id.rpartition("-v")[0] == name]:
-        return EnvName(own[-1])
+        return EnvName(own[-1], given)
     match = re.fullmatch(r"(\w+)-v[23]", name)
     if match is None or match[1] not in MUJOCO:
-        return EnvName(name)
-    return EnvName(f"{match[1]}-v4", {"use_contact_forces": True} if match[1] == "Ant" else {})
+        return EnvName(name, given)
+    return EnvName(f"{match[1]}-v4", ({"use_contact_forces": True} if match[1] == "Ant" else {}) | given)
+
+
+def missing_reward(name: str) -> str:
+    """What the reward of an alias lacks that the version had which it names; "" if nothing."""
+    if not re.fullmatch(r"Humanoid-v[23]", name):
+        return ""
+    return (f"{name} runs as Humanoid-v4, whose reward lacks the contact cost of {name}, "
+            "min(0.5e-6 |cfrc_ext|^2, 10) a step; Humanoid-v5 has one, with other observations")
+
+
+def without_module(name: str) -> str:
+    """The id of `module:id`, under which it is registered; another name is returned unchanged."""
+    return name.rpartition(":")[2]
 
 
 def check_registered(name: str) -> None:
@@ -54,7 +73,7 @@ def check_registered(name: str) -> None:
     """
     try:
         if not is_atari(name):
-            gym.spec(resolve_env(name).id.rpartition(":")[2])
+            gym.spec(without_module(resolve_env(name).id))
     except gym.error.UnregisteredEnv:
         raise unknown_env(name) from None
     except gym.error.Error:                             # an id without a version: Gymnasium makes the newest one

@@ -5,13 +5,14 @@ rewards, rewards that are paid at the end of an episode.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from utils.errors import ConfigError
 from utils.finite import is_finite
@@ -21,7 +22,7 @@ from utils.text import one_line
 class CheckedLimit(gym.wrappers.TimeLimit):
     """Gymnasium's time limit, with checks that the environment follows Gymnasium's API.
 
-    Rewards become floats; an array of one number is accepted.
+    Rewards become floats, `terminated` and `truncated` become bools; an array of one number is accepted.
 
     Raises:
         ConfigError: the environment does not follow the API; one line names it and what is expected.
@@ -48,6 +49,8 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         self._elapsed_steps += 1
         if type(reward) is not float:
             reward = self._number(reward)
+        if type(terminated) is not bool or type(truncated) is not bool:
+            terminated, truncated = self._flag(terminated, "terminated"), self._flag(truncated, "truncated")
         over = self._elapsed_steps >= self._max_episode_steps
         return self._observation(obs), reward, terminated, truncated or over, info
 
@@ -62,7 +65,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
 
     def _observation(self, obs: Any) -> np.ndarray:
         if self.shape is None:
-            return obs
+            return self._dict(obs)
         try:
             obs = np.asarray(obs)
         except (TypeError, ValueError, RuntimeError):   # rows of unequal length, tensors with gradients
@@ -72,19 +75,44 @@ class CheckedLimit(gym.wrappers.TimeLimit):
                          "observation_space says")
         return obs
 
+    def _dict(self, obs: Any) -> Any:
+        space = self.env.observation_space
+        if not isinstance(space, Dict):
+            return obs                                      # refused later
+        if not isinstance(obs, Mapping):
+            self._refuse(f"observes a {type(obs).__name__}, expected a dict, as its observation_space says")
+        shapes = {key: np.shape(value) for key, value in obs.items()}
+        expected = {key: part.shape for key, part in space.spaces.items()}
+        if shapes != expected:
+            self._refuse(f"observes {shapes}, expected {expected}, as its observation_space says")
+        return obs
+
     def _number(self, reward: Any) -> float:
-        try:
-            if isinstance(reward, Real):
-                return float(reward)
-            value = np.asarray(reward)
-            if value.size == 1 and value.dtype.kind in "fiub":
-                return float(value.item())
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            pass
-        self._refuse(f"gives {short(reward)} as a reward, expected a number")
+        number = one_number(reward)
+        if number is None:
+            self._refuse(f"gives {short(reward)} as a reward, expected a number")
+        return number
+
+    def _flag(self, value: Any, name: str) -> bool:
+        """True for any number but 0, as `if value:` takes it: some environments give a count."""
+        number = one_number(value)
+        if number is None or math.isnan(number):
+            self._refuse(f"gives {short(value)} as {name}, expected True or False")
+        return number != 0
 
     def _refuse(self, what: str):
         raise ConfigError(f"env: {self.name!r} {what}")
+
+
+def one_number(value: Any) -> float | None:
+    """A number, or an array or tensor of one, as a float; None if it is something else."""
+    try:
+        if isinstance(value, Real):
+            return float(value)
+        array = np.asarray(value)
+        return float(array.item()) if array.size == 1 and array.dtype.kind in "fiub" else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
 
 
 def takes(method: Any, *names: str) -> bool:
@@ -103,17 +131,24 @@ def short(value: Any) -> str:
 
 
 class FlatObservation(gym.ObservationWrapper):
-    """Turns observations of any shape and number type into float32 vectors."""
+    """Turns observations of any shape and number type into float32 vectors.
+
+    The parts of a dict are concatenated in alphabetical order of their names.
+    """
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        low, high = (np.asarray(bound, np.float32).reshape(-1)
-                     for bound in (env.observation_space.low, env.observation_space.high))
+        self.parts = sorted(env.observation_space.spaces) if isinstance(env.observation_space, Dict) else None
+        spaces = [env.observation_space] if self.parts is None else [env.observation_space[key] for key in self.parts]
+        low, high = (np.concatenate([np.asarray(getattr(space, bound), np.float32).reshape(-1) for space in spaces])
+                     for bound in ("low", "high"))
         self.observation_space = Box(low, high, dtype=np.float32)
 
-    def observation(self, observation: np.ndarray) -> np.ndarray:
+    def observation(self, observation: Any) -> np.ndarray:
         with np.errstate(over="ignore"):                    # the value becomes infinite, which is reported
-            return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
+            if self.parts is None:
+                return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
+            return np.concatenate([np.asarray(observation[key], np.float32).reshape(-1) for key in self.parts])
 
 
 class CheckFrames(gym.Wrapper):

@@ -1,4 +1,4 @@
-"""Gather experience from one environment in this process, or from several in processes of their own.
+"""Gather experience from one environment in this process, from several in processes of their own, or from tensors.
 
 A collector has `num_envs`, and `gather()`, which takes steps, and stores the episodes that ended with them. The learner
 knows nothing else of environments. An observation or reward that is not finite enters no episode: the
@@ -18,22 +18,23 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
+from envs.build import build_env, env_seeds, task_of
+from envs.curriculum_forms import open_curriculum
 from envs.origin import Origin, replay_actions
-from utils.finite import all_finite, check_observation, check_reward, is_finite
-from utils.seeding import stream_seed
+from learner.rollouts import Rollouts
+from learner.stepwise import Columns, Stepwise
+from learner.tensor_collector import TensorCollector
+from utils.finite import all_finite, check_observation, check_reward, is_finite, place
 from utils.settings.fields import Config
 
 if TYPE_CHECKING:
     from envs.tensor import TensorEnv
     from envs.workers.pool import Workers
-    from learner.rollouts import Rollouts
-
-Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
 
 
 @contextlib.contextmanager
 def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
-                   ) -> Iterator[Collector | VectorCollector | Rollouts]:
+                   ) -> Iterator[Collector | VectorCollector | TensorCollector | Rollouts]:
     """Open the collector for `config.num_envs`; its processes end with the block.
 
     Args:
@@ -43,10 +44,10 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
-    if config.on_policy:
-        from learner.rollouts import Rollouts
+    if config.on_policy or task_of(config):
         with _open_rows(config, env, say) as rows:
-            yield Rollouts(rows, agent)
+            kind = Rollouts if config.on_policy else TensorCollector
+            yield kind(rows, agent, open_curriculum(config.curriculum, rows if task_of(config) else None))
         return
     seeds = env_seeds(config)
     if len(seeds) == 1:
@@ -61,46 +62,12 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
 @contextlib.contextmanager
 def _open_rows(config: Config, env: gym.Env, say: Callable[[str], None]) -> Iterator[TensorEnv]:
     """Open the environments as tensors; those in processes of their own end with the block."""
-    from envs.build import build_env
     rows = build_env(config, env, say)
     try:
         yield rows
     finally:
-        if config.num_envs > 1:                         # else it is `env` itself, which belongs to the caller
+        if config.num_envs > 1 or task_of(config):      # else it is `env` itself, which belongs to the caller
             rows.close()
-
-
-def env_seeds(config: Config) -> list[int]:
-    """Return a seed for each environment; the first one does not depend on their number."""
-    return [stream_seed(config.seed, f"env {i}" if i else "env") for i in range(config.num_envs)]
-
-
-class Stepwise:
-    """A collector that takes one step after the other, and stores episodes as they end."""
-
-    num_envs: int
-
-    def step(self) -> list[Columns]:
-        """Step each environment; return the episodes that ended."""
-        raise NotImplementedError
-
-    def gather(self, count: int, buffer: Any) -> tuple[int, int]:
-        """Take `count` environment steps, or up to `num_envs` - 1 more; store the episodes that end.
-
-        Returns:
-            (environment steps taken, episodes stored).
-        """
-        taken = stored = 0
-        while taken < count:
-            episodes = self.step()
-            taken += self.num_envs
-            for episode in episodes:
-                buffer.store_episode(episode)
-            stored += len(episodes)
-        return taken, stored
-
-    def log(self, logger: Any) -> None:
-        """Log what the environments tell beside the reward: nothing."""
 
 
 class Collector(Stepwise):
@@ -231,11 +198,6 @@ class VectorCollector(Stepwise):
 
     def _place(self, i: int, step: int) -> str:
         return f"in environment {i + 1} of {self.num_envs} {place(self.steps * self.num_envs, step)}"
-
-
-def place(steps: int, step: int) -> str:
-    """Return the place for a message: steps of the run so far, and step of the episode, 0 for its first observation."""
-    return f"at step {steps}, {f'step {step}' if step else 'the start'} of its episode"
 
 
 def acts_of(episodes: list[OpenEpisode]) -> dict[str, Tensor]:

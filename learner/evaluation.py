@@ -13,6 +13,7 @@ from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
 from envs import make_env, sizes
+from envs.given import eval_config
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
 from learner.loading import check_pytorch, load_replay
 from utils.errors import CheckpointError, ConfigError
@@ -54,6 +55,8 @@ def run_settings(run: Path, given: dict[str, str]) -> Config:
     settings = read_json(run / "config.json")
     if "env" not in given:
         check_import(settings.get("env") or "", str(run / "config.json"))
+    if "env_kwargs" in given:
+        settings.pop("eval_env_kwargs", None)           # the flag wins
     if given.get("env_type") == "ep_rews":
         settings.pop("rews_scale", None)                # only read with the other one
     return resolve(settings | {name: coerce(name, text) for name, text in given.items()})
@@ -71,13 +74,17 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     """
     from utils.torch_utils import resolve_device
     check_pytorch(run)
-    config = run_settings(run, given)
+    config = eval_config(run_settings(run, given))
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
-    config = sizes(config, env)
-    agent = create_agent(config)
-    agent.load_model(checkpoint)
-    digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+    try:
+        config = sizes(config, env)
+        agent = create_agent(config)
+        agent.load_model(checkpoint)
+        digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+    except BaseException:
+        env.close()
+        raise
     return Evaluation(run, checkpoint, digest, config, agent, Stoppable(env, stop))
 
 

@@ -23,7 +23,8 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
 
     Args:
         place: a run's directory, or a .safetensors file in one or in its `checkpoints`.
-        checkpoint: which checkpoint of a directory: `best` (default), `last`, or a file.
+        checkpoint: which checkpoint of a directory: `best`, `last`, or a file; by default `best`, or `last` if the run
+            has no best one, because it was not evaluated.
     Raises:
         ConfigError: there is no run, or the file is not inside a run.
     """
@@ -37,8 +38,14 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
         return runs[0], path
     if not (path / "config.json").is_file():
         raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, or a .safetensors file in one")
-    name = str(checkpoint or "best")
+    name = str(checkpoint) or default_checkpoint(path)
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
+
+
+def default_checkpoint(run: Path) -> str:
+    """`best`, or `last` of a run that was never evaluated and so has no best one."""
+    there = [(run / "checkpoints" / f"{name}.safetensors").is_file() for name in ("best", "last")]
+    return "last" if there == [False, True] else "best"
 
 
 def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> Any:

@@ -12,43 +12,33 @@ from torch import Tensor
 
 from algorithm.collecting import joined
 from algorithm.replay_buffer.rollout import RolloutBuffer
+from envs.curriculum import Curriculum
 from envs.tensor import TensorEnv
+from learner.staging import Dense, Staged
 from utils.finite import NotFiniteError
 from utils.settings.fields import Config
-
-REWARDS, METRICS = "rewards/", "metrics/"               # the beginnings of the columns of `info`
-
-
-def dense_columns(env: TensorEnv | type[TensorEnv]) -> list[str]:
-    """Return the columns of what the environment tells at every step."""
-    return [*(REWARDS + name for name in env.rewards), *(METRICS + name for name in env.metrics)]
 
 
 def rollout_columns(config: Config) -> list[str]:
     """Return the columns that an on-policy run's record has beside the others."""
-    if not config.on_policy:
-        return []
-    from envs.build import task_of
-    task = None if config.env_given is not None else task_of(config)
-    return ["train/return", "train/length", *(dense_columns(task) if task is not None else [])]
+    return ["train/return", "train/length"] if config.on_policy else []
 
 
 class Rollouts:
     """The collector of an on-policy agent: N environments on one device, and the agent's memory of their episodes."""
 
-    def __init__(self, env: TensorEnv, agent: Any):
+    def __init__(self, env: TensorEnv, agent: Any, curriculum: Curriculum | None = None):
         """`env` is reset here; its actions are in [-1, 1] or indices."""
         self.env, self.agent, self.num_envs = env, agent, env.num_envs
         self.steps = 0                                  # of each environment
+        self.dense, self.staged = Dense(env), Staged(env, curriculum)
         self.env.reset()
         self.memory = agent.policy.initial_state(self.num_envs) if agent.recurrent else None
-        self.columns = dense_columns(env)
         zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=env.device)
         self.returns, self.lengths = zeros, zeros.clone()           # of the open episodes, by the true rewards
         self._forget()
 
     def _forget(self) -> None:
-        self.dense: list[Tensor] = []                   # means over the environments at each step, (M,) each
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.env.device)     # of returns, lengths, episodes
 
     def gather(self, count: int, buffer: RolloutBuffer) -> tuple[int, int]:
@@ -61,6 +51,7 @@ class Rollouts:
         """
         steps = math.ceil(count / self.num_envs)
         self._forget()
+        self.taken = 0                                  # steps of this rollout
         buffer.open()
         self.memory = self.agent.collect_rollout(self.env, buffer, steps, self._on_step, self.memory)
         check_finite(buffer, self.steps)
@@ -71,23 +62,19 @@ class Rollouts:
     def _on_step(self, obs: Tensor, acts: Tensor, rews: Tensor, over: Tensor, info: Mapping[str, Any],
                  obs_next: Tensor) -> None:
         """Count a step of all environments; nothing waits for the device."""
+        self.taken += 1
         active = self.env.active | over
         self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
         self.lengths = self.lengths + active
         self.sums += torch.stack([(self.returns * over).sum(), (self.lengths * over).sum(), over.sum().double()])
         self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
-        if self.columns:
-            values = torch.stack([info[kind[:-1]][name] for kind, names in
-                                  ((REWARDS, self.env.rewards), (METRICS, self.env.metrics)) for name in names])
-            self.dense.append((values * active).sum(1) / active.sum().clamp_min(1))
+        self.dense.add(info, active)
+        self.staged.update(over, info, self.steps + self.taken)
 
     def log(self, logger: Any) -> None:
         """Log what the last rollout told: each step of what the environment tells, and the episodes that ended."""
-        first = (self.steps - len(self.dense)) * self.num_envs
-        if self.dense:
-            values = torch.stack(self.dense).double().cpu().numpy()                         # (T, M), one transfer
-            steps = [first + (t + 1) * self.num_envs for t in range(len(values))]
-            logger.add_series(steps, dict(zip(self.columns, values.T, strict=True)))
+        self.dense.log(logger, self.steps)
+        self.staged.log(logger)
         returns, lengths, episodes = self.sums.tolist()
         if episodes:
             logger.add_sums([("train/return", torch.tensor(returns), int(episodes)),
@@ -100,11 +87,12 @@ class Rollouts:
         own = {"returns": self.returns, "lengths": self.lengths}
         own |= {} if self.memory is None else {"memory": self.memory}
         env = {f"env/{name}": tensor for name, tensor in self.env.state().items()}
-        return {"steps": self.steps}, own | env
+        return {"steps": self.steps, "curriculum": self.staged.state()}, own | env
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
         """Restore the open episodes; return how many could not be restored and are dropped."""
         self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
+        self.staged.restore(values["curriculum"])
         lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
                                  if name.startswith("env/")})
         device = self.env.device

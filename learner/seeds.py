@@ -52,6 +52,8 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
     except Stopped:
         if not seeds.failed:                            # else the same command would not resume all of them
             raise
+    finally:
+        seeds.close()
     if seeds.failed:
         failed = ", ".join(str(seed) for seed in config.seeds if seed in seeds.failed)
         raise SeedsError(f"seeds: {failed} of {', '.join(map(str, config.seeds))} failed")
@@ -67,6 +69,7 @@ class Seeds:
         self.display = Display()
         self.failed: list[int] = []
         self.trained: dict[int, Any] = {}                   # seed -> its finished run
+        self.built: list[Any] = []                          # parts that no run has begun with
         self.first = [self._build(config.seeds[0])]         # raises before anything is written
         buffer = self.first[0].engine.buffer
         self.buffer_device, self.buffer_bytes = buffer.device, buffer.bytes_needed
@@ -79,10 +82,17 @@ class Seeds:
         return self.first.pop() if self.first else self._build(seed)
 
     def _build(self, seed: int) -> Any:
-        return self.build(dataclasses.replace(self.config, seed=seed, seeds=None))
+        self.built.append(self.build(dataclasses.replace(self.config, seed=seed, seeds=None)))
+        return self.built[-1]
+
+    def close(self) -> None:
+        """Close the environments of parts that no run has begun with."""
+        for parts in self.built:
+            parts.close()
 
     def learn(self, seed: int, parts: Any, view: View) -> None:
         """Train one seed."""
+        self.built.remove(parts)                            # `learn` closes its environments
         self.trained[seed] = self._learn(parts, view, self.stop)
 
     def begin(self, how: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import gymnasium as gym
 from algorithm import check_backend, create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
-from envs import env_kwargs, make_env, sizes
+from envs import close_env, env_kwargs, make_env, sizes
+from envs.build import task_of
 from envs.given import check_given, eval_config, is_instance, name_of
-from envs.names import resolve_env
+from envs.names import missing_reward, resolve_env
 from learner.collector import open_collector
+from learner.columns import check_best, metric_names
 from learner.diagnoser import Diagnoser, diagnosis_env
-from learner.diagnoser import columns as diagnosis_columns
 from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
-from learner.rollouts import rollout_columns
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
@@ -34,7 +34,7 @@ from utils.memory import check_workers
 from utils.settings.algorithms import decompositions
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
-from utils.text import did_you_mean, human_bytes
+from utils.text import human_bytes
 from utils.threads import prepare_threads
 
 
@@ -47,24 +47,31 @@ class TrainedRun:
     metrics: list[dict[str, float]]             # a row for each cycle, without the metrics that have no value
 
 
-@dataclass
+@dataclass(eq=False)
 class Parts:
     """The parts that a run is built of."""
 
     config: Config                              # with the sizes of observations and actions
     env: gym.Env
-    test_env: gym.Env | None                    # None: evaluation is off
-    engine: Engine
-    why: str                                    # the reason for this engine
+    test_env: gym.Env | None = None             # None: evaluation is off
+    engine: Engine | None = None
+    why: str = ""                               # the reason for this engine
     diagnosis_env: gym.Env | None = None        # with `diagnose_every`
 
-    def close_given(self) -> None:
-        """Close the environments that functions of the caller have made; its instances stay open."""
-        given = (self.config.env_given, self.config.eval_given)
-        kept = [env.unwrapped for env in given if is_instance(env)]
-        for env in (self.env, self.test_env, self.diagnosis_env) if any(given) else ():
-            if env is not None and not any(env.unwrapped is one for one in kept):
-                env.close()
+    closed: set[int] = field(default_factory=set)           # ids of the environments that are closed
+
+    def close(self) -> None:
+        """Close the environments, each once; instances that the caller gave stay open."""
+        for env in (self.env, self.test_env, self.diagnosis_env):
+            self.close_env(env)
+
+    def close_env(self, env: gym.Env | None) -> None:
+        """Close one of the environments, unless it is closed or an instance that the caller gave."""
+        given = [one.unwrapped for one in (self.config.env_given, self.config.eval_given) if is_instance(one)]
+        if env is None or id(env) in self.closed or any(env.unwrapped is one for one in given):
+            return
+        self.closed.add(id(env))
+        close_env(env, report_error)
 
 
 def report_error(line: str) -> None:
@@ -136,29 +143,35 @@ def build(config: Config) -> Parts:
     Raises:
         ConfigError: a setting is wrong, or not possible on this machine.
     """
-    env, test_env = make_env(config), _make_test_env(config)
-    if test_env is None:
-        config = dataclasses.replace(config, test_rollouts=0)
-    config = sizes(config, env)
-    if test_env is not None:
-        _check_spaces(env, test_env)
+    parts = Parts(config, make_env(config))
+    try:
+        return _complete(parts)
+    except BaseException:
+        parts.close()
+        raise
+
+
+def _complete(parts: Parts) -> Parts:
+    """Build what belongs to the environment that trains."""
+    own = eval_config(parts.config)
+    if own is None:
+        parts.config = dataclasses.replace(parts.config, test_rollouts=0)
+    elif parts.config.test_rollouts:
+        parts.test_env = make_env(own)
+        _check_spaces(parts.env, parts.test_env)
+    parts.config = config = sizes(parts.config, parts.env)
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    return Parts(config, env, test_env, *create_engine(config, agent, buffer),
-                 diagnosis_env(eval_config(config) or config))
+    parts.engine, parts.why = create_engine(config, agent, buffer)
+    parts.diagnosis_env = diagnosis_env(own or config)
+    if config.num_envs > 1:                             # the worker processes have their own
+        parts.close_env(parts.env)
+    return parts
 
 
 def processes(config: Config) -> int:
     """Return how many environments step at once in processes of their own; 1: the environment is in this one."""
-    if not config.on_policy or config.env_given is not None:
-        return config.num_envs
-    from envs.build import task_of
     return config.num_envs if task_of(config) is None else 1
-
-
-def _make_test_env(config: Config) -> gym.Env | None:
-    own = eval_config(config)
-    return None if own is None else make_env(own)
 
 
 def _check_spaces(env: gym.Env, test_env: gym.Env) -> None:
@@ -177,10 +190,10 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
     Raises:
         Stopped: the run was asked to stop, and has saved its state.
     """
-    agent = parts.engine.agent
-    columns = metric_names(parts.config, agent)
-    check_best(parts.config, columns)
     try:
+        agent = parts.engine.agent
+        columns = metric_names(parts.config, parts.env, agent)
+        check_best(parts.config, columns)
         with Run(parts.config, columns, facts(parts), view, stop,
                  suffix=agent.checkpoint_suffix) as run:
             for line in (description(parts, run), *hints(parts)):
@@ -188,7 +201,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
             _learn(parts, run, stop, callback)
             run.say(f"done; record in {run.directory}")
     finally:
-        parts.close_given()
+        parts.close()
     return TrainedRun(run.directory, agent, read_rows(run.directory))
 
 
@@ -231,22 +244,6 @@ def restore_saved(learner: Learner, run: Run) -> None:
                 "run")
 
 
-def check_best(config: Config, columns: list[str]) -> None:
-    """Raise a ConfigError if `best` names no column of the record."""
-    name = config.best.removeprefix("-")
-    if name not in columns:
-        raise ConfigError(f"best: got {config.best!r}{did_you_mean(name, columns)}, expected one of "
-                          f"{', '.join(columns)}, or one with a - before it")
-    if name == "Rewards" and not config.test_rollouts:
-        return                                          # without evaluations there is no best checkpoint
-
-
-def metric_names(config: Config, agent: Any) -> list[str]:
-    """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
-    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *rollout_columns(config),
-            *diagnosis_columns(config)]
-
-
 def facts(parts: Parts) -> dict[str, Any]:
     """Return the facts that run.json holds besides the system."""
     config = parts.config
@@ -266,7 +263,7 @@ def description(parts: Parts, run: Run) -> str:
     kept = f"rollouts of {config.timesteps} steps" if config.on_policy else replay
     if config.on_policy and config.alg in decompositions():
         kept += f" and {replay}"
-    return (f"env {resolve_env(config.env)}: {sizes} observations, {config.acts_dims[0]} actions; "
+    return (f"env {resolve_env(config.env, config.env_kwargs)}: {sizes} observations, {config.acts_dims[0]} actions; "
             f"{kept}, up to {human_bytes(engine.buffer.bytes_needed)}; "
             f"{check_backend()} on {config.device}; engine {engine.name} ({parts.why}); {config.run_length} steps; "
             f"record in {run.directory}")
@@ -277,7 +274,9 @@ def hints(parts: Parts) -> Iterator[str]:
     config = parts.config
     if hint := crowded():
         yield hint
-    if parts.test_env is None:
+    if lack := missing_reward(config.env):
+        yield f"note: {lack}"
+    if eval_config(config) is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
     if processes(config) > (cores := count_cores()):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"

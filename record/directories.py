@@ -71,10 +71,17 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     known = all_settings()
     theirs = {name: theirs.get(name, known[name].default) for name in names}        # older records lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
-                 if name not in MAY_CHANGE and _plain(theirs[name]) != _plain(ours.get(name))]
+                 if name not in MAY_CHANGE and not _is_equal(name, theirs[name], ours.get(name))]
     if different:
         raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
                           f"the same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
+
+
+def _is_equal(name: str, theirs: Any, ours: Any) -> bool:
+    """Whether a setting's values mean the same; `module:id`, for an environment, means what `id` means."""
+    if name == "env" and isinstance(theirs, str) and (":" in theirs) != (":" in ours):
+        return theirs.rpartition(":")[2] == ours.rpartition(":")[2]
+    return _plain(theirs) == _plain(ours)
 
 
 def _plain(value: Any) -> Any:

@@ -57,18 +57,25 @@ class Logger:
         for name, total, count in sums:
             self._mean(name).add(total, count)
 
+    def set(self, info: Mapping[str, float]) -> None:
+        """Set a value of each name, in place of those before: the last one of a cycle is recorded."""
+        for name, value in info.items():
+            mean = self._mean(name)
+            mean.total, mean.count = float(value), 1
+
     def add_series(self, steps: Sequence[int], series: Mapping[str, np.ndarray]) -> None:
         """Add a value at each of some steps, and write each of them to TensorBoard.
 
         Args:
             steps: environment steps of the run, T of them.
-            series: name -> (T,).
+            series: name -> (T,); NaN where it has no value.
         Raises:
             SaveError: the file could not be written.
         """
         with saving(self.events, 0):
             for name, values in series.items():
-                self._mean(name).add(float(values.sum(dtype=np.float64)), len(values))
+                known = values[~np.isnan(values)]
+                self._mean(name).add(float(known.sum(dtype=np.float64)), len(known))
                 for step, value in zip(steps, values.tolist(), strict=True):
                     self._write_point(name, value, step)
 

@@ -16,8 +16,8 @@ from utils.text import printable
 
 FEW = 3                             # with fewer runs no interval is computed, and each run is drawn
 MOST_POINTS = 500                   # of a curve that is drawn
-# Settings in which the runs of one curve may differ: the seed, and those that do not affect learning.
-OF_A_RUN = {"tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
+# Settings in which the runs of one curve may differ: the seed, the name of one task, and what does not affect learning.
+OF_A_RUN = {"env", "tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
 
 
 class Curve(NamedTuple):
@@ -75,7 +75,7 @@ def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
     """The settings with several values; one that an older run lacks is no difference."""
     values: dict[str, set[str]] = {}
     for name, value in (item for one in settings for item in one.items()):
-        values.setdefault(name, set()).add(json.dumps(value))
+        values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
     return [printable(name) for name in values if len(values[name]) > 1 and name not in OF_A_RUN]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.names import resolve_env
+from envs.names import resolve_env, without_module
 from results.curves import Curve
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
@@ -47,7 +47,7 @@ def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by:
             except ValueError as error:
                 why = last_error(one)
                 complain(f"{one}: {error}" + f"; the run ended with {why}" * bool(why))
-    return curves
+    return one_name_a_task(curves)
 
 
 def split_name(argument: str) -> tuple[str | None, Path]:
@@ -107,16 +107,38 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
     name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
-    return Curve(name, environment_name(settings["env"]), which, read_rows(files[0]), settings, directory)
+    return Curve(name, task_name(settings), which, read_rows(files[0]), settings, directory)
 
 
 def last_error(directory: Path) -> str:
-    """The last line of a run's error.txt; "" if no error ended the run."""
+    """The type and the first line of the error in a run's error.txt; "" if no error ended the run."""
     try:
-        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").strip()
+        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").rstrip()
     except (OSError, ValueError):
         return ""
-    return printable(text.splitlines()[-1]) if text else ""
+    return printable(error_of(text.splitlines()))
+
+
+TRACEBACK = "Traceback (most recent call last):"
+CHAINED = ("The above exception was the direct cause of the following exception:",
+           "During handling of the above exception, another exception occurred:")
+
+
+def error_of(lines: list[str]) -> str:
+    """The type and the first line of the message of the error whose traceback, as Python prints it, is in `lines`.
+
+    A message of several lines and notes stand below it; an error that caused it, with a traceback, above it.
+    """
+    if any(f"Exception Group {TRACEBACK}" in line for line in lines):           # framed on the left
+        lines = [re.sub(r"^  [+|] ?", "", line).replace(f"Exception Group {TRACEBACK}", TRACEBACK) for line in lines]
+    causes = [i for i, line in enumerate(lines) if line in CHAINED and TRACEBACK in lines[i + 1:i + 3]]
+    lines = lines[causes[-1]:] if causes else lines
+    if TRACEBACK not in lines:
+        return lines[-1] if lines else ""
+    found = [line for line in lines[lines.index(TRACEBACK) + 1:] if line and not line[0].isspace()]
+    after = lines[lines.index(found[0]) + 1:] if found else []
+    rest = next((line.strip() for line in after if line.strip()), "") if found and found[0].endswith(": ") else ""
+    return (found[0] + rest) if found else lines[-1]
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:
@@ -178,9 +200,34 @@ def tag_name(settings: dict[str, Any]) -> str:
     return printable(NO_TAG.sub("", tag)).strip() if isinstance(tag, str) else ""
 
 
-def environment_name(name: str) -> str:
+def environment_name(name: str, kwargs: dict[str, Any] | None = None) -> str:
     """The id under which an environment runs: 'HalfCheetah-v2' -> 'HalfCheetah-v4', 'Assault' -> 'ALE/Assault-v5'."""
-    return printable(str(resolve_env(name)))
+    return printable(str(resolve_env(name, kwargs)))
+
+
+def task_name(settings: dict[str, Any]) -> str:
+    """The environment of a run with its arguments; if evaluation has others, they are named after it."""
+    kwargs, other = (value if isinstance(value := settings.get(name), dict) else None
+                     for name in ("env_kwargs", "eval_env_kwargs"))
+    name = environment_name(settings["env"], kwargs)
+    if other is None or other == (kwargs or {}):
+        return name
+    return f"{name}, evaluated with {', '.join(f'{key}={other[key]}' for key in other) or 'no arguments'}"
+
+
+def one_name_a_task(curves: list[Curve]) -> list[Curve]:
+    """The curves with `module:id` as `id`, unless two modules register the same id."""
+    modules: dict[str, set[str]] = {}
+    for module, id, _ in (_parts(curve.env) for curve in curves):
+        modules.setdefault(id, set()).update([module] if module else [])
+    return [curve._replace(env=id + rest) if len(modules[id]) == 1 else curve
+            for curve, (_, id, rest) in ((curve, _parts(curve.env)) for curve in curves)]
+
+
+def _parts(env: str) -> tuple[str, str, str]:
+    """(module or "", id, arguments with their comma or "") of an environment's name."""
+    name, comma, arguments = env.partition(", ")
+    return name.rpartition(":")[0], without_module(name), comma + arguments
 
 
 def read_settings(path: Path) -> dict[str, Any]:

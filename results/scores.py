@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from envs.names import without_module
 from results import statistics
 from results.curves import FEW, Groups, final_score
 from results.reading import environment_name
@@ -121,9 +122,10 @@ def read_anchors(path: str) -> Anchors:
         if not _is_pair(pair):
             raise ConfigError(f"--normalize: {path!r}: {env}: got {pair!r}, expected two numbers, "
                               "the smaller one first")
-        if environment_name(env) in anchors:
-            raise ConfigError(f"--normalize: {path!r}: {env}: a second scale for {environment_name(env)}, expected one")
-        anchors[environment_name(env)] = float(pair[0]), float(pair[1])
+        task = environment_name(without_module(env))
+        if task in anchors:
+            raise ConfigError(f"--normalize: {path!r}: {env}: a second scale for {task}, expected one")
+        anchors[task] = float(pair[0]), float(pair[1])
     return anchors
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.names import check_registered, resolve_env
+from envs.names import check_registered, resolve_env, without_module
 from record.directories import file_name
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
 from utils.settings.imports import import_modules
 from utils.settings.json_files import SCHEMA, flatten, read_object
 from utils.settings.resolve import coerce
+from utils.settings.values import as_text
 from utils.text import printable
 
 PARTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
@@ -47,7 +48,8 @@ class Trial:
     def flags(self) -> list[str]:
         """The command line of train.py."""
         imports = [f"--import={module}" for module in self.modules]
-        return [*imports, *(f"--{name}={value}" for name, value in self.settings.items()), "--on_existing=resume"]
+        settings = [f"--{name}={as_text(value)}" for name, value in self.settings.items()]
+        return [*imports, *settings, "--on_existing=resume"]
 
     @property
     def log(self) -> Path:
@@ -120,7 +122,7 @@ def _check_each_once(envs: list[str]) -> None:
     """Check that no task occurs twice, also by another name: Hopper-v2 runs as Hopper-v4."""
     first: dict[str, str] = {}
     for env in envs:
-        other = first.setdefault(str(resolve_env(env)), env)
+        other = first.setdefault(str(resolve_env(without_module(env))), env)
         if envs.count(env) > 1:
             raise ConfigError(f"env: got {env!r} {envs.count(env)} times, expected each once")
         if other != env:

@@ -17,7 +17,7 @@ from algorithm.replay_buffer.transition import TransitionReplay
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
-         for page in ("algorithm", "decomposition", "environment")}
+         for page in ("algorithm", "decomposition", "environment", "tensor_environments")}
 RRD_READS = dict(r_lr=3e-4, rrd_batch_size=8, rrd_sample_size=4, rrd_bias_correction=False)
 
 

@@ -24,7 +24,7 @@ def digest(directory: Path) -> dict[str, object]:
     found: dict[str, object] = {f"values/{name}": value for name, value in values.items()}
     found["values/learner"] = {name: n for name, n in values["learner"].items() if name != "trained"}
     found |= {f"tensors/{name}": _sha(tensor) for name, tensor in saved.tensors.items()}
-    oldest = values["replay"]["episodes_stored"] - values["replay"]["episodes"]
+    oldest = values["replay"].get("episodes_stored", 0) - values["replay"].get("episodes", 0)   # none without a replay
     for first, fields in saved.log():
         found |= _episodes(first, oldest, fields, values["replay"])
     return found | {"returns": record["returns"], "best": record["best"],

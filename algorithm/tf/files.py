@@ -1,10 +1,16 @@
-"""Checkpoints of the original TensorFlow 1 program as files: read and written."""
+"""Checkpoints of the original TensorFlow 1 program as files: read and written.
+
+TensorFlow has two formats: `<prefix>.index` with `<prefix>.data-00000-of-00001`, and the first one, a single file
+`<prefix>` or, sharded, `<prefix>-00000-of-00002` and so on (before TensorFlow 1.0, or by `Saver(write_version=V1)`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,11 +27,13 @@ from utils.files import read_file
 
 Arrays = dict[str, np.ndarray]
 PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
+SHARD = re.compile(r"(.+)-[0-9]{5}-of-([0-9]{5})")
+TABLE = bytes.fromhex("57fb808b247547db")               # the last bytes of a file in the first format, and of an index
 MOST_BYTES = 2**20                                      # of an index; one variable takes about thirty
 
 
 def read_checkpoint(path: str | Path) -> Arrays:
-    """Every variable of a name-based checkpoint, which TensorFlow 1's `tf.train.Saver` wrote.
+    """Every variable of a name-based checkpoint, which TensorFlow's `tf.train.Saver` wrote, in either format.
 
     TensorFlow reads it in a process of its own: see `algorithm.tf.reader`.
 
@@ -35,9 +43,10 @@ def read_checkpoint(path: str | Path) -> Arrays:
         CheckpointError: it is missing, damaged, or of another kind.
         ConfigError: TensorFlow is not installed, or cannot be imported here.
     """
-    prefix = _prefix(str(path))
+    shards = _first_format(str(path))
+    prefix = str(path) if shards else _prefix(str(path))
     try:
-        with _plain_copy(prefix) as plain:
+        with _plain_shards(shards) if shards else _plain_copy(prefix) as plain:
             return READER.read(plain)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {str(error).replace(plain, prefix)}") from None
@@ -56,6 +65,44 @@ def _plain_copy(prefix: str) -> Iterator[str]:
         Path(f"{plain}{PARTS[0]}").write_bytes(index)
         os.symlink(os.path.abspath(f"{prefix}{PARTS[1]}"), f"{plain}{PARTS[1]}")
         yield plain
+
+
+@contextlib.contextmanager
+def _plain_shards(shards: list[str]) -> Iterator[str]:
+    """The pattern of the same files of the first format under plain names."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, shard in enumerate(shards):
+            os.symlink(os.path.abspath(shard), os.path.join(folder, f"model-{i:05}"))
+        yield os.path.join(folder, "model-*")
+
+
+def _first_format(path: str) -> list[str]:
+    """The files of a checkpoint in TensorFlow's first format; none if it is in another one.
+
+    Raises:
+        CheckpointError: a shard is missing.
+    """
+    path = path.removesuffix(".meta")
+    if os.path.isfile(path + PARTS[0]) or path.endswith(PARTS[0]):
+        return []
+    shard = SHARD.fullmatch(path)
+    stem = shard[1] if shard and _is_table(path) else path
+    found = sorted(str(file) for file in Path(stem).parent.glob(f"{glob.escape(Path(stem).name)}-*")
+                   if SHARD.fullmatch(str(file)) and _is_table(file))
+    if not found or (_is_table(path) and not shard):
+        return [path] if _is_table(path) else []
+    count = int(SHARD.fullmatch(found[0])[2])
+    if len(found) != count:
+        raise CheckpointError(f"{path}: got {len(found)} of its {count} shards, expected all of them")
+    return found
+
+
+def _is_table(path: str | Path) -> bool:
+    """Whether a file ends as one of the first format does."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(-len(TABLE), os.SEEK_END)
+        return file.read() == TABLE
+    return False
 
 
 def _prefix(path: str) -> str:

@@ -3,7 +3,8 @@
 At an index whose checksums match and whose content is wrong, TensorFlow ends its process, or takes the memory that the
 index claims. Here it ends this process only. PyTorch is never imported here, nor is a pickle read.
 
-Standard input holds requests, each a line of JSON: the prefix of a checkpoint. Standard output holds the answers, each
+Standard input holds requests, each a line of JSON: the prefix of a checkpoint, or a pattern of the files of one in
+TensorFlow's first format. Standard output holds the answers, each
 a line of JSON and then as many bytes as it says: {"bytes": count}, the variables as a safetensors file, or
 {"error": text}. The first answer, {"bytes": 0}, comes as soon as TensorFlow is imported.
 """
@@ -11,6 +12,7 @@ a line of JSON and then as many bytes as it says: {"bytes": count}, the variable
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import math
 import os
@@ -61,7 +63,8 @@ def read(tensorflow: Any, prefix: str) -> dict[str, np.ndarray]:
     Raises:
         CheckpointError: it is of another kind, or claims more than its data file holds.
     """
-    size = os.path.getsize(f"{prefix}.data-00000-of-00001")
+    data = f"{prefix}.data-00000-of-00001"              # else `prefix` is a pattern of files in the first format
+    size = sum(map(os.path.getsize, [data] if os.path.isfile(data) else glob.glob(prefix)))
     set_limits(MORE_BYTES + 4 * size, MORE_SECONDS + size // BYTES_PER_SECOND)
     reader = tensorflow.train.load_checkpoint(prefix)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()

@@ -196,7 +196,7 @@ def _help(setting: Setting) -> str:
 
 def _metavar(setting: Setting) -> str:
     choices = choices_of(setting.name)
-    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "N,N,..."}
+    by_type = {int: "N", float: "X", bool: "True|False", str: "TEXT", tuple[int, ...]: "N,N,...", dict: "JSON"}
     return "|".join(choices) if choices else "LIST" if setting.form == "seeds" else by_type[setting.type]
 
 

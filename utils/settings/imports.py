@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from utils.errors import ConfigError
+from utils.installed import HERE
 
 HELP = ("import this module first; it may register algorithms, decompositions and environments of your own; it is "
         "found in the current directory as well; may be given several times")
@@ -51,13 +54,19 @@ def import_modules(names: Iterable[str]) -> None:
             raise ConfigError(f"import: got {name!r}, expected a module's name, such as my_rewards for my_rewards.py")
         search_here()
         try:
+            check_first(name)
             importlib.import_module(name)
         except ModuleNotFoundError as error:
+            check_first(error.name or "")
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):       # a module that it imports
                 raise _failed(name, error) from None
             raise ConfigError(f"import: there is no module {error.name!r}, neither installed nor in "
                               f"{os.getcwd()}") from None
+        except ConfigError:
+            raise
         except (Exception, SystemExit) as error:        # its code may raise anything
+            if isinstance(error, ImportError):
+                check_first(error.name or "")
             raise _failed(name, error) from None
 
 
@@ -67,6 +76,34 @@ def search_here() -> None:
     if not {here, ""} & set(sys.path):
         sys.path.append(here)
         importlib.invalidate_caches()
+
+
+def check_first(name: str) -> None:
+    """Check that another module or package does not come before one of the current directory.
+
+    Raises:
+        ConfigError: one does; the message says which.
+    """
+    top, here = name.partition(".")[0], Path.cwd()
+    if not top or not any(path.exists() for path in (here / f"{top}.py", here / top / "__init__.py", here / top)):
+        return
+    found = _place(top)
+    if found is None or found.is_relative_to(here):
+        return
+    ours = f", or `pip install {HERE}` and `rrd`, whose modules have names of their own" * (found.parent == HERE)
+    raise ConfigError(f"import: {name!r} was not read from {here}, because the module {top!r} that comes first on the "
+                      f"path is {found}; rename yours{ours}")
+
+
+def _place(top: str) -> Path | None:
+    """The file of a module, or the folder of a package; None if there is none, or it is built in."""
+    try:
+        spec = getattr(sys.modules.get(top), "__spec__", None) or importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
+    place = folder or (spec.origin if spec and spec.has_location else None)
+    return Path(place).resolve() if place else None
 
 
 def _failed(name: str, error: BaseException) -> ConfigError:

@@ -64,7 +64,7 @@ def _checked(one: Setting) -> Setting:
 
 
 def _check_kind(one: Setting) -> None:
-    types = [kind for kind in KINDS if not isinstance(kind, str)]
+    types = [kind for kind in KINDS if not isinstance(kind, str) and kind is not dict]
     if one.type not in types:
         raise ConfigError(f"{one.name}: got the type {one.type!r}, expected int, float, bool, str or tuple[int, ...]")
     if not isinstance(one.help, str) or not one.help.strip():

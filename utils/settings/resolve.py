@@ -34,10 +34,12 @@ def resolve(given: dict[str, Any]) -> Config:
             the chosen algorithm does not read, or a combination that cannot work.
     """
     values = {name: coerce(name, value) for name, value in given.items() if value is not None}
+    if not values.get("env_kwargs", True):              # no arguments are none given
+        del values["env_kwargs"]
     defaults = environment_defaults(values) | algorithm_defaults(values)
     known = all_settings()
     for name in values:
-        if known[name].default is None and known[name].belongs != "run" and not reads(name, defaults):
+        if known[name].default is None and known[name].belongs not in ("run", "env") and not reads(name, defaults):
             raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
     if is_on_policy(basis_of(values)):
         defaults |= _rollout_defaults(values, defaults)
@@ -137,7 +139,14 @@ def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
     return f"{alg} learns no reward; expected {otherwise}{another}{any_of(diagnosed())}"
 
 
+# Arguments of `gymnasium.make` that are chosen otherwise.
+CHOSEN = {"id": "--env", "max_episode_steps": "--test_timesteps", "disable_env_checker": "nothing: it is off"}
+
+
 def _check_together(config: Config) -> None:
+    for name in ("env_kwargs", "eval_env_kwargs"):
+        for argument in CHOSEN.keys() & (getattr(config, name) or {}).keys():
+            raise ConfigError(f"{name}: got {argument}, expected {CHOSEN[argument]}")
     if config.diagnose_every and config.alg not in diagnosed():
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but "
                           f"{not_diagnosed(config.alg, '0, or ', '--alg=')}")

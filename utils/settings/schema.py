@@ -68,6 +68,8 @@ def setting_schema(name: str) -> dict[str, Any]:
         pattern = {} if setting.form == "seeds" else {"pattern": INTEGERS[setting.low == 1]}
         text = {"type": ["string", "null"]} | pattern
         return found | {"anyOf": [_list_of_integers(setting), text]}
+    if setting.type is dict:
+        return found | {"type": ["object", "string", "null"]}
     found |= {"type": [TYPES[setting.type], "null"]} | _range(setting)
     return found | ({"pattern": f"^({DEVICE})$"} if setting.form == "device" else {})
 

@@ -46,7 +46,7 @@ class Setting:
     """A setting, built in or of a registered algorithm.
 
     name: a word of letters, digits and underscores; the flag is `--name`.
-    type: int, float, bool, str or tuple[int, ...].
+    type: int, float, bool, str, tuple[int, ...] or, of a built-in one, dict: an object of JSON.
     default: for every algorithm; None: the setting is read only where an algorithm has a default for it.
     help: one sentence, in the units of the setting.
     low, high, above: the range, low <= value <= high and value > above; of a tuple, the range of each number.
@@ -83,7 +83,7 @@ class Setting:
         parse, expected = KINDS[self.form or self.type]
         try:
             parsed = parse(value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             raise ConfigError(f"{self.name}: got {value!r}, expected {expected}") from None
         if not all(map(self._within, parsed if isinstance(parsed, tuple) else (parsed,))):
             raise ConfigError(f"{self.name}: got {parsed!r}, expected {self._range(expected)}")

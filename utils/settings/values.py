@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -71,6 +72,26 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
     return tuple(seeds) if all(0 <= seed < 2**63 for seed in seeds) else _refuse()
 
 
+def parse_object(value: Any) -> dict[str, Any]:
+    """An object of JSON, as text or as a dict of JSON values."""
+    if not isinstance(value, (str, dict)):
+        _refuse()
+    text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+    found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=lambda name: _refuse())
+    return found if isinstance(found, dict) else _refuse()
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(pairs) if len(dict(pairs)) == len(pairs) else _refuse()
+
+
+def as_text(value: Any) -> str:
+    """A value as the text of a flag."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def _digits(text: str) -> int:
     """An integer of a list that is text; no `1e6` there."""
     return int(text) if re.fullmatch(r" *[+-]?[0-9]+ *", text) else _refuse()
@@ -99,6 +120,7 @@ KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     bool: (parse_bool, "True or False"),
     str: (parse_str, "a string"),
     tuple[int, ...]: (parse_integers, f"at least 1 and at most {MOST_NUMBERS} integers, such as 256,256"),
+    dict: (parse_object, 'an object of JSON, such as {"size": 5}'),
     "device": (parse_device, "cpu, cuda, cuda:N or auto"),
     "seeds": (parse_seeds, f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4"),
 }

@@ -1,0 +1,37 @@
+"""Collectors that take one step after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
+
+
+class Stepwise:
+    """A collector that stores episodes as they end."""
+
+    num_envs: int
+
+    def step(self) -> list[Columns]:
+        """Step each environment; return the episodes that ended."""
+        raise NotImplementedError
+
+    def gather(self, count: int, buffer: Any) -> tuple[int, int]:
+        """Take `count` environment steps, or up to `num_envs` - 1 more; store the episodes that end.
+
+        Returns:
+            (environment steps taken, episodes stored).
+        """
+        taken = stored = 0
+        while taken < count:
+            episodes = self.step()
+            taken += self.num_envs
+            for episode in episodes:
+                buffer.store_episode(episode)
+            stored += len(episodes)
+        return taken, stored
+
+    def log(self, logger: Any) -> None:
+        """Log what the environments tell beside the reward: nothing."""
