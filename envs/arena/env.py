@@ -1,0 +1,143 @@
+"""Arena-v0: the games of `envs.arena.games` as a tensor environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, Discrete
+from torch import Tensor
+
+from envs.arena import games as at
+from envs.arena import rules
+from envs.arena.games import NAMES, Draws, Games, draw, draw_jitter, modifiers, new_games
+from envs.arena.lists import as_lists, from_lists
+from envs.arena.observation import GROUPS, SIZE, observe
+from envs.arena.scoring import PARTS
+from envs.arena.step import Outcome, advance
+from envs.tensor import Obs, Step, TensorEnv, register_env
+from utils.errors import ConfigError
+
+# info["metrics"] -> the row of `counts`.
+COUNTED = {"phase": at.PHASE, "enemies_destroyed": at.ENEMIES_DESTROYED, "spawners_destroyed": at.SPAWNERS_DESTROYED,
+           "damage_dealt": at.DEALT, "damage_taken": at.TAKEN, "win_step": at.WIN_STEP,
+           "first_spawner_kill_step": at.FIRST_KILL}
+CHOICES = {"shaping": ("delta", "off"), "observation": ("flat", "dict")}
+
+
+@register_env("Arena-v0")
+class Arena(TensorEnv):
+    """Destroy the spawners of five phases; docs/arena.md has the rules, the observation and the actions.
+
+    `stage`, 1 to 6, is the stage of the curriculum, 0 none. A change holds at once, also in open episodes.
+    """
+
+    SETTINGS = {"style": 1, "stage": 0, "shaping": "delta", "observation": "flat"}
+    LIMITS = {"style": (1, 2), "stage": (0, len(rules.STAGES) - 1)}
+    STATE = NAMES
+    rewards = PARTS
+    metrics = (*COUNTED, "player_health", "win")
+
+    def setup(self) -> None:
+        self.action_space = Discrete(rules.ACTIONS[self.settings["style"]])
+        flat = Box(-1.0, 1.0, (SIZE,), np.float32)
+        self.observation_space = flat if self.settings["observation"] == "flat" else Dict(
+            {name: Box(low, 1.0, (end - start,), np.float32) for name, (start, end, low) in GROUPS.items()})
+        self._draws: Draws | None = None
+        self._jitter: Tensor | None = None
+        self.set_games(new_games(draw_jitter(self.num_envs, self.generator), self.modifiers))
+
+    def configure(self, **settings: Any) -> None:
+        super().configure(**settings)
+        for name, choices in CHOICES.items():
+            if self.settings[name] not in choices:
+                raise ConfigError(f"env: Arena's setting {name}: got {self.settings[name]!r}, expected "
+                                  f"{' or '.join(choices)}")
+        self.set_stages(torch.full((self.num_envs,), self.settings["stage"], device=self.device))
+
+    def set_stages(self, stages: Tensor) -> None:
+        """Set the stage of each row, (N,) int64, 0 to 6, until the next `configure`."""
+        self.modifiers = modifiers(stages)
+
+    @property
+    def games(self) -> Games:
+        """The games; their tensors are the state itself."""
+        return Games(*(getattr(self, name) for name in NAMES))
+
+    def set_games(self, games: Games) -> None:
+        """Replace the games."""
+        for name in NAMES:
+            setattr(self, name, getattr(games, name))
+
+    def give(self, draws: Draws | None = None, jitter: Tensor | None = None) -> None:
+        """Use these random numbers in the next step, or in the next reset, instead of the generator's.
+
+        Args:
+            draws: its `fire` and its tries are in the order of the lists of living enemies and spawners.
+            jitter: (2, 5, N) of the first spawner.
+        """
+        self._draws = draws and in_places(self.games, draws)
+        self._jitter = jitter
+
+    def lists(self) -> dict[str, Tensor]:
+        """Return the games as lists in the order of creation; see `envs.arena.lists`."""
+        return as_lists(self.games)
+
+    def set_lists(self, lists: Mapping[str, Tensor]) -> Tensor:
+        """Set all games to what `lists` returned, and return their observations."""
+        from_lists(self.games, {name: torch.as_tensor(value, device=self.device) for name, value in lists.items()})
+        self.obs = self._shown(observe(self.games))
+        return self.obs
+
+    def _reset(self, rows: Tensor) -> Obs:
+        games = self.games
+        index = rows.nonzero()[:, 0] if self.device.type == "cpu" else torch.arange(self.num_envs, device=self.device)
+        new = new_games(self._taken_jitter(len(index)), self.modifiers[:, index])
+        for name in NAMES[:-1]:
+            now, begun = getattr(games, name), getattr(new, name)
+            now.copy_(now.index_copy(-1, index, begun) if len(index) < self.num_envs else torch.where(rows, begun, now))
+        obs = self.zeros(SIZE).index_copy(0, index, observe(new).to(self.dtype))
+        return self._shown(obs)
+
+    def _taken_jitter(self, count: int) -> Tensor:
+        given, self._jitter = self._jitter, None
+        return draw_jitter(count, self.generator) if given is None else given
+
+    def _step(self, acts: Tensor) -> Step:
+        draws, self._draws = self._draws, None
+        if draws is None:
+            draws = draw(self.num_envs, self.generator)
+        style, shaping = self.settings["style"], self.settings["shaping"] == "delta"
+        outcome = advance(self.games, acts.long(), draws, style, shaping)
+        rews = outcome.rews.to(self.dtype)
+        return self._shown(outcome.obs), rews, outcome.terminated, outcome.truncated, self._info(outcome)
+
+    def _shown(self, obs: Tensor) -> Obs:
+        obs = obs.to(self.dtype)
+        if self.settings["observation"] == "flat":
+            return obs
+        return {name: obs[:, start:end] for name, (start, end, _) in GROUPS.items()}
+
+    def _info(self, outcome: Outcome) -> dict[str, Any]:
+        """Return "rewards", "metrics", and the game's own names: those of this step, and the episode's totals."""
+        counts, hits = self.counts.to(self.dtype, copy=True), outcome.hits
+        metrics = {name: counts[row] for name, row in COUNTED.items()}
+        metrics |= {"player_health": self.player[at.HP].to(self.dtype, copy=True),
+                    "win": (counts[at.WIN_STEP] != at.NEVER).to(self.dtype)}
+        step = {"enemies_destroyed": hits.enemies + hits.contacts, "spawners_destroyed": hits.spawners_killed,
+                "total_enemies_destroyed": metrics["enemies_destroyed"],
+                "total_spawners_destroyed": metrics["spawners_destroyed"],
+                "damage_dealt": hits.dealt, "damage_taken": hits.taken,
+                "episode_reward": self.episode_reward.clone(), "episode_steps": counts[at.STEP]}
+        return {**metrics, **step, "metrics": metrics,
+                "rewards": dict(zip(PARTS, outcome.parts.to(self.dtype), strict=True))}
+
+
+def in_places(games: Games, draws: Draws) -> Draws:
+    """Return draws in the order of places, given those in the order of what lives."""
+    enemies, spawners = (((things[at.HP] > 0).cumsum(0) - 1).clamp(min=0) for things in (games.enemies, games.spawners))
+    return Draws(draws.fire.gather(0, enemies), *(
+        tries.gather(0, spawners[:, None].expand(-1, tries.shape[1], -1)) for tries in (draws.angle, draws.distance)),
+        draws.jitter)
