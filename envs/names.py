@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import gymnasium as gym
 
 from envs.atari import game_id
+from envs.registration import OWN
 from utils.errors import ConfigError
 from utils.settings.fields import GAMES, is_atari
 from utils.text import did_you_mean
@@ -28,13 +29,15 @@ class EnvName:
 
 
 def resolve_env(name: str) -> EnvName:
-    """The environment that a name means: itself, a game, or -v4 for MuJoCo's -v2 and -v3.
+    """The environment that a name means: itself, a game, a task of ours, or -v4 for MuJoCo's -v2 and -v3.
 
     Gymnasium has dropped -v2 and -v3; -v4 is the same task on the present bindings. Only Ant observes something else:
     -v2 and -v3 include contact forces (111 numbers), which -v4 leaves out (27 numbers) by default.
     """
     if is_atari(name):
         return EnvName(game_id(name))
+    if own := [id for id in OWN if id.rpartition("-v")[0] == name]:
+        return EnvName(own[-1])
     match = re.fullmatch(r"(\w+)-v[23]", name)
     if match is None or match[1] not in MUJOCO:
         return EnvName(name)

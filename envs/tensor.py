@@ -49,6 +49,7 @@ class TensorEnv(abc.ABC):
     # A task sets these.
     SETTINGS: ClassVar[Mapping[str, Value]] = {}    # name -> default: bool, int, float, str, or a tuple of numbers
     LIMITS: ClassVar[Mapping[str, tuple]] = {}      # name -> (lowest, highest) of a number; None: no limit
+    PER_ROW: ClassVar[tuple[str, ...]] = ()         # settings, numbers, that `of_row` keeps for the open episodes
     STATE: ClassVar[tuple[str, ...]] = ()           # attributes: the tensors that, with the generator, are its state
     rewards: ClassVar[tuple[str, ...]] = ()         # names in info["rewards"]
     metrics: ClassVar[tuple[str, ...]] = ()         # names in info["metrics"]
@@ -78,6 +79,7 @@ class TensorEnv(abc.ABC):
         self.setup()
         check_spaces(self)
         self.active = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self.row_settings = self._present_settings().repeat(self.num_envs, 1)       # (N, K), K = len(PER_ROW)
         self.obs: Obs | None = None
 
     # What a task writes ---------------------------------------------------------------------------------------------
@@ -126,6 +128,8 @@ class TensorEnv(abc.ABC):
         if self.device.type == "cpu" and not rows.any():        # on a GPU, the answer would be waited for
             return self.obs
         self.active = self.active | rows
+        if self.PER_ROW:
+            self.row_settings = torch.where(rows[:, None], self._present_settings(), self.row_settings)
         obs = self._reset(rows)
         check_obs(self, obs)
         self.obs = obs if self.obs is None else choose(rows, obs, self.obs)
@@ -160,7 +164,10 @@ class TensorEnv(abc.ABC):
         return step
 
     def configure(self, **settings: Any) -> None:
-        """Change settings of the episodes that begin from now on, and of the open ones where the task says so.
+        """Change settings of the episodes that begin from now on; of the open ones where the task says so.
+
+        `self.settings` changes at once. So a setting that `_reset` reads, or `of_row`, changes with a row's next
+        episode, and one that `_step` reads changes at once.
 
         Raises:
             ConfigError: a setting is unknown or invalid; the message names the nearest one.
@@ -169,26 +176,30 @@ class TensorEnv(abc.ABC):
 
     def state(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of all tensors that the future depends on; open episodes are in them."""
-        tensors = {name: getattr(self, name) for name in (*self.STATE, "active")}
+        tensors = {name: getattr(self, name) for name in (*self.STATE, "active", "row_settings")}
         tensors |= {f"settings/{name}": as_tensor(value) for name, value in self.settings.items()}
         tensors |= named("obs", self.obs) | {"generator": self.generator.get_state()}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> Tensor:
         """Restore what `state` returned, in an environment that was made in the same way.
 
+        Returns:
+            (N,) bool: the rows whose open episode could not be restored, and that begin another one. None of a task
+            that is tensors; of Gymnasium's environments (`envs.batch`) those that do not repeat themselves.
         Raises:
             ConfigError: it is of another task, or of another number of rows.
         """
         if self.obs is None:
             self.reset()
-        found = {name: taken(state, name, getattr(self, name)) for name in (*self.STATE, "active")}
+        found = {name: taken(state, name, getattr(self, name)) for name in (*self.STATE, "active", "row_settings")}
         obs = {name: taken(state, name, tensor) for name, tensor in named("obs", self.obs).items()}
         for name, tensor in found.items():
             setattr(self, name, tensor)
         self.obs = unnamed("obs", obs)
         self.settings = {name: as_value(state[f"settings/{name}"], value) for name, value in self.SETTINGS.items()}
         self.generator.set_state(state["generator"])
+        return torch.zeros_like(self.active)
 
     @property
     def num_envs(self) -> int:
@@ -219,6 +230,13 @@ class TensorEnv(abc.ABC):
             return
         for name, value in draw(self.num_envs).items():
             setattr(self, name, torch.where(over(rows, value), value, getattr(self, name)))
+
+    def of_row(self, name: str) -> Tensor:
+        """Return a setting of PER_ROW, (N,): as it was when the row's episode began."""
+        return self.row_settings[:, self.PER_ROW.index(name)]
+
+    def _present_settings(self) -> Tensor:
+        return torch.tensor([float(self.settings[name]) for name in self.PER_ROW], dtype=self.dtype, device=self.device)
 
     def zeros(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Return zeros (N, *shape)."""

@@ -1,0 +1,59 @@
+"""The environment of a run as a tensor environment, whatever it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import gymnasium as gym
+import torch
+
+from envs import env_kwargs, make_env
+from envs.batch import Alone, GymBatch
+from envs.names import resolve_env
+from envs.registration import tensor_class
+from envs.tensor import TensorEnv
+from envs.training_env import TrainingEnv
+from utils.seeding import stream_seed
+from utils.settings.fields import Config
+
+
+def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str], None] = lambda line: None,
+              ) -> TensorEnv:
+    """Return the environment that a run trains in, `config.num_envs` rows (or groups of rows) on `config.device`.
+
+    Registered tensor environments are made as they are; others come from `envs.make_env`, one in this process, several
+    each in its own. Either way actions are in [-1, 1] or indices, `config.test_timesteps` is the longest episode, and
+    `config.env_type` says when rewards are paid.
+
+    Args:
+        example: the environment that `make_env` made for this config; by default another one is made.
+        say: called with a line for each process that is restarted.
+    Raises:
+        ConfigError: there is no such environment, or a setting is invalid.
+        ChildProcessError: a process failed.
+    """
+    example = make_env(config) if example is None else example      # imports the module of `module:id`
+    device = "cpu" if config.device == "auto" else config.device
+    if task := task_of(config):
+        seed = stream_seed(config.seed, "env")
+        env = task(config.num_envs, device, seed, torch.float32, **env_kwargs(config))
+        return TrainingEnv(env, config.test_timesteps, config.env_type == "ep_rews")
+    return GymBatch(_environments(config, example, say), example, env_seeds(config), device)
+
+
+def task_of(config: Config) -> type[TensorEnv] | None:
+    """Return the tensor class of a run's environment; None if it is one of Gymnasium's."""
+    return tensor_class(resolve_env(config.env).id.rpartition(":")[2])
+
+
+def env_seeds(config: Config) -> list[int]:
+    """Return a seed for each environment; the first one does not depend on their number."""
+    return [stream_seed(config.seed, f"env {i}" if i else "env") for i in range(config.num_envs)]
+
+
+def _environments(config: Config, example: gym.Env, say: Callable[[str], None]):
+    if config.num_envs == 1:
+        return Alone(example)
+    from envs.workers.pool import Workers
+    return Workers(dataclasses.replace(config, eval_given=None), example, say)     # workers evaluate nothing
