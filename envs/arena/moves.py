@@ -22,7 +22,7 @@ def steer(games: Games, acts: Tensor) -> None:
     """Style 1: v = 0.97 (v + 0.3 thrust (cos r, sin r)), at most 6 long."""
     turn = (acts == 3).to(games.rotation.dtype) - (acts == 2).to(games.rotation.dtype)
     games.rotation.add_(turn, alpha=rules.TURN).remainder_(2 * torch.pi)
-    thrust = rules.THRUST * (acts == 1) * heading(games)
+    thrust = (acts == 1) * heading(games) * rules.THRUST
     velocity = games.player[VEL].add_(thrust.float()).mul_(rules.FRICTION)
     speed = length(velocity)
     velocity.copy_(torch.where(speed > rules.MAX_SPEED, velocity / speed * rules.MAX_SPEED, velocity))
