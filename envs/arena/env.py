@@ -12,8 +12,10 @@ from torch import Tensor
 
 from envs.arena import games as at
 from envs.arena import rules
-from envs.arena.games import NAMES, Draws, Games, draw, draw_jitter, modifiers, new_games
+from envs.arena.games import NAMES, Games, modifiers, new_games
+from envs.arena.hits import CONTACTS, ENEMY_HITS, HP_DEALT, HP_TAKEN, SPAWNERS_KILLED, squared_distances
 from envs.arena.lists import as_lists, from_lists
+from envs.arena.luck import Draws, Luck
 from envs.arena.observation import GROUPS, SIZE, observe
 from envs.arena.scoring import PARTS
 from envs.arena.step import Outcome, advance
@@ -45,9 +47,8 @@ class Arena(TensorEnv):
         flat = Box(-1.0, 1.0, (SIZE,), np.float32)
         self.observation_space = flat if self.settings["observation"] == "flat" else Dict(
             {name: Box(low, 1.0, (end - start,), np.float32) for name, (start, end, low) in GROUPS.items()})
-        self._draws: Draws | None = None
-        self._jitter: Tensor | None = None
-        self.set_games(new_games(draw_jitter(self.num_envs, self.generator), self.modifiers))
+        self._given: Draws | None = None
+        self.set_games(new_games(Luck(self.generator), self.modifiers))
 
     def configure(self, **settings: Any) -> None:
         super().configure(**settings)
@@ -71,15 +72,9 @@ class Arena(TensorEnv):
         for name in NAMES:
             setattr(self, name, getattr(games, name))
 
-    def give(self, draws: Draws | None = None, jitter: Tensor | None = None) -> None:
-        """Use these random numbers in the next step, or in the next reset, instead of the generator's.
-
-        Args:
-            draws: its `fire` and its tries are in the order of the lists of living enemies and spawners.
-            jitter: (2, 5, N) of the first spawner.
-        """
-        self._draws = draws and in_places(self.games, draws)
-        self._jitter = jitter
+    def give(self, draws: Draws) -> None:
+        """Use these random numbers in the next step or reset; those of the living are in the order of the lists."""
+        self._given = in_places(self.games, draws)
 
     def lists(self) -> dict[str, Tensor]:
         """Return the games as lists in the order of creation; see `envs.arena.lists`."""
@@ -88,29 +83,26 @@ class Arena(TensorEnv):
     def set_lists(self, lists: Mapping[str, Tensor]) -> Tensor:
         """Set all games to what `lists` returned, and return their observations."""
         from_lists(self.games, {name: torch.as_tensor(value, device=self.device) for name, value in lists.items()})
-        self.obs = self._shown(observe(self.games))
+        self.obs = self._shown(seen_anew(self.games))
         return self.obs
 
     def _reset(self, rows: Tensor) -> Obs:
         games = self.games
         index = rows.nonzero()[:, 0] if self.device.type == "cpu" else torch.arange(self.num_envs, device=self.device)
-        new = new_games(self._taken_jitter(len(index)), self.modifiers[:, index])
+        new = new_games(self._luck(), self.modifiers[:, index], index)
         for name in NAMES[:-1]:
             now, begun = getattr(games, name), getattr(new, name)
             now.copy_(now.index_copy(-1, index, begun) if len(index) < self.num_envs else torch.where(rows, begun, now))
-        obs = self.zeros(SIZE).index_copy(0, index, observe(new).to(self.dtype))
+        obs = self.zeros(SIZE).index_copy(0, index, seen_anew(new).to(self.dtype))
         return self._shown(obs)
 
-    def _taken_jitter(self, count: int) -> Tensor:
-        given, self._jitter = self._jitter, None
-        return draw_jitter(count, self.generator) if given is None else given
+    def _luck(self) -> Luck:
+        given, self._given = self._given, None
+        return Luck(self.generator) if given is None else given
 
     def _step(self, acts: Tensor) -> Step:
-        draws, self._draws = self._draws, None
-        if draws is None:
-            draws = draw(self.num_envs, self.generator)
-        style, shaping = self.settings["style"], self.settings["shaping"] == "delta"
-        outcome = advance(self.games, acts.long(), draws, style, shaping)
+        outcome = advance(self.games, acts.long(), self._luck(), self.settings["style"],
+                          self.settings["shaping"] == "delta")
         rews = outcome.rews.to(self.dtype)
         return self._shown(outcome.obs), rews, outcome.terminated, outcome.truncated, self._info(outcome)
 
@@ -122,22 +114,28 @@ class Arena(TensorEnv):
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         """Return "rewards", "metrics", and the game's own names: those of this step, and the episode's totals."""
-        counts, hits = self.counts.to(self.dtype, copy=True), outcome.hits
+        counts, tally = self.counts.to(self.dtype, copy=True), outcome.tally.to(self.dtype)
         metrics = {name: counts[row] for name, row in COUNTED.items()}
         metrics |= {"player_health": self.player[at.HP].to(self.dtype, copy=True),
                     "win": (counts[at.WIN_STEP] != at.NEVER).to(self.dtype)}
-        step = {"enemies_destroyed": hits.enemies + hits.contacts, "spawners_destroyed": hits.spawners_killed,
+        step = {"enemies_destroyed": tally[ENEMY_HITS] + tally[CONTACTS],
+                "spawners_destroyed": tally[SPAWNERS_KILLED],
                 "total_enemies_destroyed": metrics["enemies_destroyed"],
                 "total_spawners_destroyed": metrics["spawners_destroyed"],
-                "damage_dealt": hits.dealt, "damage_taken": hits.taken,
+                "damage_dealt": tally[HP_DEALT], "damage_taken": tally[HP_TAKEN],
                 "episode_reward": self.episode_reward.clone(), "episode_steps": counts[at.STEP]}
         return {**metrics, **step, "metrics": metrics,
                 "rewards": dict(zip(PARTS, outcome.parts.to(self.dtype), strict=True))}
 
 
+def seen_anew(games: Games) -> Tensor:
+    """Return the observations of games, (N, 32)."""
+    return observe(games, squared_distances(games.player, games.shots[:, rules.SHOTS:at.UNUSED]))
+
+
 def in_places(games: Games, draws: Draws) -> Draws:
     """Return draws in the order of places, given those in the order of what lives."""
     enemies, spawners = (((things[at.HP] > 0).cumsum(0) - 1).clamp(min=0) for things in (games.enemies, games.spawners))
-    return Draws(draws.fire.gather(0, enemies), *(
+    return Draws(draws.numbers.gather(0, enemies), *(
         tries.gather(0, spawners[:, None].expand(-1, tries.shape[1], -1)) for tries in (draws.angle, draws.distance)),
-        draws.jitter)
+        draws.spread)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from envs.arena import rules
-from envs.arena.rules import ENEMIES, ENEMY_SHOTS, SHOTS, SPAWNERS, TRIES
+from envs.arena.luck import Luck
+from envs.arena.rules import ENEMIES, ENEMY_SHOTS, SHOTS, SPAWNERS
 
 # Rows of the first dimension. Who has no HP, and a shot without life, is not there: the place is free.
 POS, HP, LIFE, VEL = slice(0, 2), 2, 2, slice(4, 6)
@@ -61,51 +62,19 @@ class Games:
 NAMES = tuple(field.name for field in fields(Games))
 
 
-@dataclass
-class Draws:
-    """The random numbers of a step, in float32, or given in float64.
-
-    Attributes:
-        fire: (8, N), U(0, 1) of each enemy.
-        angle: (5, 6, N), U(0, 1) of each spawner's tries and of the fallback, of a full turn.
-        distance: (5, 5, N), U(5, 50) of each spawner's tries.
-        jitter: (2, 5, N), U(-30, 30), x and y of the spawners of a new phase.
-    """
-
-    fire: Tensor
-    angle: Tensor
-    distance: Tensor
-    jitter: Tensor
-
-
-def draw(count: int, generator: torch.Generator) -> Draws:
-    """Draw the random numbers of a step of `count` games."""
-    sizes = (ENEMIES, SPAWNERS * (TRIES + 1), SPAWNERS * TRIES, SPAWNERS * 2)
-    uniform = torch.rand(sum(sizes), count, dtype=torch.float32, generator=generator, device=generator.device)
-    fire, angle, distance, jitter = uniform.split(sizes)
-    return Draws(fire, angle.view(SPAWNERS, TRIES + 1, count),
-                 (rules.SPAWN_LOW + (rules.SPAWN_HIGH - rules.SPAWN_LOW) * distance).view(SPAWNERS, TRIES, count),
-                 _jitter(jitter))
-
-
-def draw_jitter(count: int, generator: torch.Generator) -> Tensor:
-    """Draw the jitter of the first spawners of `count` games, (2, 5, N)."""
-    return _jitter(torch.rand(SPAWNERS * 2, count, dtype=torch.float32, generator=generator, device=generator.device))
-
-
-def _jitter(uniform: Tensor) -> Tensor:
-    return (rules.JITTER * (2 * uniform - 1)).view(2, SPAWNERS, -1)
-
-
 def modifiers(stages: Tensor) -> Tensor:
     """Return the modifiers (10, N) of stages (N,) int64, 0 to 6."""
     table = torch.tensor([rules.stage_numbers(stage) for stage in range(len(rules.STAGES))], dtype=torch.float32)
     return table.to(stages.device)[stages].T.contiguous()
 
 
-def new_games(jitter: Tensor, modifiers: Tensor) -> Games:
-    """Return games at their start, given the jitter (2, 5, N) of their first spawner."""
-    count, device = jitter.shape[-1], jitter.device
+def new_games(luck: Luck, modifiers: Tensor, index: Tensor | None = None) -> Games:
+    """Return games at their start.
+
+    Args:
+        index: (N,), the numbers of the games, None for all.
+    """
+    count, device = modifiers.shape[-1], modifiers.device
     exact = torch.float32 if device.type == "mps" else torch.float64      # which MPS lacks
 
     def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -115,7 +84,7 @@ def new_games(jitter: Tensor, modifiers: Tensor) -> Games:
                   zeros(11), zeros(dtype=exact), modifiers)
     games.player[0], games.player[1], games.player[HP] = *rules.CENTRE, rules.PLAYER_HP
     games.counts[FIRST_KILL:WIN_STEP + 1] = NEVER
-    start_phase(games, torch.ones_like(games.rotation, dtype=torch.bool), jitter)
+    start_phase(luck, index, games.spawners, games.enemies, games.counts, modifiers, torch.ones_like(games.rotation) > 0)
     return games
 
 
@@ -148,15 +117,16 @@ def tables(device: torch.device) -> Tables:
     return Tables(places.permute(2, 1, 0), rules.WALK * walks, faces, field[:, None], speeds)
 
 
-def start_phase(games: Games, starts: Tensor, jitter: Tensor) -> None:
+def start_phase(luck: Luck, index: Tensor | None, spawners: Tensor, enemies: Tensor, counts: Tensor, modifiers: Tensor,
+                starts: Tensor) -> None:
     """Begin the phase that `counts[PHASE]` says, where `starts`, (N,) bool: new spawners, no enemies."""
-    phase = games.counts[PHASE].long().clamp(max=rules.PHASES - 1)
-    places = (tables(phase.device).places[:, :, phase] + jitter).float()      # (2, 5, N)
-    interval = games.modifiers[INTERVALS].gather(0, phase[None]).expand(SPAWNERS, -1)
+    phase = counts[PHASE].long().clamp(max=rules.PHASES - 1)
+    places = (tables(phase.device).places[:, :, phase] + luck.jitter(index, len(phase))).float()        # (2, 5, N)
+    interval = modifiers[INTERVALS].gather(0, phase[None]).expand(SPAWNERS, -1)
     there = torch.arange(SPAWNERS, device=phase.device)[:, None] <= phase
-    hp = there * games.modifiers[NEW_SPAWNER_HP]                                # (5, N)
+    hp = there * modifiers[NEW_SPAWNER_HP]                                      # (5, N)
     new = torch.cat([places, torch.stack([hp, torch.zeros_like(hp), interval])])
-    games.spawners.copy_(torch.where(starts, new, games.spawners))
-    games.enemies[HP].mul_(~starts)
-    games.counts[PHASE_START] = torch.where(starts, games.counts[STEP], games.counts[PHASE_START])
-    games.counts[SPAWNER_BEFORE:].masked_fill_(starts, torch.nan)
+    spawners.copy_(torch.where(starts, new, spawners))
+    enemies[HP].mul_(~starts)
+    counts[PHASE_START] = torch.where(starts, counts[STEP], counts[PHASE_START])
+    counts[SPAWNER_BEFORE:].masked_fill_(starts, torch.nan)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.arena.env import Arena
-from envs.arena.games import Draws
+from envs.arena.luck import Draws
 from envs.arena.rules import ENEMIES, SPAWNERS, STAGES, TRIES
 from utils.cases import Arrays, Case, replay_main
 from utils.errors import ConfigError
@@ -48,14 +48,15 @@ class Replay:
         found = {}
         if self.case.meta.get("natural_start"):
             env.set_stages(self.stages[:1])
-            env.give(jitter=self._tensor("draw/init_jitter", SPAWNERS, 2).T[..., None])
+            jitter = self._tensor("draw/init_jitter", SPAWNERS, 2).T[..., None]
+            env.give(Draws(*(part[..., :1] for part in self.draws[:3]), jitter))
             obs = env.reset()
-            found = {f"init/{name}": value[0] for name, value in self._lists(env).items()}
+            found = {f"init/{name}": value[0].cpu().numpy() for name, value in env.lists().items()}
             found["init/obs"] = obs[0].cpu().numpy()
         else:
             env.set_lists(self._start())
         steps = [self._step(env, slice(t, t + 1)) for t in range(self.steps)]
-        return found | {name: np.concatenate([step[name] for step in steps]) for name in (steps or [{}])[0]}
+        return self._cut(found | {name: np.concatenate([step[name] for step in steps]) for name in (steps or [{}])[0]})
 
     def forced(self) -> Arrays:
         """Play each step from the state before it."""
@@ -63,7 +64,7 @@ class Replay:
         before = {name: torch.cat([first, self._list("state", name, self.steps)[:-1]])
                   for name, first in self._start().items()}
         env.set_lists(before)
-        return self._step(env, slice(None))
+        return self._cut(self._step(env, slice(None)))
 
     def _env(self, count: int) -> Arena:
         shaping = "delta" if self.case.meta.get("shaping", True) else "off"
@@ -77,14 +78,16 @@ class Replay:
                  "damage/dealt": info["damage_dealt"], "damage/taken": info["damage_taken"],
                  **{f"component/{name}": value for name, value in info["rewards"].items()},
                  **{f"info/{name}": info[name] for name in INFO}}
-        return ({f"state/{name}": value for name, value in self._lists(env).items()} |
-                {name: value.cpu().numpy() for name, value in found.items()})
+        found |= {f"state/{name}": value for name, value in env.lists().items()}
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
-    def _lists(self, env: Arena) -> Arrays:
-        """Return the games, with as many places of shots as the case has, or as many as are needed."""
-        lists = {name: value.cpu().numpy() for name, value in env.lists().items()}
-        places = max(len(self.case.arrays["init/proj_alive"]), lists["proj_alive"].sum(1).max())
-        return {name: value[:, :places] if name.startswith("proj_") else value for name, value in lists.items()}
+    def _cut(self, found: Arrays) -> Arrays:
+        """Return what was computed with as many places of shots as the case has, or as many as are needed."""
+        places = len(self.case.arrays["init/proj_alive"])
+        if "state/proj_alive" in found:
+            places = max(places, found["state/proj_alive"].sum(1).max(initial=0))
+        return {name: value.take(range(places), axis=name.startswith("state/")) if "/proj_" in name else value
+                for name, value in found.items()}
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -101,12 +104,12 @@ class Replay:
         return torch.as_tensor(self.case.take(name, *shape), device=self.device)
 
     def _draws(self) -> list[Tensor]:
-        """Return the parts of Draws of all steps, (..., T)."""
+        """Return the parts of Draws of all steps, (..., T), 0 where nothing was drawn."""
         fire = self._tensor("draw/fire", self.steps, ENEMIES)
         angle = self._tensor("draw/spawn_angle", self.steps, SPAWNERS, TRIES + 1)
         distance = self._tensor("draw/spawn_dist", self.steps, SPAWNERS, TRIES)
         jitter = self._tensor("draw/jitter", self.steps, SPAWNERS, 2).transpose(1, 2)
-        return [part.movedim(0, -1) for part in (fire, angle, distance, jitter)]
+        return [part.movedim(0, -1).nan_to_num(0.0) for part in (fire, angle, distance, jitter)]
 
 
 KINDS = {"env": env_case}

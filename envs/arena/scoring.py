@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -25,37 +27,47 @@ from envs.arena.games import (
     Games,
     start_phase,
 )
-from envs.arena.hits import Hits
+from envs.arena.hits import (
+    CONTACTS,
+    ENEMY_HITS,
+    HP_DEALT,
+    HP_TAKEN,
+    HURTS,
+    SPAWNER_HITS,
+    SPAWNERS_KILLED,
+)
+from envs.arena.luck import Luck
+from envs.arena.sparse import on_rows
 
 PARTS = ("survival", "hit_enemy", "kill_enemy", "hit_spawner", "kill_spawner", "quick_kill", "phase", "damage", "death",
          "shaping")
 
 
-def score(games: Games, hits: Hits, jitter: Tensor, shaping: bool) -> Tensor:
+def score(games: Games, tally: Tensor, luck: Luck, shaping: bool) -> Tensor:
     """Count what happened, begin the next phase where it is due, and return the parts of the reward, (10, N)."""
-    count(games, hits)
-    shaped = shape(games, hits) if shaping else torch.zeros_like(hits.hurt)
+    count(games, tally)
+    shaped = shape(games, tally) if shaping else torch.zeros_like(tally[0])
     quick = games.counts[STEP] - games.counts[PHASE_START] < rules.QUICK_STEPS
-    passed = pass_phase(games, jitter)
+    passed = pass_phase(games, luck)
     return torch.stack([
-        torch.full_like(shaped, rules.SURVIVAL), rules.HIT_ENEMY * hits.enemies, rules.KILL_ENEMY * hits.enemies,
-        rules.HIT_SPAWNER * hits.spawners, rules.KILL_SPAWNER * hits.spawners_killed,
-        rules.QUICK_KILL * (hits.spawners_killed * quick), rules.PHASE_REWARD * passed,
-        rules.HURT * games.modifiers[PENALTY] * hits.hurt, rules.DEATH * (games.player[HP] == 0), shaped])
+        torch.full_like(shaped, rules.SURVIVAL), rules.HIT_ENEMY * tally[ENEMY_HITS],
+        rules.KILL_ENEMY * tally[ENEMY_HITS], rules.HIT_SPAWNER * tally[SPAWNER_HITS],
+        rules.KILL_SPAWNER * tally[SPAWNERS_KILLED], rules.QUICK_KILL * (tally[SPAWNERS_KILLED] * quick),
+        rules.PHASE_REWARD * passed.float(), rules.HURT * games.modifiers[PENALTY] * tally[HURTS],
+        rules.DEATH * (games.player[HP] == 0).float(), shaped])
 
 
-def count(games: Games, hits: Hits) -> None:
-    """Add a step's hits to the counts of the episode."""
+def count(games: Games, tally: Tensor) -> None:
+    """Add a step's tally to the counts of the episode."""
     counts = games.counts
-    counts[ENEMIES_DESTROYED] += hits.enemies + hits.contacts
-    counts[SPAWNERS_DESTROYED] += hits.spawners_killed
-    first = (hits.spawners_killed > 0) & (counts[FIRST_KILL] == NEVER)
+    counts[ENEMIES_DESTROYED] += tally[ENEMY_HITS] + tally[CONTACTS]
+    counts[SPAWNERS_DESTROYED] += tally[SPAWNERS_KILLED]
+    counts[DEALT:TAKEN + 1] += tally[HP_DEALT:HP_TAKEN + 1]
+    first = (tally[SPAWNERS_KILLED] > 0) & (counts[FIRST_KILL] == NEVER)
     counts[FIRST_KILL] = torch.where(first, counts[STEP], counts[FIRST_KILL])
-    counts[DEALT] += hits.dealt
-    counts[TAKEN] += hits.taken
 
 
-def shape(games: Games, hits: Hits) -> Tensor:
+def shape(games: Games, tally: Tensor) -> Tensor:
     """Return clip(0.01 scale ((d + 5 e) (0.5 + 0.5 hp / 150) - 0.8 max(0, l)), +-0.2), 0 in a phase's first step.
 
     d is the HP that the living spawners have lost since the last step, e the enemies destroyed, l the HP that the
@@ -63,17 +75,19 @@ def shape(games: Games, hits: Hits) -> Tensor:
     """
     now = torch.stack([games.spawners[HP].sum(0), games.player[HP]])
     damage, loss = games.counts[SPAWNER_BEFORE:PLAYER_BEFORE + 1] - now
-    gain = (damage + rules.ENEMY_WORTH * (hits.enemies + hits.contacts)) * (0.5 + 0.5 * now[1] / rules.PLAYER_HP)
+    gain = (damage + rules.ENEMY_WORTH * (tally[ENEMY_HITS] + tally[CONTACTS])) * (0.5 + 0.5 * now[1] / rules.PLAYER_HP)
     shaped = games.modifiers[SHAPING_SCALE] * (gain - rules.LOSS_WORTH * loss.clamp(min=0)) * rules.SHAPING
     games.counts[SPAWNER_BEFORE:PLAYER_BEFORE + 1] = now
     return shaped.clamp(-rules.SHAPING_CLIP, rules.SHAPING_CLIP).nan_to_num(0.0)
 
 
-def pass_phase(games: Games, jitter: Tensor) -> Tensor:
+def pass_phase(games: Games, luck: Luck) -> Tensor:
     """Begin the next phase where no spawner lives, or win after the last; return where a phase was passed, (N,)."""
-    passed = (games.spawners[HP] == 0).all(0)
+    passed = games.spawners[HP].amax(0) == 0
     games.counts[PHASE] += passed
     won = passed & (games.counts[PHASE] == rules.PHASES)
     games.counts[WIN_STEP] = torch.where(won, games.counts[STEP], games.counts[WIN_STEP])
-    start_phase(games, passed & ~won, jitter)
+    starts = passed & ~won
+    on_rows(starts, partial(start_phase, luck), (games.spawners, games.enemies, games.counts),
+            (games.modifiers, starts))
     return passed
