@@ -8,11 +8,12 @@ import warnings
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env
+from envs.registration import is_one_row, is_tensor_env, registered_settings
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -56,6 +57,7 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     else:
         env = (make_atari(config, shown) if is_atari(config.env) else
                _build(resolve_env(config.env), config, shown))
+    _begin_last_stage(config, env)
     _check_spaces(config, env)
     if not is_image(env.observation_space):
         env = FlatObservation(env)
@@ -104,7 +106,10 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
-            env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
+            given = name.kwargs
+            if is_tensor_env(name.id):
+                given = {"settings": registered_settings(name.id) | given}
+            env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **given, **shown)
         return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:
         raise unknown_env(config.env) from None
@@ -112,10 +117,23 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
         raise ConfigError(f"env: {config.env!r} cannot be made here: {one_line(error)}") from None
 
 
+def _begin_last_stage(config: Config, env: gym.Env) -> None:
+    """Set a tensor environment to the last stage of its curriculum, which is what evaluation plays."""
+    is_row = is_one_row(env)
+    if not is_row and config.curriculum in ("default", "none"):
+        return                                              # workers of such environments import no PyTorch
+    from envs.curriculum_forms import open_curriculum
+    task = env.unwrapped.task if is_row else None
+    if curriculum := open_curriculum(config.curriculum, task):
+        task.configure(**curriculum.last_settings())
+
+
 def _check_spaces(config: Config, env: gym.Env) -> None:
     name, observations, actions = config.env, env.observation_space, env.action_space
-    if not isinstance(observations, Box) or observations.dtype.kind not in "fiu":
-        raise ConfigError(f"env: {name!r} observes {observations}, expected a Box of numbers")
+    parts = list(observations.spaces.values()) if isinstance(observations, Dict) else [observations]
+    if not parts or not all(isinstance(part, Box) and part.dtype.kind in "fiu" for part in parts):
+        raise ConfigError(f"env: {name!r} observes {one_line(observations)}, expected a Box of numbers, or a Dict of "
+                          "such")
     if isinstance(actions, Discrete) and not config.discrete:
         raise ConfigError(f"env: {name!r} acts in {actions}, {expected_discrete()}")
     if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):

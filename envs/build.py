@@ -11,7 +11,7 @@ import torch
 from envs import env_kwargs, make_env
 from envs.batch import Alone, GymBatch
 from envs.names import resolve_env
-from envs.registration import tensor_class
+from envs.registration import registered_settings, tensor_class
 from envs.tensor import TensorEnv
 from envs.training_env import TrainingEnv
 from utils.seeding import stream_seed
@@ -37,14 +37,15 @@ def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str
     device = "cpu" if config.device == "auto" else config.device
     if task := task_of(config):
         seed = stream_seed(config.seed, "env")
-        env = task(config.num_envs, device, seed, torch.float32, **env_kwargs(config))
+        settings = registered_settings(resolve_env(config.env).id) | env_kwargs(config)
+        env = task(config.num_envs, device, seed, torch.float32, **settings)
         return TrainingEnv(env, config.test_timesteps, config.env_type == "ep_rews")
     return GymBatch(_environments(config, example, say), example, env_seeds(config), device)
 
 
 def task_of(config: Config) -> type[TensorEnv] | None:
     """Return the tensor class of a run's environment; None if it is one of Gymnasium's."""
-    return tensor_class(resolve_env(config.env).id.rpartition(":")[2])
+    return tensor_class(resolve_env(config.env).id)
 
 
 def env_seeds(config: Config) -> list[int]:

@@ -36,7 +36,7 @@ class OneRow(gym.Env):
         Raises:
             ConfigError: a setting is unknown or invalid, or the task has several rows a group.
         """
-        self.task, self.render_mode = load(task)(1, device, **(settings or {}), **named), render_mode
+        self.task, self.render_mode = load(task)(1, device, **{**(settings or {}), **named}), render_mode
         if self.task.num_envs != 1:
             raise ConfigError(f"env: {type(self.task).__name__} has {self.task.num_envs} rows a group, expected one "
                               "as a gymnasium.Env")
@@ -75,9 +75,10 @@ class OneRow(gym.Env):
         self.task.generator.set_state(torch.frombuffer(data, dtype=torch.uint8).clone())
 
 
-def make_rows(task: str | type[TensorEnv], num_envs: int = 1, device: str = "cpu", **settings: Any) -> TensorEnv:
+def make_rows(task: str | type[TensorEnv], num_envs: int = 1, device: str = "cpu", seed: int = 0,
+              settings: Mapping[str, Any] | None = None, **named: Any) -> TensorEnv:
     """Make a tensor environment, as `gymnasium.make_vec` calls it; see `TensorEnv`."""
-    return load(task)(num_envs, device, **settings)
+    return load(task)(num_envs, device, seed, **{**(settings or {}), **named})
 
 
 def row_of(obs: Obs, space: gym.Space, row: int = 0) -> Any:

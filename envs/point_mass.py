@@ -94,7 +94,7 @@ class PointMassRL(TensorEnv):
                           self.radii], 1)
 
     def _step(self, acts: Tensor) -> Step:
-        acts = acts.to(self.dtype).clamp(-1, 1)
+        acts = acts.clamp(-1, 1)
         self._move(acts)
         distance = length(self.position - self.goal)
         inside = (self.radii - length(self.position[:, None] - self.obstacles)).clamp(min=0)        # (N, OBSTACLES)

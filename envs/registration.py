@@ -23,26 +23,43 @@ def register_env(id: str, max_episode_steps: int | None = None, override: bool =
 
     Args:
         id: such as `MyTask-v0`.
-        max_episode_steps: a time limit of `gymnasium.make` besides the task's own.
+        max_episode_steps: the default of the task's setting of this name.
         override: replace a task that has this id.
     Raises:
-        ValueError: the id is taken by another class.
+        ValueError: the id is taken by another class, or the task has no such setting.
     """
     def register(task: type) -> type:
         spec = gym.registry.get(id)
         if spec is not None and not override and not _is_same(spec, task):
             raise ValueError(f"env: {id!r} is registered, expected another id, or override=True")
+        if max_episode_steps is not None and "max_episode_steps" not in task.SETTINGS:
+            raise ValueError(f"max_episode_steps: got {max_episode_steps}, but {task.__name__} has no such setting")
         if spec is None or spec.kwargs.get("task") != OWN.get(id, ""):      # ours are registered by their names
             gym.registry.pop(id, None)
-            _register(id, task, max_episode_steps)
+            _register(id, task, {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps})
         return task
     return register
 
 
+def is_tensor_env(id: str) -> bool:
+    """Return whether an id, perhaps `module:id`, is that of a tensor environment; the module is imported."""
+    module, _, name = id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    spec = gym.registry.get(name)
+    return spec is not None and spec.entry_point == ONE_ROW
+
+
+def is_one_row(env: gym.Env) -> bool:
+    """Return whether an environment, perhaps in wrappers, is one row of a tensor environment."""
+    spec = env.unwrapped.spec
+    return spec is not None and spec.entry_point == ONE_ROW
+
+
 def tensor_class(id: str) -> Any:
-    """Return the tensor class of an id, or None if the id is of another environment, or not registered."""
-    spec = gym.registry.get(id)
-    return load(spec.kwargs["task"]) if spec is not None and spec.entry_point == ONE_ROW else None
+    """Return the tensor class of an id, or None if the id is of another environment; see `is_tensor_env`."""
+    spec = gym.registry.get(id.rpartition(":")[2])
+    return load(spec.kwargs["task"]) if is_tensor_env(id) else None
 
 
 def load(task: str | type) -> Any:
@@ -53,9 +70,14 @@ def load(task: str | type) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _register(id: str, task: str | type, max_episode_steps: int | None = None) -> None:
-    gym.register(id, entry_point=ONE_ROW, vector_entry_point=ROWS, kwargs={"task": task},
-                 max_episode_steps=max_episode_steps, order_enforce=False, disable_env_checker=True)
+def registered_settings(id: str) -> dict[str, Any]:
+    """Return the settings that a tensor environment was registered with."""
+    return dict(gym.registry[id.rpartition(":")[2]].kwargs["settings"])
+
+
+def _register(id: str, task: str | type, settings: dict[str, Any]) -> None:
+    gym.register(id, entry_point=ONE_ROW, vector_entry_point=ROWS, kwargs={"task": task, "settings": settings},
+                 order_enforce=False, disable_env_checker=True)
 
 
 def _is_same(spec: Any, task: type) -> bool:
@@ -66,4 +88,4 @@ def _is_same(spec: Any, task: type) -> bool:
 
 
 for _id, _task in OWN.items():
-    _register(_id, _task)
+    _register(_id, _task, {})

@@ -53,7 +53,7 @@ class TensorEnv(abc.ABC):
     STATE: ClassVar[tuple[str, ...]] = ()           # attributes: the tensors that, with the generator, are its state
     rewards: ClassVar[tuple[str, ...]] = ()         # names in info["rewards"]
     metrics: ClassVar[tuple[str, ...]] = ()         # names in info["metrics"]
-    curriculum: ClassVar[Any] = None                # the task's own stages; see envs.curriculum
+    curriculum: ClassVar[Mapping[str, Any] | None] = None       # the task's own, as envs.curriculum_forms reads it
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30,
                                           "autoreset_mode": gym.vector.AutoresetMode.DISABLED}
     observation_space: gym.Space                    # of one row: a Box, or a Dict of Boxes
@@ -73,13 +73,13 @@ class TensorEnv(abc.ABC):
             ConfigError: a setting is unknown or invalid.
         """
         self.num_groups, self.device, self.dtype = num_envs, torch.device(device), dtype
+        self.on_cpu = self.device.type == "cpu"         # elsewhere, to ask for a value is to wait for the device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.settings = dict(self.SETTINGS)
-        self.configure(**settings)
+        self._take({**self.SETTINGS, **self.checked(settings)})
         self.setup()
         check_spaces(self)
         self.active = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self.row_settings = self._present_settings().repeat(self.num_envs, 1)       # (N, K), K = len(PER_ROW)
+        self.row_settings = self.per_row.repeat(self.num_envs, 1)                   # (N, K), K = len(PER_ROW)
         self.obs: Obs | None = None
 
     # What a task writes ---------------------------------------------------------------------------------------------
@@ -125,11 +125,11 @@ class TensorEnv(abc.ABC):
         if self.obs is None or mask is None:
             mask = torch.ones_like(self.active)
         rows = self.beginning(mask)
-        if self.device.type == "cpu" and not rows.any():        # on a GPU, the answer would be waited for
+        if self.on_cpu and not rows.any():
             return self.obs
         self.active = self.active | rows
         if self.PER_ROW:
-            self.row_settings = torch.where(rows[:, None], self._present_settings(), self.row_settings)
+            self.row_settings = torch.where(rows[:, None], self.per_row, self.row_settings)
         obs = self._reset(rows)
         check_obs(self, obs)
         self.obs = obs if self.obs is None else choose(rows, obs, self.obs)
@@ -156,12 +156,12 @@ class TensorEnv(abc.ABC):
             ConfigError: the actions, or what the task returns, have another shape or dtype.
         """
         check_acts(self, acts)
-        step = self._step(acts)
+        step = self._step(acts.to(self.dtype) if acts.is_floating_point() else acts)
         check_step(self, step)
-        self.obs, _, terminated, truncated, _ = step
+        self.obs, rews, terminated, truncated, info = step
         if self.rows_per_group > 1:
             self.active = self.active & ~(terminated | truncated)
-        return step
+        return self.obs, rews, terminated, truncated, {"rewards": {}, "metrics": {}, **info}
 
     def configure(self, **settings: Any) -> None:
         """Change settings of the episodes that begin from now on; of the open ones where the task says so.
@@ -172,7 +172,21 @@ class TensorEnv(abc.ABC):
         Raises:
             ConfigError: a setting is unknown or invalid; the message names the nearest one.
         """
-        self.settings |= checked(type(self).__name__, self.SETTINGS, self.LIMITS, settings)
+        self._take(self.settings | self.checked(settings))
+
+    def _take(self, settings: dict[str, Value]) -> None:
+        self.settings = settings
+        self.per_row = torch.tensor([float(settings[name]) for name in self.PER_ROW], dtype=self.dtype,
+                                    device=self.device)                             # (K,), for the next episodes
+
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any]) -> dict[str, Value]:
+        """Return settings as values of the types in SETTINGS.
+
+        Raises:
+            ConfigError: one is unknown or invalid.
+        """
+        return checked(cls.__name__, cls.SETTINGS, cls.LIMITS, settings)
 
     def state(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of all tensors that the future depends on; open episodes are in them."""
@@ -197,7 +211,7 @@ class TensorEnv(abc.ABC):
         for name, tensor in found.items():
             setattr(self, name, tensor)
         self.obs = unnamed("obs", obs)
-        self.settings = {name: as_value(state[f"settings/{name}"], value) for name, value in self.SETTINGS.items()}
+        self._take({name: as_value(state[f"settings/{name}"], value) for name, value in self.SETTINGS.items()})
         self.generator.set_state(state["generator"])
         return torch.zeros_like(self.active)
 
@@ -221,9 +235,9 @@ class TensorEnv(abc.ABC):
     def renew(self, rows: Tensor, draw: Callable[[int], dict[str, Tensor]]) -> None:
         """Write `draw(count)`, attributes -> (count, ...), into these rows, (N,) bool, of the state.
 
-        On the CPU `count` is the number of these rows; elsewhere it is N, because counting would wait for the device.
+        On the CPU `count` is the number of these rows; elsewhere it is N.
         """
-        if self.device.type == "cpu":
+        if self.on_cpu:
             index = rows.nonzero()[:, 0]
             for name, value in draw(len(index)).items():        # copies: `info` may hold the present tensors
                 setattr(self, name, getattr(self, name).index_put((index,), value))
@@ -234,9 +248,6 @@ class TensorEnv(abc.ABC):
     def of_row(self, name: str) -> Tensor:
         """Return a setting of PER_ROW, (N,): as it was when the row's episode began."""
         return self.row_settings[:, self.PER_ROW.index(name)]
-
-    def _present_settings(self) -> Tensor:
-        return torch.tensor([float(self.settings[name]) for name in self.PER_ROW], dtype=self.dtype, device=self.device)
 
     def zeros(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Return zeros (N, *shape)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 from torch import Tensor
 
 from envs.state import Obs, below
@@ -18,9 +18,11 @@ from utils.errors import ConfigError
 class TrainingEnv(TensorEnv):
     """A task with the rules of a run.
 
-    Actions are in [-1, 1], and the task is given `action * action_space.high`. An episode is truncated after `limit`
-    steps, unless the task ends it before. `info["true_rews"]` (N,) holds the task's rewards; with `paid_at_end` the
-    reward is 0 until the episode ends, then the sum of the task's rewards.
+    Observations are vectors, or pictures: the parts of a dict are concatenated in alphabetical order of their names,
+    and `parts` holds the slice of each. Actions are in [-1, 1], and the task is given `action * action_space.high`. An
+    episode is truncated after `limit` steps, unless the task ends it before. `info["true_rews"]` (N,) holds the task's
+    rewards, "return" and "length" those of the episode so far; with `paid_at_end` the reward is 0 until the episode
+    ends, then its return.
     """
 
     STATE = ("steps", "returns")
@@ -31,12 +33,13 @@ class TrainingEnv(TensorEnv):
             ConfigError: the bounds of the actions are not finite and symmetric about 0.
         """
         self.task, self.limit, self.paid_at_end = task, limit, paid_at_end
-        for name in ("num_groups", "rows_per_group", "device", "dtype", "generator", "rewards", "metrics", "curriculum",
-                     "observation_space", "SETTINGS", "LIMITS"):
+        for name in ("num_groups", "rows_per_group", "device", "on_cpu", "dtype", "generator", "rewards", "metrics",
+                     "curriculum", "checked"):
             setattr(self, name, getattr(task, name))
         self.setup()
 
     def setup(self) -> None:
+        self.observation_space, self.parts = _flattened(self.task.observation_space)
         self.action_space, self.high = self._scaled(self.task.action_space)
         self.steps, self.returns = self.zeros(dtype=torch.int64), self.zeros(dtype=torch.float64)
 
@@ -67,13 +70,13 @@ class TrainingEnv(TensorEnv):
         return self.task.settings
 
     @property
-    def obs(self) -> Obs | None:
+    def obs(self) -> Tensor | None:
         """See `TensorEnv`."""
-        return self.task.obs
+        return None if self.task.obs is None else flat(self.task.obs)
 
     @obs.setter
-    def obs(self, obs: Obs) -> None:
-        self.task.obs = obs
+    def obs(self, obs: Tensor) -> None:
+        """Ignore what `TensorEnv` sets: the task holds it."""
 
     def configure(self, **settings: Any) -> None:
         self.task.configure(**settings)
@@ -86,22 +89,23 @@ class TrainingEnv(TensorEnv):
 
     # Episodes -------------------------------------------------------------------------------------------------------
 
-    def _reset(self, rows: Tensor) -> Obs:
+    def _reset(self, rows: Tensor) -> Tensor:
         self.steps = self.steps.masked_fill(rows, 0)
         self.returns = self.returns.masked_fill(rows, 0)
-        return self.task.reset(rows)
+        return flat(self.task.reset(rows))
 
     def _step(self, acts: Tensor) -> Step:
         obs, true, terminated, truncated, info = self.task.step(acts if self.high is None else acts * self.high)
         self.steps = self.steps + 1
+        self.returns = self.returns + true
         truncated = truncated | (self.steps >= self.limit)
-        return obs, self._paid(true, terminated | truncated), terminated, truncated, {**info, "true_rews": true}
+        info = {**info, "true_rews": true, "return": self.returns, "length": self.steps}
+        return flat(obs), self._paid(true, terminated | truncated), terminated, truncated, info
 
     def _paid(self, true: Tensor, over: Tensor) -> Tensor:
         """Return what is paid for a step, (N,); a sum that is not finite at once, so that the error names the step."""
         if not self.paid_at_end:
             return true
-        self.returns = self.returns + true
         due = over | ~self.returns.isfinite()
         return torch.where(due, self.returns, 0).to(self.dtype)
 
@@ -114,3 +118,21 @@ class TrainingEnv(TensorEnv):
         for name in self.STATE:
             setattr(self, name, state[name].to(self.device, copy=True))
         return lost
+
+
+def flat(obs: Obs) -> Tensor:
+    """Return the parts of a dict, (N, ...), concatenated in alphabetical order, (N, O); others as they are."""
+    return torch.cat([obs[name].flatten(1) for name in sorted(obs)], 1) if isinstance(obs, dict) else obs
+
+
+def _flattened(space: Any) -> tuple[Box, dict[str, slice] | None]:
+    """Return the space of flat observations, and the slice of each part."""
+    if not isinstance(space, Dict):
+        return space, None
+    parts, start = {}, 0
+    for name in sorted(space.spaces):
+        size = int(np.prod(space[name].shape))
+        parts[name], start = slice(start, start + size), start + size
+    low, high = (np.concatenate([getattr(space[name], bound).reshape(-1) for name in parts])
+                 for bound in ("low", "high"))
+    return Box(low, high, dtype=np.float32), parts

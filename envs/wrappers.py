@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from utils.errors import ConfigError
 from utils.finite import is_finite
@@ -62,7 +62,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
 
     def _observation(self, obs: Any) -> np.ndarray:
         if self.shape is None:
-            return obs
+            return self._dict(obs)
         try:
             obs = np.asarray(obs)
         except (TypeError, ValueError, RuntimeError):   # rows of unequal length, tensors with gradients
@@ -70,6 +70,18 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         if obs.shape != self.shape or obs.dtype.kind not in "fiub":
             self._refuse(f"observes {obs.dtype} of shape {obs.shape}, expected numbers of shape {self.shape}, as its "
                          "observation_space says")
+        return obs
+
+    def _dict(self, obs: Any) -> Any:
+        space = self.env.observation_space
+        if not isinstance(space, Dict):
+            return obs                                      # refused later
+        if not isinstance(obs, Mapping):
+            self._refuse(f"observes a {type(obs).__name__}, expected a dict, as its observation_space says")
+        shapes = {key: np.shape(value) for key, value in obs.items()}
+        expected = {key: part.shape for key, part in space.spaces.items()}
+        if shapes != expected:
+            self._refuse(f"observes {shapes}, expected {expected}, as its observation_space says")
         return obs
 
     def _number(self, reward: Any) -> float:
@@ -103,17 +115,24 @@ def short(value: Any) -> str:
 
 
 class FlatObservation(gym.ObservationWrapper):
-    """Turns observations of any shape and number type into float32 vectors."""
+    """Turns observations of any shape and number type into float32 vectors.
+
+    The parts of a dict are concatenated in alphabetical order of their names.
+    """
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        low, high = (np.asarray(bound, np.float32).reshape(-1)
-                     for bound in (env.observation_space.low, env.observation_space.high))
+        self.parts = sorted(env.observation_space.spaces) if isinstance(env.observation_space, Dict) else None
+        spaces = [env.observation_space] if self.parts is None else [env.observation_space[key] for key in self.parts]
+        low, high = (np.concatenate([np.asarray(getattr(space, bound), np.float32).reshape(-1) for space in spaces])
+                     for bound in ("low", "high"))
         self.observation_space = Box(low, high, dtype=np.float32)
 
-    def observation(self, observation: np.ndarray) -> np.ndarray:
+    def observation(self, observation: Any) -> np.ndarray:
         with np.errstate(over="ignore"):                    # the value becomes infinite, which is reported
-            return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
+            if self.parts is None:
+                return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
+            return np.concatenate([np.asarray(observation[key], np.float32).reshape(-1) for key in self.parts])
 
 
 class CheckFrames(gym.Wrapper):

@@ -1,4 +1,4 @@
-"""Gather experience from one environment in this process, or from several in processes of their own.
+"""Gather experience from one environment in this process, from several in processes of their own, or from tensors.
 
 A collector has `num_envs`, and `step()`, which steps each environment once and returns the episodes that ended with it.
 The learner knows nothing else of environments. An observation or reward that is not finite enters no episode: the
@@ -18,20 +18,19 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.episode import OpenEpisode
+from envs.build import build_env, env_seeds, task_of
+from envs.curriculum_forms import open_curriculum
 from envs.origin import Origin, replay_actions
-from utils.finite import all_finite, check_observation, check_reward, is_finite
-from utils.seeding import stream_seed
+from learner.tensor_collector import Columns, TensorCollector
+from utils.finite import all_finite, check_observation, check_reward, is_finite, place
 from utils.settings.fields import Config
 
 if TYPE_CHECKING:
     from envs.workers.pool import Workers
 
-Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
-
-
 @contextlib.contextmanager
 def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None,
-                   ) -> Iterator[Collector | VectorCollector]:
+                   ) -> Iterator[Collector | VectorCollector | TensorCollector]:
     """Open the collector for `config.num_envs`; its processes end with the block.
 
     Args:
@@ -41,6 +40,10 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
     Raises:
         ChildProcessError, ConfigError: an environment or its process failed, see `envs.workers.pool.Workers`.
     """
+    if task_of(config):
+        with contextlib.closing(build_env(config, env)) as rows:
+            yield TensorCollector(rows, agent, open_curriculum(config.curriculum, rows))
+        return
     seeds = env_seeds(config)
     if len(seeds) == 1:
         yield Collector(env, agent, seeds[0])
@@ -49,11 +52,6 @@ def open_collector(config: Config, env: gym.Env, agent: Any, say: Callable[[str]
     sent = dataclasses.replace(config, eval_given=None)             # workers need no environment of evaluation
     with contextlib.closing(Workers(sent, env, say)) as envs:
         yield VectorCollector(envs, agent, seeds)
-
-
-def env_seeds(config: Config) -> list[int]:
-    """Return a seed for each environment; the first one does not depend on their number."""
-    return [stream_seed(config.seed, f"env {i}" if i else "env") for i in range(config.num_envs)]
 
 
 class Collector:
@@ -91,6 +89,10 @@ class Collector:
         self.obs, _ = self.origin.reset()
         check_observation(self.obs, place(self.steps, 0))
         self.open_episode = OpenEpisode(self.obs)
+
+    def numbers(self) -> dict[str, float]:
+        """Return what the record shows of the environment: nothing."""
+        return {}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what the open episode is restored from: (values, tensors)."""
@@ -140,6 +142,10 @@ class VectorCollector:
         self._begin(ended)
         return episodes
 
+    def numbers(self) -> dict[str, float]:
+        """Return what the record shows of the environment: nothing."""
+        return {}
+
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return what the open episodes are restored from: (values, tensors)."""
         origins = [self.envs.origins[i] for i in range(self.num_envs)]
@@ -184,11 +190,6 @@ class VectorCollector:
 
     def _place(self, i: int, step: int) -> str:
         return f"in environment {i + 1} of {self.num_envs} {place(self.steps * self.num_envs, step)}"
-
-
-def place(steps: int, step: int) -> str:
-    """Return the place for a message: steps of the run so far, and step of the episode, 0 for its first observation."""
-    return f"at step {steps}, {f'step {step}' if step else 'the start'} of its episode"
 
 
 def acts_of(episodes: list[OpenEpisode]) -> dict[str, Tensor]:

@@ -113,6 +113,7 @@ class Learner:
             self.evaluator.restore(before)
             self.run.logger.set_sums(sums)
             raise
+        self.run.logger.add(self.collector.numbers())
         self.run.logger.add({"TimeCost(sec)/train": self.trained, "TimeCost(sec)/test": time.perf_counter() - start})
         metrics = self.run.record(cycle, self.steps, self.episodes, self.agent.save_model)
         self.recorded, self.trained = self.due, 0.0

@@ -16,8 +16,10 @@ from algorithm import check_backend, create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
 from envs import env_kwargs, make_env, sizes
+from envs.curriculum_forms import open_curriculum
 from envs.given import check_given, eval_config, is_instance, name_of
 from envs.names import resolve_env
+from envs.registration import is_one_row
 from learner.collector import open_collector
 from learner.diagnoser import Diagnoser, diagnosis_env
 from learner.diagnoser import columns as diagnosis_columns
@@ -139,7 +141,7 @@ def build(config: Config) -> Parts:
     if test_env is not None:
         _check_spaces(env, test_env)
     agent, buffer = create_agent(config), create_buffer(config)
-    check_workers(config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    check_workers(1 if is_one_row(env) else config.num_envs, buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     return Parts(config, env, test_env, *create_engine(config, agent, buffer),
                  diagnosis_env(eval_config(config) or config))
 
@@ -167,7 +169,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
     """
     agent = parts.engine.agent
     try:
-        with Run(parts.config, metric_names(parts.config, agent), facts(parts), view, stop,
+        with Run(parts.config, metric_names(parts, agent), facts(parts), view, stop,
                  suffix=agent.checkpoint_suffix) as run:
             for line in (description(parts, run), *hints(parts)):
                 run.say(line)
@@ -217,9 +219,20 @@ def restore_saved(learner: Learner, run: Run) -> None:
                 "run")
 
 
-def metric_names(config: Config, agent: Any) -> list[str]:
+def metric_names(parts: Parts, agent: Any) -> list[str]:
     """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
-    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *diagnosis_columns(config)]
+    config = parts.config
+    return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *diagnosis_columns(config),
+            *task_columns(config, parts.env)]
+
+
+def task_columns(config: Config, env: gym.Env) -> list[str]:
+    """Return the metrics of a tensor environment: `metrics/NAME`, means over the episodes that ended, and `Stage`."""
+    if not is_one_row(env):
+        return []
+    task = env.unwrapped.task
+    staged = open_curriculum(config.curriculum, task) is not None
+    return [*(f"metrics/{name}" for name in task.metrics), *(["Stage"] * staged)]
 
 
 def facts(parts: Parts) -> dict[str, Any]:
@@ -250,7 +263,7 @@ def hints(parts: Parts) -> Iterator[str]:
         yield hint
     if parts.test_env is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
-    if config.num_envs > (cores := os.cpu_count() or 1):
+    if config.num_envs > (cores := os.cpu_count() or 1) and not is_one_row(parts.env):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"
     if config.warmup >= config.run_length:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"

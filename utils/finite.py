@@ -47,3 +47,8 @@ def check_reward(reward: float, where: str, name: str = "reward") -> None:
     """
     if not is_finite(reward):
         raise NotFiniteError(f"{name}: got {float(reward)} {where}; expected a finite float32")
+
+
+def place(steps: int, step: int) -> str:
+    """Return the place for a message: steps of the run so far, and step of the episode, 0 for its first observation."""
+    return f"at step {steps}, {f'step {step}' if step else 'the start'} of its episode"

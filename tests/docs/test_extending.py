@@ -39,7 +39,7 @@ from utils.settings.cli import parse_args
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
-         for page in ("algorithm", "decomposition", "environment")}
+         for page in ("algorithm", "decomposition", "environment", "tensor_environments")}
 RRD_READS = dict(r_lr=3e-4, rrd_batch_size=8, rrd_sample_size=4, rrd_bias_correction=False)
 pytestmark = pytest.mark.usefixtures("forget")
 
@@ -88,7 +88,8 @@ def test_every_file_of_the_pages_is_a_block_that_says_so():
             compile(code, name, "exec")
     named = {name for page in PAGES for name in files_of(page)}
     assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "recurrent.py",
-                     "offline.py", "test_my_rewards.py", "my_env.py", "my_pixels.py"}
+                     "offline.py", "test_my_rewards.py", "my_env.py", "my_pixels.py",
+                     "my_carts.py", "my_loop.py"}
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
@@ -102,6 +103,21 @@ def test_the_pages_commands_run(page, command, capsys):
     assert "imports" not in done.config
     if "--diagnose_every" in command:
         assert done.rows[-1]["Reward/std_within"] != ""
+
+
+def test_the_loop_over_a_tensor_environment_runs():
+    write_files("tensor_environments")
+    done = subprocess.run([sys.executable, "my_loop.py"], env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_curriculum_of_the_page_is_read():
+    write_files("tensor_environments")
+    (form,) = re.findall(r"^```json\n(.*?)^```", PAGES["tensor_environments"], re.DOTALL | re.MULTILINE)
+    Path("stages.json").write_text(form)
+    done = run(*SMALL, "--alg=sac", "--env=my_carts:Carts-v0", "--curriculum=stages.json")
+    assert done.rows[-1]["Stage"] == "0"
 
 
 @pytest.mark.parametrize("page", ["algorithm", "decomposition"])

@@ -128,7 +128,7 @@ def test_an_old_version_that_was_asked_for_gives_no_warning():
 @pytest.mark.parametrize("spaces", [
     {"acts": Discrete(3)}, {"acts": Box(-1, 1, (2, 2))}, {"acts": Box(-1, 2, (2,))}, {"acts": Box(0, 1, (2,))},
     {"acts": Box(-np.inf, np.inf, (2,))}, {"acts": Box(-3, 3, (2,), np.int32)}, {"acts": Box(1, 255, (2,), np.uint8)},
-    {"acts": MultiBinary(2)}, {"observes": Discrete(3)}, {"observes": Dict(a=Box(-1, 1, (2,)))},
+    {"acts": MultiBinary(2)}, {"observes": Discrete(3)}, {"observes": Dict(a=Box(-1, 1, (2,)), b=Discrete(3))},
 ], ids=str)
 def test_spaces_that_no_agent_can_use_are_refused(spaces, register):
     name = register(**spaces)

@@ -77,7 +77,8 @@ class Config:
     on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
                                "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
                                choices=("new", "resume", "overwrite"))
-    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process", low=1)
+    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process, or, of "
+                            "a tensor environment, all in one batch", low=1)
     worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
                                    "unfinished episode is lost", low=0)
     worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs counts "
@@ -92,6 +93,8 @@ class Config:
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
                                  "of their own; 0: none", low=0)
+    curriculum: str = of_env("default", "of a tensor environment: default (the task's own, if it has one), none, or a "
+                             "JSON file of stages; evaluation plays the last stage")
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)

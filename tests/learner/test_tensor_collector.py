@@ -1,0 +1,244 @@
+"""Runs of algorithms with replay on tensor environments: what is stored, resumed, recorded, evaluated and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from resumes import FLAGS, flags_of, twice
+from runs import SMALL, run
+from tasks import Team, Walk
+
+import evaluate
+import train
+from envs import make_env
+from envs.curriculum import Curriculum, Stage
+from envs.registration import register_env
+from envs.training_env import TrainingEnv
+from learner.tensor_collector import TensorCollector
+from utils.errors import ConfigError, NotFiniteError
+from utils.settings.resolve import resolve
+
+pytestmark = pytest.mark.usefixtures("forget")
+POINT = ["--env=PointMassRL", "--alg=sac"]
+
+
+class Actor:
+    """Draws actions; keeps the observations that it was shown."""
+
+    def __init__(self, env):
+        self.env, self.seen, self.draws = env, [], np.random.default_rng(0)
+
+    def step(self, obs, explore=False):
+        assert explore
+        self.seen.append(obs)
+        if not self.env.action_space.shape:
+            return self.draws.integers(2, size=len(obs))
+        return self.draws.uniform(-1, 1, (len(obs), *self.env.action_space.shape)).astype(np.float32)
+
+
+def collector(task=None, limit=5, curriculum=None) -> TensorCollector:
+    env = TrainingEnv(task or Walk(3), limit, False)
+    return TensorCollector(env, Actor(env), curriculum)
+
+
+def gather(one: TensorCollector, steps: int) -> list[dict[str, np.ndarray]]:
+    return [episode for _ in range(steps) for episode in one.step()]
+
+
+def test_episodes_are_those_that_the_environment_plays():
+    ours = collector(Walk(3, seed=4))
+    episodes = gather(ours, 40)
+    env, actor, expected = TrainingEnv(Walk(3, seed=4), 5, False), Actor(ours.env), []
+    obs, open_ones = env.reset(), [[], [], []]
+    for _ in range(40):
+        acts = actor.step(obs.numpy(), explore=True)
+        obs_next, rews, terminated, truncated, _ = env.step(torch.from_numpy(acts))
+        for i, steps in enumerate(open_ones):
+            steps.append((obs[i], acts[i], rews[i], terminated[i], obs_next[i]))
+            if terminated[i] or truncated[i]:
+                expected.append(steps.copy())
+                steps.clear()
+        obs = env.reset(terminated | truncated)
+    assert len(episodes) == len(expected) > 20
+    for episode, steps in zip(episodes, expected, strict=True):
+        for name, column in zip(("obs", "acts", "rews", "done", "obs_next"), zip(*steps, strict=True), strict=True):
+            assert np.array_equal(episode[name].reshape(len(steps), -1), np.array(column).reshape(len(steps), -1))
+    assert {bool(episode["done"][-1]) for episode in episodes} == {True, False}
+    assert max(len(episode["acts"]) for episode in episodes) == 5
+
+
+def test_nothing_is_stored_of_rows_that_take_no_part():
+    episodes = gather(collector(Team(2, size=2)), 8)
+    assert [len(episode["acts"]) for episode in episodes] == [1, 1, 2, 2] * 4
+    assert [episode["rews"][:, 0].tolist() for episode in episodes[:4]] == [[1], [1], [1, 2], [1, 2]]
+    worlds = [episode["obs"][0, 1] for episode in episodes]                 # a number drawn at each reset of a world
+    assert worlds[0] == worlds[2] != worlds[4] == worlds[6]
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 19])
+def test_a_saved_collector_resumes_to_the_bit(after):
+    two = [Stage({"far": 0.5}, {"length": (None, 5)}, 9), Stage({"far": 2.0})]
+    whole, parts = (collector(Walk(3), curriculum=Curriculum(two)) for _ in range(2))
+    expected = gather(whole, after + 20)
+    first = gather(parts, after)
+    values, tensors = parts.state()
+    values = json.loads(json.dumps(values))
+    other = collector(Walk(3, seed=8), curriculum=Curriculum(two))
+    other.agent.draws = parts.agent.draws
+    assert other.restore(values, tensors) == 0
+    rest = gather(other, 20)
+    assert len(first + rest) == len(expected)
+    for ours, theirs in zip(first + rest, expected, strict=True):
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert (other.steps, other.curriculum.stage, other.numbers()) == (whole.steps, 1, whole.numbers())
+
+
+class Pictures(Walk):
+    """Observes a stack of three pictures."""
+
+    def setup(self):
+        super().setup()
+        self.observation_space, self.action_space = Box(0, 255, (4, 4, 3), np.uint8), Discrete(2)
+
+    def observe(self):
+        counts = torch.stack([self.count - 2, self.count - 1, self.count], 1).clamp(min=0).to(torch.uint8)
+        return counts[:, None, None].expand(-1, 4, 4, 3).contiguous()
+
+    def _step(self, acts):
+        return super()._step(acts[:, None].float())
+
+
+def test_open_episodes_of_pictures_are_saved_too():
+    one = collector(Pictures(2))
+    gather(one, 3)
+    other = collector(Pictures(2))
+    other.restore(*one.state())
+    assert len(other.open_episodes[0]) == 3
+    assert [a.digest() == b.digest() for a, b in zip(one.open_episodes, other.open_episodes, strict=True)] == [True] * 2
+    assert other.obs.dtype == np.uint8
+
+
+def test_an_observation_that_is_not_finite_is_reported_with_its_place():
+    class Broken(Walk):
+        def observe(self):
+            return super().observe() + torch.where((self.count == 2) & (torch.arange(self.num_envs) == 1), torch.nan, 0
+                                                   )[:, None]
+    one = collector(Broken(3, far=50.0))
+    one.step()
+    with pytest.raises(NotFiniteError, match="in environment 2 of 3 at step 6, step 2 of its episode"):
+        one.step()
+
+
+def test_numbers_are_means_over_the_episodes_that_ended():
+    one = collector(Walk(3, limit=4))
+    gather(one, 3)
+    short = one.numbers()
+    assert set(short) in (set(), {"metrics/distance", "metrics/success"})
+    ended = gather(one, 30)
+    numbers = one.numbers()
+    assert numbers["metrics/success"] == pytest.approx(np.mean([episode["done"][-1] for episode in ended]))
+    assert numbers["metrics/distance"] == pytest.approx(np.mean([abs(episode["obs_next"][-1, 0]) for episode in ended]))
+    assert one.numbers() == {}
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+STAGES = {"window": 9, "stages": [{"settings": {"success_threshold": 0.9}, "until": {"success": 0.2}, "episodes": 3},
+                                  {"settings": {"success_threshold": 0.5}, "until": {"length": [None, 17]}}, {}]}
+
+
+@pytest.mark.parametrize("flags", [[*POINT, "--num_envs=1"], [*POINT, "--num_envs=3", "--env_type=normal"],
+                                   ["--env=PointMassRL", *flags_of("rrd", "sac"), "--num_envs=2"],
+                                   [*POINT, "--num_envs=3", "--curriculum=stages.json"]], ids=str)
+def test_two_parts_of_a_run_are_the_whole(flags):
+    Path("stages.json").write_text(json.dumps(STAGES))
+    twice([*FLAGS, *flags], 60, 160)
+
+
+@pytest.mark.parametrize("alg", ["sac", "td3", "ddpg", "rrd"])
+def test_algorithms_with_replay_train_on_rows(alg):
+    done = run(*SMALL, f"--alg={alg}", "--env=PointMassRL", "--num_envs=4",
+               *(["--rrd_batch_size=8", "--rrd_sample_size=4"] if alg == "rrd" else []))
+    assert float(done.rows[-1]["Q_loss"]) > 0
+    assert float(done.rows[-1]["metrics/final_distance"]) > 0
+    assert done.facts["env_id"] == "PointMassRL-v0"
+
+
+def test_indices_and_pictures():
+    register_env("Pictures-v0")(Pictures)
+    done = run(*SMALL, "--alg=dqn", "--env=Pictures-v0", "--num_envs=3", "--eps_decay=100")
+    assert float(done.rows[-1]["Q_loss"]) > 0
+
+
+def test_the_stage_is_a_column_and_evaluation_plays_the_last_one():
+    first = {"settings": {"limit": 2}, "until": {"success": 0.0}, "episodes": 30}
+    form = {"stages": [first, {"settings": {"limit": 6}}]}
+    Path("stages.json").write_text(json.dumps(form))
+    register_env("Walk-v0")(Walk)
+    flags = [*SMALL, "--alg=sac", "--env=Walk-v0", "--num_envs=2", "--curriculum=stages.json"]
+    done = run(*flags)
+    stages = [float(row["Stage"]) for row in done.rows]
+    assert (stages[0], stages[-1]) == (0, 1)
+    assert all(2 < float(row["Steps"]) <= 6 for row in done.rows)           # of evaluation, from the beginning
+    assert done.config["curriculum"] == "stages.json"
+    assert train.main([*flags, "--curriculum=none"]) == 0
+    newest = max(Path("outputs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert "Stage" not in (newest / "metrics.csv").read_text()
+
+
+def test_a_trained_run_is_evaluated_filmed_and_diagnosed():
+    pytest.importorskip("imageio_ffmpeg")
+    done = run(*SMALL, "--alg=rrd", "--env=PointMassRL", "--rrd_batch_size=8", "--rrd_sample_size=4", "--num_envs=3",
+               "--diagnose_every=1")
+    assert done.rows[-1]["Reward/std_within"] != ""
+    assert evaluate.main([str(done.directory), "--episodes=2", "--video=film.mp4", "--diagnose", "--json=e.json"]) == 0
+    assert Path("film.mp4").stat().st_size > 1000
+    first = json.loads(Path("e.json").read_text())
+    assert evaluate.main([str(done.directory), "--episodes=2", "--diagnose", "--json=f.json"]) == 0
+    second = json.loads(Path("f.json").read_text())
+    assert first["episodes"] == second["episodes"]
+
+
+def test_several_seeds():
+    assert train.main([*SMALL, *POINT, "--num_envs=2", "--seeds=0,1"]) == 0
+    runs = sorted(Path("outputs").glob("*/metrics.csv")) or sorted(Path("outputs").rglob("metrics.csv"))
+    assert len(runs) == 2
+    assert runs[0].read_text() != runs[1].read_text()
+
+
+WRONG = """
+import torch
+from tasks import Walk
+from envs.tensor import register_env
+
+@register_env("Wrong-v0")
+class Wrong(Walk):
+    def _step(self, acts):
+        obs, rews, *rest = super()._step(acts)
+        return obs, rews[:, None], *rest
+"""
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--env=wrong:Wrong-v0"], "env: Wrong gives float32 of shape (2, 1) as rews, expected float32 of shape (2,)"),
+    (["--env=PointMasRL"], "env: got 'PointMasRL'; did you mean PointMassRL-v0?"),
+    (["--env=PointMassRL", "--alg=dqn"], "acts in Box"),
+    (["--env=PointMassRL", "--curriculum=none.json"], "curriculum: 'none.json' cannot be read"),
+    (["--env=Pendulum-v1", "--curriculum=none.json"], "curriculum: got 'none.json', but the environment's settings")])
+def test_what_is_wrong_is_one_line_and_exit_code_2(flags, message, capsys, monkeypatch):
+    Path("wrong.py").write_text(WRONG)
+    assert train.main([*SMALL, "--alg=sac", "--num_envs=2", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_team_has_no_environment_of_one_row():
+    register_env("Team-v0")(Team)
+    with pytest.raises(ConfigError, match="Team has 3 rows a group"):
+        make_env(resolve({"alg": "dqn", "env": "Team-v0"}))
