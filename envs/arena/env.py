@@ -18,14 +18,15 @@ from envs.arena.lists import as_lists, from_lists
 from envs.arena.luck import Draws, Luck
 from envs.arena.observation import GROUPS, SIZE, observe
 from envs.arena.scoring import PARTS
+from envs.arena.stages import CURRICULUM
 from envs.arena.step import Outcome, advance
 from envs.tensor import Obs, Step, TensorEnv, register_env
 from utils.errors import ConfigError
 
 # info["metrics"] -> the row of `counts`.
 COUNTED = {"phase": at.PHASE, "enemies_destroyed": at.ENEMIES_DESTROYED, "spawners_destroyed": at.SPAWNERS_DESTROYED,
-           "damage_dealt": at.DEALT, "damage_taken": at.TAKEN, "win_step": at.WIN_STEP,
-           "first_spawner_kill_step": at.FIRST_KILL}
+           "damage_dealt": at.DEALT, "damage_taken": at.TAKEN}
+TIMES = {"win_step": at.WIN_STEP, "first_spawner_kill_step": at.FIRST_KILL}         # NaN of what never was
 CHOICES = {"shaping": ("delta", "off"), "observation": ("flat", "dict")}
 
 
@@ -39,8 +40,10 @@ class Arena(TensorEnv):
     SETTINGS = {"style": 1, "stage": 0, "shaping": "delta", "observation": "flat"}
     LIMITS = {"style": (1, 2), "stage": (0, len(rules.STAGES) - 1)}
     STATE = NAMES
+    settings = None
+    curriculum = CURRICULUM
     rewards = PARTS
-    metrics = (*COUNTED, "player_health", "win")
+    metrics = (*COUNTED, *TIMES, "player_health", "win")
 
     def setup(self) -> None:
         self.action_space = Discrete(rules.ACTIONS[self.settings["style"]])
@@ -50,22 +53,36 @@ class Arena(TensorEnv):
         self._given: Draws | None = None
         self.set_games(new_games(Luck(self.generator), self.modifiers))
 
-    def configure(self, **settings: Any) -> None:
-        super().configure(**settings)
+    @classmethod
+    def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings as values of the types in SETTINGS.
+
+        Raises:
+            ConfigError: one is unknown or invalid.
+        """
+        found = super().checked(settings)
         for name, choices in CHOICES.items():
-            if self.settings[name] not in choices:
-                raise ConfigError(f"env: Arena's setting {name}: got {self.settings[name]!r}, expected "
+            if found.get(name, choices[0]) not in choices:
+                raise ConfigError(f"env: {cls.__name__}'s setting {name}: got {found[name]!r}, expected "
                                   f"{' or '.join(choices)}")
-        self.set_stages(torch.full((self.num_envs,), self.settings["stage"], device=self.device))
+        return found
+
+    def _take(self, settings: dict[str, Any]) -> None:
+        fixed = {} if self.settings is None else {name: self.settings[name] for name in ("style", "observation")}
+        for name in (name for name in fixed if settings[name] != fixed[name]):
+            raise ConfigError(f"env: {type(self).__name__}'s setting {name}: got {settings[name]!r}, expected "
+                              f"{fixed[name]!r}, as it was made with")
+        super()._take(settings)
+        self.set_stages(torch.full((self.num_envs,), settings["stage"], device=self.device))
 
     def set_stages(self, stages: Tensor) -> None:
-        """Set the stage of each row, (N,) int64, 0 to 6, until the next `configure`."""
+        """Set the stage of each row, (N,) int64, 0 to 6, until the settings change."""
         self.modifiers = modifiers(stages)
 
     @property
     def games(self) -> Games:
         """The games; their tensors are the state itself."""
-        return Games(*(getattr(self, name) for name in NAMES))
+        return Games(**{name: getattr(self, name) for name in NAMES}, modifiers=self.modifiers)
 
     def set_games(self, games: Games) -> None:
         """Replace the games."""
@@ -88,11 +105,14 @@ class Arena(TensorEnv):
 
     def _reset(self, rows: Tensor) -> Obs:
         games = self.games
-        index = rows.nonzero()[:, 0] if self.device.type == "cpu" else torch.arange(self.num_envs, device=self.device)
+        index = rows.nonzero()[:, 0] if self.on_cpu else torch.arange(self.num_envs, device=self.device)
         new = new_games(self._luck(), self.modifiers[:, index], index)
-        for name in NAMES[:-1]:
+        for name in NAMES:
             now, begun = getattr(games, name), getattr(new, name)
-            now.copy_(now.index_copy(-1, index, begun) if len(index) < self.num_envs else torch.where(rows, begun, now))
+            if self.on_cpu:
+                now.index_copy_(-1, index, begun)
+            else:
+                now.copy_(torch.where(rows, begun, now))
         obs = self.zeros(SIZE).index_copy(0, index, seen_anew(new).to(self.dtype))
         return self._shown(obs)
 
@@ -115,17 +135,21 @@ class Arena(TensorEnv):
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         """Return "rewards", "metrics", and the game's own names: those of this step, and the episode's totals."""
         counts, tally = self.counts.to(self.dtype, copy=True), outcome.tally.to(self.dtype)
+        won = counts[at.WIN_STEP] != at.NEVER
         metrics = {name: counts[row] for name, row in COUNTED.items()}
-        metrics |= {"player_health": self.player[at.HP].to(self.dtype, copy=True),
-                    "win": (counts[at.WIN_STEP] != at.NEVER).to(self.dtype)}
+        metrics |= {"player_health": self.player[at.HP].to(self.dtype, copy=True), "win": won.to(self.dtype)}
         step = {"enemies_destroyed": tally[ENEMY_HITS] + tally[CONTACTS],
                 "spawners_destroyed": tally[SPAWNERS_KILLED],
                 "total_enemies_destroyed": metrics["enemies_destroyed"],
                 "total_spawners_destroyed": metrics["spawners_destroyed"],
                 "damage_dealt": tally[HP_DEALT], "damage_taken": tally[HP_TAKEN],
-                "episode_reward": self.episode_reward.clone(), "episode_steps": counts[at.STEP]}
-        return {**metrics, **step, "metrics": metrics,
+                "episode_reward": self.episode_reward.to(self.dtype, copy=True), "episode_steps": counts[at.STEP],
+                "win": won, "win_step": counts[at.WIN_STEP], "first_spawner_kill_step": counts[at.FIRST_KILL]}
+        return {**metrics, **step, "metrics": metrics | self._times(counts),
                 "rewards": dict(zip(PARTS, outcome.parts.to(self.dtype), strict=True))}
+
+    def _times(self, counts: Tensor) -> dict[str, Tensor]:
+        return {name: torch.where(counts[row] == at.NEVER, torch.nan, counts[row]) for name, row in TIMES.items()}
 
 
 def seen_anew(games: Games) -> Tensor:

@@ -59,7 +59,7 @@ class Games:
     modifiers: Tensor
 
 
-NAMES = tuple(field.name for field in fields(Games))
+NAMES = tuple(field.name for field in fields(Games))[:-1]             # what changes in a step
 
 
 def modifiers(stages: Tensor) -> Tensor:

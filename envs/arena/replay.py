@@ -15,6 +15,8 @@ from torch import Tensor
 from envs.arena.env import Arena
 from envs.arena.luck import Draws
 from envs.arena.rules import ENEMIES, SPAWNERS, STAGES, TRIES
+from envs.curriculum_forms import of_form
+from envs.normalize import ObsNormalizer, RewardNormalizer
 from utils.cases import Arrays, Case, replay_main
 from utils.errors import ConfigError
 
@@ -48,7 +50,7 @@ class Replay:
         found = {}
         if self.case.meta.get("natural_start"):
             env.set_stages(self.stages[:1])
-            jitter = self._tensor("draw/init_jitter", SPAWNERS, 2).T[..., None]
+            jitter = self._tensor("draw/init_jitter", SPAWNERS, 2).T[..., None].nan_to_num(0.0)
             env.give(Draws(*(part[..., :1] for part in self.draws[:3]), jitter))
             obs = env.reset()
             found = {f"init/{name}": value[0].cpu().numpy() for name, value in env.lists().items()}
@@ -86,7 +88,7 @@ class Replay:
         places = len(self.case.arrays["init/proj_alive"])
         if "state/proj_alive" in found:
             places = max(places, found["state/proj_alive"].sum(1).max(initial=0))
-        return {name: value.take(range(places), axis=name.startswith("state/")) if "/proj_" in name else value
+        return {name: value.take(range(places), axis=int(name.startswith("state/"))) if "/proj_" in name else value
                 for name, value in found.items()}
 
     # Reading --------------------------------------------------------------------------------------------------------
@@ -112,7 +114,57 @@ class Replay:
         return [part.movedim(0, -1).nan_to_num(0.0) for part in (fire, angle, distance, jitter)]
 
 
-KINDS = {"env": env_case}
+def normalization_case(case: Case) -> Arrays:
+    """Normalise the case's observations and rewards, (T + 1, N, O) and (T, N), batch by batch.
+
+    The moments of observations are float32, as the case's are: its first batches are divided by 1e-4.
+    """
+    obs = torch.as_tensor(case.take("obs", None, None, None))
+    rews = torch.as_tensor(case.take("rewards", len(obs) - 1, obs.shape[1]))
+    dones = torch.as_tensor(case.take("dones", *rews.shape)).bool()
+    clip, eps = case.meta.get("clip", 10.0), case.meta.get("epsilon", 1e-8)
+    of_obs = ObsNormalizer(obs.shape[2], clip=clip, eps=eps, dtype=torch.float32)
+    of_rews = RewardNormalizer(obs.shape[1], case.meta.get("gamma", 0.99), clip=clip, eps=eps)
+    found = [{"normalized_obs": of_obs.normalize(obs[0]), **_statistics(of_obs, of_rews)}]
+    for t in range(len(rews)):
+        found.append({"normalized_obs": of_obs.normalize(obs[t + 1]),
+                      "normalized_rewards": of_rews.normalize(rews[t], dones[t]), **_statistics(of_obs, of_rews)})
+    return {f"fixed/{name}": np.stack([step[name] for step in found if name in step])
+            for name in dict.fromkeys([*found[0], *found[-1]])}
+
+
+def _statistics(of_obs: ObsNormalizer, of_rews: RewardNormalizer) -> dict[str, Tensor]:
+    """Return the moments, by the names of the file of statistics, and the returns."""
+    moments = {"obs": of_obs.moments, "ret": of_rews.moments}
+    return {"returns": of_rews.returns.clone()} | {
+        f"{kind}_{name}": getattr(found, name).clone() for kind, found in moments.items()
+        for name in ("mean", "var", "count")}
+
+
+# Metric of the curriculum -> name in the case, name in the published state.
+METRICS = {"spawners_destroyed": ("spawner_kills",) * 2, "win": ("wins",) * 2, "length": ("lengths", "episode_lengths"),
+           "return": ("rewards", "episode_rewards"), "enemies_destroyed": ("enemy_kills",) * 2,
+           "damage_dealt": ("damage_dealt",) * 2, "damage_taken": ("damage_taken",) * 2}
+WIN_TIMES = 100
+
+
+def curriculum_case(case: Case) -> Arrays:
+    """Record the case's episodes one by one, and check for an advance after every `check_every`-th."""
+    columns = {name: case.take(f"episode/{named}", None).astype(float) for name, (named, _) in METRICS.items()}
+    columns["win_step"] = np.where(columns["win"] > 0, columns["length"], np.nan)
+    curriculum = of_form(Arena.curriculum, Arena())
+    every, stages = case.meta.get("check_every", 1), []
+    for i in range(len(columns["win"])):
+        curriculum.record({name: [column[i]] for name, column in columns.items()})
+        if (i + 1) % every == 0:
+            curriculum.advance()
+        stages.append(curriculum.stage)
+    times = columns["win_step"][~np.isnan(columns["win_step"])]
+    return {"stage_after": np.array(stages), "metrics/win_times": times[-WIN_TIMES:],
+            **{f"metrics/{named}": np.array(curriculum.values[name]) for name, (_, named) in METRICS.items()}}
+
+
+KINDS = {"env": env_case, "normalization": normalization_case, "curriculum": curriculum_case}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
