@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from torch import Tensor
 
 from envs.arena import games as at
-from envs.arena import rules
+from envs.arena import render, rules
 from envs.arena.games import NAMES, Games, modifiers, new_games
 from envs.arena.hits import CONTACTS, ENEMY_HITS, HP_DEALT, HP_TAKEN, SPAWNERS_KILLED, squared_distances
 from envs.arena.lists import as_lists, from_lists
@@ -43,6 +43,7 @@ class Arena(TensorEnv):
     settings = None
     curriculum = CURRICULUM
     rewards = PARTS
+    metadata = {**TensorEnv.metadata, "render_fps": 60}
     metrics = (*COUNTED, *TIMES, "player_health", "win")
 
     def setup(self) -> None:
@@ -102,6 +103,11 @@ class Arena(TensorEnv):
         from_lists(self.games, {name: torch.as_tensor(value, device=self.device) for name, value in lists.items()})
         self.obs = self._shown(seen_anew(self.games))
         return self.obs
+
+    def render(self, row: int = 0) -> np.ndarray:
+        """Draw a row: RGB, uint8 (768, 1216, 3)."""
+        game = {name: value[row].cpu().numpy() for name, value in self.lists().items()}
+        return render.draw(game, float(self.modifiers[at.NEW_SPAWNER_HP, row]))
 
     def _reset(self, rows: Tensor) -> Obs:
         games = self.games
