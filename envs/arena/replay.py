@@ -41,7 +41,7 @@ class Replay:
         self.steps = len(self.acts)
         self.stages = self._tensor("stage", self.steps).long() + 1
         if not ((self.stages >= 0) & (self.stages < len(STAGES))).all():
-            raise ConfigError(f"case: got stage {case.arrays['stage'].tolist()}, expected -1 to {len(STAGES) - 2}")
+            raise ConfigError(f"case: got stages {(self.stages - 1).unique().tolist()}, expected -1 to {len(STAGES) - 2}")
         self.draws = self._draws()
 
     def free(self) -> Arrays:
@@ -63,7 +63,7 @@ class Replay:
     def forced(self) -> Arrays:
         """Play each step from the state before it."""
         env = self._env(self.steps)
-        before = {name: torch.cat([first, self._list("state", name, self.steps)[:-1]])
+        before = {name: torch.cat([first, self._tensor(f"state/{name}", self.steps, *first.shape[1:])[:-1]])
                   for name, first in self._start().items()}
         env.set_lists(before)
         return self._cut(self._step(env, slice(None)))
@@ -85,7 +85,7 @@ class Replay:
 
     def _cut(self, found: Arrays) -> Arrays:
         """Return what was computed with as many places of shots as the case has, or as many as are needed."""
-        places = len(self.case.arrays["init/proj_alive"])
+        places = len(self.case.take("init/proj_alive", None))
         if "state/proj_alive" in found:
             places = max(places, found["state/proj_alive"].sum(1).max(initial=0))
         return {name: value.take(range(places), axis=int(name.startswith("state/"))) if "/proj_" in name else value
@@ -94,13 +94,14 @@ class Replay:
     # Reading --------------------------------------------------------------------------------------------------------
 
     def _start(self) -> dict[str, Tensor]:
-        names = [name.removeprefix("init/") for name in self.case.arrays if name.startswith("init/")]
-        return {name: self._list("init", name)[None] for name in names if name != "obs"}
+        """Return the lists before the first step, of one game."""
+        self.places = len(self.case.take("init/proj_alive", None))
+        return {name: self._tensor(f"init/{name}", *shape)[None] for name, shape in self._shapes().items()}
 
-    def _list(self, kind: str, name: str, *count: int) -> Tensor:
-        """Return one of the lists, (*count, ...)."""
-        like = self.case.arrays[f"init/{name}"]
-        return self._tensor(f"{kind}/{name}", *count, *like.shape)
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {name: value.shape[1:] for name, value in Arena().lists().items()}
+        return {name: (self.places, *shape[1:]) if name.startswith("proj_") else shape
+                for name, shape in shapes.items()}
 
     def _tensor(self, name: str, *shape: int | None) -> Tensor:
         return torch.as_tensor(self.case.take(name, *shape), device=self.device)
