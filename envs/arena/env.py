@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,13 +37,13 @@ class Arena(TensorEnv):
     `stage`, 1 to 6, is the stage of the curriculum, 0 none. A change holds at once, also in open episodes.
     """
 
-    SETTINGS = {"style": 1, "stage": 0, "shaping": "delta", "observation": "flat"}
-    LIMITS = {"style": (1, 2), "stage": (0, len(rules.STAGES) - 1)}
+    SETTINGS: ClassVar = {"style": 1, "stage": 0, "shaping": "delta", "observation": "flat"}
+    LIMITS: ClassVar = {"style": (1, 2), "stage": (0, len(rules.STAGES) - 1)}
     STATE = NAMES
     settings = None
     curriculum = CURRICULUM
     rewards = PARTS
-    metadata = {**TensorEnv.metadata, "render_fps": 60}
+    metadata: ClassVar = {**TensorEnv.metadata, "render_fps": 60}
     metrics = (*COUNTED, *TIMES, "player_health", "win")
 
     def setup(self) -> None:

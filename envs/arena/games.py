@@ -84,7 +84,8 @@ def new_games(luck: Luck, modifiers: Tensor, index: Tensor | None = None) -> Gam
                   zeros(11), zeros(dtype=exact), modifiers)
     games.player[0], games.player[1], games.player[HP] = *rules.CENTRE, rules.PLAYER_HP
     games.counts[FIRST_KILL:WIN_STEP + 1] = NEVER
-    start_phase(luck, index, games.spawners, games.enemies, games.counts, modifiers, torch.ones_like(games.rotation) > 0)
+    everywhere = torch.ones_like(games.rotation, dtype=torch.bool)
+    start_phase(luck, index, games.spawners, games.enemies, games.counts, modifiers, everywhere)
     return games
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from envs.arena import games as at
-from envs.arena import rules
 from envs.arena.games import BORN, COOLDOWN, HP, POS, UNUSED, VEL, Games
 from envs.arena.rules import ENEMY_SHOTS, SHOTS
 from utils.errors import ConfigError
@@ -84,7 +83,7 @@ def _set_shots(games: Games, lists: Mapping[str, Tensor]) -> None:
     alive, by_player = lists["proj_alive"].T, lists["proj_player"].T            # (P, N)
     owners = torch.stack([alive & by_player, alive & ~by_player])               # (2, P, N)
     games.fired.copy_(owners.sum(1))
-    if (games.fired.T > games.fired.new_tensor([SHOTS, ENEMY_SHOTS])).any():
+    if (games.fired.new_tensor([SHOTS, ENEMY_SHOTS]) < games.fired.T).any():
         raise ConfigError(f"proj_alive: got {games.fired.amax(1).tolist()} shots of the player and of the enemies, "
                           f"expected at most {SHOTS} and {ENEMY_SHOTS}")
     rank = owners.cumsum(1) - 1

@@ -58,7 +58,8 @@ def nearest_two(player: Tensor, things: Tensor) -> Tensor:
     """Return x, y, HP and squared distance of the two nearest of things (R, K, N): (4, 2, N)."""
     distances = squared_distances(player, things)
     first, place = distances.min(0, keepdim=True)                               # (1, N)
-    second, other = distances.scatter(0, place, torch.inf).min(0, keepdim=True)
+    order = torch.arange(len(distances), device=place.device)[:, None]
+    second, other = torch.where(order == place, torch.inf, distances).min(0, keepdim=True)
     places = torch.cat([place, other])
     return torch.cat([things[:HP + 1].gather(1, places.expand(HP + 1, -1, -1)), torch.cat([first, second])[None]])
 

@@ -14,7 +14,8 @@ SCALE, SIDEBAR = 0.6, 256
 WIDTH, HEIGHT = round(rules.WIDTH * SCALE), round(rules.HEIGHT * SCALE)
 Colour = tuple[int, int, int]
 FIELD, PANEL, TEXT, FAINT = (18, 20, 30), (34, 37, 50), (225, 228, 235), (70, 75, 92)
-PLAYER, ENEMY, SPAWNER, SHOT, ENEMY_SHOT = (90, 190, 255), (235, 85, 75), (180, 110, 230), (250, 225, 110), (255, 140, 60)
+PLAYER, ENEMY, SPAWNER = (90, 190, 255), (235, 85, 75), (180, 110, 230)
+SHOT, ENEMY_SHOT = (250, 225, 110), (255, 140, 60)
 HEALTHY, HURT = (95, 200, 110), (225, 80, 70)
 FINE = 4                                                # bits of a pixel's fractions
 
@@ -50,7 +51,8 @@ class Picture:
     def text(self, line: int, text: str, size: float = 0.55, colour: Colour = TEXT) -> None:
         """Write a line of the sidebar."""
         import cv2
-        cv2.putText(self.pixels, text, (WIDTH + 20, 44 + 34 * line), cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+        place = (WIDTH + 20, 44 + 34 * line)
+        cv2.putText(self.pixels, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
 
 
 def draw(game: Mapping[str, Any], spawner_hp: float) -> np.ndarray:
@@ -63,7 +65,8 @@ def draw(game: Mapping[str, Any], spawner_hp: float) -> np.ndarray:
     draw_spawners(picture, game, spawner_hp)
     for place in game["enemy_pos"][game["enemy_alive"]]:
         picture.circle(place, rules.ENEMY_RADIUS, ENEMY)
-    for place, by_player in zip(game["proj_pos"][game["proj_alive"]], game["proj_player"][game["proj_alive"]], strict=True):
+    flying = game["proj_alive"]
+    for place, by_player in zip(game["proj_pos"][flying], game["proj_player"][flying], strict=True):
         picture.circle(place, rules.SHOT_RADIUS + 1, SHOT if by_player else ENEMY_SHOT)
     draw_player(picture, game)
     draw_sidebar(picture, game)

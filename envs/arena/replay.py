@@ -41,7 +41,8 @@ class Replay:
         self.steps = len(self.acts)
         self.stages = self._tensor("stage", self.steps).long() + 1
         if not ((self.stages >= 0) & (self.stages < len(STAGES))).all():
-            raise ConfigError(f"case: got stages {(self.stages - 1).unique().tolist()}, expected -1 to {len(STAGES) - 2}")
+            found = (self.stages - 1).unique().tolist()
+            raise ConfigError(f"case: got stages {found}, expected -1 to {len(STAGES) - 2}")
         self.draws = self._draws()
 
     def free(self) -> Arrays:

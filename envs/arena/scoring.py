@@ -78,7 +78,8 @@ def shape(games: Games, tally: Tensor) -> Tensor:
     gain = (damage + rules.ENEMY_WORTH * (tally[ENEMY_HITS] + tally[CONTACTS])) * (0.5 + 0.5 * now[1] / rules.PLAYER_HP)
     shaped = games.modifiers[SHAPING_SCALE] * (gain - rules.LOSS_WORTH * loss.clamp(min=0)) * rules.SHAPING
     games.counts[SPAWNER_BEFORE:PLAYER_BEFORE + 1] = now
-    return shaped.clamp(-rules.SHAPING_CLIP, rules.SHAPING_CLIP).nan_to_num(0.0)
+    shaped = shaped.clamp(-rules.SHAPING_CLIP, rules.SHAPING_CLIP)
+    return torch.where(shaped.isnan(), 0.0, shaped)                               # NaN: nothing to compare with
 
 
 def pass_phase(games: Games, luck: Luck) -> Tensor:

@@ -22,7 +22,8 @@ def spawn(games: Games, luck: Luck) -> None:
     on_rows(due.any(0), partial(bring, luck), (games.enemies, games.spawners), (games.counts, games.modifiers))
 
 
-def bring(luck: Luck, index: Tensor | None, enemies: Tensor, spawners: Tensor, counts: Tensor, modifiers: Tensor) -> None:
+def bring(luck: Luck, index: Tensor | None, enemies: Tensor, spawners: Tensor, counts: Tensor,
+          modifiers: Tensor) -> None:
     """Bring the enemies of the spawners that are due, and close up the list of enemies."""
     due = (spawners[COOLDOWN] == 0) & (spawners[HP] > 0)
     sites = spawn_sites(spawners, *luck.tries(index, enemies.shape[-1]))

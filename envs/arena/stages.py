@@ -1,7 +1,7 @@
 """Arena's curriculum: what the episodes of a stage have to reach before the next stage begins.
 
-The means are over the last 100 episodes, those of the stages before included, and at most one stage is passed at a time.
-The settings of a stage are numbers of `envs.arena.rules.STAGES`.
+The means are over the last 100 episodes, those of the stages before included, and at most one stage is passed at a
+time. The settings of a stage are numbers of `envs.arena.rules.STAGES`.
 """
 
 from __future__ import annotations
