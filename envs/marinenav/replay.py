@@ -8,11 +8,10 @@ or a table of the rules of the sea (`ego_velocity`). The exit code is 0, or 2 wi
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,12 +19,13 @@ from torch import Tensor
 
 from envs.marinenav import world
 from envs.marinenav.boat import thrust_change
-from envs.marinenav.cases import Arrays, Shapes, read_arrays, run_command, write_arrays
 from envs.marinenav.colregs import penalty_angle
+from envs.marinenav.command import run_command
 from envs.marinenav.field import currents
 from envs.marinenav.layout import Layout, signed
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
+from utils.cases import Arrays, Case, read_case, write_case
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 
@@ -56,8 +56,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
 
 def _replay_file(args: Namespace) -> None:
     with torch.inference_mode():
-        result = replay(read_arrays(args.case), getattr(torch, args.dtype), args.device)
-    write_arrays(args.out, {name: _as_array(name, value) for name, value in result.items()})
+        result = replay(read_case(args.case), getattr(torch, args.dtype), args.device)
+    write_case(Path(args.out), {name: _as_array(name, value) for name, value in result.items()})
 
 
 def _as_array(name: str, value: Tensor) -> np.ndarray:
@@ -65,55 +65,61 @@ def _as_array(name: str, value: Tensor) -> np.ndarray:
     return array.astype(np.int8 if name in INT8 else np.int16 if name in INT16 else array.dtype)
 
 
-def replay(arrays: Arrays, dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, Tensor]:
+def replay(case: Case, dtype: torch.dtype = torch.float64, device: str = "cpu") -> dict[str, Tensor]:
     """Return the figures of a case, by the names of the case.
 
     Raises:
         ConfigError: an array is missing or does not fit.
     """
-    case = Case(arrays, dtype, device)
-    if "points" in arrays:
-        return case.field_table()
-    if "ego_velocity" in arrays:
-        return case.rules_table()
-    if "actions" in arrays:
-        return Episode(case).play()
-    raise ConfigError("case: got neither actions, points nor ego_velocity, expected an episode or a table")
+    tensors = Tensors(case, dtype, device)
+    if "points" in case.arrays:
+        return tensors.field_table()
+    if "ego_velocity" in case.arrays:
+        return tensors.rules_table()
+    if "actions" in case.arrays:
+        return Episode(tensors).play()
+    raise ConfigError("case: has neither actions, points nor ego_velocity, expected an episode or a table")
 
 
-class Case:
+class Tensors:
     """The arrays of a case as tensors of one type."""
 
-    def __init__(self, arrays: Arrays, dtype: torch.dtype, device: str):
-        self.arrays, self.shapes, self.dtype, self.device = arrays, Shapes(arrays), dtype, device
-        self.meta = _meta(arrays)
+    def __init__(self, case: Case, dtype: torch.dtype, device: str):
+        self.case, self.meta, self.dtype, self.device = case, case.meta, dtype, device
         given = {ours: self.meta[name] for name, ours in META.items() if name in self.meta}
         given["discrete"] = not self.meta.get("continuous", True)
         self.settings = Settings(**DEFAULTS | checked("MarineNav", DEFAULTS, LIMITS, given))
 
-    def take(self, name: str, shape: str, kinds: str = "fiu") -> Tensor:
-        """Return an array, as floats if it holds any."""
-        value = torch.as_tensor(self.shapes.take(name, shape, kinds), device=self.device)
-        return value.to(self.dtype) if kinds == "fiu" else value
+    def place(self, name: str, *shape: int | None) -> Tensor:
+        """Return an array of finite numbers in float64, as places are."""
+        array = self.case.take(name, *shape)
+        if not np.isfinite(array).all():
+            raise ConfigError(f"case: {name!r} has numbers that are not finite")
+        return torch.as_tensor(array, device=self.device).double()
 
-    def place(self, name: str, shape: str) -> Tensor:
-        """Return an array in float64, as places are."""
-        return torch.as_tensor(self.shapes.take(name, shape), device=self.device).double()
+    def take(self, name: str, *shape: int | None) -> Tensor:
+        """Return an array of finite numbers."""
+        return self.place(name, *shape).to(self.dtype)
+
+    def flag(self, name: str, *shape: int | None) -> Tensor:
+        """Return an array of zeros and ones as bool."""
+        return self.place(name, *shape) != 0
 
     def field_table(self) -> dict[str, Tensor]:
         """Return the current at the points of each world."""
-        strength = signed(self.take("core_gamma", "W C"), self.take("core_clockwise", "W C", "bu"))
-        return {"velocity": currents(self.place("points", "W P 2"), self.place("cores", "W C 2"), strength,
-                                     self.settings.core_r)}
+        cores = self.place("cores", None, None, 2)
+        worlds, count = cores.shape[:2]
+        strength = signed(self.take("core_gamma", worlds, count), self.flag("core_clockwise", worlds, count))
+        return {"velocity": currents(self.place("points", worlds, None, 2), cores, strength, self.settings.core_r)}
 
     def rules_table(self) -> dict[str, Tensor]:
         """Return what the rules of the sea say of single objects, and of several at once."""
-        own, radius = self.take("ego_velocity", "n 2"), float(self.meta.get("robot_radius", self.settings.robot_r))
-        one = self.take("object", "n 5").unsqueeze(1)
+        own, radius = self.take("ego_velocity", None, 2), float(self.meta.get("robot_radius", self.settings.robot_r))
+        one = self.take("object", len(own), 5).unsqueeze(1)
         phi, _, zone = penalty_angle(own, one, torch.ones_like(one[..., 0], dtype=torch.bool), radius)
         result = {"in_zone": zone[:, 0], "phi": phi}
-        if "objects" in self.arrays:
-            several = self.take("objects", "m K 5")
+        if "objects" in self.case.arrays:
+            several = self.take("objects", None, None, 5)
             seen = several[..., 4] > 0                  # padding is 0
             phi, index, _ = penalty_angle(own[:len(several)], several, seen, radius)
             result |= {"objects_phi": phi, "objects_index": index}
@@ -121,31 +127,51 @@ class Case:
 
     def layout(self) -> Layout:
         """Return the world of an episode."""
-        shapes = {"start": "R 2", "goal": "R 2", "init_theta": "R", "cores": "C 2", "obstacles": "O 2"}
-        start, goal, theta, cores, obstacles = (self.place(f"world/{name}", shape) for name, shape in shapes.items())
-        strength = signed(self.take("world/core_gamma", "C"), self.take("world/core_clockwise", "C", "bu"))
+        start, cores, obstacles = (self.place(f"world/{name}", None, 2) for name in ("start", "cores", "obstacles"))
+        r, c, o = len(start), len(cores), len(obstacles)
+        yes = torch.ones(max(r, o), dtype=torch.bool, device=self.device)
         one = Layout(
-            start=start, goal=goal, start_theta=theta, start_velocity_r=self.take("world/init_velocity_r", "R 3"),
-            start_thrust=self.take("world/init_thrust", "R 2"), robot_exists=torch.ones_like(theta, dtype=torch.bool),
-            cores=cores, strength=strength, obstacles=obstacles,
-            obstacle_radius=self.take("world/obstacle_radius", "O"),
-            obstacle_exists=torch.ones_like(obstacles[:, 0], dtype=torch.bool))
+            start=start, goal=self.place("world/goal", r, 2), start_theta=self.place("world/init_theta", r),
+            start_velocity_r=self.take("world/init_velocity_r", r, 3),
+            start_thrust=self.take("world/init_thrust", r, 2), robot_exists=yes[:r], cores=cores,
+            strength=signed(self.take("world/core_gamma", c), self.flag("world/core_clockwise", c)),
+            obstacles=obstacles, obstacle_radius=self.take("world/obstacle_radius", o), obstacle_exists=yes[:o])
         return Layout(**{name: value.unsqueeze(0) for name, value in one.tensors().items()})
+
+    def changes(self, robots: int) -> Tensor:
+        """Return the changes of thrust that the actions mean, (T, 1, R, 2)."""
+        if not self.settings.discrete:
+            acts = self.take("actions", None, robots, 2)
+        else:
+            acts, last = self.place("actions", None, robots), self.settings.num_actions - 1
+            if ((acts < 0) | (acts > last) | (acts != acts.round())).any():
+                raise ConfigError(f"case: 'actions' has {float(acts.min()):g} to {float(acts.max()):g}, expected "
+                                  f"indices from 0 to {last}")
+            acts = acts.long()
+        return thrust_change(acts, self.settings, self.dtype).unsqueeze(1)
+
+    def draws(self, times: int, robots: int, obstacles: int) -> Sequence[Tensor | None]:
+        """Return what is added to the observations at each time, (1, R, O + R, 5), or None."""
+        kind = self.meta.get("noise", "zero")
+        if kind not in ("zero", "recorded"):
+            raise ConfigError(f"case: got noise {kind!r} in meta, expected zero or recorded")
+        if kind == "zero":
+            return [None] * times
+        sizes = {"obstacle": obstacles, "robot": robots}
+        parts = [self.take(f"noise/{name}", times, robots, size, 5) for name, size in sizes.items()]
+        return torch.cat(parts, 2).unsqueeze(1)
 
 
 class Episode:
     """One world, played by recorded actions."""
 
-    def __init__(self, case: Case):
-        self.settings, self.layout = case.settings, case.layout()
-        acts = case.take("actions", "T R", "iu") if self.settings.discrete else case.take("actions", "T R 2")
-        if self.settings.discrete and ((acts < 0) | (acts >= self.settings.num_actions)).any():
-            raise ConfigError(f"actions: got {int(acts.min())} to {int(acts.max())}, expected indices from 0 to "
-                              f"{self.settings.num_actions - 1}")
-        self.changes = thrust_change(acts, self.settings, case.dtype).unsqueeze(1)              # (T, 1, R, 2)
-        self.draws = _draws(case, len(acts))
+    def __init__(self, tensors: Tensors):
+        self.settings, self.layout = tensors.settings, tensors.layout()
+        robots, _, obstacles = self.layout.sizes()
+        self.changes = tensors.changes(robots)
+        self.draws = tensors.draws(len(self.changes) + 1, robots, obstacles)
         self.state = world.begin(self.layout, self.settings, with_current=True)
-        self.state.steps += int(case.meta.get("episode_timesteps_at_start", 0))
+        self.state.steps += int(tensors.meta.get("episode_timesteps_at_start", 0))
         self.times: list[dict[str, Tensor]] = []
         self.steps: list[dict[str, Tensor]] = []
 
@@ -173,25 +199,6 @@ class Episode:
     def _note_step(self, step: world.Step, acted: Tensor) -> None:
         self.steps.append({"reward": step.reward, "done": step.terminated | step.truncated | ~acted,
                            "info": step.info, "step_energy": world.energy(self.state, acted, self.settings)})
-
-
-def _draws(case: Case, actions: int) -> Sequence[Tensor | None]:
-    """What is added to the observations at each time, (1, R, O + R, 5), or None."""
-    if case.meta.get("noise", "zero") == "zero":
-        return [None] * (actions + 1)
-    case.shapes.sizes["U"] = actions + 1
-    parts = [case.take("noise/obstacle", "U R O 5"), case.take("noise/robot", "U R R 5")]
-    return torch.cat(parts, 2).unsqueeze(1)
-
-
-def _meta(arrays: Arrays) -> dict[str, Any]:
-    try:
-        meta = json.loads(str(arrays.get("meta", "{}")))
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict):
-        raise ConfigError("meta: got no JSON object, expected one")
-    return meta
 
 
 def _stacked(frames: list[dict[str, Tensor]]) -> dict[str, Tensor]:

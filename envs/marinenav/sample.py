@@ -13,16 +13,18 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.marinenav.cases import Arrays, run_command, write_arrays
+from envs.marinenav.command import run_command
 from envs.marinenav.layout import Layout, joined
 from envs.marinenav.sampler import sample, shortfall
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
+from utils.cases import Arrays, write_case
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 
@@ -58,7 +60,7 @@ def _sample_file(args: Namespace) -> None:
     layout, tries = _many(args.resets, settings, generator)
     if line := shortfall(layout, settings):
         print(f"{NAME}: {line}", file=sys.stderr)
-    write_arrays(args.out, as_arrays(layout) | {"tries": tries.numpy().astype(np.int32)})
+    write_case(Path(args.out), as_arrays(layout) | {"tries": tries.numpy().astype(np.int32)})
 
 
 def _many(worlds: int, settings: Settings, generator: torch.Generator) -> tuple[Layout, Tensor]:
