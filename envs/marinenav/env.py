@@ -55,7 +55,8 @@ class MarineNav(TensorEnv):
         self._use_settings()
         size = (self.rules.observation_size,)
         self.observation_space = Box(-math.inf, math.inf, size, np.float32)
-        self.action_space = Discrete(self.rules.num_actions) if self.rules.discrete else Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = (Discrete(self.rules.num_actions) if self.rules.discrete else
+                             Box(-1.0, 1.0, (2,), np.float32))
         layout = empty(self.num_groups, *self._sizes(), self.dtype, self.device)
         self._keep(layout, world.begin(layout, self.rules, with_current=False))
         self.seconds, self.energy = self.zeros(), self.zeros()
@@ -96,7 +97,8 @@ class MarineNav(TensorEnv):
 
     def world_state(self) -> world.State:
         """Return the worlds at this time."""
-        return world.State(active=self.active.view(self.num_groups, -1), **{name: getattr(self, name) for name in STATE})
+        tensors = {name: getattr(self, name) for name in STATE}
+        return world.State(active=self.active.view(self.num_groups, -1), **tensors)
 
     def _keep(self, layout: Layout | None, state: world.State) -> None:
         tensors = (layout.tensors() if layout else {}) | state.tensors()

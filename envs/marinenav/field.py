@@ -24,7 +24,8 @@ def currents(points: Tensor, cores: Tensor, strength: Tensor, core_r: float) -> 
     Args:
         points: (W, P, 2).
         cores: (W, C, 2).
-        strength: (W, C), the circulation Gamma of a clockwise core, -Gamma of another one; 0 where there is no core.
+        strength: (W, C), the circulation Gamma of a core that is called clockwise (north of it the water flows west),
+            -Gamma of another one; 0 where there is no core.
     """
     x, y, turn = around(points, cores, strength)
     return torch.stack(flow(x, y, turn, core_r), -1).view(points.shape)

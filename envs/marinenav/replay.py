@@ -25,7 +25,7 @@ from envs.marinenav.field import currents
 from envs.marinenav.layout import Layout, signed
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
-from utils.cases import Arrays, Case, read_case, write_case
+from utils.cases import Case, read_case, write_case
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 

@@ -172,6 +172,6 @@ def shortfall(layout: Layout, settings: Settings) -> str:
     counts = {"robots": (layout.robot_exists.sum(1), settings.num_robots),
               "cores": ((layout.strength != 0).sum(1), settings.num_cores),
               "obstacles": (layout.obstacle_exists.sum(1), settings.num_obstacles)}
-    short = [f"{wanted} {kind} in {int((count < wanted).sum())} of {len(count)} (on average {count.double().mean():.1f})"
-             for kind, (count, wanted) in counts.items() if (count < wanted).any()]
-    return f"no room within {settings.proposals} proposals for {', '.join(short)} worlds" if short else ""
+    short = [f"{wanted} {kind} in {int((count < wanted).sum())} of {len(count)} worlds, {count.double().mean():.1f} on "
+             "average" for kind, (count, wanted) in counts.items() if (count < wanted).any()]
+    return f"no room within {settings.proposals} proposals for {'; '.join(short)}" if short else ""

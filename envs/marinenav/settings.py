@@ -39,7 +39,7 @@ class Settings:
     core_r: float = 0.5
     v_range: tuple[float, float] = (3.0, 3.0)   # speed at the edge of a core
     v_rel_max: float = 1.0                      # between two cores of the same direction
-    p: float = 0.8                              # share of a core's speed that one of the other direction may reach there
+    p: float = 0.8                              # share of a core's speed that an opposite one may have there
     obs_r_range: tuple[float, float] = (1.0, 1.0)
     clear_r: float = 10.0                       # around each start and goal
     proposals: int = 500                        # for each of robots, cores and obstacles

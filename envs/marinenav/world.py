@@ -96,7 +96,8 @@ def objects_of(state: State, layout: Layout, settings: Settings) -> Objects:
     """Return what there is to be seen."""
     still = state.velocity.new_zeros(layout.obstacles.shape)
     radius = torch.full_like(state.velocity[..., 0], settings.robot_r)
-    return Objects(torch.cat([layout.obstacles, state.pose[..., :2]], 1), torch.cat([still, state.velocity[..., :2]], 1),
+    return Objects(torch.cat([layout.obstacles, state.pose[..., :2]], 1),
+                   torch.cat([still, state.velocity[..., :2]], 1),
                    torch.cat([layout.obstacle_radius, radius], 1), torch.cat([layout.obstacle_exists, state.active], 1))
 
 

@@ -1,0 +1,92 @@
+"""Pictures: what is drawn where; a place in metres is found again by its colour."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from envs.marinenav.drawing import EDGE, FLOW, HEADER, MARGIN, PIXELS, STONE, png
+from envs.marinenav.env import MarineNav
+
+
+@pytest.fixture
+def env():
+    env = MarineNav(2, num_robots=3, num_cores=6, num_obstacles=5, seed=4)
+    env.reset()
+    return env
+
+
+def place(x, y, height=55.0):
+    """The pixel (row, column) of a place in metres: north is up."""
+    return round((height + MARGIN - x) * PIXELS) + HEADER, round((y + MARGIN) * PIXELS)
+
+
+def counted(image, colour):
+    return int((image == np.array(colour)).all(-1).sum())
+
+
+def test_obstacles_lie_where_they_are(env):
+    image = env.render(3)                                       # the second world
+    for x, y in env.obstacles[1].tolist():
+        assert tuple(image[place(x, y)]) == STONE
+    assert counted(image, STONE) == pytest.approx(5 * np.pi * PIXELS ** 2, rel=0.1)
+    assert image[place(0, 21)].tolist() == pytest.approx(EDGE, abs=20)
+
+
+def test_the_current_is_drawn_only_where_there_are_cores(env):
+    assert counted(env.render(0), FLOW) > 500
+    env.configure(num_cores=0)
+    env.reset()
+    assert counted(env.render(0), FLOW) == 0
+
+
+def test_a_boat_leaves_a_wake_and_its_bow_leads(env):
+    """The hull lies ahead of and behind the boat's middle, not beside it."""
+    env.configure(num_cores=0, num_obstacles=0)
+    env.reset()
+    first = env.render(0)
+    start = env.pose[0, 0].clone()
+    for _ in range(8):
+        env.step(torch.ones(6, 2))
+    image = env.render(0)
+    pose = env.pose[0, 0]
+    heading = torch.stack([torch.cos(pose[2]), torch.sin(pose[2])])
+    bow, beside = pose[:2] + 1.6 * heading, pose[:2] + 1.6 * heading.flip(0) * torch.tensor([-1.0, 1.0])
+    colour = image[place(*pose[:2].tolist())]
+    assert np.array_equal(image[place(*bow.tolist())], colour)
+    assert not np.array_equal(image[place(*beside.tolist())], colour)
+    middle = place(*((start + pose)[:2] / 2).tolist())
+    around = (slice(middle[0] - 4, middle[0] + 5), slice(middle[1] - 4, middle[1] + 5))
+    assert not np.array_equal(image[around], first[around])
+
+
+def test_a_wake_begins_anew_with_its_world(env):
+    env.render(0)
+    env.step(torch.ones(6, 2))
+    assert len(env.tracks[0]) == 2
+    env.reset()
+    assert len(env.tracks[0]) == 1
+    assert list(env.tracks) == [0]                              # no other world was drawn
+
+
+def test_a_png_is_the_picture(env):
+    image = env.render(0)
+    again = cv2.imdecode(np.frombuffer(png(image), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(again[..., ::-1], image)
+
+
+def test_a_core_is_marked_as_its_water_flows():
+    """The mark is a ring with a gap of a quarter before its tip: it begins north of the core, as the water flows."""
+    env = MarineNav(1, num_cores=1, num_obstacles=0, seed=0)
+    for seed in range(6):
+        env.generator.manual_seed(seed)
+        env.reset()
+        x, y = env.cores[0, 0].tolist()
+        image, radius = env.render(0), 1.8 * env.rules.core_r
+        side = 0.707 * radius
+        gap = {towards: image[place(x + side, y + towards * side)].astype(int) for towards in (-1, 1)}
+        west = bool(env.strength[0, 0] > 0)                     # north of a core that is called clockwise
+        drawn = {towards: np.abs(colour - FLOW).max() < 60 for towards, colour in gap.items()}
+        assert drawn == {-1: west, 1: not west}
