@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from envs.marinenav.drawing import EDGE, FLOW, HEADER, MARGIN, PIXELS, STONE, png
+from envs.marinenav.drawing import EDGE, FLOW, HEADER, MARGIN, PIXELS, STONE, Chart, png
 from envs.marinenav.env import MarineNav
+from envs.marinenav.field import currents
+from envs.marinenav.settings import Settings
 
 
 @pytest.fixture
@@ -77,16 +79,14 @@ def test_a_png_is_the_picture(env):
     assert np.array_equal(again[..., ::-1], image)
 
 
-def test_a_core_is_marked_as_its_water_flows():
-    """The mark is a ring with a gap of a quarter before its tip: it begins north of the core, as the water flows."""
-    env = MarineNav(1, num_cores=1, num_obstacles=0, seed=0)
-    for seed in range(6):
-        env.generator.manual_seed(seed)
-        env.reset()
-        x, y = env.cores[0, 0].tolist()
-        image, radius = env.render(0), 1.8 * env.rules.core_r
-        side = 0.707 * radius
-        gap = {towards: image[place(x + side, y + towards * side)].astype(int) for towards in (-1, 1)}
-        west = bool(env.strength[0, 0] > 0)                     # north of a core that is called clockwise
-        drawn = {towards: np.abs(colour - FLOW).max() < 60 for towards, colour in gap.items()}
-        assert drawn == {-1: west, 1: not west}
+@pytest.mark.parametrize("clockwise", [True, False])
+def test_a_core_is_marked_as_its_water_flows(clockwise):
+    """The ring begins north of the core and runs with the water, so its gap is upstream of there."""
+    strength = torch.tensor([[3.0 if clockwise else -3.0]])
+    north = currents(torch.tensor([[[31.0, 27.0]]]), torch.tensor([[[30.0, 27.0]]]), strength, 0.5)[0, 0]
+    chart = Chart(Settings())
+    chart.core(30.0, 27.0, clockwise, 0.5)
+    side = 1.8 * 0.5 * np.sqrt(0.5)
+    colours = [chart.image[place(30 + side, 27 + towards * side)].astype(int) for towards in (-1, 1)]
+    drawn = [bool(np.abs(colour - FLOW).max() < 60) for colour in colours]
+    assert drawn == ([True, False] if north[1] < 0 else [False, True])
