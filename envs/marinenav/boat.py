@@ -57,7 +57,7 @@ def move(pose: Tensor, velocity_r: Tensor, thrust: Tensor, cores: tuple[Tensor, 
     for _ in range(settings.substeps):
         flow_x, flow_y = flow(core_x - x, core_y - y, strength, settings.core_r)
         ground = vx + flow_x, vy + flow_y, yaw
-        x, y, turned = x + dt * ground[0], y + dt * ground[1], turned + dt * yaw
+        x, y, turned = (old.add(speed, alpha=dt) for old, speed in zip((x, y, turned), ground, strict=True))
         heading = theta + turned
         vx, vy, yaw = accelerate(torch.cos(heading), torch.sin(heading), ground, (vx, vy), force, moment, settings)
     end = pose + torch.stack([x, y, turned], -1)
@@ -78,19 +78,18 @@ def accelerate(cos: Tensor, sin: Tensor, ground: tuple[Tensor, Tensor, Tensor], 
     surge = force + yaw * (s.m * v + s.yDotV * v_r) + u_r * (s.xU + s.xUU * u_r.abs())
     sway = yaw * (s.xDotU * u_r - s.m * u) + v_r * (s.yV + s.yVV * v_r.abs())
     turn = moment - (s.xDotU - s.yDotV) * u_r * v_r + yaw * (s.nR + s.nRR * yaw.abs())
-    u_r = u_r + surge * (dt / (s.m - s.xDotU))
-    v_r = v_r + sway * (dt / (s.m - s.yDotV))
-    return *to_world(u_r, v_r, cos, sin), yaw + turn * (dt / (s.Izz - s.nDotR))
+    u_r, v_r = u_r.add(surge, alpha=dt / (s.m - s.xDotU)), v_r.add(sway, alpha=dt / (s.m - s.yDotV))
+    return *to_world(u_r, v_r, cos, sin), yaw.add(turn, alpha=dt / (s.Izz - s.nDotR))
 
 
 def to_body(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Return a vector of the world's frame in the frame of a boat with this heading."""
-    return cos * x + sin * y, cos * y - sin * x
+    return torch.addcmul(cos * x, sin, y), torch.addcmul(cos * y, sin, x, value=-1)
 
 
 def to_world(u: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Return a vector of a boat's frame in the world's frame."""
-    return cos * u - sin * v, sin * u + cos * v
+    return torch.addcmul(cos * u, sin, v, value=-1), torch.addcmul(sin * u, cos, v)
 
 
 def wrapped(theta: Tensor) -> Tensor:
