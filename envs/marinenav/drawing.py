@@ -33,7 +33,7 @@ def draw_world(layout: Layout, state: State, one: int, track: Tensor, settings: 
     Args:
         track: where the robots have been, (T, R, 3).
     """
-    chart = Chart(settings)
+    chart = Chart(settings, track.double().cpu().numpy()[..., :2].reshape(-1, 2))
     world = layout.to(torch.float64, "cpu").take(torch.tensor([one]))
     chart.flow(world, settings)
     for x, y, strength in zip(*world.cores[0].unbind(-1), world.strength[0], strict=True):
@@ -68,10 +68,20 @@ def tally(state: State, one: int, robots: list[int]) -> str:
 class Chart:
     """A picture that is drawn on in metres."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, places: np.ndarray | None = None):
+        """
+        Args:
+            places: x, y in metres (n, 2) that are to be seen, also beyond the map, which then appears smaller.
+        """
         self.height, self.width = settings.width, settings.height       # the map's x is up
-        size = (round((self.height + 2 * MARGIN) * PIXELS) + HEADER, round((self.width + 2 * MARGIN) * PIXELS))
-        self.image = np.full((*size, 3), SEA, np.uint8)
+        self.size = np.array([self.height + 2 * MARGIN, self.width + 2 * MARGIN])
+        rows, columns = np.rint(self.size * PIXELS).astype(int)
+        self.image = np.full((rows + HEADER, columns, 3), SEA, np.uint8)
+        seen = np.array([(0, 0), (self.height, self.width), *(() if places is None else places)])
+        low, high = seen.min(0) - MARGIN, seen.max(0) + MARGIN
+        self.pixels = PIXELS * min(self.size / (high - low))
+        self.north_west = np.array([(low[0] + high[0] + rows / self.pixels) / 2,
+                                    (low[1] + high[1] - columns / self.pixels) / 2])
         for metres in range(0, int(max(self.height, self.width)) + 1, 5):
             self.line([(metres, 0), (metres, self.width)] if metres <= self.height else [], GRID)
             self.line([(0, metres), (self.height, metres)] if metres <= self.width else [], GRID)
@@ -81,7 +91,7 @@ class Chart:
     def at(self, points: np.ndarray | list) -> np.ndarray:
         """Return places x, y in metres (n, 2) as OpenCV's pixels with fractions."""
         x, y = np.asarray(points, float).reshape(-1, 2).T
-        place = np.stack([(y + MARGIN) * PIXELS, (self.height + MARGIN - x) * PIXELS + HEADER], -1)
+        place = np.stack([y - self.north_west[1], self.north_west[0] - x], -1) * self.pixels + [0, HEADER]
         return np.clip(np.rint(place * 2**SHIFT), -2**30, 2**30).astype(np.int32)
 
     def line(self, points: np.ndarray | list, colour: tuple, thickness: int = 1) -> None:
@@ -91,7 +101,7 @@ class Chart:
 
     def disc(self, x: float, y: float, radius: float, colour: tuple, thickness: int = -1) -> None:
         """Draw a disc, or a ring if `thickness` is positive."""
-        cv2.circle(self.image, self.at([x, y])[0].tolist(), round(radius * PIXELS * 2**SHIFT), colour, thickness,
+        cv2.circle(self.image, self.at([x, y])[0].tolist(), round(radius * self.pixels * 2**SHIFT), colour, thickness,
                    cv2.LINE_AA, SHIFT)
 
     def flow(self, world: Layout, settings: Settings) -> None:

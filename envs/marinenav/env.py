@@ -43,7 +43,7 @@ class MarineNav(TensorEnv):
     STATE = (*LAYOUT, *STATE, "seconds", "energy", "next_world")
     rewards = ("time", "progress", "rules", "collision", "goal")
     metrics = ("success", "all_succeeded", "collision", "time", "energy", "distance_to_goal")
-    metadata: ClassVar = TensorEnv.metadata | {"render_fps": 4}
+    metadata: ClassVar = TensorEnv.metadata | {"render_fps": 8}       # two steps a second: four times as fast
 
     def setup(self) -> None:
         self.given: Layout | None = None                # worlds of a file, which resets take in order

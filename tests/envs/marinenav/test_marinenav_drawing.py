@@ -90,3 +90,17 @@ def test_a_core_is_marked_as_its_water_flows(clockwise):
     colours = [chart.image[place(30 + side, 27 + towards * side)].astype(int) for towards in (-1, 1)]
     drawn = [bool(np.abs(colour - FLOW).max() < 60) for colour in colours]
     assert drawn == ([True, False] if north[1] < 0 else [False, True])
+
+
+def test_a_boat_beyond_the_map_is_seen():
+    """The map appears smaller, the picture stays of one size."""
+    env = MarineNav(1, num_cores=0, num_obstacles=0, seed=0)
+    env.reset()
+    before = env.render(0)
+    env.pose[0, 0, :2] = torch.tensor([300.0, -200.0])
+    env.step(torch.zeros(1, 2))
+    image = env.render(0)
+    assert image.shape == before.shape
+    corner = image[HEADER:HEADER + 60, :60]                             # north-west
+    assert (corner.max(-1) < 215).sum() > 20
+    assert (before[HEADER:HEADER + 40, :40].max(-1) < 215).sum() == 0
