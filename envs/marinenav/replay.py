@@ -178,7 +178,7 @@ class Episode:
     def play(self) -> dict[str, Tensor]:
         """Play all actions; return the arrays of the reference."""
         self.state, view = world.observe(self.state, self.layout, self.draws[0], self.settings)
-        self._note_time(view, torch.zeros_like(self.state.velocity[..., 0]))
+        self._note_time(view, world.rules_angle(view, self.settings))
         for change, draws in zip(self.changes, self.draws[1:], strict=True):
             acted = self.state.active
             self.state, view, step = world.step(self.state, self.layout, change, draws, self.settings)

@@ -154,7 +154,7 @@ def judge(state: State, view: View, progress: Tensor, settings: Settings) -> Ste
 
         r = c_time + progress + c_rules phi + {c_collision | c_goal}
     """
-    penalty = colregs.penalty_angle(view.own[..., 2:4], view.sight.objects, view.sight.seen, settings.robot_r)[0]
+    penalty = rules_angle(view, settings)
     late = (state.steps >= settings.max_steps).unsqueeze(-1) & state.active
     hit, home = state.collision & state.active & ~late, state.reach_goal & state.active & ~late
     bonus = torch.where(hit, settings.collision_penalty, torch.where(home, settings.goal_reward, 0.0))
@@ -163,6 +163,11 @@ def judge(state: State, view: View, progress: Tensor, settings: Settings) -> Ste
     gone = torch.where(state.collision, 4, 5)
     return Step(reward * state.active, penalty, progress * state.active, hit | home, late,
                 torch.where(state.active, info, gone))
+
+
+def rules_angle(view: View, settings: Settings) -> Tensor:
+    """Return the angle that the rules of the sea penalise, (W, R); 0 where none."""
+    return colregs.penalty_angle(view.own[..., 2:4], view.sight.objects, view.sight.seen, settings.robot_r)[0]
 
 
 def energy(state: State, acted: Tensor, settings: Settings) -> Tensor:
