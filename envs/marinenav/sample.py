@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from envs.marinenav.command import run_command
-from envs.marinenav.layout import Layout, joined
+from envs.marinenav.layout import Layout
 from envs.marinenav.sampler import sample, shortfall
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
@@ -31,7 +31,6 @@ from utils.settings.cli import Parser
 NAME = "envs.marinenav.sample"
 FLAGS = {"robots": ("num_robots", 6), "cores": ("num_cores", 8), "obstacles": ("num_obstacles", 8),
          "min-start-goal-dis": ("min_start_goal_dis", 30.0)}
-CHUNK = 64                  # worlds at once; a proposal has 500 candidates of each kind
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,16 +56,10 @@ def _sample_file(args: Namespace) -> None:
     given = {name: getattr(args, name) for name, _ in FLAGS.values()}
     settings = Settings(**DEFAULTS | checked("MarineNav", DEFAULTS, LIMITS, given))
     generator = torch.Generator().manual_seed(args.seed)
-    layout, tries = _many(args.resets, settings, generator)
+    layout, tries = sample(args.resets, settings, torch.float64, generator)
     if line := shortfall(layout, settings):
         print(f"{NAME}: {line}", file=sys.stderr)
     write_case(Path(args.out), as_arrays(layout) | {"tries": tries.numpy().astype(np.int32)})
-
-
-def _many(worlds: int, settings: Settings, generator: torch.Generator) -> tuple[Layout, Tensor]:
-    parts = [sample(min(CHUNK, worlds - first), settings, torch.float64, generator)
-             for first in range(0, worlds, CHUNK)]
-    return joined([layout for layout, _ in parts]), torch.cat([tries for _, tries in parts])
 
 
 def as_arrays(layout: Layout) -> Arrays:

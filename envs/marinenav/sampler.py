@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from envs.marinenav.layout import Layout, empty, signed
+from envs.marinenav.layout import Layout, empty, joined, signed
 from envs.marinenav.settings import Settings
 
 NEAREST_ROBOTS = 10.0       # metres between two starts, and between two goals
 MARGIN = {"robots": 2.0, "obstacles": 5.0}              # metres from the edge of the map
+CHUNK = 256                 # worlds at once: 50 MB
 CLOCKWISE = 0.5             # the share of cores
 
 
@@ -57,6 +58,12 @@ def sample(worlds: int, settings: Settings, dtype: torch.dtype, generator: torch
 
     Where `proposals` were not enough, fewer exist than the settings ask for.
     """
+    sizes = [CHUNK] * (worlds // CHUNK) + [worlds % CHUNK]
+    parts = [_sample(size, settings, dtype, generator) for size in sizes]
+    return joined([layout for layout, _ in parts]), torch.cat([tries for _, tries in parts])
+
+
+def _sample(worlds: int, settings: Settings, dtype: torch.dtype, generator: torch.Generator) -> tuple[Layout, Tensor]:
     draws = Draws(worlds, settings, generator)
     layout = empty(worlds, settings.num_robots, settings.num_cores, settings.num_obstacles, dtype, generator.device)
     tries = []
