@@ -46,7 +46,8 @@ def test_python_on_the_page_of_the_api_runs(number):
 
 
 def test_python_on_the_page_of_marinenav_runs():
-    codes, names = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "marinenav.md").read_text("utf-8"), re.DOTALL), {}
+    page, names = (ROOT / "docs" / "marinenav.md").read_text(encoding="utf-8"), {}
+    codes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for code in codes:
         exec(compile(code, "marinenav.md", "exec"), names)
     assert len(codes) == 2
