@@ -107,11 +107,11 @@ def compatible(distance: Tensor, one: Tensor, two: Tensor, same_direction: Tenso
 
     Of one direction, the water between them flows at most at `v_rel_max` relative to it. Of two directions, the
     stronger one's speed at the edge of the other is at most the share `p` of that one's own; cores that overlap or
-    touch are refused, which the published program accepts.
+    touch are refused, which the published program accepts: it divides by the gap, which is negative there.
     """
     weaker, stronger = torch.minimum(one, two), torch.maximum(one, two)
     gap = distance - 2 * settings.core_r
-    opposite = (gap > 0) & (stronger * settings.core_r <= settings.p * weaker * gap)
+    opposite = stronger * settings.core_r <= settings.p * weaker * gap
     return torch.where(same_direction, distance >= (one + two) / (2 * math.pi * settings.v_rel_max), opposite)
 
 

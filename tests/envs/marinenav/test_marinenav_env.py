@@ -132,6 +132,7 @@ def test_settings_change_as_worlds_begin():
     layout = env.layout()
     assert layout.robot_exists.tolist() == [[True, True, False, False]] * 2
     assert env.active.view(2, 4).tolist() == layout.robot_exists.tolist()
+    assert not env.reach_goal.any()                             # a place without a robot has no goal
     assert (layout.strength != 0).sum(1).tolist() == [8, 8]
     assert layout.obstacle_exists.sum(1).tolist() == [1, 1]
     assert (torch.linalg.vector_norm(layout.goal - layout.start, dim=-1)[:, :2] >= 40).all()

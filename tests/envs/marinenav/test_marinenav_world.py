@@ -10,7 +10,7 @@ import scalar_world as scalar
 import torch
 
 from envs.marinenav import world
-from envs.marinenav.colregs import penalty_angle
+from envs.marinenav.colregs import in_zone, penalty_angle
 from envs.marinenav.field import currents
 from envs.marinenav.layout import Layout, empty, joined
 from envs.marinenav.perception import Noise, quantiles
@@ -152,6 +152,41 @@ def test_the_rules_of_the_sea(thing, angle):
                                     torch.ones(1, dtype=torch.bool), 0.5 * math.hypot(5, 2.5))
     assert float(found) == pytest.approx(angle, abs=1e-6)
     assert int(index) == (0 if angle else -1)
+
+
+HEAD_ON, CROSSING, BACK, SIDE = (8, 0), (5, -9), math.pi, math.pi / 2
+
+
+@pytest.mark.parametrize(("place", "heading", "inside"), [
+    (HEAD_ON, BACK, True), ((0.01, 0), BACK, True), ((-0.01, 0), BACK, False), ((16.99, 0), BACK, True),
+    ((17.01, 0), BACK, False), ((8, 4.49), BACK, True), ((8, 4.51), BACK, False), ((8, -4.49), BACK, True),
+    (HEAD_ON, 0.76 * math.pi, True), (HEAD_ON, 0.74 * math.pi, False), (HEAD_ON, -0.76 * math.pi, True),
+    (CROSSING, SIDE, True), (CROSSING, -SIDE, False), (CROSSING, 0.26 * math.pi, True),
+    (CROSSING, 0.24 * math.pi, False), (CROSSING, 0.74 * math.pi, True), (CROSSING, 0.76 * math.pi, False),
+    ((-8.99, -9), SIDE, True), ((-9.01, -9), SIDE, False), ((-5, -16.99), SIDE, True), ((-5, -17.01), SIDE, False),
+    ((-5, -0.01), SIDE, True), ((-5, 0.01), SIDE, False), ((12, -7.01), SIDE, True), ((12, -6.99), SIDE, False),
+    ((6, -3.51), SIDE, True), ((6, -3.49), SIDE, False)])
+def test_the_zones_of_the_rules(place, heading, inside):
+    """Places and headings of the robot in the frame of the object, which itself looks in any direction."""
+    for turn in (0.0, 1.0, -2.5):
+        own = scalar.to_frame(2 * math.cos(heading), 2 * math.sin(heading), -turn)
+        x, y = scalar.to_frame(*place, -turn)
+        thing = [-x, -y, math.cos(turn), math.sin(turn), 1.0]
+        found = in_zone(torch.tensor(own, **DOUBLE), torch.tensor([thing], **DOUBLE))
+        assert found.tolist() == [inside]
+
+
+@pytest.mark.parametrize(("distance", "hit"), [(3.79, True), (3.80, False)])
+def test_a_collision_is_of_the_true_places(distance, hit):
+    """Radii 2.79508 and 1; the obstacle appears a metre farther away, then a metre nearer."""
+    layout = empty(1, 1, 0, 1, torch.float64, "cpu")
+    layout.robot_exists[:] = layout.obstacle_exists[:] = True
+    layout.obstacles[0, 0, 0], layout.obstacle_radius[:] = distance, 1.0
+    draws = torch.zeros(1, 1, 2, 5, **DOUBLE)
+    draws[..., 0] = 1.0 if hit else -1.0
+    state, view = world.observe(world.begin(layout, SETTINGS, True), layout, draws, SETTINGS)
+    assert bool(state.collision[0, 0]) == hit
+    assert float(view.sight.objects[0, 0, 0, 0]) == pytest.approx(distance + draws[0, 0, 0, 0])
 
 
 def drifted(dtype, round_places=False):
