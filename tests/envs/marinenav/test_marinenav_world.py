@@ -164,7 +164,7 @@ HEAD_ON, CROSSING, BACK, SIDE = (8, 0), (5, -9), math.pi, math.pi / 2
     (CROSSING, SIDE, True), (CROSSING, -SIDE, False), (CROSSING, 0.26 * math.pi, True),
     (CROSSING, 0.24 * math.pi, False), (CROSSING, 0.74 * math.pi, True), (CROSSING, 0.76 * math.pi, False),
     ((-8.99, -9), SIDE, True), ((-9.01, -9), SIDE, False), ((-5, -16.99), SIDE, True), ((-5, -17.01), SIDE, False),
-    ((-5, -0.01), SIDE, True), ((-5, 0.01), SIDE, False), ((12, -7.01), SIDE, True), ((12, -6.99), SIDE, False),
+    ((-5, -0.01), SIDE, True), ((-5, 0.01), SIDE, False), ((11.9, -6.96), SIDE, True), ((11.9, -6.92), SIDE, False),
     ((6, -3.51), SIDE, True), ((6, -3.49), SIDE, False)])
 def test_the_zones_of_the_rules(place, heading, inside):
     """Places and headings of the robot in the frame of the object, which itself looks in any direction."""
