@@ -24,7 +24,7 @@ def penalty_angle(own: Tensor, objects: Tensor, seen: Tensor, robot_r: float) ->
     zone = in_zone(own.unsqueeze(-2), objects) & seen
     angle = passing_angle(own.unsqueeze(-2), objects, robot_r)
     counts = zone & (angle > 0)
-    first = torch.argmax(counts.to(torch.uint8), -1, keepdim=True)      # the first of the largest
+    first = (counts.cumsum(-1) == 0).sum(-1, keepdim=True).clamp(max=counts.shape[-1] - 1)
     found = counts.any(-1)
     angle = torch.where(found, angle.gather(-1, first).squeeze(-1), torch.zeros_like(angle[..., 0]))
     return angle, torch.where(found, first.squeeze(-1), -1), zone

@@ -72,9 +72,9 @@ def observed(offset: Tensor, objects: Objects, theta: Tensor, draws: Tensor | No
 
 def _others(active: Tensor, objects: Objects) -> Tensor:
     """Which objects (W, R, K) a robot may see: those that are present, but not itself."""
-    robots = active.shape[1]
-    itself = torch.eye(robots, dtype=torch.bool, device=active.device)
-    itself = torch.nn.functional.pad(itself, (objects.present.shape[1] - robots, 0))
+    robots, count = active.shape[1], objects.present.shape[1]
+    place = torch.arange(count, device=active.device)
+    itself = place == place[count - robots:].unsqueeze(1)                               # (R, K)
     return active.unsqueeze(-1) & objects.present.unsqueeze(1) & ~itself
 
 
