@@ -40,6 +40,7 @@ class OneRow(gym.Env):
         if self.task.num_envs != 1:
             raise ConfigError(f"env: {type(self.task).__name__} has {self.task.num_envs} rows a group, expected one "
                               "as a gymnasium.Env")
+        self.metadata = self.task.metadata
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:

@@ -7,6 +7,7 @@ rule: then the test fails, and a rule must be written here.
 from __future__ import annotations
 
 import glob
+import importlib
 import re
 import runpy
 import shlex
@@ -177,6 +178,14 @@ def run_report(words: list[str]) -> None:
 
 def unglobbed(words: list[str]) -> list[str]:
     return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+
+
+@rule("python -m envs.marinenav.sample", "python -m envs.marinenav.replay")
+def run_marinenav(words: list[str]) -> None:
+    case = ROOT / "tests" / "reference" / "marinenav" / "table_field.npz"
+    words = [str(case) if word == "CASE.npz" else word for word in words]
+    assert importlib.import_module(words[2]).main(words[3:]) == 0
+    assert Path(words[words.index("--out") + 1]).is_file()
 
 
 @rule("python doctor.py")

@@ -45,6 +45,15 @@ def test_python_on_the_page_of_the_api_runs(number):
     assert Path("model.safetensors").exists() == bool(number)
 
 
+def test_python_on_the_page_of_marinenav_runs():
+    page, names = (ROOT / "docs" / "marinenav.md").read_text(encoding="utf-8"), {}
+    codes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for code in codes:
+        exec(compile(code, "marinenav.md", "exec"), names)
+    assert len(codes) == 2
+    assert names["layout"].start.shape == (3, 2, 2)
+
+
 def test_the_readme_has_at_most_700_words_and_its_two_commands_first():
     assert len(README.split()) <= 700
     assert "make train" in README[:600]
