@@ -42,6 +42,7 @@ class OneRow(gym.Env):
                               "as a gymnasium.Env")
         self.metadata = self.task.metadata
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
+        self.metadata = self.task.metadata
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Begin an episode; a seed seeds the task's generator."""

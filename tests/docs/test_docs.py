@@ -54,6 +54,14 @@ def test_python_on_the_page_of_marinenav_runs():
     assert names["layout"].start.shape == (3, 2, 2)
 
 
+def test_python_on_the_page_of_arena_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arena.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(compile(code.replace("4096", "4"), "arena.md", "exec"), names)
+    assert names["picture"].shape == (768, 1216, 3)
+    assert names["obs"].shape == (4, 32)
+
+
 def test_the_readme_has_at_most_700_words_and_its_two_commands_first():
     assert len(README.split()) <= 700
     assert "make train" in README[:600]

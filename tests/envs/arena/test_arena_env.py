@@ -8,6 +8,8 @@ from arena_games import crowded, drawn
 
 from envs.arena import sparse
 from envs.arena.env import Arena
+from envs.arena.games import UNUSED
+from envs.arena.moves import next_places
 from utils.errors import ConfigError
 
 
@@ -165,3 +167,10 @@ def test_a_picture_shows_what_is_there():
     assert (picture != other).any()
     health = (picture[130:138, 980:1196] == (95, 200, 110)).all(2)[4].sum()
     assert health == round(216 * lists["player_health"][1].item() / 150) or lists["player_health"][1] <= 52
+
+
+def test_shots_go_round_their_places():
+    fired = torch.tensor([[17], [47]])
+    places = next_places(fired, torch.tensor([[True], [False], [True], [True], *[[False]] * 5]))
+    assert places[:, 0].tolist() == [1, UNUSED, 16 + 47, 16 + 0, *[UNUSED] * 5]
+    assert fired[:, 0].tolist() == [18, 49]

@@ -91,6 +91,7 @@ def test_one_step_from_crowded_states(style, shaping):
     if shaping == "off":
         lists |= {name: torch.full((count,), torch.nan) for name in ("prev_spawner_health", "prev_player_health")}
     env.set_lists(lists)
+    turn_round(env, 11)
     lists, draws = env.lists(), drawn(count, 7)
     acts = torch.randint(0, env.action_space.n, (count,), generator=torch.Generator().manual_seed(style))
     twins = {row: twin_of(env, lists, row, int(stages[row])) for row in range(count)}
@@ -104,3 +105,10 @@ def test_one_step_from_crowded_states(style, shaping):
     assert all(sums.values()), sums
     assert any(twin.parts["hit_enemy"] >= 4 for twin in twins.values())
     assert any(twin.parts["hit_spawner"] >= 20 for twin in twins.values())
+
+
+def turn_round(env, count):
+    """Put the shots where they would be had `count` more been fired before them."""
+    for places in (slice(0, 16), slice(16, 64)):
+        env.shots[:, places] = env.shots[:, places].roll(count, 1)
+    env.fired += count
