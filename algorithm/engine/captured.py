@@ -43,7 +43,7 @@ class CapturedEngine(Engine):
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
         check_rollouts(agent)
         if not self.by_hand and (own := own_updates(agent)):
-            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} overrides {own[0]}, which "
+            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has its own {own[0]}, which "
                               "is not captured; expected eager, compile or auto")
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 

@@ -198,9 +198,9 @@ def test_every_config_is_in_the_table_and_every_one_that_is_named_is_there():
 
 
 def test_a_configs_row_links_a_page_that_uses_it():
-    found = [table[1:] for table in tables(TEXTS["docs/configs.md"]) if table[0] == ["file", "what", "where"]]
-    for files, _, where in found[0] + found[1]:
-        pages = [os.path.normpath(DOCS / path.partition("#")[0]) for path in re.findall(r"\]\(([^)]+)\)", where)]
+    found = [table[1:] for table in tables(TEXTS["docs/configs.md"]) if table[0] == ["file", "experiment", "page"]]
+    for files, _, links in found[0] + found[1]:
+        pages = [os.path.normpath(DOCS / path.partition("#")[0]) for path in re.findall(r"\]\(([^)]+)\)", links)]
         text = "".join(Path(page).read_text(encoding="utf-8") for page in pages)
         for name in re.findall(r"configs/(\w+)\.json", files):
             assert re.search(rf"configs/{name}\b|`{name}`", text or TEXTS["docs/configs.md"]), name

@@ -157,7 +157,7 @@ def test_a_changed_basis_is_not_computed_by_hand(alg, kind):
 def test_a_basis_with_its_own_check_is_not_captured(no_graphs):
     register_algorithm("mine")(Checks)
     agent = make_agent("rrd", "mine", rrd_sample_size=4, rrd_batch_size=8)
-    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Decomposed has a checked of its own"):
+    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Decomposed has its own checked"):
         no_graphs(agent, build("rrd", K=4))
 
 

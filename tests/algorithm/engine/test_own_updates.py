@@ -153,5 +153,5 @@ def test_a_users_update_is_not_captured(no_graphs):
             return super().update(sample)
     register_algorithm("twice")(Twice)
     agent, replay = create_agent(args("twice")), filled(create_buffer(args("twice")))
-    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Twice overrides update, which is not captured"):
+    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Twice has its own update, which is not"):
         no_graphs(agent, replay)
