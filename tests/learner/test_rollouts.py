@@ -116,7 +116,7 @@ def test_the_last_rollout_is_short():
     assert int(state["updates"]) == 2 * (2 + 2 + 1)      # two epochs of 32, 32 and 12 rows, in batches of 16
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_minibatches_compute_the_same():
     found = []
     for name in ("eager", "compile"):
