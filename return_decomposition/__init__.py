@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "SeedsError",
-           "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition", "register_policy",
-           "train"]
+           "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
+           "register_policy", "train"]
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""
