@@ -12,6 +12,7 @@ import torch
 
 from algorithm.tf.importing import complete_pytorch
 from utils.settings.algorithms import ALGORITHMS
+from utils.settings.policies import POLICIES
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,12 +29,12 @@ def _own_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("USE_PYTORCH", raising=False)
 
 
-TABLES = (ALGORITHMS, gym.registry)
+TABLES = (ALGORITHMS, POLICIES, gym.registry)
 
 
 @pytest.fixture
 def forget():
-    """What a test registers and imports is gone afterwards."""
+    """Remove what a test registers and imports afterwards."""
     tables = [dict(table) for table in TABLES]
     path, modules, threads = list(sys.path), set(sys.modules), torch.get_num_threads()
     here = Path.cwd()

@@ -136,6 +136,20 @@ def test_only_the_rows_of_the_mask_begin_anew():
     assert torch.equal(env.reset(torch.zeros(6, dtype=torch.bool)), after)
 
 
+def test_a_row_that_is_not_reset_keeps_what_it_observed():
+    """Also where observing draws noise for all rows."""
+    class Noisy(Walk):
+        def observe(self):
+            return super().observe() + self.uniform(-1, 1, self.num_envs, 2)
+    env = Noisy(4)
+    env.reset()
+    obs, *_ = env.step(torch.zeros(4, 1))
+    mask = torch.tensor([True, False, False, True])
+    after = env.reset(mask)
+    assert torch.equal(after[~mask], obs[~mask])
+    assert (after[mask] != obs[mask]).all()
+
+
 def test_elsewhere_all_rows_are_drawn_and_some_written():
     """What a GPU does, on the CPU: the number of rows is not asked for."""
     env = PointMassRL(6, seed=1)

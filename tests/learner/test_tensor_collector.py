@@ -75,8 +75,18 @@ def test_episodes_are_those_that_the_environment_plays():
     assert max(len(episode["acts"]) for episode in episodes) == 5
 
 
-def test_nothing_is_stored_of_rows_that_take_no_part():
-    episodes = gather(collector(Team(2, size=2)), 8)
+class Careless(Team):
+    """Returns anything of rows that take no part."""
+
+    def _step(self, acts):
+        idle = ~self.active
+        obs, rews, over, truncated, info = super()._step(acts)
+        return obs, rews.masked_fill(idle, torch.nan), over | idle, truncated | idle, info
+
+
+@pytest.mark.parametrize("task", [Team, Careless])
+def test_nothing_is_stored_of_rows_that_take_no_part(task):
+    episodes = gather(collector(task(2, size=2)), 8)
     assert [len(episode["acts"]) for episode in episodes] == [1, 1, 2, 2] * 4
     assert [episode["rews"][:, 0].tolist() for episode in episodes[:4]] == [[1], [1], [1, 2], [1, 2]]
     worlds = [episode["obs"][0, 1] for episode in episodes]                 # a number drawn at each reset of a world
