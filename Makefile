@@ -6,9 +6,9 @@
 # make parity  tables of how close PyTorch, TensorFlow 2 and the original are to each other
 # make oldest  the tests, on the oldest versions that setup.py allows (their PyTorch is gigabytes)
 # make bench   speed on this machine beside others' and its own ceiling, ten minutes; docs/performance.md
-# make torture a run killed 200 times, also while it saves, which must end as if nothing had been; ten minutes
+# make torture a run killed 200 times, also while it saves, which must end as an undisturbed run; ten minutes
 # make docs    the documentation as a site, to read in a browser
-# make soak    an hour of training, which must not grow
+# make soak    an hour of training, whose memory must not grow
 
 PYTHON ?= python3
 BIN = .venv/bin

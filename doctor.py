@@ -26,7 +26,7 @@ Result = namedtuple("Result", "status found mend", defaults=("",))
 # One check ---------------------------------------------------------------------------------------------------------
 
 def judge(name):
-    """Look, in this process; nothing that is raised gets out."""
+    """Run the check in this process; every error becomes a result."""
     check = CHECKS[name]
     wrong = "fail" if check.needed else "warn"
     try:
@@ -44,7 +44,7 @@ def judge(name):
 
 
 def examine(name, command=None):
-    """Look, in another process that may crash, hang or write what it likes."""
+    """Run the check in another process, which may crash, hang or write anything."""
     check = CHECKS[name]
     wrong = "fail" if check.needed else "warn"
     command = command or [sys.executable, *started_by("doctor"), "--check", name]
@@ -62,8 +62,8 @@ def examine(name, command=None):
     try:
         return Result(*json.loads(out.decode()))
     except (ValueError, TypeError):
-        told = last_line(err.decode(errors="replace"))
-        return Result(wrong, ended(process.returncode) + f": {told}" * bool(told), check.mend)
+        line = last_line(err.decode(errors="replace"))
+        return Result(wrong, ended(process.returncode) + f": {line}" * bool(line), check.mend)
 
 
 def stop(process):
@@ -129,7 +129,7 @@ def report(names, as_json):
 
 
 def say(line):
-    """Once nobody reads any more, the exit code still tells."""
+    """Print a line; if the reader has closed the pipe, only the exit code remains."""
     try:
         print(line, flush=True)
     except BrokenPipeError:

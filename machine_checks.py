@@ -35,7 +35,7 @@ class Trouble(Exception):
 
 def python():
     """The version of Python."""
-    if sys.version_info < (3, 11):                      # noqa: UP036 (it is what is asked)
+    if sys.version_info < (3, 11):                      # noqa: UP036 (this is the check)
         raise Trouble(f"{sys.version.split()[0]}, expected 3.11 or newer")
     return f"{sys.version.split()[0]} at {sys.executable}"
 
@@ -71,7 +71,7 @@ def cuda():
     if torch.version.cuda is None:
         raise Trouble("a driver is here, but this PyTorch was built without CUDA",
                       "pip install --force-reinstall torch")
-    raise Trouble(f"a driver is here, but PyTorch (CUDA {torch.version.cuda}) does not get on with it", "nvidia-smi")
+    raise Trouble(f"a driver is here, but PyTorch (CUDA {torch.version.cuda}) does not work with it", "nvidia-smi")
 
 
 def check_product(torch, device):
@@ -187,7 +187,7 @@ def disk():
         os.fsync(file.fileno())
     seconds, found = time.perf_counter() - start, f"{free / 1e9:.1f} GB free in {place.resolve()}"
     if free < LITTLE_DISK:
-        raise Trouble(f"{found}; a run with its replay may want more", "df -h .; du -sh outputs/*",
+        raise Trouble(f"{found}; a run with its replay may need more", "df -h .; du -sh outputs/*",
                       "fail" if free < LEAST_DISK else "warn")
     if seconds > 1:
         raise Trouble(f"{found}; writing 1 MB took {seconds:.1f} s, and every checkpoint waits for it",
@@ -222,15 +222,15 @@ def cores():
     """The cores, and whether other programs use them."""
     import torch
 
-    from record.system import count_cores
+    from record.system import crowded
+    from utils.cores import count_cores
     found = f"{count_cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads"
     if not hasattr(os, "getloadavg"):
         return found
-    load = os.getloadavg()[0]
-    if load >= 0.75 * os.cpu_count() and torch.get_num_threads() > 1:
-        raise Trouble(f"{found}, load {load:.1f}: others use them, and threads that wait for each other are slow",
-                      "OMP_NUM_THREADS=1 python train.py ...")
-    return f"{found}, load {load:.1f}"
+    found = f"{found}, load {os.getloadavg()[0]:.1f}"
+    if crowded():
+        raise Trouble(f"{found}: other programs use them, and training takes longer")
+    return found
 
 
 CHECKS = {

@@ -87,7 +87,7 @@ def print_error(line: str, code: int) -> int:
 
 
 def foreign_package(names: Sequence[str] = ROOMS) -> str | None:
-    """Return one line if a package or module of these names would be somebody else's; import none of them.
+    """Return one line if one of these names would import another project's package or module; import none of them.
 
     In a wheel all names are inside of one package, so none can be.
     """

@@ -1,6 +1,6 @@
 """How a wheel holds this project: one package, `return_decomposition`, with all packages and programs in it.
 
-In the repository `algorithm`, `utils`, `train.py` and the others stand at the top. Installed, such common names would
+In the repository `algorithm`, `utils`, `train.py` and the others are at the top. Installed, such common names would
 collide with other packages, so a wheel has them in `return_decomposition`, and the programs in
 `return_decomposition.programs` (a submodule `train` would replace the function `return_decomposition.train`). The
 source keeps its names: `build_py` rewrites them while it copies the files. Two places are rewritten, by their exact
@@ -61,12 +61,12 @@ class BuildWheel(build_py):
     """Copies the files to their places in the wheel, rewritten."""
 
     def run(self):
-        if not self.editable_mode:                      # what an earlier build left there would be installed, too
+        if not self.editable_mode:                      # files of an earlier build would be installed, too
             shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
 
     def find_package_modules(self, package, package_dir):
-        """(package, module, file) of each module; those that stand at the top of the repository are added."""
+        """(package, module, file) of each module; those at the top of the repository are added."""
         added = {NAME: [*ABOVE], f"{NAME}.programs": PROGRAMS}.get(package, [])
         return [*super().find_package_modules(package, package_dir), *((package, name, f"{name}.py") for name in added)]
 

@@ -1,4 +1,4 @@
-"""What learns: agents, decompositions, replay and engines, by name.
+"""Agents, decompositions, replay and engines, by name.
 
 Importing this package imports neither PyTorch nor TensorFlow; `create_agent` imports what the chosen algorithm needs.
 """

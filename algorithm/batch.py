@@ -77,13 +77,13 @@ def sequence_spec(obs_dims: tuple[int, ...], acts: tuple[int | str, ...], bias_c
 
 def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.device,
                 whose: str = "batch") -> dict[str, Tensor]:
-    """The named fields as float32 tensors on `device` (indices: int64); what else the batch holds is left out.
+    """The named fields as float32 tensors on `device` (indices: int64); other fields are left out.
 
     Args:
-        whose: what a complaint calls the batch.
+        whose: the name of the batch in an error.
     Raises:
         ValueError: a field is missing, or has the wrong shape or dtype. Floating-point arrays of any width are
-            taken, for indices integers; only `done` may be any of those, or boolean.
+            accepted, for indices integers; only `done` may be any of those, or boolean.
     """
     if not isinstance(batch, Mapping):
         raise ValueError(f"{whose}: got {type(batch).__name__}, expected a mapping with {', '.join(required)}")
@@ -117,7 +117,7 @@ def rewards(batch: Mapping[str, Tensor]) -> Tensor:
     """
     rews, expected = batch["rews"], batch["done"].shape
     if rews.shape != expected:
-        raise ConfigError(f"batch['rews']: a decomposition gives shape {tuple(rews.shape)}, expected "
+        raise ConfigError(f"batch['rews']: got shape {tuple(rews.shape)} from a decomposition, expected "
                           f"{tuple(expected)}, one reward for each step")
     return rews
 
@@ -169,11 +169,11 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
     """A tensor on `device`, without history; arrays are copied, whatever their layout and byte order.
 
     Args:
-        name: how a complaint names it.
-        kinds: NumPy's letters of the number types that are taken: f, and i, u, b where integers and flags make sense.
-            "fu" means pixels: of unsigned types it takes uint8 alone, and divides them by 255.
+        name: its name in an error.
+        kinds: NumPy's letters of the accepted number types: f, and i, u, b where integers and flags make sense.
+            "fu" means pixels: of unsigned types only uint8 is accepted, and divided by 255.
     Raises:
-        ValueError: it holds other things.
+        ValueError: it holds anything else.
     """
     if isinstance(value, Tensor):
         kind, got = _kind(value.dtype), str(value.dtype).removeprefix("torch.")
@@ -205,17 +205,17 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def check_range(name: str, indices: Tensor, count: int) -> None:
-    """Indices must lie in [0, count); `name` is how a complaint calls them."""
+    """Check that indices lie in [0, count); `name` is their name in an error."""
     low, high = (int(end) for end in torch.aminmax(indices))
     if low < 0 or high >= count:
         raise ValueError(f"{name}: got {low if low < 0 else high}, expected integers from 0 to {count - 1}")
 
 
 def _check_shape(field: str, got: tuple[int, ...], expected: tuple[int | str, ...], sizes: dict[str, int]) -> None:
-    def agrees(size: int, want: int | str) -> bool:
-        return size == want if isinstance(want, int) else size == sizes.setdefault(want, size)
+    def agrees(size: int, entry: int | str) -> bool:
+        return size == entry if isinstance(entry, int) else size == sizes.setdefault(entry, size)
 
-    if len(got) != len(expected) or not all(agrees(size, want) for size, want in zip(got, expected, strict=True)):
+    if len(got) != len(expected) or not all(map(agrees, got, expected)):
         known = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter in expected)
         raise ValueError(f"{field}: got shape {got}, expected {_show(expected)}{' with ' + known if known else ''}")
     if 0 in got:
@@ -229,17 +229,17 @@ def _show(shape: tuple[int | str, ...]) -> str:
 # Losses of a user's own --------------------------------------------------------------------------------------------
 
 def check_loss(owner: Any, method: str, result: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what a loss has given, checked: (a 0-d tensor, a dict of 0-d metrics).
+    """Check what a loss returned, and return it: (a 0-d tensor, a dict of 0-d metrics).
 
     Args:
         owner: whose loss it is; an error names its class.
         method: the name of the loss.
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is anything else.
     """
     def refuse(got: str):
-        raise ConfigError(f"{method}: that of {type(owner).__name__} gives {got}, expected (a 0-d tensor, a dict of "
-                          "0-d tensors, the metrics)")
+        raise ConfigError(f"{method}: got {got} from {type(owner).__name__}, expected (a 0-d tensor, a dict of 0-d "
+                          "tensors, the metrics)")
     if not (isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], dict)):
         refuse(_described(result) if not isinstance(result, (tuple, list))
                else f"({', '.join(map(_described, result))})")

@@ -35,7 +35,7 @@ def collect(agent: Any, env: Any, buffer: RolloutBuffer, steps: int, on_step: On
         obs_next, rews, terminated, truncated, info = env.step(acts)
         obs_next, terminated, truncated = joined(obs_next), terminated & active, truncated & active
         over = terminated | truncated
-        step = {"obs": obs, "acts": drawn, "log_probs": log_probs, "values": values, "rews": rews,
+        step = {"obs": obs, "acts": drawn, "log_prob": log_probs, "values": values, "rews": rews,
                 "terminated": terminated, "truncated": truncated & ~terminated, "obs_next": obs_next}
         if memory is not None:
             step |= _memory_fields(agent, memory, after, obs_next, step["truncated"])

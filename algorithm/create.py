@@ -196,7 +196,7 @@ def _warn_of_near_misses(args: Any, given: dict[str, Any], read: list[str]) -> N
 
 
 def _view(name: str, config: Config, args: Any) -> Any:
-    """What an algorithm is built from: the settings; for one of a user's own also all other attributes of `args`."""
+    """The settings that an algorithm is built from; for a user's own algorithm also all other attributes of `args`."""
     return config if ALGORITHMS[name].built_in or isinstance(args, Config) else _Filled(args, config)
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from algorithm.schedule import is_policys
+from utils.optimizers import TFOptimizer
 from utils.settings.fields import Config
-from utils.torch_utils import TFOptimizer
 
 Number = float | Tensor
 

@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Shape(NamedTuple):
-    """What settings say of a network: the widths of its hidden layers, and the activation after each."""
+    """The settings of a network: the widths of its hidden layers, and the activation after each."""
 
     hidden: tuple[int, ...]
     activation: str
@@ -31,7 +31,7 @@ SHAPE_NAMES = tuple(name for names in PARTS.values() for name in names)
 
 
 def default_hidden(obs_dims: Sequence[int]) -> tuple[int, ...]:
-    """The widths of the original: two layers over vectors, one behind the convolutions over pictures."""
+    """The widths of the original: two layers over vectors, one after the convolutions over pictures."""
     return (512,) if len(obs_dims) == 3 else (256, 256)
 
 
@@ -45,9 +45,9 @@ def shape_of(config: Config, part: str, hidden: Sequence[int]) -> Shape:
 
 
 def shape_identity(config: Config, hidden: Sequence[int]) -> dict[str, str]:
-    """What of the shapes is not the default, by the names of the settings: what a checkpoint says of them.
+    """The shapes that differ from the default, by the names of the settings, as a checkpoint records them.
 
-    Checkpoints of agents with the default shapes say nothing, as they did before there were such settings.
+    A checkpoint with the default shapes records none, as before these settings existed.
 
     Args:
         hidden: the default widths of the policy's and the critics' hidden layers.

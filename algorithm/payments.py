@@ -1,4 +1,4 @@
-"""What a step is paid by the return R and the length T of its episode, where nothing is learned."""
+"""The reward of a step by the return R and the length T of its episode, where nothing is learned."""
 
 from __future__ import annotations
 

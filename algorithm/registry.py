@@ -91,7 +91,7 @@ def _checked_defaults(defaults: Mapping[str, Any], inherited: Mapping[str, Any])
     checked = {name: coerce(name, value) for name, value in defaults.items()}
     for name in checked:
         if name not in FIELDS and name not in inherited:
-            raise ConfigError(f"{name}: a setting that another algorithm brings; expected like= that algorithm, or a "
+            raise ConfigError(f"{name}: a setting of another algorithm; expected like= that algorithm, or a "
                               "setting of another name in settings=[...]")
         if name in FIELDS and not FIELDS[name].group.per_algorithm:
             headings = [group.heading for group in GROUPS.values() if group.per_algorithm]
@@ -101,7 +101,7 @@ def _checked_defaults(defaults: Mapping[str, Any], inherited: Mapping[str, Any])
 
 
 def _without_default(own: Iterable[Setting]) -> tuple[Setting, ...]:
-    """The settings as the table keeps them: their defaults stand among the algorithm's, which alone reads them."""
+    """The settings as the table keeps them: their defaults are among those of the algorithm, which alone reads them."""
     return tuple(dataclasses.replace(one, default=None) for one in own)
 
 

@@ -3,7 +3,7 @@
     python -m algorithm.replay CASE.npz --out OUT.npz [--dtype float32|float64] [--device cpu|cuda]
 
 A case is an `.npz` file without pickle: arrays, and `meta`, JSON that says what it is. Exit code 0; 2 with one line for
-a file that is no case; 3 with one line for a figure that is refused on purpose.
+a file that is no case; 3 with one line for a figure that is refused on purpose; 1 if a file cannot be written.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from algorithm.replays.case import Case, CaseError, Refused, read_case, write_arrays
+from algorithm.replays.case import Case, CaseError, Refused, as_array, read_case
+from utils.cases import write_case
+from utils.errors import ConfigError
+from utils.settings.cli import Parser
+from utils.text import one_line
 
+PROGRAM = "python -m algorithm.replay"
 # What replays a case: "module:function", (Case) -> {name: array}. The key is a field of `meta` and its value, the field
 # alone for any value, or names of arrays that a case without such a field holds.
 ADAPTERS: dict[str, str] = {
@@ -55,19 +61,23 @@ def load(entry: str) -> Callable[[Case], dict]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m algorithm.replay", allow_abbrev=False,
-                                     description="Replay a reference case through the classes of training.")
-    parser.add_argument("case", metavar="CASE.npz")
-    parser.add_argument("--out", required=True, metavar="OUT.npz", help="what was computed")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--device", default="cpu", metavar="cpu|cuda")
-    args = parser.parse_args(argv)
     try:
-        write_arrays(args.out, replay(read_case(args.case, args.dtype, args.device)))
-    except (CaseError, Refused, OSError) as error:
-        print(f"replay: {error}", file=sys.stderr)
-        return 3 if isinstance(error, Refused) else 2
+        args = _parse(argv)
+        found = replay(read_case(args.case, args.dtype, args.device))
+        write_case(Path(args.out), {name: as_array(value) for name, value in found.items()})
+    except (ConfigError, Refused, OSError) as error:
+        print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
+        return 3 if isinstance(error, Refused) else 2 if isinstance(error, ConfigError) else 1
     return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog=PROGRAM, allow_abbrev=False, description=__doc__.partition("\n")[0])
+    parser.add_argument("case", metavar="CASE.npz", help=f"a case of {', '.join(ADAPTERS)}")
+    parser.add_argument("--out", required=True, metavar="OUT.npz", help="the file to write")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    parser.add_argument("--device", default="cpu", metavar="cpu|cuda", help="default: cpu")
+    return parser.parse_args(argv)
 
 
 def replay(case: Case) -> dict:

@@ -60,7 +60,7 @@ def filled_buffer(config):
 
 
 def steps_per_second(config, rounds: int = 7, steps: int = 300) -> tuple[float, float]:
-    """Median steps/s of the bare game with OpenCV's two calls, and of our environment, measured by turns."""
+    """Median steps/s of the bare game with OpenCV's two calls, and of our environment, measured in turn."""
     ale_py, cv2 = import_atari()
     gym.register_envs(ale_py)
     env = make_env(config)

@@ -16,7 +16,7 @@ SIZES = {"cpu": (1024, 1536, 2048), "cuda": (2048, 4096, 8192)}         # of squ
 class Net:
     """Three dense layers, I-h1-h2-O; `late` inputs join the second, as the action does in DDPG's critic.
 
-    What its methods count is multiply-adds for one row. Biases, activations and losses are left out: under 2 %.
+    Its methods count multiply-adds for one row. Biases, activations and losses are left out: under 2 %.
     """
 
     inputs: int

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from record.system import count_cores, crowded, describe_system
+from record.system import crowded, describe_system
+from utils.cores import count_cores
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from utils.text import human_bytes
 
 PEERS = {"sb3": "SB3", "tensorflow": "TensorFlow"}
-MANY = 100_000                  # steps from which on the memory of a replay can be told from that of the process
+MANY = 100_000                  # steps from which on the memory of a replay stands out from that of the process
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -93,16 +93,16 @@ def targets(results: dict[str, Any]) -> list[dict[str, Any]]:
             ("rrd-ddpg, of the ceiling", default("rrd-ddpg", "share"), ">=", 0.5),
             ("rrd-sac, sample, ms", ms("sample"), "<", 0.3), ("rrd-sac, one exploring step, ms", ms("step"), "<", 0.12),
             ("replay of a million steps, MB", a_million, "<", 300.0)]
-    return [dict(name=name, value=value, wants=f"{sign} {wanted:g}",
+    return [dict(name=name, value=value, target=f"{sign} {wanted:g}",
                  reached=None if value is None else value >= wanted if sign == ">=" else value < wanted)
             for name, value, sign, wanted in rows]
 
 
 def targets_table(found: list[dict[str, Any]]) -> str:
     words = {None: "not measured", True: "reached", False: "not reached"}
-    rows = [[row["name"], row["wants"], "" if row["value"] is None else f"{row['value']:.3g}", words[row["reached"]]]
+    rows = [[row["name"], row["target"], "" if row["value"] is None else f"{row['value']:.3g}", words[row["reached"]]]
             for row in found]
-    return table(["target", "wanted", "found", ""], rows)
+    return table(["figure", "target", "measured", ""], rows)
 
 
 def _times(ratios: dict[str, float] | None, who: str) -> str:

@@ -1,6 +1,6 @@
 """The four parts of the speed benchmark; each returns its part of the JSON file.
 
-Times stand there by round, so that every median and every ratio can be taken again.
+Times are listed by round, so that every median and ratio can be computed again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def note(plan: Plan, text: str) -> None:
 # Sampling, acting, updating -----------------------------------------------------------------------------------------
 
 def measure_algorithm(plan: Plan, name: str) -> dict[str, Any]:
-    """Measure sampling, acting and whole updates of one algorithm by turns, beside the ceiling of products."""
+    """Measure sampling, acting and whole updates of one algorithm in turn, beside the ceiling of products."""
     config = settings(name, str(plan.device), plan.steps)
     buffer = filled_buffer(config)
     engines = {engine: _engine(plan, config, buffer, engine) for engine in plan.engines}
@@ -160,7 +160,7 @@ def measure_environment(plan: Plan) -> dict[str, Any]:
     if plan.sb3:
         runs["sb3 sac"] = sb3_run(plan.sb3, ENV, **how).run
     runs["environment"] = BareRun(plan.longest)
-    for run in runs.values():                           # the first updates set up what the later ones reuse
+    for run in runs.values():                           # the first updates make buffers that later ones reuse
         run(plan.every)
     seconds = take_turns({name: fixed_turn(run, plan.env_steps) for name, run in runs.items()}, plan.rounds)
     return {"env": ENV, "seconds": seconds,
@@ -233,7 +233,7 @@ def held_bytes(device: torch.device) -> int | None:
 def measure_memory(plan: Plan) -> dict[str, Any]:
     """Measure the memory of a filled replay and the agent. Do this first, before the process holds memory to reuse."""
     device = str(plan.device)
-    kept = _warm_engine(device)  # noqa: F841 (what it holds would be given to the measured one)
+    kept = _warm_engine(device)  # noqa: F841 (else the measured one would reuse its memory)
     start = held_bytes(plan.device)
     config = settings("rrd-sac", device, plan.steps)
     buffer = filled_buffer(config)
@@ -269,8 +269,8 @@ def profile(plan: Plan, engine: str, rows: int = 25) -> str:
     activities = [torch.profiler.ProfilerActivity.CPU]
     if plan.device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    everybody = _ExperimentalConfig(profile_all_threads=True)           # the manual engine's second thread, too
-    with torch.profiler.profile(activities=activities, experimental_config=everybody) as found:
+    all_threads = _ExperimentalConfig(profile_all_threads=True)           # the manual engine's second thread, too
+    with torch.profiler.profile(activities=activities, experimental_config=all_threads) as found:
         one.run(plan.updates)
         synchronize()
     return found.key_averages().table(sort_by=f"self_{plan.device.type}_time_total", row_limit=rows)

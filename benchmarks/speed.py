@@ -1,6 +1,6 @@
 """Speed of sampling, acting, updating and of whole runs: `python benchmarks/speed.py` (or `make bench`).
 
-Everybody is measured in this one run, taking turns in short rounds: our engines, Stable-Baselines3 where it is
+All contestants are measured in one run, in turn and in short rounds: our engines, Stable-Baselines3 where it is
 installed (`pip install -e '.[bench]'`), the TensorFlow reference with --tensorflow, and the machine's own matrix
 products. Figures are medians over the rounds, and ratios are taken within a round: they hold on a machine that others
 use as well, the times by themselves do not. Prints Markdown tables and writes one JSON file. docs/performance.md says
@@ -169,7 +169,7 @@ def use_our_threads() -> None:
 
 
 def measure(plan: Plan, sections: tuple[str, ...]) -> dict[str, Any]:
-    """Measure, print as it goes, and give all that goes into the file."""
+    """Measure, print as it goes, and return all that goes into the file."""
     machine = describe_machine(plan.device)
     if machine["crowded"]:
         note(plan, machine["crowded"].removeprefix("note: "))
@@ -191,7 +191,7 @@ def measure(plan: Plan, sections: tuple[str, ...]) -> dict[str, Any]:
         say(report.targets_table(results["targets"]))
     else:
         note(plan, "the targets are for CPUs")
-    if plan.notes[said:]:                               # what came up on the way
+    if plan.notes[said:]:                               # notes of the measurements
         say(*(f"note: {text}" for text in plan.notes[said:]))
     return results
 

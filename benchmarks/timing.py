@@ -14,7 +14,7 @@ Rounds = dict[str, list[float]]
 
 
 def synchronize() -> None:
-    """Wait for what a GPU still has to do."""
+    """Wait until a GPU has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -47,7 +47,7 @@ def rate_turn(run: Callable[[int], object], count: int, seconds: float) -> Calla
 
 
 def take_turns(turns: Turns, rounds: int) -> Rounds:
-    """What each turn gives in each round; every round begins with another one, so that none is always first."""
+    """The results of each turn by round; every round begins with another turn, so that none is always first."""
     results: Rounds = {name: [] for name in turns}
     for number in range(rounds):
         first = number % len(turns)

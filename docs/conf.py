@@ -27,9 +27,9 @@ html_show_copyright = False
 smartquotes = False                 # --flags stay as they are
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
-highlight_language = "none"         # what is indented is commands, or text
+highlight_language = "none"         # indented blocks are commands, or text
 
-# Docstrings, as they stand there.
+# Docstrings, unchanged.
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"          # the docstrings say shapes and units, which types cannot
 default_role = "code"               # `name`, as in comments

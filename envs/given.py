@@ -138,5 +138,5 @@ def _missing(config: Config) -> ConfigError:
     if config.resume:
         return ConfigError(f"resume: the environment of {config.resume!r} was given as a Python object, expected it "
                            f"again: train(env=..., resume={config.resume!r}) of return_decomposition")
-    return ConfigError(f"env: {config.env!r} was given as a Python object, which no name stands for; expected a "
+    return ConfigError(f"env: {config.env!r} was given as a Python object, which no name can make again; expected a "
                        "registered Gymnasium id")

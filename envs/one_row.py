@@ -40,7 +40,9 @@ class OneRow(gym.Env):
         if self.task.num_envs != 1:
             raise ConfigError(f"env: {type(self.task).__name__} has {self.task.num_envs} rows a group, expected one "
                               "as a gymnasium.Env")
+        self.metadata = self.task.metadata
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
+        self.metadata = self.task.metadata
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Begin an episode; a seed seeds the task's generator."""

@@ -25,6 +25,7 @@ from utils.settings.fields import Config
 from utils.settings.json_files import read_json
 from utils.settings.resolve import coerce, not_diagnosed, resolve
 from utils.stop import Stop
+from utils.threads import one_thread
 
 
 @dataclass
@@ -120,9 +121,10 @@ def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, 
     player = Player(evaluation.env, evaluation.agent, evaluation.config.test_eps or 0.0)
     player.judge = evaluation.judge
     seeds = [stream_seed(seed, f"evaluation {number}") for number in range(count)]
-    evaluation.episodes = [player.play(one, explore) for one in seeds]
-    if diagnose:
-        evaluation.others = [player.play(one, not explore) for one in seeds]
+    with one_thread():
+        evaluation.episodes = [player.play(one, explore) for one in seeds]
+        if diagnose:
+            evaluation.others = [player.play(one, not explore) for one in seeds]
 
 
 def diagnose_episodes(evaluation: Evaluation) -> dict[str, Numbers]:

@@ -20,6 +20,7 @@ from record.run import Metrics, Run
 from record.store import Generation, Log, Snapshot, fitting
 from utils.settings.fields import Config
 from utils.stop import Stopped
+from utils.threads import one_thread
 
 Callback = Callable[[dict[str, float]], Any]            # the row of a cycle -> False to stop
 
@@ -110,7 +111,8 @@ class Learner:
         before, sums = self.evaluator.state(), self.run.logger.sums()
         start = time.perf_counter()
         try:
-            self.evaluator.evaluate(self.run.logger)
+            with one_thread():
+                self.evaluator.evaluate(self.run.logger)
         except Stopped:                                 # a resumed run repeats the whole evaluation
             self.evaluator.restore(before)
             self.run.logger.set_sums(sums)
@@ -123,7 +125,8 @@ class Learner:
     def _gather(self, count: int) -> None:
         """Take `count` more environment steps, less those that the last call took ahead."""
         self.due += count
-        taken, ended = self.collector.gather(self.due - self.steps, self.buffer)
+        with one_thread():
+            taken, ended = self.collector.gather(self.due - self.steps, self.buffer)
         self.steps, self.episodes = self.steps + taken, self.episodes + ended
         self.collector.log(self.run.logger)
 

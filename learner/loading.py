@@ -58,7 +58,11 @@ def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cp
         ConfigError: there is no such run, or its settings are wrong.
         CheckpointError: the checkpoint is missing, damaged, or of another agent.
     """
-    run, path = find_run(place, checkpoint)
+    return load_found(*find_run(place, checkpoint), device)
+
+
+def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
+    """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
     check_pytorch(run)
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from record.system import count_cores
+from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import CheckpointError, ConfigError, SeedsError
 from utils.finite import NotFiniteError

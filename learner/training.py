@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from learner.learner import Callback, Learner
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
+from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import ConfigError
 from utils.memory import check_workers
@@ -35,6 +35,7 @@ from utils.settings.algorithms import decompositions
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 from utils.text import human_bytes
+from utils.threads import prepare_threads
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
         Stopped: `stop` was set, and the runs have saved their state.
     """
     backend = check_backend()                           # before anything is built
+    prepare_threads()
     check_given(config)
     if config.track:
         from record.track import import_wandb
@@ -276,7 +278,7 @@ def hints(parts: Parts) -> Iterator[str]:
         yield f"note: {lack}"
     if eval_config(config) is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
-    if processes(config) > (cores := os.cpu_count() or 1):
+    if processes(config) > (cores := count_cores()):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"
     if config.warmup >= config.run_length:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"

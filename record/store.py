@@ -43,7 +43,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Log:
-    """The entries [first, end) of a list that grows at its end and forgets at its beginning."""
+    """The entries [first, end) of a list that grows at its end and loses entries at its beginning."""
 
     first: int
     end: int
@@ -89,8 +89,8 @@ def fitting(saved: Generation | None) -> Iterator[None]:
     except Exception as error:
         if saved is None:
             raise
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {told}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"{saved.chain.directory}: does not fit this run: {reason}") from error
 
 
 class Store:

@@ -15,25 +15,19 @@ from typing import Any
 
 import torch
 
+from utils.cores import count_cores
 from utils.installed import DISTRIBUTION, HERE, ROOT
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
             "tensorboardX", "rich", DISTRIBUTION)
 
 
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def crowded() -> str | None:
-    """Return a hint if other programs keep the cores busy that PyTorch's threads need at the same time."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores, threads = os.cpu_count(), torch.get_num_threads()
-    if threads == 1 or load < 0.75 * cores:
+    """Return a note if other programs keep the cores busy that PyTorch's threads could use."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, count_cores()
+    if torch.get_num_threads() == 1 or load < 0.75 * cores:
         return None
-    return (f"note: {threads} threads on {cores} busy cores (load {load:.1f}); "
-            "parallel runs are many times faster with OMP_NUM_THREADS=1 each")
+    return f"note: load {load:.1f} on {cores} cores: other programs use them, and training takes longer"
 
 
 def describe_system(device: str) -> dict[str, Any]:

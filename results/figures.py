@@ -59,7 +59,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
         unit = _unit(most)
         for line in lines:
             _curve(axes, line, styles[line.algorithm], unit)
-        axes.set_xlim(0, most / unit or 1)                   # labels stand at the right edge
+        axes.set_xlim(0, most / unit or 1)                   # labels are at the right edge
         axes.set_title(_plain(env), loc="left")
         axes.set_xlabel("environment steps" + UNITS[unit])
         axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))

@@ -70,7 +70,7 @@ def renders_by(name: str) -> bool:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Silence errors in `__del__` of viewers that were only partly made because rendering failed."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda told: None
+    hook, sys.unraisablehook = sys.unraisablehook, lambda args: None
     try:
         yield
     finally:

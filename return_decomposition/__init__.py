@@ -28,7 +28,6 @@ __all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", 
            "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
            "train"]
 
-
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""
     if name not in __all__:

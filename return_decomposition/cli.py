@@ -30,8 +30,8 @@ def start() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand that the first argument names, with the arguments after it.
 
-    Returns the exit code of the program; 2 for an unknown subcommand, or where a package or a program of this project
-    would be somebody else's.
+    Returns the exit code of the program; 2 for an unknown subcommand, or if another project's package or program of the
+    same name would be imported instead.
     """
     given = sys.argv[1:] if argv is None else list(argv)
     if not given or given[0] not in HELP:

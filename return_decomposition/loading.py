@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from learner.loading import find_run, load_agent, load_replay
+from learner.loading import find_run, load_agent, load_found, load_replay
 from return_decomposition.reward import Reward
 
 
@@ -32,8 +32,8 @@ def load_reward(run: str | Path, checkpoint: str | Path = "", device: str = "cpu
         ConfigError: there is no such run, or its algorithm decomposes no returns.
         CheckpointError: the checkpoint is missing, damaged, or of another agent.
     """
-    directory, _ = find_run(run, checkpoint)
-    agent = load_agent(run, checkpoint, device)
+    directory, path = find_run(run, checkpoint)
+    agent = load_found(directory, path, device)
     reward = Reward(agent, run=directory)
     if reward.decomposition.of_replay and (replay := load_replay(directory, agent.config)) is not None:
         reward.of_replay = replay.episode_fields()

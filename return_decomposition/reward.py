@@ -132,7 +132,7 @@ def check_observations(space: gym.Space, reward: Reward) -> None:
 
 
 def scale_of(space: gym.Space, reward: Reward) -> np.ndarray | float:
-    """What the environment's actions are divided by, (A,) or 1.
+    """Return the divisor of the environment's actions, (A,) or 1.
 
     Raises:
         ConfigError: the actions are not those that the reward was trained on.

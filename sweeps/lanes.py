@@ -22,7 +22,7 @@ class Lanes:
     """Trials as processes of this machine, `jobs` at a time."""
 
     def __init__(self, jobs: int | None):
-        from record.system import count_cores
+        from utils.cores import count_cores
         self.jobs, self.processes = jobs or count_cores(), {}
 
     def start(self, trial: Trial) -> None:

@@ -64,7 +64,7 @@ class RayLanes(Lanes):
             return 1
 
     def stop(self, trial: Trial) -> None:
-        """Ask the trial to end. One that waits never starts: removing the file `go` decides which comes first."""
+        """Ask the trial to end; cancel a task that has not started. The first to remove the file `go` decides."""
         try:
             _sign(trial.log, "go").unlink()
         except FileNotFoundError:
@@ -84,9 +84,9 @@ def _connect(ray) -> None:
     try:
         ray.init(ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
     except Exception as error:                      # Ray's parts may raise anything
-        told = one_line(error)[:200]
-        hint = "; if the cluster wants a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
-        raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {told}{hint}") from None
+        reason = one_line(error)[:200]
+        hint = "; if the cluster needs a token, set RAY_AUTH_MODE=token" * isinstance(error, ConnectionError)
+        raise ConfigError(f"engine: Ray cannot be reached: {type(error).__name__}: {reason}{hint}") from None
 
 
 def _check_address(address: str) -> None:
@@ -112,10 +112,10 @@ def run_remotely(flags: list[str], log: str, directory: str, program: list[str])
         _sign(log, "go").unlink()
     except FileNotFoundError:                           # the sweep has stopped before the task began
         return AGAIN
-    process, told = spawn(flags, log, directory, program), False
+    process, asked = spawn(flags, log, directory, program), False
     while process.poll() is None:
-        if stop.exists() and not told:
+        if stop.exists() and not asked:
             process.send_signal(signal.SIGTERM)
-            told = True
+            asked = True
         time.sleep(0.2)
     return process.returncode

@@ -21,10 +21,10 @@ from utils.settings.resolve import coerce
 from utils.settings.values import as_text
 from utils.text import printable
 
-WANTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
+PARTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
          "runs": (dict, "an object of runs by name, at least one")}
 # Settings that a suite sets by itself, or only a flag of sweep.py may set.
-RESERVED = {"env": "env stands beside runs", "seed": "--seeds chooses", "seeds": "--seeds chooses",
+RESERVED = {"env": "env belongs beside runs", "seed": "--seeds chooses", "seeds": "--seeds chooses",
             "tag": "the run's name is the tag", "on_existing": "the same command always resumes"}
 LONGEST = 60            # characters of a run's name; the name of its directory is longer, and is cut
 
@@ -99,11 +99,11 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
 def _check_parts(suite: dict[str, Any], path: Path) -> None:
     suite.pop(SCHEMA, None)
     for name, value in suite.items():
-        if name not in WANTS:
-            raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(WANTS)}")
-        kind, wanted = WANTS[name]
+        if name not in PARTS:
+            raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(PARTS)}")
+        kind, expected = PARTS[name]
         if not isinstance(value, kind) or (not value and name != "common"):
-            raise ConfigError(f"{name}: got {_json(value)}, expected {wanted}")
+            raise ConfigError(f"{name}: got {_json(value)}, expected {expected}")
     for name in ("env", "runs"):
         if name not in suite:
             raise ConfigError(f"{name}: missing in {str(path)!r}")

@@ -1,4 +1,4 @@
-"""What the tests of several environments share."""
+"""Agents and episodes for the tests of several environments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refusal(argv: list[str], capfd, code: int = 2) -> str:
 
 
 class Actor:
-    """Acts at random, and remembers what it saw and did."""
+    """Acts at random, and records observations and actions."""
 
     def __init__(self, space: gym.Space):
         self.space, self.seen, self.acts = space, [], []
@@ -34,7 +34,7 @@ class Actor:
 
 
 def play_alone(config, seed: int, acts) -> tuple[list[np.ndarray], list[tuple[int, dict]]]:
-    """One environment by itself: what was seen before each step, and (last step, episode) of each that ended."""
+    """One environment by itself: the observation before each step, and (last step, episode) of each that ended."""
     env, seen, episodes = make_env(config), [], []
     obs, _ = env.reset(seed=seed)
     episode = OpenEpisode(obs)

@@ -1,4 +1,4 @@
-"""Load hostile files and tell what Python did meanwhile; a program of its own, for an audit hook cannot be removed.
+"""Load hostile files and report what Python did meanwhile; a separate program, because an audit hook cannot be removed.
 
     python tests/audited.py FILES.json      # {reader: [path, ...]}, valid ones under "valid"
 """
@@ -26,7 +26,7 @@ AGENT = make_agent("sac")
 
 
 def load_run(path: str) -> None:
-    """The file as what a run is resumed from: as a manifest, and as a file that a manifest names."""
+    """Read the file as the state of a run: as a manifest, and as a file that a manifest names."""
     with tempfile.TemporaryDirectory() as folder:
         chain = Path(folder) / "a"
         chain.mkdir()
@@ -90,7 +90,7 @@ def outcome(reader: str, path: str) -> str | None:
 
 def main(files: dict[str, list]) -> dict:
     valid = files.pop("valid")
-    for reader, path in valid:                          # what is imported late is imported now
+    for reader, path in valid:                          # import now what would be imported late
         READERS[reader][0](path)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, resource.RLIM_INFINITY))
@@ -100,7 +100,7 @@ def main(files: dict[str, list]) -> dict:
     wrong = [(reader, path, what) for reader, paths in files.items() for path in paths
              if (what := outcome(reader, path)) is not None]
     loaded, canary = list(LOADED), Path(hostile.CANARY).exists()
-    hostile.explode(Path("pickle.json"))                # and now the hook must have heard
+    hostile.explode(Path("pickle.json"))                # now the hook must have been called
     return {"wrong": wrong, "loaded": loaded, "canary": canary, "heard": LOADED[len(loaded):]}
 
 

@@ -33,7 +33,7 @@ TABLES = (ALGORITHMS, gym.registry)
 
 @pytest.fixture
 def forget():
-    """What a test registers and imports is gone afterwards."""
+    """Remove what a test registers and imports afterwards."""
     tables = [dict(table) for table in TABLES]
     path, modules, threads = list(sys.path), set(sys.modules), torch.get_num_threads()
     here = Path.cwd()

@@ -18,7 +18,7 @@ PROGRAMS = ("rrd", "python", "python3", "pip", "make", "pytest", "source", "git"
 def commands() -> dict[str, str]:
     """Every command of every page, without its comment: command -> the first page that has it.
 
-    But those of docs/extending, which want the files that stand there: tests/docs/test_extending.py runs them.
+    Except those of docs/extending, which need the files of the pages: tests/docs/test_extending.py runs them.
     """
     found: dict[str, str] = {}
     for page in (page for page in PAGES if page.parent.name != "extending"):
@@ -28,7 +28,7 @@ def commands() -> dict[str, str]:
 
 
 def commands_of(text: str) -> Iterator[str]:
-    """Lines of blocks that are indented or say that they are a shell's; and commands within a sentence."""
+    """Lines of blocks that are indented or marked as a shell's; and commands within a sentence."""
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         if token.type == "code_block" or (token.type == "fence" and token.info.strip() in SHELLS):
             lines = token.content.replace("\\\n", " ").splitlines()

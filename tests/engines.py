@@ -59,11 +59,11 @@ def wide(tensor: torch.Tensor) -> torch.Tensor:
 def float64() -> Iterator[None]:
     """Agents, replays, engines and batches that are made here compute in float64.
 
-    Adam divides by the size of a gradient. Where terms of a gradient cancel, its sign is rounding's, and Adam makes a
-    whole step of it: in float32 two correct programs differ by 1e-5 to 1e-1 of the way after nine updates, by the
-    processor (`test_one_unit_in_the_last_place_moves_float32_apart`). In float64 they differ by 1e-12, a mistake of
-    the mathematics by 1e-2 or more, and a bound of `SAME` between the two holds on every processor.
-    oneDNN, which has no products of float64, is left out; tests of its own compare those.
+    Adam divides by the size of a gradient. Where terms of a gradient cancel, its sign depends on rounding, and Adam
+    turns it into a whole step: in float32 two correct programs differ by 1e-5 to 1e-1 of the way after nine updates,
+    depending on the processor (`test_one_unit_in_the_last_place_moves_float32_apart`). In float64 they differ by 1e-12,
+    a mistake of the mathematics by 1e-2 or more, and a bound of `SAME` between the two holds on every processor.
+    oneDNN, which has no products of float64, is left out; other tests compare those.
     Every check of `algorithm.batch` makes its tensors with `to_tensor`, so one patch covers batches, steps and
     observations, in whatever module a check is called.
     """
@@ -80,7 +80,7 @@ SAME = 1e-9             # the largest `distance` of two states, and the relative
 
 
 def distance(one: dict, other: dict, start: dict) -> float:
-    """How far two states are apart, relative to the way from the start, in the worst tensor that moved."""
+    """The distance of two states, relative to the way from the start, in the worst tensor that moved."""
     assert one.keys() == other.keys()
     ways = {name: float((other[name].double() - start[name].double()).norm()) for name in other}
     return max(float((one[name].double() - other[name].double()).norm()) / way for name, way in ways.items() if way > 0)

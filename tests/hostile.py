@@ -1,4 +1,4 @@
-"""Files that nobody should be able to harm anybody with; the tests make them on the fly and load them."""
+"""Hostile files that must do no harm; the tests make and load them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-CANARY = "canary"                       # is touched, in the working directory, by whatever gets to run
+CANARY = "canary"                       # any code that gets to run touches it in the working directory
 MODULE = "named_by_a_file"              # a module that touches it when it is imported
 
 
@@ -23,7 +23,7 @@ class Bomb:
 
 
 def explode(path: Path) -> None:
-    """What no reader may do."""
+    """An action that no reader may perform."""
     pickle.loads(path.read_bytes())
 
 
@@ -94,7 +94,7 @@ def _json() -> Iterator[tuple[str, bytes]]:
 
 
 def make_nodes(folder: Path, suffix: str) -> list[Path]:
-    """What stands where a file should, and is none."""
+    """Paths that exist but are no regular files."""
     names = ("folder", "pipe", "nowhere", "round", "to-pipe", "endless", "none")
     paths = [folder / f"{name}{suffix}" for name in names]
     paths[0].mkdir()

@@ -1,8 +1,8 @@
-"""How close the PyTorch agents, the TensorFlow 2 reference and the original TensorFlow 1.12 program are to each other.
+"""Compare the PyTorch agents, the TensorFlow 2 reference and the original TensorFlow 1.12 program.
 
-`make parity` prints three tables: each backend against the figures of the original; both backends side by side over
-50 updates from the same variables on the same batches; and runs of train.py by both from one seed. The tests assert
-what the tables show.
+`make parity` prints three tables: each backend against the figures of the original; both backends over 50 updates from
+the same variables on the same batches; and runs of train.py by both from one seed. The tests assert the numbers of the
+tables.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ UPDATES = 50
 # The original's cases ------------------------------------------------------------------------------------------------
 
 class Played:
-    """A case run from start to end."""
+    """A case that is run from start to end."""
 
     def __init__(self, case: Case, kind: str):
         self.case, self.kind, self.backend = case, kind, "pytorch" if kind == "float64" else kind
@@ -173,14 +173,14 @@ class Together:
 
     def _compare(self, ours: dict, theirs: dict) -> None:
         assert set(ours) == set(theirs)
-        # Beside the relative difference stands an absolute one of 1: policy losses cross 0.
+        # An absolute difference of 1 is allowed beside the relative one: policy losses cross 0.
         worst = max(abs(float(ours[name]) - float(theirs[name])) / max(abs(float(theirs[name])), 1) for name in ours)
         self.first = worst if self.first is None else self.first
         self.losses = max(self.losses, worst)
 
     @property
     def variables(self) -> float:
-        """How far both are apart, relative to the way that was gone (Euclidean norms), in the worst of the networks."""
+        """The distance of both, relative to the way from the start (Euclidean norms), in the worst of the networks."""
         ours, theirs = (agent.tf_variables() for agent in self.agents)
         assert ours.keys() == theirs.keys() == self.start.keys()
         networks: dict[str, list[str]] = {}
@@ -244,7 +244,8 @@ def evaluation_returns(backend: str, *flags: str, nudge: bool = False) -> np.nda
     def nudged(args):
         agent = create_agent(args)
         for weight in agent.nets.parameters():
-            weight.data = torch.nextafter(weight.data, torch.randn_like(weight) * torch.inf)
+            towards = torch.where(torch.rand_like(weight) < 0.5, -torch.inf, torch.inf)
+            weight.data = torch.nextafter(weight.data, towards)
         return agent
 
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Reads a case of tests/reference: what the original TensorFlow 1.12 program computed (see the README there)."""
+"""Reads a case of tests/reference, computed by the original TensorFlow 1.12 program (see the README there)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 class Case:
-    """One reference case, and the agent that starts where it starts."""
+    """One reference case, and an agent with its starting weights."""
 
     def __init__(self, name: str):
         self.name, self.data = name, np.load(FOLDER / f"{name}.npz")

@@ -1,4 +1,4 @@
-"""Replays filled with known steps, and what holds for them."""
+"""Replays filled with known steps, and checks of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPEATABLE = {"deadline": None, "derandomize": True, "database": None}
 
 
 def episode(number, length, value=0):
-    """`length` steps that know their episode and time, whose rewards all differ and add up to `value`."""
+    """`length` steps that encode their episode and time, whose rewards all differ and add up to `value`."""
     def obs(t):
         return np.concatenate([np.full_like(t, number), t, np.sin(1 + number + 17 * t)], axis=1)
 
@@ -60,7 +60,7 @@ def assert_in_proportion(counts, weights):
 
 
 def restored(buffer, make, parts):
-    """Another replay that takes over all that this one tells, its episodes in so many parts."""
+    """Another replay with the state of this one restored, its episodes in so many parts."""
     borders = np.linspace(buffer.first_episode, buffer.episodes_stored, parts + 1).astype(int).tolist()
     logged = [(first, buffer.read_episodes(first, end)) for first, end in itertools.pairwise(borders) if first < end]
     other = make()
@@ -69,7 +69,7 @@ def restored(buffer, make, parts):
 
 
 def assert_same_from_here_on(ours, theirs, more):
-    """They tell the same, draw the same, and go on the same."""
+    """Check that they have the same state, draw the same, and continue alike."""
     for one in [None, *more]:
         if one is not None:
             ours.store_episode(one), theirs.store_episode(one)

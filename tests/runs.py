@@ -1,4 +1,4 @@
-"""Runs of train.py inside the test's process, and what they left behind."""
+"""Runs of train.py inside the test's process, and their files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(*argv: str) -> Finished:
 
 
 def run_on_terminal(*argv: str) -> str:
-    """What train.py shows on a terminal of 100 columns, without its escape sequences; it must succeed."""
+    """The output of train.py on a terminal of 100 columns, without its escape sequences; it must succeed."""
     main, other = pty.openpty()
     env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "100"}
     code = "import sys, tiny_envs, train; sys.exit(train.main(sys.argv[1:]))"
@@ -74,7 +74,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def refusal(argv: list[str], capsys) -> str:
-    """What train.py says to a wrong command line: one line on stderr, exit code 2, and nothing left behind."""
+    """The error of train.py for a wrong command line: one line on stderr, exit code 2, and no file."""
     assert train.main(argv) == 2
     out, err = capsys.readouterr()
     assert out == ""

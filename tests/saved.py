@@ -1,4 +1,4 @@
-"""What two runs have saved, compared to the bit."""
+"""The saved state of two runs, compared to the bit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def board(directory: Path) -> list[tuple[str, int, float]]:
 
 
 def _episodes(first: int, oldest: int, fields: dict, numbers: dict) -> dict[str, object]:
-    """By episode, however they were put into files."""
+    """The tensors by episode, in whatever files they are."""
     lengths = fields["lengths"].tolist()
     found: dict[str, object] = {}
     for name, tensor in fields.items():

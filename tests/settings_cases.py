@@ -22,7 +22,7 @@ def complaint(function, *args) -> str:
 
 
 def check_line(message: str, names=()) -> str:
-    """The complaint, if it is one line that begins with a setting's name, or with one of `names` as it is or quoted."""
+    """Check the error: one line that begins with a setting's name, or with one of `names` as it is or quoted."""
     assert len(message.splitlines()) == 1
     begins = (*map(repr, names), *(name for name in names if name.strip()))
     assert re.match(rf"-*({'|'.join(FIELDS)}|config|help)\b", message) or message.startswith(begins)
@@ -35,7 +35,7 @@ FUZZ = settings(derandomize=True, max_examples=300, deadline=None)
 
 
 def in_sections(values: dict) -> dict:
-    """The same settings, each in its section."""
+    """The settings, each in its section."""
     found: dict = {}
     for name, value in values.items():
         found.setdefault(section_of(name), {})[name] = value

@@ -1,12 +1,13 @@
-"""How each command of the documentation is run with a small budget, or, where it cannot be, what of it is checked.
+"""Rules that run each command of the documentation with a small budget or, if that is impossible, check its parts.
 
-A rule is a function of a command's words, and the first words tell which one applies. There is none for what no page
-has said so far: then the test fails, and a new rule is to be written here.
+A rule is a function of a command's words, and the first words determine which one applies. A new kind of command has no
+rule: then the test fails, and a rule must be written here.
 """
 
 from __future__ import annotations
 
 import glob
+import importlib
 import re
 import runpy
 import shlex
@@ -32,7 +33,7 @@ from utils.stop import AGAIN
 
 SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
 RULES: dict[str, Callable[[list[str]], None]] = {}
-# What is no command of one program, as a pattern of its whole.
+# Patterns of whole lines that are not commands of one program.
 SENTENCES: dict[str, Callable[[re.Match], None]] = {}
 
 
@@ -85,7 +86,7 @@ def run_train(words: list[str]) -> None:
     flags = words[2:]
     if flags[0] in ("--help", "--completion"):
         return only_print(flags)
-    config = parse_args(flags)                                      # as it stands
+    config = parse_args(flags)                                      # the unchanged flags
     if config.env.startswith("Assault"):
         pytest.importorskip("ale_py")
         pytest.importorskip("cv2")
@@ -145,7 +146,7 @@ class Here(lanes.Lanes):
 
 @rule("python sweep.py")
 def run_sweep(words: list[str]) -> None:
-    """All trials are read and checked; of each algorithm one takes place, on the last of the environments."""
+    """All trials are read and checked; one trial of each algorithm is run, on the last of the environments."""
     def few(*args) -> list[suite.Trial]:
         return list({trial.settings["alg"]: trial for trial in read_suite(*args)}.values())
 
@@ -177,6 +178,14 @@ def run_report(words: list[str]) -> None:
 
 def unglobbed(words: list[str]) -> list[str]:
     return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
+
+
+@rule("python -m envs.marinenav.sample", "python -m envs.marinenav.replay")
+def run_marinenav(words: list[str]) -> None:
+    case = ROOT / "tests" / "reference" / "marinenav" / "table_field.npz"
+    words = [str(case) if word == "CASE.npz" else word for word in words]
+    assert importlib.import_module(words[2]).main(words[3:]) == 0
+    assert Path(words[words.index("--out") + 1]).is_file()
 
 
 @rule("python doctor.py")
@@ -227,7 +236,7 @@ def run_speed(words: list[str]) -> None:
 
 
 def script(words: list[str]) -> None:
-    """Another one for measuring, which takes minutes: its flags are known to it."""
+    """Another benchmark, which takes minutes: check that it knows its flags."""
     text = (ROOT / words[1]).read_text(encoding="utf-8")
     for word in words[2:]:
         assert not word.startswith("-") or f'"{word.partition("=")[0]}"' in text, f"{words[1]} has no {word}"
@@ -257,7 +266,7 @@ def check_recipe(words: list[str]) -> None:
 
 @rule("cat", "ruff check", "python -m pytest", "python -m sphinx", "python -m venv", "python3 -m venv")
 def nothing(words: list[str]) -> None:
-    """What other tests do, or nobody could do wrong."""
+    """Commands that other tests run, or that cannot fail."""
     assert "venv" not in words or words[-1] == ".venv"
 
 
@@ -293,7 +302,7 @@ def declared() -> dict[str, list[str]]:
 
 @rule("pytest")
 def run_pytest(words: list[str]) -> None:
-    """The files are there; they are run anyway."""
+    """The files exist; the tests run them anyway."""
     assert len(words) > 1
     assert all((ROOT / word).is_file() for word in words[1:]), words
 
@@ -306,4 +315,4 @@ def run_viewer(match: re.Match) -> None:
 
 @sentence(r"\[ \$\? -eq (\d+) \] && scontrol requeue \$SLURM_JOB_ID")
 def run_requeue(match: re.Match) -> None:
-    assert int(match[1]) == AGAIN, f"{match[1]}: no exit code of a run that goes on"
+    assert int(match[1]) == AGAIN, f"{match[1]}: not the exit code of a run that can be resumed"

@@ -1,9 +1,9 @@
-"""Does a long run grow? `make soak` trains for an hour; or `python tests/soak.py --seconds 3600`.
+"""Measure whether a long run grows: `make soak` trains for an hour; or `python tests/soak.py --seconds 3600`.
 
-It tells memory, open files and threads, and how they have changed since the replay was full. The exit code is 1 if
+It reports memory, open files and threads, and their changes since the replay was full. The exit code is 1 if
 memory grew by a hundredth, or the others at all.
 
-Wants Linux, whose /proc it reads.
+It needs Linux, because it reads /proc.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def judge(found: list[dict[str, float]]) -> dict[str, float]:
     full = [one for one in found if one["steps"] >= 2 * FULL]
     tenth = max(1, len(full) // 10)
     mean = lambda name, part: statistics.fmean(one[name] for one in part)           # noqa: E731
-    told = {name: mean(name, full[-tenth:]) for name in ("bytes", "files", "threads")}
-    return {**told, "steps": found[-1]["steps"], "minutes": found[-1]["seconds"] / 60, "samples": len(full),
-            "memory_growth": told["bytes"] / mean("bytes", full[:tenth]) - 1,
-            **{f"{name}_growth": told[name] - mean(name, full[:tenth]) for name in ("files", "threads")}}
+    summary = {name: mean(name, full[-tenth:]) for name in ("bytes", "files", "threads")}
+    return {**summary, "steps": found[-1]["steps"], "minutes": found[-1]["seconds"] / 60, "samples": len(full),
+            "memory_growth": summary["bytes"] / mean("bytes", full[:tenth]) - 1,
+            **{f"{name}_growth": summary[name] - mean(name, full[:tenth]) for name in ("files", "threads")}}
 
 
 def main() -> int:
@@ -70,9 +70,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         found = watch(given.seconds, given.every, directory)
-    told = judge(found)
-    print(json.dumps(told, indent=1))
-    return int(told["memory_growth"] >= 0.01 or told["files_growth"] > 0 or told["threads_growth"] > 0)
+    summary = judge(found)
+    print(json.dumps(summary, indent=1))
+    return int(summary["memory_growth"] >= 0.01 or summary["files_growth"] > 0 or summary["threads_growth"] > 0)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle(imports()) == []
 
 
-def test_arrows_lead_downwards():
+def test_imports_lead_downwards():
     assert upward(imports()) == []
 
 
@@ -157,7 +157,7 @@ def test_nothing_imports_the_package_above_the_programs():
     ("record.run", "from program import complain"), ("train", "import evaluate"),
     ("envs.workers.pool", "from ...algorithm import registry"),
 ])
-def test_an_arrow_that_leads_up_or_aside_is_found(name, source):
+def test_an_import_that_leads_up_or_sideways_is_found(name, source):
     assert len(upward(list(imports_of(name, source)))) == 1
 
 

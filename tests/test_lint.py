@@ -1,4 +1,4 @@
-"""What the style checks cannot tell: nowhere in the library is anything loaded that could run code."""
+"""A check beyond those of ruff: no file of the library loads data that could run code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALLOWED = {("tests/hostile.py", "pickle"), ("tests/utils/test_checkpoint.py", "p
 
 
 def problems(source: str) -> Iterator[str]:
-    """What in a file could run what another file says, each by one word."""
+    """The calls in a file that could execute the content of another file, each by one word."""
     tree = ast.parse(source)
     known = dict(_imports(tree))
     for node in ast.walk(tree):
@@ -60,7 +60,7 @@ def _in_call(node: ast.Call, name: str) -> Iterator[str]:
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(the name in the file, what it stands for)."""
+    """(name in the file, imported name)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((name.asname, name.name) for name in node.names if name.asname)
@@ -81,7 +81,7 @@ def files() -> Iterator[Path]:
             yield path
 
 
-def test_no_file_loads_what_could_run():
+def test_no_file_loads_executable_data():
     paths = list(files())
     found = {(path.relative_to(ROOT).as_posix(), word) for path in paths
              for word in problems(path.read_text(encoding="utf-8"))}
@@ -104,7 +104,7 @@ def test_no_file_loads_what_could_run():
     ("def f():\n    import dill as d", "dill"), ("from joblib.numpy_pickle import load", "joblib.numpy_pickle"),
     ("importlib.import_module('pickle')", "pickle"), ("__import__('marshal')", "marshal"),
 ])
-def test_every_way_to_run_what_a_file_says_is_found(source, word):
+def test_every_way_to_execute_a_file_is_found(source, word):
     assert word in set(problems(source))
 
 
@@ -114,7 +114,7 @@ def test_every_way_to_run_what_a_file_says_is_found(source, word):
     "json.load(f)",
     "from safetensors.torch import load\nload(f)", "ast.literal_eval('1')", "import copy", "from . import pickle_not",
 ])
-def test_what_is_safe_is_not_complained_of(source):
+def test_safe_calls_are_not_reported(source):
     assert list(problems(source)) == []
 
 

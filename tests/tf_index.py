@@ -1,6 +1,6 @@
-"""Indices of TensorFlow checkpoints that are made byte by byte, with checksums that match whatever they say.
+"""Indices of TensorFlow checkpoints that are made byte by byte, with checksums that match any content.
 
-An index is a table of LevelDB's: blocks of (key, value) with a checksum each, and a footer that says where they lie.
+An index is a table of LevelDB's: blocks of (key, value) with a checksum each, and a footer with their positions.
 Its values are protocol buffers: type, shape, and which bytes of the data file are the variable's.
 """
 
@@ -26,7 +26,7 @@ def block_of(value: bytes, *keys: bytes) -> bytes:
 
 
 def variable(dtype: int = 1, shape: tuple[int, ...] = (1,), offset: int = 0, size: int = 4) -> bytes:
-    """What an index says of a variable; type 1 is float32. Its data have no checksum that matches."""
+    """The entry of a variable in an index; type 1 is float32. Its data have no checksum that matches."""
     dims = b"".join(b"\x12" + varint(len(dim)) + dim for dim in (b"\x08" + varint(size) for size in shape))
     return (b"\x08" + varint(dtype) + b"\x12" + varint(len(dims)) + dims
             + b"\x20" + varint(offset) + b"\x28" + varint(size) + b"\x35" + bytes(4))

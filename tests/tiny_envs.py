@@ -36,7 +36,7 @@ class Match(gym.Env):
 
 
 class Forgetful(Match):
-    """Draws from a generator that no seed reaches."""
+    """Draws from a generator that ignores the seed."""
 
     def _draw(self):
         return np.random.default_rng().uniform(-1, 1, 1).astype(np.float32)
@@ -96,7 +96,7 @@ class Film(Clock):
 
 
 class Dawdles(Match):
-    """Takes its time, and never the same; leaves a mark when it is closed."""
+    """Takes a random time for each step; writes a file when it is closed."""
 
     def step(self, action):
         time.sleep(os.urandom(1)[0] / 256 * 0.003)
@@ -110,7 +110,7 @@ class Dawdles(Match):
 class Fails(Clock):
     """In a run of seed 0 with several environments, the second fails: at its third step, or its first or second reset.
 
-    What takes its place has another seed, and does not.
+    Its replacement has another seed, and does not fail.
     """
 
     def __init__(self, how: str, when: str = "step"):

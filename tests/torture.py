@@ -1,7 +1,7 @@
-"""Kill a run again and again, also while it saves, and go on: `make torture`, or `python tests/torture.py --kills 200`.
+"""Kill a run repeatedly, also while it saves, and resume it: `make torture`, or `python tests/torture.py --kills 200`.
 
-Each restart must load, lose no more than one interval between checkpoints, and at the end everything must be, to the
-bit, what an undisturbed run gives. A quarter of the kills come at a random time, the others from inside a save: before
+Each restart must load, lose no more than one interval between checkpoints, and at the end everything must equal, to
+the bit, an undisturbed run. A quarter of the kills come at a random time, the others inside a save: before
 or after one of its writes, fsyncs and renames.
 """
 
@@ -56,7 +56,7 @@ def in_child(work: Callable[[int], int]) -> tuple[int, int]:
 
 
 def training(argv: list[str], die_at: int | None) -> Callable[[int], int]:
-    """A run that tells (1, the steps it has done) and (2, the steps it goes on after) through a pipe; it kills itself
+    """A run that sends (1, the steps it has done) and (2, the steps it resumes from) through a pipe; it kills itself
     before the `die_at`-th write, fsync or rename.
     """
     def work(pipe: int) -> int:
@@ -101,7 +101,7 @@ def read_all(pipe: int) -> list[tuple[int, int]]:
 
 
 def torture(kills: int, seed: int, say: Callable[[str], None] = print) -> dict[str, int]:
-    """In the current directory, an empty one. Returns what was counted; AssertionError if a promise is broken."""
+    """In the current directory, an empty one. Returns the counts; AssertionError if a guarantee is broken."""
     chance = random.Random(seed)
     steps = max(200, 12 * kills)
     flags = [*FLAGS, f"--total_timesteps={steps // CYCLE * CYCLE}"]
@@ -122,9 +122,9 @@ def torture(kills: int, seed: int, say: Callable[[str], None] = print) -> dict[s
             time.sleep(chance.uniform(0, min(takes, 1.5)))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        told = read_all(pipe)
+        sent = read_all(pipe)
         status = os.waitpid(child, 0)[1]
-        for kind, done in told:
+        for kind, done in sent:
             if kind == 2:
                 counted["restarts"] += 1
                 counted["most lost"] = max(counted["most lost"], reached - done)

@@ -21,10 +21,10 @@ import setup_wheel
 PLACE = ROOT / "build" / "wheel"
 FOLDERS = ("algorithm", "envs", "learner", "record", "results", "return_decomposition", "sweeps", "utils")
 LEFT_OUT = (
-    # What only a clone has: hints that name extras, packages that could be somebody else's, the sources themselves.
+    # Features of a clone alone: hints that name extras, checks for foreign packages, the sources themselves.
     "utils/test_installed.py",
     "return_decomposition/test_command.py",
-    "utils/settings/test_cli.py::test_a_foreign_utils_in_the_working_directory_is_one_line",
+    "utils/settings/test_cli.py::test_a_foreign_utils_in_the_working_directory_gives_a_one_line_error",
     "utils/settings/test_cli.py::test_a_foreign_package_is_found_without_importing_it",
     "results/test_plot.py::test_without_matplotlib_one_line_names_the_extra",
     "results/test_report.py::test_without_a_package_one_line_names_the_extra",
@@ -34,17 +34,17 @@ LEFT_OUT = (
     "algorithm/test_create_agent.py::test_without_tensorflow_its_extra_is_named",
     "record/test_track.py::test_without_the_package_the_extra_is_named_before_anything_is_built",
     "return_decomposition/test_api.py::test_nothing_of_the_package_imports_it",
-    "envs/test_envs.py::test_who_follows_the_ball_catches_all_ten_and_is_told_so_at_the_end",
-    # Programs in texts that import by the clone's names; test_wheel.py has the same of the wheel.
+    "envs/test_envs.py::test_following_the_ball_catches_all_ten_and_pays_ten_at_the_end",
+    # Programs in texts that import by the clone's names; test_wheel.py checks the wheel.
     "algorithm/test_create_agent.py::test_the_pytorch_backend_never_imports_tensorflow",
     "algorithm/test_create_agent.py::test_importing_the_package_imports_neither_backend",
     "envs/workers/test_signals.py::test_a_program_that_ends_while_a_thread_steps_leaves_no_process",
-    "utils/settings/test_own_settings.py",
-    # What takes minutes and computes the same, whatever its modules are called.
+    "utils/settings/test_own_settings.py", "utils/settings/test_imports.py",
+    # Tests that take minutes and do not depend on the names of modules.
     "algorithm/engine", "algorithm/tf", "algorithm/test_parity.py", "learner/test_learning.py", "record/test_store.py",
     "utils/test_hostile.py", "utils/test_fuzz.py",
 )
-# A test that starts a program starts the wheel's.
+# A test that starts a program starts that of the wheel.
 LAUNCHER = """import importlib
 import runpy
 import sys

@@ -11,7 +11,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """The meta data of a case, and its arrays by name."""
+    """The meta data of a case, its arrays by name, and the options of the command, such as a mode."""
 
     meta: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def take(self, name: str, *shape: int | None) -> np.ndarray:
         """Return an array of numbers of this shape; None stands for any size.
@@ -68,18 +69,21 @@ def read_case(path: str | Path) -> Case:
 
 
 def replay_main(command: str, description: str, kinds: Mapping[str, Callable[[Case], Arrays]],
-                argv: Sequence[str] | None = None) -> int:
+                argv: Sequence[str] | None = None, options: Mapping[str, Sequence[str]] | None = None) -> int:
     """Run a command `COMMAND CASE.npz --out OUT.npz`; return its exit code, 2 with one line for a file that is no case.
 
     Args:
         kinds: `meta["kind"]` -> what computes the arrays to be written.
+        options: more flags, name -> choices, the first of which is the default; they are in `Case.options`.
     """
     try:
         parser = Parser(prog=command, allow_abbrev=False, description=description)
         parser.add_argument("case", metavar="CASE.npz", help=f"a case of kind {', '.join(kinds)}")
         parser.add_argument("--out", required=True, metavar="OUT.npz", help="the file to write")
+        for name, choices in (options or {}).items():
+            parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"default {choices[0]}")
         args = parser.parse_args(argv)
-        case = read_case(args.case)
+        case = replace(read_case(args.case), options={name: getattr(args, name) for name in options or {}})
         replay = kinds.get(str(case.meta.get("kind")))
         if replay is None:
             raise ConfigError(f"case: got kind {case.meta.get('kind')!r}, expected {' or '.join(kinds)}")

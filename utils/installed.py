@@ -1,6 +1,6 @@
 """How this project is installed and how it was started: what the programs are called, and which commands hints name.
 
-In a clone, and in an editable install of one, the packages and programs stand at the top (`utils`, `train.py`). A wheel
+In a clone, and in an editable install of one, the packages and programs are at the top (`utils`, `train.py`). A wheel
 holds all of them in `return_decomposition`. This module imports the standard library alone, and an old Python reads it.
 """
 
@@ -16,6 +16,7 @@ DISTRIBUTION = "return-decomposition"
 ROOT = __name__.rpartition("utils")[0]                  # "" in a clone, "return_decomposition." in a wheel
 HERE = Path(__file__).resolve().parent.parent           # the folder that holds `utils`
 PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
+COMMANDS = (*PROGRAMS, "convert")                       # the subcommands of `rrd`
 _COMMAND = re.compile(rf"(?<![\w./'\"-])(?:python ({'|'.join(PROGRAMS)})\.py\b|({'|'.join(PROGRAMS)})\.py(?= --))")
 _UNKNOWN = "the packages that setup.py requires"
 _REQUIREMENT = re.compile(r"""([^;]+?)\s*(?:;\s*extra\s*==\s*['"]([\w-]+)['"])?""")
@@ -45,7 +46,7 @@ def is_command() -> bool:
 def called(program: str) -> str:
     """The name by which the user started a program: "train.py" is "rrd train" if the command `rrd` started it."""
     name = program[:-3] if program.endswith(".py") else program
-    return f"rrd {name}" if is_command() and name in (*PROGRAMS, "convert") else program
+    return f"rrd {name}" if is_command() and name in COMMANDS else program
 
 
 def as_called(text: str) -> str:

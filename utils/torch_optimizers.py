@@ -1,11 +1,13 @@
-"""Optimisers as PyTorch computes them, with the groups and schedules of `utils.torch_utils.TFOptimizer`."""
+"""Optimisers as PyTorch computes them, with the groups and schedules of `utils.optimizers.TFOptimizer`."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from utils.torch_utils import TFAdam, TFOptimizer, TFRMSProp
+from utils.optimizers import TFAdam, TFOptimizer, TFRMSProp, limited
 
 
 class Adam(TFAdam):
@@ -22,12 +24,15 @@ class Adam(TFAdam):
         for parameter in self.param_groups[-1]["params"]:
             self.state[parameter]["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
 
-    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
-        """See `TFOptimizer.move`."""
+    @torch.no_grad()
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor | None = None) -> None:
+        """See `TFOptimizer.step_group`."""
+        rate = self.next_rate(group) if rate is None else rate
+        trained, found = limited(group, gradients)
         state = [self.state[parameter] for parameter in trained]
         steps = [one["step"] for one in state]
         torch._foreach_add_(steps, 1)
-        torch._fused_adam_(trained, gradients, [one["exp_avg"] for one in state], [one["exp_avg_sq"] for one in state],
+        torch._fused_adam_(trained, found, [one["exp_avg"] for one in state], [one["exp_avg_sq"] for one in state],
                            [], steps, lr=rate, beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0,
                            eps=group["eps"], amsgrad=False, maximize=False)
 
@@ -47,13 +52,16 @@ class RMSprop(TFRMSProp):
         for parameter in self.param_groups[-1]["params"]:
             self.state[parameter]["square_avg"].zero_()
 
-    def move(self, group: dict, trained: list[Tensor], gradients: list[Tensor], rate: float | Tensor) -> None:
-        """See `TFOptimizer.move`."""
+    @torch.no_grad()
+    def step_group(self, group: dict, gradients: Mapping[Tensor, Tensor], rate: float | Tensor | None = None) -> None:
+        """See `TFOptimizer.step_group`."""
+        rate = self.next_rate(group) if rate is None else rate
+        trained, found = limited(group, gradients)
         squares = [self.state[parameter]["square_avg"] for parameter in trained]
         torch._foreach_mul_(squares, group["decay"])
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+        torch._foreach_addcmul_(squares, found, found, 1 - group["decay"])
         roots = torch._foreach_sqrt(squares)
         torch._foreach_add_(roots, group["eps"])
         if isinstance(rate, Tensor):                    # addcdiv takes a number alone
-            gradients, rate = torch._foreach_mul(gradients, rate), 1.0
-        torch._foreach_addcdiv_(trained, gradients, roots, -rate)
+            found, rate = torch._foreach_mul(found, rate), 1.0
+        torch._foreach_addcdiv_(trained, found, roots, -rate)

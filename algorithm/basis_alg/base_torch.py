@@ -17,9 +17,10 @@ from algorithm.batch import Batch, Spec, check_batch, check_observations, observ
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
+from utils.optimizers import TFAdam, TFRMSProp
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
-from utils.torch_utils import Normalizer, TFAdam, TFRMSProp, resolve_device
+from utils.torch_utils import Normalizer, resolve_device
 
 Info = dict[str, Tensor]
 

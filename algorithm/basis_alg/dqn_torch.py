@@ -15,8 +15,9 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Indices, Spec, check_observations, rewards
 from algorithm.networks import MLP, add_head, default_hidden, run_head
+from utils.optimizers import TFAdam, TFRMSProp
 from utils.settings.fields import Config
-from utils.torch_utils import ConvTrunk, TFAdam, TFRMSProp
+from utils.torch_utils import ConvTrunk
 
 
 class MLPQNetwork(MLP):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch, Spec, check_loss, transition_spec
 from algorithm.schedule import Schedule
-from utils.torch_utils import TFAdam
+from utils.optimizers import TFAdam
 
 
 class OffPolicy(Agent):

@@ -27,7 +27,7 @@ class PPO(OnPolicy):
 
     def spec(self) -> Spec:
         """Return the fields of a minibatch; `values`, those of the rollout, only if they are clipped."""
-        names = ("log_probs", "values") if self.config.vf_clip_coef is not None else ("log_probs",)
+        names = ("log_prob", "values") if self.config.vf_clip_coef is not None else ("log_prob",)
         return super().spec() | dict.fromkeys(names, self._floats(*self.letters()))
 
     def policy_loss(self, log_prob: Tensor, advantages: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
@@ -35,7 +35,7 @@ class PPO(OnPolicy):
 
         KL = mean(r - 1 - log r), and Clip_share the share of |r - 1| > c.
         """
-        clip, log_ratio = self.config.clip_coef, log_prob - batch["log_probs"]
+        clip, log_ratio = self.config.clip_coef, log_prob - batch["log_prob"]
         ratio = log_ratio.exp()
         surrogate = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
         with torch.no_grad():

@@ -11,9 +11,9 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Array, Batch, Spec, check_loss
 from algorithm.decomposition.base import Decomposition
-from utils.torch_utils import TFAdam, TFRMSProp
+from utils.optimizers import TFAdam, TFRMSProp
 
-# Read from the basis at each use, so that an override in the basis is heeded, be it of a subclass or of one agent.
+# Read from the basis at each use, so that an override takes effect, in a subclass as well as in one agent.
 OF_BASIS = (
     "config", "obs_dims", "act_dim", "acts_shape", "device", "generator", "weights_generator", "nets", "counters",
     "pi_delay_freq", "policy_batch", "q_noise", "pi_noise", "step_info", "explore_info", "inspect", "normalizer",

@@ -1,4 +1,4 @@
-"""What every return decomposition is: a model that pays the steps of an episode, apart from agent and replay.
+"""The base of all return decompositions: a model that pays the steps of an episode, apart from agent and replay.
 
 An episode of T steps ends with its return R; the model says what each step is paid. It is Markov if the payment of a
 step depends on (s, a, s') alone, as RRD's does; else on the whole episode, as a recurrent network's does.
@@ -38,17 +38,18 @@ from algorithm.decomposition.episodes import (
     whole_episodes,
 )
 from utils.errors import ConfigError
+from utils.optimizers import TFOptimizer
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
-from utils.torch_utils import Normalizer, TFOptimizer, resolve_device
+from utils.torch_utils import Normalizer, resolve_device
 
 Info = dict[str, Tensor]
 PICTURES, VECTORS = 256, 16384      # steps that `redistribute` reads at once, at most: stacks of frames are large
 
 
 class Decomposition(nn.Module):
-    """A model of what the steps of an episode are paid."""
+    """A model of the rewards that the steps of an episode are paid."""
 
     markov = True                       # whether `predict` pays a step by that step alone; else `credit` pays episodes
     joint = True                        # whether each update of an agent also takes a step on `loss`
@@ -56,7 +57,7 @@ class Decomposition(nn.Module):
     reads: tuple[str, ...] = ()         # the settings that it reads
     metrics: tuple[str, ...] = ()       # the names of the metrics of `loss`
     of_replay: Spec = {}                # fields of an episode that only a replay knows, see `redistribute`  # noqa: RUF012
-    fit_episodes = 4                    # N, the episodes of a batch that `draw` gives
+    fit_episodes = 4                    # N, the episodes of a batch of `draw`
 
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the model; a subclass adds its networks, and its optimisers to `self.opts`.
@@ -117,9 +118,9 @@ class Decomposition(nn.Module):
         raise NotImplementedError
 
     def pay(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return what the steps of a prepared batch are paid, (B, 1).
+        """Return the rewards of the steps of a prepared batch, (B, 1).
 
-        A Markov model pays what it predicts; another one what the replay has credited, the field `rews`.
+        A Markov model pays its predictions; another one the credits of the replay, the field `rews`.
         """
         if not self.markov:
             return batch["rews"]
@@ -161,15 +162,15 @@ class Decomposition(nn.Module):
         return prepared(name, value, self.normalizer.normalize if self.normalizer is not None else lambda obs: obs)
 
     def checked_rewards(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
-        """Return what `predict` gives, one reward for each step, (..., 1).
+        """Return the result of `predict`, one reward for each step, (..., 1).
 
         Raises:
-            ConfigError: it gives another shape, which would broadcast.
+            ConfigError: it has another shape, which would broadcast.
         """
         rewards = self.predict(obs, acts, obs_next)
         expected = (*obs.shape[:obs.ndim - len(self.obs_dims)], 1)
         if rewards.shape != expected:
-            raise ConfigError(f"predict: {type(self).__name__} gives shape {tuple(rewards.shape)}, expected "
+            raise ConfigError(f"predict: got shape {tuple(rewards.shape)} from {type(self).__name__}, expected "
                               f"{expected}, one reward for each step")
         return rewards
 
@@ -225,13 +226,13 @@ class Decomposition(nn.Module):
         return self.rewards(*(steps[name] for name in STEP))[..., 0]
 
     def _of_episodes(self, steps: Mapping[str, Array], mask: Tensor) -> Tensor:
-        """Return what `credit` gives for N episodes, whose fields it checks and prepares, (N, L)."""
+        """Return what `credit` returns for N episodes, whose fields it checks and prepares, (N, L)."""
         obs = observations("N", "L", *self.obs_dims)
         spec = {"obs": obs, "obs_next": obs, "acts": actions_spec(self.config, "N", "L"), "rews": ("N", "L", 1)}
         fields = check_batch(steps, spec, self.of_replay, self.device, "episode")
         paid = self.credit({name: self.prepare(name, value) for name, value in fields.items()}, mask)
         if paid.shape != mask.shape:
-            raise ConfigError(f"credit: {type(self).__name__} gives shape {tuple(paid.shape)}, expected "
+            raise ConfigError(f"credit: got shape {tuple(paid.shape)} from {type(self).__name__}, expected "
                               f"{tuple(mask.shape)}, one payment for each step")
         return paid
 

@@ -2,7 +2,7 @@
 
 An episode has T steps, each with a true reward r_t and a predicted one p_t. R is the sum of its r_t, P that of its p_t
 (the mean of the p_t times T). What is not defined, such as the correlation with a constant, is None; numbers that
-differ by rounding alone are constant. docs/diagnosis.md tells how to read each number.
+differ by rounding alone are constant. docs/diagnosis.md explains how to read each number.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ NAMES = ("pearson_within", "spearman_within", "pearson_across", "spearman_across
          "std_within", "error_recent", "error_old")
 COLUMNS = tuple(PREFIX + name for name in NAMES)
 
-# How far apart, as a share of their size, rounding brings rewards that are meant to be equal: the last five of the 24
-# bits of a float32, and the last ten of a double's 53. That is more than one operation makes, as a reward is often a
-# small difference of larger numbers, such as of two positions, or the sum of a layer's terms.
+# The relative difference that rounding may cause between rewards that should be equal: the last five of the 24 bits of
+# a float32, and the last ten of a double's 53. One operation causes less, but a reward is often a small difference of
+# larger numbers, such as of two positions, or the sum of a layer's terms.
 SINGLE, DOUBLE = 2.0 ** -18, 2.0 ** -42
-ADDED = 2.0 ** -48      # the same of doubles of which nothing is known, such as sums of some
+ADDED = 2.0 ** -48      # the same for doubles of unknown origin, such as sums
 
 Numbers = dict[str, float | None]
 
 
 def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], unit: str = "reward") -> Numbers:
-    """The numbers of `NAMES` that whole episodes tell.
+    """Compute the numbers of `NAMES` that follow from whole episodes.
 
     `pearson_within` and `spearman_within` are means over the episodes in which they are defined, `std_within` the mean
     over the episodes of two steps or more of the standard deviation of the p_t (in the unit of p). The others are of
-    the pairs (P, R), one an episode: correlations, and what `calibration` tells.
+    the pairs (P, R), one an episode: correlations, and the result of `calibration`.
 
     Args:
         predicted: the p_t of each episode, (T,); T may differ between episodes, and is at least 1.
         true: the r_t of each episode, (T,), in reward a step.
-        unit: of p, see `algorithm.decomposition.base.Decomposition`; of another than reward a step, `r2` is None.
+        unit: of p, see `algorithm.decomposition.base.Decomposition`; in another unit than reward a step, `r2` is None.
     Raises:
-        ValueError: an episode's predictions are not as many as its rewards.
+        ValueError: an episode has another number of predictions than of rewards.
     """
     pairs = [(np.asarray(p, np.float64), np.asarray(r, np.float64)) for p, r in zip(predicted, true, strict=True)]
     within = [(leveled(p, rounding_of_steps(p)), leveled(r, rounding_of_steps(r))) for p, r in pairs]
@@ -79,12 +79,12 @@ def ranks(x: np.ndarray) -> np.ndarray:
 
 
 def calibration(predicted: np.ndarray, true: np.ndarray) -> Numbers:
-    """How predicted returns P (N,) stand to the true ones R (N,).
+    """Compare predicted returns P (N,) with the true ones R (N,).
 
     `slope` b and `intercept` a are those of the least-squares line R = a + b P, None where the P are all equal or
     N < 2. `r2` = 1 - sum (R - P)^2 / sum (R - mean R)^2, of the predictions as they are, without that line: 1 is
-    perfect, 0 no better than the mean, and it may be negative; None where the R are all equal or N < 2. What is
-    beyond a double, for returns that differ by 1e-300, is None as well.
+    perfect, 0 no better than the mean, and it may be negative; None where the R are all equal or N < 2. A value
+    that overflows a double, for returns that differ by 1e-300, is None as well.
     """
     p, r = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
     found: Numbers = {"r2": None, "slope": None, "intercept": None}
@@ -103,7 +103,7 @@ def calibration(predicted: np.ndarray, true: np.ndarray) -> Numbers:
 def replay_error(held: int, error: Callable[[int], float], most: int = 10) -> Numbers:
     """The error of the predicted mean reward, on the newest episodes of a replay and on its oldest ones.
 
-    Each is mean |mean_t p_t - R/T| over n episodes, in reward a step, R as the agent was told it. n is `most`, or half
+    Each is mean |mean_t p_t - R/T| over n episodes, in reward a step, R as the agent observed it. n is `most`, or half
     of the episodes held if that is less, so that no episode is both; None where that is 0.
 
     Args:
@@ -126,20 +126,20 @@ def leveled(x: np.ndarray, rounding: float) -> np.ndarray:
 
 
 def returns(episodes: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum of the steps of each episode, N of (T,) -> (N,), all equal if only rounding has them differ."""
+    """The sum of the steps of each episode, N of (T,) -> (N,), all equal if they differ by rounding alone."""
     return leveled(np.array([steps.sum() for steps in episodes]), max(map(rounding_of_sum, episodes), default=0.0))
 
 
 def rounding_of_steps(x: np.ndarray) -> float:
-    """How far apart rounding brings equal rewards, of which x (T,) is an episode's: u max |x_t|."""
+    """The difference that rounding may cause between equal rewards x (T,) of an episode: u max |x_t|."""
     return unit_of_rounding(x) * float(np.abs(x).max(initial=0))
 
 
 def rounding_of_sum(x: np.ndarray) -> float:
-    """How far apart rounding brings equal sums, of which that of x (T,) is one: u sqrt(sum x_t^2) + T eps sum |x_t|.
+    """The difference that rounding may cause between equal sums of x (T,): u sqrt(sum x_t^2) + T eps sum |x_t|.
 
-    The steps are each rounded for themselves, so that their errors add up as those of a random walk do; the second
-    term bounds what T additions of doubles make, eps = 2^-52.
+    Each step is rounded independently, so the errors add up as the steps of a random walk do; the second term bounds
+    the error of T additions of doubles, eps = 2^-52.
     """
     return float(unit_of_rounding(x) * np.hypot.reduce(x) + len(x) * np.finfo(np.float64).eps * np.abs(x).sum())
 
@@ -147,7 +147,7 @@ def rounding_of_sum(x: np.ndarray) -> float:
 def unit_of_rounding(x: np.ndarray) -> float:
     """u of rewards (T,) float64: SINGLE if all are float32 numbers, as float32's computations give, else DOUBLE.
 
-    Whole numbers are float32 numbers, too, but counts and scores, which nothing has rounded: DOUBLE.
+    Whole numbers fit in float32 as well, but they are counts and scores, which are not rounded: DOUBLE.
     """
     with np.errstate(over="ignore"):
         single = np.all(np.float32(x) == x) and not np.all(np.rint(x) == x)

@@ -1,4 +1,4 @@
-"""What an agent's decomposition pays for the steps of an episode, checked for a diagnosis."""
+"""The payments of an agent's decomposition for the steps of an episode, checked for a diagnosis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from utils.finite import all_finite, check_reward, is_finite
 
 
 class Judge:
-    """Asks a decomposition for its payments; `replay` holds episodes to ask for, or is None."""
+    """Asks a decomposition for its payments, of any episode or of those in `replay`, which may be None."""
 
     def __init__(self, decomposition: Any, replay: Any = None):
         """`decomposition` has `redistribute` and `unit`; see `algorithm.decomposition.base.Decomposition`."""
@@ -26,15 +26,15 @@ class Judge:
         Args:
             columns: the episode, as `OpenEpisode.columns` gives it.
         Raises:
-            ConfigError: the payments are no numbers, or not one for each step.
+            ConfigError: the payments are not numbers, or not one for each step.
         """
         known = self.replay.episode_fields() if self.replay is not None else {}
         known = {name: known[name] for name in self.decomposition.of_replay if name in known}
         found = as_numbers(self.decomposition, self.decomposition.redistribute({**columns, **known}))
         length = len(columns["rews"])
         if found.shape != (length,):
-            raise ConfigError(f"redistribute: of an episode of {length} steps {type(self.decomposition).__name__} "
-                              f"gives shape {found.shape}, expected one number for each step")
+            raise ConfigError(f"redistribute: got shape {found.shape} from {type(self.decomposition).__name__} for an "
+                              f"episode of {length} steps, expected one number for each step")
         return found
 
     def replay_error(self) -> diagnosis.Numbers:
@@ -48,14 +48,14 @@ class Judge:
         return diagnosis.replay_error(self.replay.episodes, self._error)
 
     def _error(self, number: int) -> float:
-        columns, told = held_columns(self.replay, number)
+        columns, episode_return = held_columns(self.replay, number)
         predicted = self.redistribute(columns)
         check_predicted(predicted, f"at step {{}} of episode {number + 1} of {self.replay.episodes} in the replay")
-        return abs(float(predicted.mean()) - told / len(predicted))
+        return abs(float(predicted.mean()) - episode_return / len(predicted))
 
 
 def create_judge(agent: Any, replay: Any = None) -> Judge | None:
-    """Return the judge of this agent's payments; None if nothing decomposes, or only an empty replay could tell how."""
+    """Return the judge of this agent's payments; None without a decomposition, or if it needs a filled replay."""
     decomposition = getattr(agent, "decomposition", None)
     if decomposition is None or (decomposition.of_replay and not (replay is not None and replay.episodes)):
         return None
@@ -68,20 +68,21 @@ def as_numbers(whose: Any, found: Any) -> np.ndarray:
     Args:
         whose: the decomposition that gave it, for the error.
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is anything else.
     """
     try:
         return np.asarray(found.detach().cpu().double() if isinstance(found, Tensor) else found, np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"redistribute: {type(whose).__name__} gives a {type(found).__name__} that holds other "
-                          "things than numbers, expected a tensor or an array of one number for each step") from None
+        raise ConfigError(f"redistribute: got a {type(found).__name__} that does not hold numbers from "
+                          f"{type(whose).__name__}, expected a tensor or array of one number for each step") from None
 
 
 def held_columns(replay: Any, number: int) -> tuple[dict[str, np.ndarray], float]:
     """Return the columns and the return of one of the episodes held, from 0, the oldest; see `OpenEpisode.columns`."""
-    rows, told = replay.held_episode(number)
+    rows, episode_return = replay.held_episode(number)
     fields = replay.storage.read_episode(rows)
-    return {name: value.cpu().numpy() for name, value in (fields | {"done": fields["done"].float()}).items()}, told
+    fields = fields | {"done": fields["done"].float()}
+    return {name: value.cpu().numpy() for name, value in fields.items()}, episode_return
 
 
 def check_predicted(rewards: np.ndarray, where: str) -> None:

@@ -21,7 +21,7 @@ from algorithm.draws import pad
 from algorithm.replay_buffer.open_rows import Whole
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from utils.errors import ConfigError
-from utils.torch_utils import TFOptimizer
+from utils.optimizers import TFOptimizer
 
 OF_BASIS = (
     "config", "obs_dims", "act_dim", "acts_shape", "device", "generator", "weights_generator", "nets", "counters",

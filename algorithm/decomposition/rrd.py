@@ -17,8 +17,8 @@ from algorithm.decomposition.episodes import draw_episodes, length_of, return_of
 from algorithm.decomposition.networks import ConvRewardNet, MLPRewardNet
 from algorithm.draws import draw_steps, variance_coefficient
 from algorithm.networks import default_hidden, shape_of
+from utils.optimizers import TFAdam
 from utils.settings.fields import Config
-from utils.torch_utils import TFAdam
 
 
 class RRD(Decomposition):

@@ -13,7 +13,7 @@ __all__ = ["Engine", "Sums", "create_engine"]
 
 
 def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
-    """Create the engine that `config.engine` names, for an agent and its replay; and say why it, in a few words.
+    """Create the engine that `config.engine` names, for an agent and its replay; return it with a short reason for it.
 
     Raises:
         ConfigError: this engine cannot compute the updates of this agent on this machine.
@@ -31,17 +31,17 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
         torch.set_float32_matmul_precision("high")
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
-        raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto (what is "
-                          "written by hand is float32)")
+        raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
+                          "(gradients by hand are float32)")
     return _load(name)(agent, buffer), why
 
 
 def _check_optimizers(agent: Any) -> None:
     """Raise a ConfigError if a user's agent trains parameters that it does not save."""
-    from utils.torch_utils import TFOptimizer
+    from utils.optimizers import TFOptimizer
     whose = f"alg: {agent.config.alg!r}: its optimisers"
     for opt in (opt for opt in agent.opts if not isinstance(opt, TFOptimizer)):
-        raise ConfigError(f"{whose} are a {type(opt).__name__}, expected utils.torch_utils.TFAdam or TFRMSProp")
+        raise ConfigError(f"{whose} are a {type(opt).__name__}, expected utils.optimizers.TFAdam or TFRMSProp")
     held = set(agent.nets.parameters())
     if not all(parameter in held for _, group in agent.groups() for parameter in group["params"]):
         raise ConfigError(f"{whose} step parameters that are not in its nets, so they would not be saved; expected "
@@ -53,8 +53,8 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
         raise ConfigError(f"alg: {config.alg!r} builds a {type(agent).__name__}, "
                           "expected a subclass of algorithm.basis_alg.base_torch.Agent")
     if config.engine not in ("auto", "eager"):
-        raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} of another backend runs as it "
-                          "is; expected eager or auto")
+        raise ConfigError(f"engine: got {config.engine!r}, but a {type(agent).__name__} belongs to another backend, "
+                          "which computes its updates itself; expected eager or auto")
     return Engine(agent, buffer), "the backend's own"
 
 
@@ -78,7 +78,7 @@ def _is_captured(agent: Any, missing: str | None) -> bool:
 
 
 def _is_ours(agent: Any, buffer: Any) -> bool:
-    """Whether every part is of this package: others may do what no graph can, such as wait for the GPU."""
+    """Whether every part is of this package: others may do what no graph can record, such as wait for the GPU."""
     from algorithm.engine.by_hand.choice import replaced_methods
     agents = (agent, getattr(agent, "basis", agent), getattr(agent, "decomposition", agent))
     parts = (*agents, buffer, *agent.nets.modules())

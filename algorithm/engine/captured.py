@@ -43,7 +43,7 @@ class CapturedEngine(Engine):
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
         check_rollouts(agent)
         if not self.by_hand and (own := own_updates(agent)):
-            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has a {own[0]} of its own, which "
+            raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has its own {own[0]}, which "
                               "is not captured; expected eager, compile or auto")
         self._open([agent], [buffer], _Manual(agent, buffer) if self.by_hand else _Autograd(agent, buffer), Recorder())
 
@@ -71,7 +71,7 @@ class CapturedEngine(Engine):
 
     def run(self, updates: int) -> Sums:
         """See `Engine.run`."""
-        if self._layout() != self.layout:               # another computation of `sample`
+        if self._layout() != self.layout:               # `sample` now computes something else
             self.graphs, self.layout = {}, self._layout()
         self._load_counts()
         self.stream.wait_stream(torch.cuda.current_stream(self.agent.device))
@@ -144,7 +144,7 @@ class CapturedEngine(Engine):
             self.counts[group["name"]].fill_(group["t"])
 
     def _store_counts(self) -> None:
-        """Take the optimisers' steps back: a group counts what was computed, by whatever rule; waits for the device."""
+        """Take the optimisers' steps back: a group has counted what was computed; waits for the device."""
         counts = dict(zip(self.counts, torch.stack(list(self.counts.values())).tolist(), strict=True))
         for agent in self.agents:
             for _, group in agent.groups():
@@ -171,7 +171,7 @@ def check_rollouts(agent: Agent) -> None:
 
 
 def own_updates(agent: Agent) -> list[str]:
-    """The methods of an agent of one's own that `_Autograd` would not call."""
+    """The methods of a user's agent that `_Autograd` would not call."""
     if agent.on_policy:
         basis = getattr(agent, "basis", agent)
         return [name for name in ("update", "train", "checked", "_descend", "_loss") if name in vars(basis)
@@ -196,7 +196,7 @@ def create_actor(agent: Agent) -> Agent:
 
 
 class _Counting:
-    """Steps the optimisers by counts that stand on the device."""
+    """Steps the optimisers by counts that are kept on the device."""
 
     counts: dict[str, torch.Tensor]
     number: torch.Tensor                # of the update, ()
@@ -205,7 +205,7 @@ class _Counting:
         """Step one group, and count it on the device."""
         t = self.counts[group["name"]].add_(1)
         rate = opt.rate(group, t)
-        opt.descend(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
+        opt.step_group(group, gradients, rate.float() if isinstance(rate, torch.Tensor) else rate)
 
 
 class _ByHand(_Counting):
@@ -215,7 +215,7 @@ class _ByHand(_Counting):
     def compute(self, policy: bool) -> Info:
         info: Info = {}
         for verb in self.verbs_of(0 if policy else 1):
-            found = verb.losses(self.draw(verb), self._both)
+            found = self.losses(verb, self.draw(verb))
             self.guard.check(self.number, found, verb.gradients)
             info |= found
             for opt, group in verb.groups:

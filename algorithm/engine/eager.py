@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.batch import Batch
@@ -15,6 +15,7 @@ from algorithm.engine.guard import check_tensors, create_guard, labels
 from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
+from utils.threads import patience, threads, worth
 
 
 class Sums:
@@ -70,7 +71,7 @@ class Engine:
         self.guard, self.labels = create_guard(agent), labels(agent)
 
     def check_batch(self, batch: Batch) -> None:
-        """Check what the replay gives, once for many updates: not every engine checks each batch.
+        """Check a batch of the replay, once for many updates: not every engine checks each batch.
 
         Raises:
             ConfigError: a field is missing or wrong.
@@ -80,8 +81,8 @@ class Engine:
         try:
             self.agent.checked(batch, self.agent.spec())
         except ValueError as error:
-            raise ConfigError(f"alg: {self.agent.config.alg!r} does not go with what its replay, a "
-                              f"{type(self.buffer).__name__}, gives: {error}") from error
+            raise ConfigError(f"alg: {self.agent.config.alg!r} cannot learn from its replay, a "
+                              f"{type(self.buffer).__name__}: {error}") from error
 
     def run(self, updates: int) -> Sums:
         """Make updates from the replay, with a target update after each `train_target`-th; sum up their metrics.
@@ -91,10 +92,11 @@ class Engine:
                 nothing before the last update, does not.
         """
         sums = Sums()
-        with self._inspected():
+        with self._inspected(), threads(self.threads(torch.get_num_threads())):
             for _ in range(updates):
                 sums.add(self.agent.update(self.buffer.sample))
                 self.target_update()
+                patience.look()
                 if getattr(self.agent, "on_policy", False) and self.agent.enough():
                     break
         return self._finish(sums)
@@ -111,6 +113,12 @@ class Engine:
                 sums.add(info)
         return self._finish(sums)
 
+    def threads(self, available: int) -> int:
+        """How many of the available threads the products of an update are worth; all of them without dense layers."""
+        modules = self.agent.nets.modules() if isinstance(self.agent, Agent) else ()
+        weights = [module.weight.numel() for module in modules if isinstance(module, nn.Linear)]
+        return worth(self.agent.config.batch_size, max(weights), available) if weights else available
+
     @contextlib.contextmanager
     def _inspected(self) -> Iterator[None]:
         """Check the agent's updates inside; updates that are made without an engine are not checked."""
@@ -126,7 +134,7 @@ class Engine:
         self.guard.check(self.agent.updates, info, gradients)
 
     def _finish(self, sums: Sums) -> Sums:
-        """End a run of updates; raise what the guard has recorded."""
+        """End a run of updates; raise the error that the guard has recorded, if any."""
         for error in self.guard.found().values():
             raise error
         return sums
@@ -157,7 +165,7 @@ class Engine:
         return {name: generator.get_state() for name, generator in self.generators().items()}
 
     def set_random_states(self, states: dict[str, Tensor]) -> None:
-        """Restore what `random_states` gave."""
+        """Restore what `random_states` returned."""
         for name, generator in self.generators().items():
             generator.set_state(states[name])
 

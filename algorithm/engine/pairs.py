@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 
-def create_pair(device: torch.device) -> Pair:
-    """Two threads where the CPU computes with more than one, else one function after the other."""
-    threads = torch.get_num_threads()
-    return Threads(threads // 2) if device.type == "cpu" and threads > 1 else Pair()
+def create_pair(device: torch.device, cores: int) -> Pair:
+    """Two threads where the CPU computes with more than one, each with so many cores; else one after the other."""
+    return Threads(cores) if device.type == "cpu" and torch.get_num_threads() > 1 else Pair()
 
 
 class Pair:
@@ -30,7 +29,7 @@ class Pair:
 
 
 class Threads(Pair):
-    """Calls them at the same time: the second in a thread of its own, and each with half of the cores."""
+    """Calls them at the same time: the second in a thread of its own, and each shares its products among `cores`."""
 
     def __init__(self, cores: int):
         self.cores, self.calls, self.results = cores, SimpleQueue(), SimpleQueue()

@@ -23,7 +23,7 @@ class ConvActorCritic(ActorCritic):
         return self.convs.features, self.convs.features
 
     def _trunk(self) -> ConvTrunk:
-        trunk = ConvTrunk("encoder", self.obs_dims)
+        trunk = ConvTrunk("encoder", self.obs_dims, self.init.generator)
         for conv in trunk.convs:
             self.init(conv)
         return trunk

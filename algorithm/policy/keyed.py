@@ -35,7 +35,7 @@ class KeyedActorCritic(ActorCritic):
         found, width = nn.ModuleDict(), 0
         for (name, shape), size in zip(self.config.obs_parts, self.splits, strict=True):
             if len(shape) == 3:
-                found[name] = ConvTrunk("encoder", shape)
+                found[name] = ConvTrunk("encoder", shape, self.init.generator)
                 for conv in found[name].convs:
                     self.init(conv)
                 width += found[name].features

@@ -27,7 +27,8 @@ class Init:
     def __call__(self, layer: nn.Linear | nn.Conv2d, gain: float = HIDDEN_GAIN) -> nn.Module:
         """Initialise a layer, and return it."""
         if self.orthogonal:
-            nn.init.orthogonal_(layer.weight, gain, generator=self.generator)
+            drawn = torch.empty(layer.weight.shape, dtype=layer.weight.dtype)       # a picture's is not contiguous
+            layer.weight.copy_(nn.init.orthogonal_(drawn, gain, generator=self.generator))
             nn.init.zeros_(layer.bias)
         else:
             limit = 1 / math.sqrt(layer.weight[0].numel())

@@ -1,4 +1,4 @@
-"""What is remembered: whole episodes, in preallocated tensors on the agent's device."""
+"""Replay: whole episodes, in preallocated tensors on the agent's device."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class OpenEpisode:
-    """Collects the steps of an episode until it is over, and gives what `store_episode` takes."""
+    """Collects the steps of an episode until it is over, and returns what `store_episode` takes."""
 
     def __init__(self, obs: np.ndarray):
         """obs: the first observation, a vector (O,) or a stack of frames (H, W, C)."""

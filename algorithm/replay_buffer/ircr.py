@@ -22,7 +22,7 @@ BEST = 10           # how many of the best episodes ever are kept; the original'
 class IRCRReplay(TransitionReplay):
     """The ring of recent episodes, and the ten best ever, which stay when they have left the ring.
 
-    Of images there are only the recent episodes, as in the original: ten episodes of Atari are gigabytes.
+    Of images only the recent episodes are kept, as in the original: ten episodes of Atari are gigabytes.
     """
 
     def __init__(self, config: Config):

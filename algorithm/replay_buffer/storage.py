@@ -1,4 +1,4 @@
-"""Where a replay keeps its steps: rows of vectors, or the single frames of images.
+"""The memory of a replay: rows of vectors, or the single frames of images.
 
 Both are rings in preallocated tensors on the agent's device, written an episode at a time, read by the row of a step.
 """
@@ -20,16 +20,16 @@ Fields = dict[str, Tensor]
 
 
 def create_storage(config: Config, device: torch.device) -> VectorStorage | FrameStorage:
-    """The storage that the observations want."""
+    """Create the storage for vectors or, if `obs_dims` has three numbers, for images."""
     return (FrameStorage if len(config.obs_dims) == 3 else VectorStorage)(config, device)
 
 
 class VectorStorage:
-    """One row [obs, acts, rews, done, obs_next] a step: all that a transition is, so that a batch is one gather."""
+    """One row [obs, acts, rews, done, obs_next] for each step: a whole transition, so that a batch is one gather."""
 
     def __init__(self, config: Config, device: torch.device):
         self.capacity, self.device, self.discrete = config.buffer_size, device, config.discrete
-        self.first = 0                                  # of frames, which there are not
+        self.first = 0                                  # of frames; vectors have none
         (obs_dim,), acts = config.obs_dims, actions_spec(config, "T")
         self.spec: Spec = transition_spec(config.obs_dims, acts, "T")
         self.widths = {"obs": obs_dim, "acts": 1 if self.discrete else config.acts_dims[0], "rews": 1, "done": 1,
@@ -43,29 +43,29 @@ class VectorStorage:
         self.rows = torch.empty(self.capacity, sum(self.widths.values()), device=self.device)
 
     def check(self, episode: Episode) -> Fields:
-        """`obs`, `acts`, `rews`, `done`, `obs_next` as tensors (T, ...); a ValueError names what is wrong."""
+        """Return `obs`, `acts`, `rews`, `done`, `obs_next` as tensors (T, ...); a ValueError names a wrong field."""
         return check_batch(episode, self.spec, {}, self.device, "episode")
 
     def fits(self, length: int) -> bool:
-        """Whether one more episode of `length` steps has room beside those that are held."""
+        """Whether there is room for one more episode of `length` steps beside those in replay."""
         return True                                     # there is a row for each of the ring's steps
 
     def write(self, rows: Tensor, fields: Fields) -> None:
         self.rows[rows] = torch.cat([fields[name].float().reshape(len(rows), -1) for name in self.widths], dim=1)
 
     def forget(self, length: int) -> None:
-        """The oldest episode, of `length` steps, leaves."""
+        """Drop the oldest episode, of `length` steps."""
 
     def extra(self, name: str) -> int:
-        """How many entries of a field an episode has beyond one a step."""
+        """How many more entries than steps an episode has in a field."""
         return 0
 
     def read_episode(self, rows: Tensor) -> Fields:
-        """What was written at the rows of one episode."""
+        """Return the fields that were written at the rows of one episode."""
         return {name: value.contiguous() for name, value in self.read(rows).items()}
 
     def read(self, rows: Tensor) -> Fields:
-        """The fields of the steps `rows`, (B,)."""
+        """Return the fields of the steps `rows`, (B,)."""
         return self.fields(self.rows.index_select(0, rows))
 
     def fields(self, rows: Tensor) -> Fields:
@@ -79,14 +79,14 @@ class FrameStorage:
 
     An episode of T steps is T + C frames: the first stack's, then one a step. The ring has room for the `capacity`
     steps' frames and 1/72 more, for the first stacks; so a step of 84 x 84 takes under 7.2 kB, and where episodes are
-    shorter than 72 C steps somewhat fewer steps are held.
+    shorter than 72 C steps somewhat fewer steps fit.
     """
 
     def __init__(self, config: Config, device: torch.device):
         self.capacity, self.device = config.buffer_size, device
         self.height, self.width, self.stack = config.obs_dims
         self.size = self.capacity + max(math.ceil(self.capacity / 72), self.stack)
-        self.first = self.held = 0                      # the oldest frame, and how many are held
+        self.first = self.held = 0                      # the oldest frame, and the number of frames
         acts, column = actions_spec(config, "T"), ("T", 1)
         self.spec: Spec = {"acts": acts, "rews": column, "done": column}
         self.frames_spec: Spec = {"frames": Bytes(("F", self.height, self.width))}
@@ -104,10 +104,13 @@ class FrameStorage:
         self.done = torch.empty(self.capacity, 1, dtype=torch.bool, device=self.device)
 
     def check(self, episode: Episode) -> Fields:
-        """`frames` (T + C, H, W), `acts` (T,), `rews` and `done` (T, 1) as tensors; a ValueError names what is wrong.
+        """Return `frames` (T + C, H, W), `acts` (T,), `rews` and `done` (T, 1) as tensors.
 
-        Instead of the frames there may be stacks, `obs` and `obs_next` (T, H, W, C), each the one before it, one
-        frame on. Frames and stacks are uint8.
+        Instead of the frames there may be stacks, `obs` and `obs_next` (T, H, W, C), each of which is the one before
+        it, moved on by one frame. Frames and stacks are uint8.
+
+        Raises:
+            ValueError: names the field that is wrong.
         """
         fields = check_batch(episode, self.spec, {}, self.device, "episode")
         if "frames" in episode:
@@ -128,11 +131,12 @@ class FrameStorage:
         restacked = frames.unfold(0, self.stack, 1)                                                 # (T + 1, H, W, C)
         for name, stacks, expected in (("obs", obs, restacked[:-1]), ("obs_next", obs_next, restacked[1:])):
             if not torch.equal(stacks, expected):
-                raise ValueError(f"episode[{name!r}]: got stacks of which one is not the one before it, one frame on")
+                raise ValueError(f"episode[{name!r}]: got a stack that does not continue the one before it, expected "
+                                 "the one before it without its oldest frame, and one new frame")
         return frames
 
     def fits(self, length: int) -> bool:
-        """Whether one more episode of `length` steps has room beside those that are held."""
+        """Whether there is room for one more episode of `length` steps beside those in replay."""
         return self.held + length + self.stack <= self.size
 
     def write(self, rows: Tensor, fields: Fields) -> None:
@@ -145,23 +149,23 @@ class FrameStorage:
         self.held += len(frames)
 
     def forget(self, length: int) -> None:
-        """The oldest episode, of `length` steps, leaves."""
+        """Drop the oldest episode, of `length` steps."""
         self.first, self.held = (self.first + length + self.stack) % self.size, self.held - length - self.stack
 
     def extra(self, name: str) -> int:
-        """How many entries of a field an episode has beyond one a step: the first stack's frames."""
+        """How many more entries than steps an episode has in a field: the frames of the first stack."""
         return self.stack if name == "frames" else 0
 
     def read_episode(self, rows: Tensor) -> Fields:
-        """What was written at the rows of one episode."""
+        """Return the fields that were written at the rows of one episode."""
         frames = (int(self.frame_of[rows[0]]) + torch.arange(len(rows) + self.stack, device=self.device)) % self.size
         return {"frames": self.frames[frames].unflatten(1, (self.height, self.width)), "acts": self.acts[rows],
                 "rews": self.rews[rows], "done": self.done[rows]}
 
     def read(self, rows: Tensor) -> Fields:
-        """The fields of the steps `rows`, (B,); stacks are uint8 (B, H, W, C).
+        """Return the fields of the steps `rows`, (B,); stacks are uint8 (B, H, W, C).
 
-        `obs` and `obs_next` share the frames that they have in common: what is written into one shows in the other.
+        `obs` and `obs_next` share the frames that they have in common, so writing into one changes the other.
         """
         frames = self._frames(self.frame_of[rows].long())                                           # (B, H, W, C + 1)
         return {"obs": frames[..., :-1], "acts": self.acts[rows].long(), "rews": self.rews[rows],
@@ -170,7 +174,7 @@ class FrameStorage:
     def _frames(self, first: Tensor) -> Tensor:
         """(B,) the first frame of a step's stack -> the frames of both its stacks, (B, H, W, C + 1).
 
-        A view of (B, C + 1, H, W), which convolutions want.
+        A view of (B, C + 1, H, W), the layout that convolutions read.
         """
         index = (first[:, None] + torch.arange(self.stack + 1, device=self.device)) % self.size
         frames = self.frames.index_select(0, index.view(-1)).view(-1, self.stack + 1, self.height, self.width)

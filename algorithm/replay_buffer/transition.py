@@ -1,4 +1,4 @@
-"""Replay of single transitions, uniform over steps; the ring of whole episodes that every replay is."""
+"""Replay of single transitions, uniform over steps; a ring of whole episodes, the base of every replay."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from utils.torch_utils import resolve_device
 
 
 class TransitionReplay:
-    """A ring of steps; whole episodes leave from the old end.
+    """A ring of steps; the oldest episodes are dropped whole.
 
-    The rows of an episode follow each other (around the end of the ring, if need be), and the episodes follow each
-    other by age. What a row holds is the storage's business.
+    The rows of an episode follow each other (around the end of the ring, if necessary), and the episodes are in order
+    of age. The storage defines what a row holds.
 
-    What sampling needs of the ring stands on the device, and nothing in `sample` depends on its values: so a CUDA
-    graph of it stays right while the ring turns, as long as `layout` is the same.
+    All state that `sample` reads is on the device, and no decision on the host depends on its values. So a CUDA graph
+    of `sample` stays valid while the ring fills and turns, as long as `layout` is the same.
     """
 
     def __init__(self, config: Config):
@@ -35,33 +35,33 @@ class TransitionReplay:
         self.episode_of = torch.empty(self.capacity, dtype=torch.int32, device=self.device)     # row -> slot below
         self.starts, self.lengths = (torch.empty(self.capacity, dtype=torch.int32, device=self.device) for _ in "ab")
         self.returns = torch.empty(self.capacity, dtype=torch.float64, device=self.device)
-        self.first_slot = self.episodes = 0         # the oldest episode's slot; how many episodes are held
-        self.first_row = self.steps = 0             # the oldest step's row; how many steps are held
+        self.first_slot = self.episodes = 0         # the oldest episode's slot; the number of episodes in the ring
+        self.first_row = self.steps = 0             # the oldest step's row; the number of steps in the ring
         self.steps_stored = self.episodes_stored = 0            # ever
         self.shortest, self.longest = self.capacity, 0          # episode, ever
         self.span = torch.zeros(2, dtype=torch.int64, device=self.device)           # first_row, steps
 
     def __len__(self) -> int:
-        """The steps held."""
+        """The number of steps in the ring."""
         return self.steps
 
     @property
     def bytes_needed(self) -> int:
-        """What the ring takes when it is full, at most (one-step episodes), and what is kept beside it."""
+        """The memory of a full ring, at most (one-step episodes), and of what is kept beside it."""
         return self.bytes_beside + self.storage.bytes_needed + self.capacity * (4 + 4 + 4 + 8)
 
     @property
     def first_episode(self) -> int:
-        """The number, of all episodes ever stored, of the oldest one that is held."""
+        """The number of the oldest episode in the ring, counted from the first one ever stored, 0."""
         return self.episodes_stored - self.episodes
 
     @property
     def episode_bytes(self) -> int:
-        """What one episode takes, at most."""
+        """The memory of one episode, at most."""
         return self.storage.bytes_needed * self.longest // self.capacity
 
     def _choose_device(self, config: Config) -> None:
-        """Where the settings say; else where the agent is, and if that is a GPU with too little memory, on the CPU."""
+        """Choose the device of the settings; by default the agent's, or the CPU if a GPU lacks the memory."""
         auto = config.buffer_device == "auto"
         self.device = resolve_device(config.device) if auto else resolve_device(config.buffer_device, "buffer_device")
         self.storage = create_storage(config, self.device)
@@ -73,18 +73,18 @@ class TransitionReplay:
 
     @property
     def bytes_beside(self) -> int:
-        """What is kept beside the ring, however small the ring is."""
+        """The memory that does not depend on the size of the ring."""
         return 0
 
     def _check_memory(self, longest: int) -> None:
-        """A ConfigError if the ring does not fit; it tells a size that does and holds an episode of `longest` steps."""
+        """Raise a ConfigError if the ring does not fit; it names a size that fits and holds `longest` steps."""
         available, beside = available_bytes(self.device), self.bytes_beside
         if available is None or self.bytes_needed <= available:
             return
         elsewhere = ", or --buffer_device=cpu" if self.device.type == "cuda" else ""
         fits = int(0.9 * self.capacity * (available - beside) / (self.bytes_needed - beside))
         advice = f"; --buffer_size={fits} would fit{elsewhere}" if fits >= longest else (
-            f", too little for one episode of test_timesteps ({longest}); free some memory, take another --device "
+            f", too little for one episode of test_timesteps ({longest}); free some memory, choose another --device "
             "or --buffer_device, or lower --test_timesteps and --buffer_size")
         raise ConfigError(f"buffer_size: {self.capacity} steps need {human_bytes(self.bytes_needed)} on "
                           f"{self.device}, which has {human_bytes(available)} free{advice}")
@@ -92,7 +92,7 @@ class TransitionReplay:
     # Storing --------------------------------------------------------------------------------------------------
 
     def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
-        """Append one whole episode, in order; the oldest episodes leave to make room.
+        """Append one whole episode, in order; the oldest episodes are dropped to make room.
 
         Args:
             episode: `obs` (T, O), `acts` (T, A), `rews` (T, 1), `done` (T, 1), `obs_next` (T, O). `done` is 1 only
@@ -110,7 +110,7 @@ class TransitionReplay:
         self._append(fields, length, fields["rews"].double().sum())
 
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
-        """Behind the newest episode, where there is room."""
+        """Write the episode behind the newest one; there must be room."""
         slot = (self.first_slot + self.episodes) % self.capacity
         start = (self.first_row + self.steps) % self.capacity
         rows = (start + torch.arange(length, device=self.device)) % self.capacity
@@ -124,7 +124,7 @@ class TransitionReplay:
         self.span.copy_(torch.tensor([self.first_row, self.steps]))
 
     def episode_fields(self) -> Fields:
-        """Return what a decomposition reads of any episode and only the replay knows (`Decomposition.of_replay`)."""
+        """Return what only the replay knows and a decomposition reads with any episode (`Decomposition.of_replay`)."""
         return {}
 
     @property
@@ -133,7 +133,7 @@ class TransitionReplay:
 
     @property
     def layout(self) -> tuple:
-        """What, when it changes, makes another computation of `sample`."""
+        """All values on the host that `sample` depends on; after a change it must be captured again."""
         return ()
 
     def _forget_oldest(self) -> None:
@@ -145,21 +145,21 @@ class TransitionReplay:
     # Sampling -------------------------------------------------------------------------------------------------
 
     def sample(self, batch_size: int | None = None) -> Fields:
-        """A batch of transitions, uniform over the steps held: `obs` (B, O), ..., `rews` and `done` (B, 1).
+        """Draw a batch of transitions, uniform over the steps in the ring: `obs` (B, O), ..., `rews` and `done` (B, 1).
 
         Args:
-            batch_size: B; the settings' if None.
+            batch_size: B; None: that of the settings.
         Raises:
             ValueError: the buffer is empty or the size is not positive.
         """
         return self.storage.read(self.draw(batch_size))
 
     def draw(self, batch_size: int | None = None) -> Tensor:
-        """The rows of such a batch, (B,), for `storage.read`."""
+        """Draw the rows of the steps of a batch, (B,), for `storage.read`."""
         return self._draw_rows(self._size(batch_size))
 
     def of_episode(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) rows of steps -> what is known of their episodes, each (B,): return R, float64; length T; and the
+        """(B,) rows of steps -> of their episodes, each (B,): return R, float64; length T; and the
         step's number t in it, 0 <= t < T.
         """
         slots = self.episode_of[rows].long()
@@ -179,24 +179,24 @@ class TransitionReplay:
         return (self._draw_below(steps, size) + first_row) % self.capacity
 
     def _draw_below(self, count: Tensor, size: int) -> Tensor:
-        """Uniform integers in [0, count), (size,), for a count () that stands on the device."""
+        """Uniform integers in [0, count), (size,), for a count () on the device."""
         fractions = torch.rand(size, dtype=torch.float64, generator=self.generator, device=self.device)
         return (fractions * count).long()               # a double below 1 times n < 2^53 is rounded to less than n
 
-    # Saving and bringing back ---------------------------------------------------------------------------------
+    # Saving and restoring -------------------------------------------------------------------------------------
 
     def numbers(self) -> dict[str, int]:
-        """All that is not in the episodes held: where they lie, and what was counted."""
+        """Return the state of the replay without its episodes: where they are in the ring, and counts."""
         return {"steps_stored": self.steps_stored, "episodes_stored": self.episodes_stored, "steps": self.steps,
                 "episodes": self.episodes, "first_row": self.first_row, "first_slot": self.first_slot,
                 "first_frame": self.storage.first, "shortest": self.shortest, "longest": self.longest}
 
     def tensors(self) -> Fields:
-        """What else a replay keeps, with what its draws come from."""
+        """Return the tensors of the state, such as that of the generator of the draws."""
         return {"generator": self.generator.get_state()}
 
     def read_episodes(self, first: int, end: int) -> Fields:
-        """Episodes by their number since the first ever, those that are held: their steps one after the other.
+        """Return the steps of the episodes [first, end), counted from the first one ever, which must be in the ring.
 
         `lengths` (E,), `returns` (E,) float64, and the fields that the storage writes: `obs` (T1 + ... + TE, O), ...
         """
@@ -207,7 +207,7 @@ class TransitionReplay:
         return fields | {"lengths": self.lengths[slots], "returns": self.returns[slots]}
 
     def held_episode(self, number: int) -> tuple[Tensor, float]:
-        """The rows of the steps (T,), and the return, of one of the episodes held, from 0, the oldest."""
+        """Return the rows of the steps (T,), and the return, of an episode in the ring; 0 is the oldest."""
         slot = (self.first_slot + number) % self.capacity
         return self._rows_of(slot), float(self.returns[slot])
 
@@ -216,12 +216,13 @@ class TransitionReplay:
         return (int(self.starts[slot]) + torch.arange(length, device=self.device)) % self.capacity
 
     def restore(self, numbers: Mapping[str, int], tensors: Fields, episodes: Iterable[tuple[int, Fields]]) -> None:
-        """Take over what `numbers`, `tensors` and `read_episodes` gave, into a new replay.
+        """Restore what `numbers`, `tensors` and `read_episodes` returned, in a new replay.
 
         Args:
-            episodes: (number of the first, what `read_episodes` gave), in order; those no longer held are passed over.
+            episodes: (number of the first, result of `read_episodes`), in order; those no longer in the ring are
+                skipped.
         Raises:
-            ValueError: they do not fit together, or not this replay.
+            ValueError: they do not fit each other, or this replay.
         """
         self.first_row, self.first_slot = numbers["first_row"], numbers["first_slot"]
         self.storage.first = numbers["first_frame"]

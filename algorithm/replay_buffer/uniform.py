@@ -21,7 +21,7 @@ class UniformReplay(TransitionReplay):
 
     @property
     def bytes_needed(self) -> int:
-        """What the ring takes when it is full, with the means."""
+        """The memory of a full ring, with the means."""
         return super().bytes_needed + self.capacity * 4
 
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:

@@ -157,7 +157,7 @@ def replay(case: Case, agent: OnPolicy, names: Mapping[str, str], of_alg: Mappin
     forward, more = (memory_forward if agent.recurrent else plain_forward)(case, agent, rollout)
     buffer = fill(agent.config, {
         "obs": order(case, rollout["obs"]), "acts": rollout["actions"], "rews": rollout["rewards"],
-        "values": rollout["values"], "log_probs": rollout["log_probs"], "terminated": rollout["dones"],
+        "values": rollout["values"], "log_prob": rollout["log_probs"], "terminated": rollout["dones"],
         "truncated": torch.zeros_like(rollout["dones"])} | more)
     advantages, returns = agent.set_advantages(buffer, rollout["rewards"], rollout["next_values"],
                                                torch.zeros_like(rollout["values"]))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from utils import cases
 from utils.errors import ConfigError
-from utils.files import write_file
 
 SAMPLED = 2048                  # elements of a variable that a case stores, at most
 
 
-class CaseError(ValueError):
+class CaseError(ConfigError):
     """A file that is no case, or none that can be replayed."""
 
 
@@ -70,35 +68,18 @@ class Case:
 
 
 def read_case(path: str, dtype: str = "float32", device: str = "cpu") -> Case:
-    """Read a case.
+    """Read a case; see `utils.cases.read_case`.
 
     Raises:
-        CaseError: the file cannot be read, or has no `meta` that is a JSON object.
+        ConfigError: the file is no case, or there is no such device.
     """
     from utils.torch_utils import resolve_device
+    found = cases.read_case(path)
     try:
         where = resolve_device(device)
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta"))) if "meta" in arrays else {}
-    except ConfigError as error:
-        raise CaseError(str(error)) from None
-    except RuntimeError as error:                       # a device that PyTorch does not know
-        raise CaseError(f"device: got {device!r}, expected cpu or cuda ({error})") from None
-    except Exception as error:                          # not a zip, damaged, pickled, not JSON
-        raise CaseError(f"{path}: got no case, expected an .npz file of arrays: {type(error).__name__}: "
-                        f"{' '.join(str(error).split())}") from None
-    if not isinstance(meta, dict):
-        raise CaseError(f"{path}: meta: got a {type(meta).__name__}, expected a JSON object")
-    return Case(path, meta, arrays, getattr(torch, dtype), where)
-
-
-def write_arrays(path: str, arrays: Mapping[str, Any]) -> None:
-    """Write tensors and arrays by name as an .npz file."""
-    import io
-    data = io.BytesIO()
-    np.savez(data, **{name: as_array(value) for name, value in arrays.items()})
-    write_file(Path(path), data.getvalue())
+    except RuntimeError:                                # a device that PyTorch does not know
+        raise CaseError(f"device: got {device!r}, expected cpu or cuda") from None
+    return Case(path, found.meta, found.arrays, getattr(torch, dtype), where)
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -76,7 +76,7 @@ def trainer_case(case: Case) -> dict[str, Any]:
 def updates(case: Case, agent: Any, rollout: dict[str, Tensor]) -> dict[str, Any]:
     """Train the agent on the rollout, by the case's permutations."""
     truncated = rollout["truncated"] & ~rollout["terminated"]
-    names = {"obs": "obs", "acts": "acts", "rews": "rewards", "values": "values", "log_probs": "log_probs",
+    names = {"obs": "obs", "acts": "acts", "rews": "rewards", "values": "values", "log_prob": "log_probs",
              "terminated": "terminated"}
     buffer = fill(agent.config, {ours: rollout[name] for ours, name in names.items()} | {"truncated": truncated})
     advantages, returns = agent.set_advantages(buffer, rollout["rewards"], rollout["last_values"],

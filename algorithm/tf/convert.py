@@ -69,7 +69,7 @@ def infer_settings(arrays: Arrays, alg: str, basis_alg: str | None) -> dict[str,
     try:
         return settings | ({"basis_alg": basis} if alg != basis else {}) | _SIZES[basis](arrays)
     except (KeyError, IndexError) as error:
-        raise ValueError(f"checkpoint: cannot tell the sizes of {basis} without {error}") from None
+        raise ValueError(f"checkpoint: {error} is missing, from which the sizes of {basis} follow") from None
 
 
 def _without_network() -> str:
@@ -132,7 +132,7 @@ _SIZES = {"sac": _sac_sizes, "td3": lambda arrays: _policy_sizes(arrays, 1),
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code: 0, 1 for a failed disk, 2 for a wrong argument or file."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")       # a path may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")       # a path may hold characters that the terminal lacks
     try:
         args = _parse(argv)
         target = _target(args)

@@ -31,7 +31,7 @@ def import_tensorflow():
 def complete_pytorch() -> None:
     """Import PyTorch with all that it imports with its first optimiser, and triton."""
     import torch
-    with contextlib.suppress(Exception):                # a broken triton is no matter of TensorFlow's
+    with contextlib.suppress(Exception):                # a broken triton does not concern TensorFlow
         torch.optim.SGD([torch.zeros(1)], lr=1.0)
         importlib.import_module("triton")
 

@@ -1,4 +1,4 @@
-"""The TensorFlow references of the decompositions that learn nothing: the basis, trained on what the replay pays."""
+"""The TensorFlow references of decompositions that learn nothing: the basis, trained on the rewards of the replay."""
 
 from __future__ import annotations
 

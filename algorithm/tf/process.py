@@ -44,12 +44,12 @@ class Reader:
             try:
                 if self.process is None:
                     self._start()
-                told, data = self._ask(prefix)
+                reply, data = self._ask(prefix)
             except BaseException:                       # after an interrupt, too, its answer has no reader any more
                 self.close()
                 raise
-        if "error" in told:
-            raise CheckpointError(told["error"])
+        if "error" in reply:
+            raise CheckpointError(reply["error"])
         return safetensors.numpy.load(data)
 
     def close(self) -> None:
@@ -67,9 +67,9 @@ class Reader:
         self.process = subprocess.Popen([sys.executable, "-P", "-m", PROGRAM], env=os.environ | {"PYTHONPATH": paths},
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         atexit.register(self.close)
-        told, _ = self._answer()
-        if "error" in told:
-            raise ConfigError(told["error"])
+        reply, _ = self._answer()
+        if "error" in reply:
+            raise ConfigError(reply["error"])
 
     def _ask(self, prefix: str) -> tuple[dict, bytes]:
         with contextlib.suppress(BrokenPipeError):      # it has died; the answer says so
@@ -78,7 +78,7 @@ class Reader:
         return self._answer()
 
     def _answer(self) -> tuple[dict, bytes]:
-        """What `reader.main` answers, and the bytes that follow."""
+        """Return the answer of `reader.main`, and the bytes that follow it."""
         timer = threading.Timer(SECONDS, self.process.kill)
         timer.daemon = True
         timer.start()
@@ -86,8 +86,8 @@ class Reader:
             line = self.process.stdout.readline()
             if not line.endswith(b"\n"):
                 return {"error": self._ended()}, b""
-            told = json.loads(line)
-            return told, self.process.stdout.read(told.get("bytes", 0))
+            reply = json.loads(line)
+            return reply, self.process.stdout.read(reply.get("bytes", 0))
         finally:
             timer.cancel()
 

@@ -38,8 +38,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                                       # native code may print; the answers are ours alone
 
-    def answer(told: dict[str, Any], data: bytes = b"") -> None:
-        answers.write(json.dumps(told).encode() + b"\n" + data)
+    def answer(reply: dict[str, Any], data: bytes = b"") -> None:
+        answers.write(json.dumps(reply).encode() + b"\n" + data)
         answers.flush()
     try:
         set_limits(None, None)                          # the parent's own are not meant for TensorFlow
@@ -53,7 +53,7 @@ def main() -> None:
             answer({"bytes": len(data)}, data)
         except CheckpointError as error:
             answer({"error": str(error)})
-        except Exception as error:                      # what a damaged file makes TensorFlow raise is anything
+        except Exception as error:                      # a damaged file may make TensorFlow raise anything
             answer({"error": f"damaged, or not a checkpoint ({one_line(error)})"})
 
 

@@ -1,6 +1,6 @@
 """The rest of the repository within the site: links to its files, and the pages of its root.
 
-`[text](../algorithm/decomposition/rrd.py)` works on a code host as it stands. MyST takes it for a file to download;
+`[text](../algorithm/decomposition/rrd.py)` works on a code host. MyST takes it for a file to download;
 here it becomes a link to a page with the file's text, and where the link's text is the name of a function or a class,
 to its line. README.md and CONTRIBUTING.md link from
 the repository's root; here their links start in `docs/`.
@@ -75,7 +75,7 @@ def line_of(path: Path, name: str) -> int | None:
 
 
 def names_of(node: ast.stmt) -> list[str]:
-    """What a statement defines."""
+    """The names that a statement defines."""
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
@@ -83,7 +83,7 @@ def names_of(node: ast.stmt) -> list[str]:
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(name, what the template is given, template) of each file that a page links to."""
+    """(name, context of the template, template) of each file that a page links to."""
     for name in sorted({name for data in app.env.metadata.values() for name in data.get("files", [])}):
         text = (ROOT / name).read_text(encoding="utf-8")
         try:

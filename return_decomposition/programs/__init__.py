@@ -1,1 +1,1 @@
-"""The programs. A wheel has train.py and its siblings in this package; in a clone they stand at the top."""
+"""The programs. A wheel has train.py and its siblings in this package; in a clone they are at the top."""

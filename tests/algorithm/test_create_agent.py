@@ -41,7 +41,7 @@ def sample(batch_size: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def _own_registry():
-    """Algorithms registered by a test are gone after it."""
+    """Remove the algorithms that a test registers after it."""
     with mock.patch.dict(ALGORITHMS):
         yield
 
@@ -55,14 +55,14 @@ def assert_same(agent, expected: dict) -> None:
     torch.testing.assert_close(agent.state_dict(), expected, rtol=0, atol=0)
 
 
-# A loop of one's own --------------------------------------------------------------------------------------------
+# A user's own loop ----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make_args", [lambda: argparse.Namespace(obs_dims=(O,), acts_dims=(A,)),
                                        lambda: types.SimpleNamespace(obs_dims=[O], acts_dims=A), Settings],
                          ids=["Namespace", "SimpleNamespace", "class"])
 @pytest.mark.parametrize("basis", BASES)
 @pytest.mark.parametrize("alg", [*BASES, "rrd", "ircr", "uniform"])
-def test_the_documented_loop_runs_as_it_stands(alg, basis, make_args):
+def test_the_documented_loop_runs(alg, basis, make_args):
     args, replay_buffer, batch_size = make_args(), types.SimpleNamespace(sample=sample), B
     args.use_pytorch = True
     args.alg, args.basis_alg = alg, basis
@@ -84,7 +84,7 @@ def test_the_documented_loop_runs_as_it_stands(alg, basis, make_args):
 
 @pytest.mark.parametrize("blank", [{}, dict.fromkeys(FIELDS)], ids=["missing", "None"])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-def test_what_is_missing_or_none_gets_the_algorithms_default(alg, basis, blank):
+def test_missing_and_none_settings_get_the_algorithms_default(alg, basis, blank):
     agent = create_agent(argparse.Namespace(**blank | NEEDED | {"alg": alg, "basis_alg": basis}))
     assert agent.config.settings() == resolve({"alg": alg, "basis_alg": basis, "device": "cpu"}).settings()
 
@@ -182,7 +182,7 @@ def test_sizes_that_disagree_are_named(name, learner):
 
 
 @pytest.mark.parametrize("batch", [None, [1], {}], ids=repr)
-def test_what_is_no_batch_at_all_is_a_value_error(batch, learner):
+def test_another_object_than_a_batch_is_a_value_error(batch, learner):
     with pytest.raises(ValueError, match=r"^batch\b"):
         learner.train(batch)
 
@@ -197,7 +197,7 @@ def test_integers_and_noise_of_the_wrong_shape_are_refused(name, wrong, message)
         make_agent("rrd", "sac").train(make_batch(**{name: wrong}))
 
 
-def test_one_step_sub_sequences_are_refused_with_bias_correction_and_only_then(learner):
+def test_one_step_sub_sequences_are_refused_only_with_bias_correction(learner):
     single = make_batch() | {name: make_batch()[name][:, :1] for name in ("rrd_obs", "rrd_obs_next", "rrd_acts")}
     before = parameters(learner)
     with pytest.raises(ValueError, match=r"^batch\['rrd_\w+'\]: got shape .*expected"):
@@ -208,7 +208,7 @@ def test_one_step_sub_sequences_are_refused_with_bias_correction_and_only_then(l
 
 @pytest.fixture
 def _all_warnings():
-    """PyTorch gives some warnings only once a process."""
+    """PyTorch prints some warnings only once per process."""
     torch.set_warn_always(True)
     yield
     torch.set_warn_always(False)
@@ -278,7 +278,7 @@ def test_without_tensorflow_its_extra_is_named(monkeypatch):
         create_agent(args(use_pytorch=False))
 
 
-def test_an_agent_of_ones_own_has_no_tensorflow_side():
+def test_a_users_agent_has_no_tensorflow_reference():
     pytest.importorskip("tensorflow")
     register_algorithm("my_sac")(SAC)
     with pytest.raises(ValueError, match=r"^alg: got .my_sac., which is for PyTorch only; expected one of ddpg, td3, "):
@@ -312,7 +312,7 @@ def test_importing_the_package_imports_neither_backend():
 
 # The registry ---------------------------------------------------------------------------------------------------
 
-def test_a_class_of_ones_own_sees_its_own_attributes_and_the_filled_in_settings():
+def test_a_users_class_gets_its_own_attributes_and_the_resolved_settings():
     @register_algorithm("mine", q_lr=0.5, polyak=0.25)
     class Mine:
         def __init__(self, args):
@@ -324,7 +324,7 @@ def test_a_class_of_ones_own_sees_its_own_attributes_and_the_filled_in_settings(
     assert copy.deepcopy(seen).hidden == 77
 
 
-def test_one_default_of_ones_own_leaves_the_others():
+def test_one_changed_default_keeps_the_others():
     register_algorithm("fast_sac", pi_lr=0.5)(SAC)
     agent = create_agent(args(alg="fast_sac"))
     assert set(agent.train(make_batch())) == {"Pi_loss", "Q_loss"}
@@ -332,7 +332,7 @@ def test_one_default_of_ones_own_leaves_the_others():
 
 
 @pytest.mark.parametrize("alg", ["rrd", "ircr"])
-def test_an_agent_of_ones_own_can_be_a_basis(alg):
+def test_a_users_agent_can_be_a_basis(alg):
     @register_algorithm("my_sac")
     class MySAC(SAC):
         def __init__(self, args):

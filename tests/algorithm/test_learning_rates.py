@@ -13,9 +13,9 @@ from runs import SMALL, run
 from algorithm import create_agent
 from algorithm.learning_rates import LRSchedule, run_updates
 from utils.errors import ConfigError
+from utils.optimizers import TFAdam, TFRMSProp, limit_norm
 from utils.settings.fields import SCHEDULES
 from utils.settings.resolve import resolve
-from utils.torch_utils import TFAdam, TFRMSProp, limit_norm
 
 T = 100
 
@@ -73,7 +73,7 @@ def test_rmsprop_takes_the_rate_of_the_step(of_tensors):
     (group,) = opt.param_groups
     t = torch.tensor(51.0, dtype=torch.float64) if of_tensors else 51
     rate = opt.rate(group, t)
-    opt.descend(group, {parameter: gradient}, rate.float() if of_tensors else rate)
+    opt.step_group(group, {parameter: gradient}, rate.float() if of_tensors else rate)
     expected = 1 - 0.25 * gradient / (0.9 + 0.1 * gradient.square() + 1e-2).sqrt()
     torch.testing.assert_close(parameter, expected)
 
@@ -146,7 +146,7 @@ def test_a_wrong_schedule_is_refused_by_create_agent_too():
     with pytest.raises(ConfigError, match=r"^total_timesteps: got 'many'"):
         create_agent(args)
     args.lr_schedule = None
-    assert create_agent(args).config.total_timesteps is None            # a loop of one's own has its own length
+    assert create_agent(args).config.total_timesteps is None            # a user's own loop has its own length
 
 
 # Gradients -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The equations of the losses, against numbers worked out by other means; and the mistakes that ports have made."""
+"""The equations of the losses, against numbers that are computed in another way; and mistakes that ports have made."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_basis_learns_from_the_predicted_reward_held_constant(basis):
     assert not any(gradient.any() for gradient in gradients)
 
 
-def test_a_reward_model_of_ones_own_is_trained_and_used():
+def test_a_users_reward_model_is_trained_and_used():
     class Linear(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -109,7 +109,7 @@ def test_targets_by_a_truth_table(alg, rews, done):
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
 def test_one_call_takes_every_gradient_at_the_parameters_before_it(alg, basis):
-    """Critics, policy and reward network end where each would by itself; so no order between them exists."""
+    """Critics, policy and reward network change as each would alone, so their order does not matter."""
     batch = make_batch()
     settings = {"pi_delay_freq": 1} if "td3" in (alg, basis) else {}
     with float64():
@@ -127,7 +127,7 @@ def test_one_call_takes_every_gradient_at_the_parameters_before_it(alg, basis):
 
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-def test_the_policys_loss_leaves_the_critics_alone(alg, basis):
+def test_the_policys_loss_does_not_change_the_critics(alg, basis):
     agent = make_agent(alg, basis)
     before = parameters(agent)
     agent.train_pi(make_batch())

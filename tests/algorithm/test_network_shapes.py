@@ -68,13 +68,13 @@ def test_critics_and_reward_follow_the_policy_unless_they_have_settings_of_their
         "policy": policy, "q_value_1": critic, "q_value_2": critic, "rrd": reward}
 
 
-def test_a_setting_of_one_part_leaves_ddpgs_other_parts_as_they_are():
+def test_a_setting_of_one_part_does_not_change_ddpgs_other_parts():
     agent = make_agent("rrd", "ddpg", critic_hidden_sizes="9")
     assert shapes(agent) == {"policy": ([400, 300], "relu"), "value": ([9], "relu"), "rrd": DEFAULT}
     assert agent.nets["main"]["value"].layers[1].in_features == 9 + A                  # where the action joins
 
 
-def test_over_pictures_they_are_those_behind_the_convolutions():
+def test_over_pictures_they_apply_after_the_convolutions():
     assert shapes(make_game("rrd", "dqn")) == {"value": ([512], "relu"), "rrd": ([512], "relu")}
     agent = make_game("rrd", "dqn", hidden_sizes="20,10", activation="silu", reward_hidden_sizes="7", dueling=True)
     assert shapes(agent) == {"value": ([20, 10, 3, 20, 10], "silu"), "rrd": ([7], "silu")}
@@ -82,7 +82,7 @@ def test_over_pictures_they_are_those_behind_the_convolutions():
 
 @pytest.mark.parametrize(("alg", "basis"), [("sac", None), ("td3", None), ("rrd", "ddpg"), ("rrd", "td3")])
 @pytest.mark.parametrize("hidden", ["8", "8,7,6"])
-def test_agents_of_any_depth_learn_act_and_come_back(alg, basis, hidden, tmp_path):
+def test_agents_of_any_depth_learn_act_save_and_load(alg, basis, hidden, tmp_path):
     agents = [make_agent(alg, basis, hidden_sizes=hidden, activation="elu", seed=seed) for seed in (1, 2)]
     agents[0].train(make_batch())
     agents[0].train(make_batch())
@@ -106,7 +106,7 @@ def test_the_same_weights_are_drawn_where_the_default_is_written_out():
 @pytest.mark.parametrize(("alg", "basis", "name"), [
     ("dqn", None, "critic_hidden_sizes"), ("sac", None, "reward_activation"), ("ircr", "sac", "reward_hidden_sizes"),
     ("rrd", "dqn", "critic_activation"), ("uniform", "td3", "reward_hidden_sizes")])
-def test_what_an_algorithm_lacks_is_refused_on_the_command_line(alg, basis, name, capsys):
+def test_a_setting_that_an_algorithm_lacks_is_refused_on_the_command_line(alg, basis, name, capsys):
     flags = [f"--alg={alg}", f"--{name}={'tanh' if name.endswith('tion') else '8,8'}"]
     message = refusal([*flags, *([f"--basis_alg={basis}"] if basis else [])], capsys)
     assert re.match(rf"{name}: not a setting of {alg}.*; it belongs to ", message)
@@ -129,7 +129,7 @@ def saved(tmp_path, **settings):
     return path
 
 
-def test_a_checkpoint_of_the_default_shapes_says_nothing_of_them(tmp_path):
+def test_a_checkpoint_does_not_record_default_shapes(tmp_path):
     path = saved(tmp_path, hidden_sizes="256,256", max_grad_norm=1.0, lr_schedule="linear")
     assert set(read_identity(path)) == {"alg", "basis_alg", "obs_dims", "acts_dims"}
     make_agent("rrd", "sac").load_model(path)
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_shape_is_refused_by_the_settings_name(theirs, o
 
 
 def test_a_checkpoint_of_the_present_format_still_loads(tmp_path):
-    """The run in tests/reference was written before there were such settings."""
+    """The run in tests/reference was written before these settings existed."""
     run_directory = ROOT / "tests" / "reference" / "run-1"
     path = run_directory / "checkpoints" / "last.safetensors"
     identity = read_identity(path)

@@ -23,7 +23,7 @@ def generator() -> torch.Generator:
 
 
 def plain(network: MLP, activation: str) -> nn.Sequential:
-    """The same layers in a plain module."""
+    """The layers of a network in a plain module."""
     parts = [part for layer in network.layers for part in (layer, PLAIN[activation]())]
     return nn.Sequential(*parts[:-1])
 
@@ -70,7 +70,7 @@ def test_late_inputs_join_at_the_second_layer(hidden):
     torch.testing.assert_close(critic(obs, acts), others[-1](x), rtol=0, atol=0)
 
 
-def test_a_copy_and_a_layer_that_was_replaced_are_what_is_computed():
+def test_a_copy_and_a_replaced_layer_are_computed():
     network = MLPQValueSAC(N, A, generator(), (7,))
     other, obs, acts = copy.deepcopy(network), draw(B, N), draw(B, A)
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_sizes_and_activation_reach_every_public_network(activation):
         assert not torch.allclose(before, after)
 
 
-def test_the_heads_behind_convolutions_are_plain_modules():
+def test_the_heads_after_convolutions_are_plain_modules():
     network = ConvQNetwork((16, 16, 2), A, True, generator(), (7, 6), "silu")
     features = network.trunk(draw(2, 16, 16, 2))
     heads = [nn.Sequential(*[getattr(network, name.format(head)) if "{" in name else nn.SiLU()

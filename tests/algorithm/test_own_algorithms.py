@@ -1,4 +1,4 @@
-"""What is wrong in an algorithm or a decomposition of one's own ends in one line that names it."""
+"""Mistakes in a user's algorithm or decomposition give a one-line error that names them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PENDULUM = ["--env=Pendulum-v1", *SMALL]
 
 
 class Reward(nn.Module):
-    """A reward network whose output `shape` brings into another one."""
+    """A reward network whose output is reshaped by `shape`."""
 
     def __init__(self, sizes, shape):
         super().__init__()
@@ -48,7 +48,7 @@ each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
 def refused(capsys, *argv: str) -> str:
-    """What train.py says, in one line, where it ends with 2."""
+    """The one-line error of train.py, which must end with 2."""
     assert train.main(list(argv)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line.removeprefix("train.py: ")
@@ -59,41 +59,41 @@ def refused(capsys, *argv: str) -> str:
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @each_shape
 @pytest.mark.parametrize("engine", ["eager", "compile"])
-def test_a_reward_network_of_a_wrong_shape_is_one_line(shape, engine, capsys):
+def test_a_reward_network_of_a_wrong_shape_gives_a_one_line_error(shape, engine, capsys):
     register_decomposition("mine", replay=SubsequenceReplay, **READS)(
         lambda config, generator: RRD(config, generator, Reward((3, 1), shape)))
     line = refused(capsys, "--alg=mine", *PENDULUM, f"--engine={engine}")
     got = tuple(shape(torch.zeros(8, 1)).shape)
-    assert line == f"predict: RRD gives shape {got}, expected (8, 1), one reward for each step"
+    assert line == f"predict: got shape {got} from RRD, expected (8, 1), one reward for each step"
 
 
 @each_shape
 @pytest.mark.parametrize("bias_correction", [False, True])
-def test_so_it_is_in_a_loop_of_ones_own_and_for_the_sub_sequences_alone(shape, bias_correction):
+def test_a_users_loop_reports_a_wrong_shape_and_so_do_sub_sequences_alone(shape, bias_correction):
     agent = create_agent(Namespace(alg="rrd", obs_dims=O, acts_dims=A, device="cpu",
                                    rrd_bias_correction=bias_correction))
     agent.decomposition.reward = Reward((O, A), shape)
-    with pytest.raises(ConfigError, match=r"^predict: RRD gives shape .*, expected \(8, 1\), one reward"):
+    with pytest.raises(ConfigError, match=r"^predict: got shape .* from RRD, expected \(8, 1\), one reward"):
         agent.train(make_batch())
-    wants = rf"expected \({N}, {K}, 1\), one reward for each step$"
-    with pytest.raises(ConfigError, match=wants):
+    expected = rf"expected \({N}, {K}, 1\), one reward for each step$"
+    with pytest.raises(ConfigError, match=expected):
         agent.decomposition.loss(make_batch())
-    with pytest.raises(ConfigError, match=wants):
+    with pytest.raises(ConfigError, match=expected):
         agent.rewards(*(make_batch()[f"rrd_{name}"] for name in ("obs", "acts", "obs_next")))
 
 
-def test_a_subclass_whose_predict_gives_a_wrong_shape_is_one_line():
+def test_a_subclass_whose_predict_gives_a_wrong_shape_gives_a_one_line_error():
     @register_decomposition("mine", replay=SubsequenceReplay, **READS)
     class Squeezed(RRD):
         def predict(self, obs, acts, obs_next):
             return super().predict(obs, acts, obs_next).squeeze(-1)
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match=rf"^predict: Squeezed gives shape \({B},\), expected"):
+    with pytest.raises(ConfigError, match=rf"^predict: got shape \({B},\) from Squeezed, expected"):
         agent.train(make_batch())
 
 
 @pytest.mark.parametrize("basis", ["sac", "td3", "ddpg", "dqn"])
-def test_a_basis_takes_no_rewards_of_another_shape(basis):
+def test_a_basis_refuses_rewards_of_another_shape(basis):
     agent = create_agent(Namespace(alg="rrd", basis_alg=basis, obs_dims=O, acts_dims=A, device="cpu"))
     batch = make_batch()
     if basis == "dqn":
@@ -101,15 +101,15 @@ def test_a_basis_takes_no_rewards_of_another_shape(basis):
                  for name, value in batch.items()}
     fields = agent.checked(batch, agent.q_spec())
     agent.add_noise(fields, agent.q_noise)
-    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: a decomposition gives "
-                                           rf"shape \({B},\), expected \({B}, 1\)"):
+    with pytest.raises(ConfigError, match=rf"^batch\['rews'\]: got shape "
+                                           rf"\({B},\) from a decomposition, expected \({B}, 1\)"):
         agent.basis.q_loss(fields | {"rews": torch.ones(B)})
 
 
 # Replays of other number types ------------------------------------------------------------------------------------
 
 def averages(convert):
-    """A replay that pays R/T, where `convert` makes what it likes of a batch."""
+    """A replay that pays R/T, and converts its batches by `convert`."""
     class Averages(TransitionReplay):
         def sample(self, batch_size=None):
             rows = self.draw(batch_size)
@@ -118,8 +118,8 @@ def averages(convert):
     return Averages
 
 
-class Told(Decomposition):
-    """Pays what the replay says."""
+class ByReplay(Decomposition):
+    """Pays the rewards of the replay."""
 
     markov = joint = False
 
@@ -136,8 +136,8 @@ TYPES = {"double rews": lambda batch: batch, "doubles": doubles,
 
 
 def learned(replay, engine) -> dict:
-    """What the first of two agents has become after five updates."""
-    register_decomposition("mine", replay=replay)(Told)
+    """The state of the first of two agents after five updates."""
+    register_decomposition("mine", replay=replay)(ByReplay)
     settings = dict(alg="mine", obs_dims=O, acts_dims=A, device="cpu", batch_size=B, buffer_size=100)
     args = [Namespace(seed=seed, **settings) for seed in (0, 1)]
     agents, buffers = [create_agent(one) for one in args], [create_buffer(one) for one in args]
@@ -150,14 +150,14 @@ def learned(replay, engine) -> dict:
 
 @pytest.mark.parametrize("convert", TYPES.values(), ids=TYPES)
 @pytest.mark.parametrize("engine", ["manual", "eager", "stacked", "captured"])
-def test_a_replay_of_ones_own_may_give_any_number_type(engine, convert, no_graphs):
+def test_a_users_replay_may_return_any_number_type(engine, convert, no_graphs):
     engine = {"manual": ManualEngine, "eager": Engine, "stacked": StackedEngine, "captured": no_graphs}[engine]
     torch.testing.assert_close(learned(averages(convert), engine), learned(PLAIN, engine), rtol=0, atol=0)
 
 
 # Losses and metrics -----------------------------------------------------------------------------------------------
 
-WANTS = "expected (a 0-d tensor, a dict of 0-d tensors, the metrics)"
+EXPECTED = "expected (a 0-d tensor, a dict of 0-d tensors, the metrics)"
 LOSSES = {
     "the loss alone": (lambda loss, info: loss, "a tensor of shape ()"),
     "nothing": (lambda loss, info: None, "None"),
@@ -174,34 +174,34 @@ each_loss = pytest.mark.parametrize(("change", "got"), LOSSES.values(), ids=LOSS
 
 
 def changed(kind: type, method: str, change) -> type:
-    """A subclass whose method gives what `change` makes of the loss and the metrics."""
+    """A subclass whose method returns `change` of the loss and the metrics."""
     return type("Mine", (kind,), {method: lambda self, batch: change(*getattr(super(type(self), self), method)(batch))})
 
 
 @each_loss
 @pytest.mark.parametrize("method", ["q_loss", "pi_loss"])
 @pytest.mark.parametrize("alg", ["mine", "uniform"])
-def test_a_loss_that_is_no_loss_is_one_line(alg, method, change, got, capsys):
+def test_a_wrong_loss_gives_a_one_line_error(alg, method, change, got, capsys):
     register_algorithm("mine")(changed(SAC, method, change))
     basis = ["--basis_alg=mine"] if alg == "uniform" else []
-    assert refused(capsys, f"--alg={alg}", *basis, *PENDULUM) == f"{method}: that of Mine gives {got}, {WANTS}"
+    assert refused(capsys, f"--alg={alg}", *basis, *PENDULUM) == f"{method}: got {got} from Mine, {EXPECTED}"
 
 
 @each_loss
-def test_so_is_it_in_a_decomposition_and_in_its_basis(change, got):
+def test_a_wrong_loss_of_a_decomposition_or_its_basis_gives_a_one_line_error(change, got):
     register_algorithm("mine", like="td3")(changed(TD3, "q_loss", change))
     register_decomposition("rewards", replay=SubsequenceReplay, **READS)(changed(RRD, "loss", change))
     for alg, basis, method in (("rrd", "mine", "q_loss"), ("rewards", "sac", "loss")):
         agent = create_agent(Namespace(alg=alg, basis_alg=basis, obs_dims=O, acts_dims=A, device="cpu"))
-        with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: that of Mine gives {got}, {WANTS}") + "$"):
+        with pytest.raises(ConfigError, match="^" + re.escape(f"{method}: got {got} from Mine, {EXPECTED}") + "$"):
             agent.train(make_batch())
 
 
 @each_loss
-def test_so_is_it_where_the_policy_has_a_batch_of_its_own(change, got):
+def test_a_wrong_policy_loss_with_its_own_batch_gives_a_one_line_error(change, got):
     register_algorithm("mine", like="td3")(changed(TD3, "pi_loss", change))
     agent = create_agent(Namespace(alg="mine", obs_dims=O, acts_dims=A, device="cpu"))
-    with pytest.raises(ConfigError, match="^" + re.escape(f"pi_loss: that of Mine gives {got}, {WANTS}") + "$"):
+    with pytest.raises(ConfigError, match="^" + re.escape(f"pi_loss: got {got} from Mine, {EXPECTED}") + "$"):
         agent.train_pi(make_batch())
 
 
@@ -209,13 +209,13 @@ NAMED = ("metric 'Extra': not among those that the algorithm names; expected it 
          "gives it, in step_info (evaluate_step) or explore_info (explore_metrics)")
 
 
-def test_a_metric_that_is_not_named_is_one_line(capsys):
+def test_a_metric_that_is_not_named_gives_a_one_line_error(capsys):
     register_algorithm("mine")(changed(SAC, "q_loss", lambda loss, info: (loss, info | {"Extra": loss.detach()})))
     assert refused(capsys, "--alg=mine", *PENDULUM) == NAMED
 
 
 @pytest.mark.parametrize("method", ["evaluate_step", "explore_metrics"])
-def test_so_is_one_of_acting(method, capsys):
+def test_an_unnamed_metric_of_acting_gives_a_one_line_error(method, capsys):
     class Mine(SAC):
         def evaluate_step(self, obs):
             return super().evaluate_step(obs) | ({"Extra": torch.zeros(len(obs))} if method == "evaluate_step" else {})

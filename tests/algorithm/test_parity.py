@@ -1,9 +1,9 @@
-"""Every figure of every reference case: what the original computed, this computes.
+"""Every figure of every reference case: this program computes what the original computed.
 
 In float64 the distance to the original's figures is the original's own rounding, the same on every processor: at most
 5e-7 for the losses of the first step, 5e-5 for the later ones, 2e-6 for the gradients of the first call, 6e-4 absolute
 for variables. In float32, where the sums of a loss depend on the processor, the losses of the first step have 2e-6.
-Beside a relative tolerance stands a small absolute one, for policy losses that are differences near 0 of terms of
+A small absolute tolerance is added to each relative one, for policy losses that are differences near 0 of terms of
 order 1.
 """
 
@@ -47,7 +47,7 @@ def played_once(request):
 
 @pytest.fixture
 def played(played_once):
-    """A case that was played. Only its own tests compute in its type: the last case lives as long as the module."""
+    """A case that was run. Only its own tests compute in its type: the last case is kept as long as the module."""
     with computing(played_once.kind):
         yield played_once
 
@@ -190,10 +190,10 @@ def test_losses_on_cuda(name):
 
 @pytest.mark.parametrize("pair", pairs(), ids=str)
 def test_both_backends_agree_over_fifty_updates(pair):
-    """Rounding is all that tells them apart at first; later Adam turns the sign of a near-zero gradient into a step.
+    """At first they differ by rounding alone; later Adam turns the sign of a near-zero gradient into a step.
 
-    SAC's first losses hold log(1 - a^2), which float32 knows badly near |a| = 1. A target that has hardly moved, by
-    1e-6 where weights are 0.1, is known to 1 % of its way.
+    SAC's first losses contain log(1 - a^2), which float32 computes badly near |a| = 1. A target that has hardly moved,
+    by 1e-6 with weights of 0.1, is accurate to 1 % of that distance.
     """
     pytest.importorskip("tensorflow")
     both = Together(pair).play()
@@ -205,7 +205,7 @@ def test_both_backends_agree_over_fifty_updates(pair):
     assert both.actions <= 0.1
 
 
-def test_noise_and_weights_come_from_the_seed_alike_in_both():
+def test_both_backends_draw_the_same_noise_and_weights_from_a_seed():
     pytest.importorskip("tensorflow")
     for pair in (Pair("rrd", "sac"), Pair("rrd", "td3"), Pair("ddpg", "ddpg"), Pair("rrd", "dqn", "images")):
         both = Together(pair, copy=False)
@@ -222,7 +222,7 @@ def test_noise_and_weights_come_from_the_seed_alike_in_both():
 
 @pytest.mark.parametrize(("alg", "basis"), [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac")])
 def test_a_seeded_run_gives_the_same_returns_by_both_as_long_as_chaos_allows(alg, basis):
-    """On Hopper, whose short episodes forgive; see the table of `make parity` for how long, and for other tasks."""
+    """On Hopper, with its short episodes; see the table of `make parity` for how long, and for other tasks."""
     pytest.importorskip("tensorflow")
     ours, theirs = (evaluation_returns(backend, *run_flags(alg, basis, "Hopper-v4", 3)) for backend in BACKENDS)
     assert len(ours) == 3

@@ -1,4 +1,4 @@
-"""The speed benchmark: what it counts, what it writes, and that its ratios are those of its times."""
+"""The speed benchmark: its counts, its file, and its ratios of times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.timing import fixed_turn, median_ratio, take_turns
 
 PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "performance.md").read_text(encoding="utf-8")
 
-# What is counted -----------------------------------------------------------------------------------------------------
+# Counts --------------------------------------------------------------------------------------------------------------
 
 # Multiply-adds of one row, by hand: 27 observations, 8 actions. Of the weights' gradients as many as forward, of the
 # layers' inputs all but the first layer's.
@@ -61,7 +61,7 @@ def test_rows_are_the_batchs_and_the_sub_sequences():
 
 
 # What autograd computes beyond that where the policy climbs: back to the critic's observations, too. DDPG's critic:
-# back to its first layer's output, which the action stands beside; and to the data's action where it is fitted.
+# back to its first layer's output, which the action joins; and to the data's action where it is fitted.
 MORE = {"sac": 2 * 27 * 256, "td3": 27 * 256 / 2, "ddpg": 400 * 300 + 8 * 300}
 
 
@@ -83,7 +83,7 @@ def test_a_networks_shape_is_read_from_its_layers():
 
 # Turns ---------------------------------------------------------------------------------------------------------------
 
-def test_everybody_has_a_turn_in_each_round_and_nobody_is_always_first():
+def test_every_contestant_has_a_turn_in_each_round_and_none_is_always_first():
     order = []
     turns = {name: lambda name=name: order.append(name) or float(len(order)) for name in "abc"}
     rounds = take_turns(turns, 3)
@@ -91,7 +91,7 @@ def test_everybody_has_a_turn_in_each_round_and_nobody_is_always_first():
     assert rounds == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
 
 
-def test_a_turns_time_is_by_unit(monkeypatch):
+def test_the_time_of_a_turn_is_per_unit(monkeypatch):
     clock = iter([10.0, 16.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     assert fixed_turn(lambda count: None, count=4, calls=3)() == 0.5
@@ -145,7 +145,7 @@ def test_every_documented_key_is_there(quick):
 
 
 def values_at(value, parts: list[str]) -> list:
-    """What stands at a path, in which <any> is every key, or every element."""
+    """The values at a path, in which <any> is every key, or every element."""
     if not parts:
         return [value]
     if not parts[0].startswith("<"):
@@ -226,7 +226,7 @@ def test_without_stable_baselines3_there_is_a_note_that_names_the_extra(monkeypa
     ["--only=sacc"], ["--sections=speed"], ["--rounds=0"], ["--rounds=many"], ["--steps=-1"], ["--quik"], ["sac"],
     ["--device=tpu"], ["--device=cuda:99"], ["--out=/dev/null/x"], ["--out=."],
 ])
-def test_a_wrong_flag_is_one_line_and_exit_code_2(argv, capsys):
+def test_a_wrong_flag_gives_a_one_line_error_and_exit_code_2(argv, capsys):
     assert speed.main(argv) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""Every command that the README and docs/ tell their readers to type works."""
+"""Every command in the README and docs/ works."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(tmp_path, trained, monkeypatch) -> Path:
-    """What the documents' commands find around them: the repository's files, runs, and files of the original."""
+    """The directory in which the documents' commands run: the repository's files, runs, and files of the original."""
     for name in ("configs", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(trained / "outputs", tmp_path / "outputs")
@@ -67,14 +67,14 @@ def test_there_are_commands_of_every_kind_and_page():
 
 
 def test_code_in_pages_is_run_by_some_test():
-    """README.md, docs/api.md and docs/migration.md: tests/docs/test_docs.py."""
+    """README.md, docs/api.md, docs/migration.md, docs/marinenav.md: tests/docs/test_docs.py."""
     others = {page.relative_to(ROOT) for page in PAGES if "```python" in page.read_text(encoding="utf-8")
-              and page.name not in ("README.md", "api.md", "migration.md")}
+              and page.name not in ("README.md", "api.md", "migration.md", "marinenav.md")}
     assert {page.parent.name for page in others} <= {"extending"}
     assert not (DOCS / "extending").exists() or (ROOT / "tests" / "docs" / "test_extending.py").is_file()
 
 
-def test_commands_are_found_where_they_stand():
+def test_commands_are_found_in_pages():
     text = ("Say `make test`, not `python` or `A=1`.\n\n    python a.py  # why\n    # only why\n\n"
             "- in a list\n\n      b c\n\n```sh\n$ d \\\n  e\n```\n\n```python\nf()\n```\n\n```text\ng\n```\n\n"
             "| `pytest h` |\n|---|\n| `pip install i` |\n")
@@ -105,7 +105,7 @@ def test_a_wrong_command_fails(command, complaint, place):
     assert complaint is None or complaint in str(error.value)
 
 
-# What only stands there ----------------------------------------------------------------------------------------------
+# Code that is not run ------------------------------------------------------------------------------------------------
 
 def test_exit_codes_are_the_programs():
     for page in ("reliability", "troubleshooting"):

@@ -1,4 +1,4 @@
-"""What the README and the build promise."""
+"""The code, tables and limits of the README, and the pins of the build."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ def test_python_on_the_page_of_the_api_runs(number):
     assert len(codes) == 2
     exec(compile(codes[number], "api.md", "exec"), {})
     assert Path("model.safetensors").exists() == bool(number)
+
+
+def test_python_on_the_page_of_marinenav_runs():
+    page, names = (ROOT / "docs" / "marinenav.md").read_text(encoding="utf-8"), {}
+    codes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for code in codes:
+        exec(compile(code, "marinenav.md", "exec"), names)
+    assert len(codes) == 2
+    assert names["layout"].start.shape == (3, 2, 2)
+
+
+def test_python_on_the_page_of_arena_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arena.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(compile(code.replace("4096", "4"), "arena.md", "exec"), names)
+    assert names["picture"].shape == (768, 1216, 3)
+    assert names["obs"].shape == (4, 32)
 
 
 def test_the_readme_has_at_most_700_words_and_its_two_commands_first():
@@ -98,7 +115,7 @@ GUIDE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n# (PyTorch|TensorFlow 2|TensorFlow 1\.12)\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_every_block_of_the_guide_says_whose_it_is():
+def test_every_block_of_the_guide_names_its_framework():
     assert len(BLOCKS) == GUIDE.count("```python") >= 19
 
 
@@ -137,7 +154,7 @@ def test_every_file_that_the_guide_names_is_there():
             assert path.startswith("outputs/") or (ROOT / path).exists(), path
 
 
-def test_the_table_of_the_first_results_is_what_was_found():
+def test_the_table_of_the_first_results_equals_the_scores():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     six_ways = page.partition("## Six ways to reward SAC")[2].partition("\n## ")[0]
     with open(ROOT / "benchmarks" / "results" / "scores.csv", newline="") as file:

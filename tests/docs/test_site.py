@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, and what its tables and links say is so."""
+"""The documentation as a site: it builds without a warning, and its tables and links are right."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read(path: Path) -> Links:
     return page
 
 
-def test_every_link_within_the_site_leads_somewhere(site):
+def test_every_link_within_the_site_has_a_target(site):
     pages = {path: read(path) for path in site.rglob("*.html")}
     checked = 0
     for path, page in pages.items():
@@ -110,7 +110,7 @@ def test_a_wrong_page_fails_the_build(wrong, tmp_path):
     assert build(FLAGS, tmp_path, tmp_path / "out").returncode == 1
 
 
-def test_what_builds_the_site_is_declared_for_the_tests_too_and_pinned():
+def test_packages_that_build_the_site_are_declared_for_the_tests_and_pinned():
     extras = declared()
     pins = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     assert set(extras["docs"]) <= set(extras["test"])
@@ -123,7 +123,7 @@ CODE = [(page, *found) for page, text in TEXTS.items() for found in re.findall(r
 
 
 @pytest.mark.parametrize(("page", "name", "path"), CODE, ids=str)
-def test_what_a_page_says_of_the_code_is_there(page, name, path):
+def test_code_that_a_page_names_exists(page, name, path):
     line_of = runpy.run_path(str(DOCS / "_extensions" / "repository.py"))["line_of"]
     assert line_of((ROOT / page).parent / path, name)
 
@@ -182,7 +182,7 @@ def row(setting: str, *defaults: str, between: Sequence[str] = ()) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["docs/configs.md", *(f"docs/algorithms/{name}.md" for name in BUILT_IN)])
-def test_tables_of_settings_are_the_programs(page):
+def test_tables_of_settings_equal_the_programs(page):
     found = [table for table in tables(TEXTS[page]) if table[0][0] == "setting"]
     wanted = settings_of(page)
     text = "\n".join(f"| {' | '.join(one)} |" for one in wanted)
@@ -198,15 +198,15 @@ def test_every_config_is_in_the_table_and_every_one_that_is_named_is_there():
 
 
 def test_a_configs_row_links_a_page_that_uses_it():
-    found = [table[1:] for table in tables(TEXTS["docs/configs.md"]) if table[0] == ["file", "what", "where"]]
-    for files, _, where in found[0] + found[1]:
-        pages = [os.path.normpath(DOCS / path.partition("#")[0]) for path in re.findall(r"\]\(([^)]+)\)", where)]
+    found = [table[1:] for table in tables(TEXTS["docs/configs.md"]) if table[0] == ["file", "experiment", "page"]]
+    for files, _, links in found[0] + found[1]:
+        pages = [os.path.normpath(DOCS / path.partition("#")[0]) for path in re.findall(r"\]\(([^)]+)\)", links)]
         text = "".join(Path(page).read_text(encoding="utf-8") for page in pages)
         for name in re.findall(r"configs/(\w+)\.json", files):
             assert re.search(rf"configs/{name}\b|`{name}`", text or TEXTS["docs/configs.md"]), name
 
 
-def test_the_papers_figure_is_all_there():
+def test_the_suite_of_the_papers_figure_is_complete():
     trials = read_suite(ROOT / "configs" / "figure1.json", "0-9", [])
     assert len(trials) == 8 * 3 * 10
     assert {trial.settings["total_timesteps"] for trial in trials} == {3_000_000}

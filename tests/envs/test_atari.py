@@ -37,14 +37,14 @@ def make(game: str = "Assault", **settings) -> gym.Env:
 def play(env: gym.Env, steps: int = 10**6, seed: int | None = 0) -> list[tuple]:
     """(observation, reward, terminated, truncated, info) of a reset and of up to `steps` steps, the actions in turn."""
     obs, info = env.reset(seed=seed)
-    told = [(obs, 0.0, False, False, info)]
-    while len(told) <= steps and not (told[-1][2] or told[-1][3]):
-        told.append(env.step(7 * len(told) % int(env.action_space.n)))
-    return told
+    played = [(obs, 0.0, False, False, info)]
+    while len(played) <= steps and not (played[-1][2] or played[-1][3]):
+        played.append(env.step(7 * len(played) % int(env.action_space.n)))
+    return played
 
 
 def raw_game(game: str, seed: int = 0, noops: int = 0) -> gym.Env:
-    """The game as ale-py gives it, at its start."""
+    """The game as ale-py returns it, at its start."""
     gym.register_envs(ale_py)
     raw = gym.make(f"ALE/{game}-v5", frameskip=4, repeat_action_probability=0.0)
     raw.reset(seed=seed)
@@ -54,7 +54,7 @@ def raw_game(game: str, seed: int = 0, noops: int = 0) -> gym.Env:
 
 
 def grey(screen: np.ndarray) -> np.ndarray:
-    """What one frame should be."""
+    """The expected frame of a screen."""
     assert screen.shape == (210, 160, 3)
     return cv2.resize(cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY), (84, 84), interpolation=cv2.INTER_AREA)
 
@@ -102,17 +102,17 @@ def test_an_unknown_game_suggests_the_nearest(name, nearest):
 
 
 @pytest.mark.parametrize("name", ["ALE/", "ALE/xyzzy", "ALE/x:y", "ALE/a:b:c", "ALE/Pong-v5:x"])
-def test_no_name_of_a_game_is_a_traceback(name, capsys):
+def test_no_name_of_a_game_causes_a_traceback(name, capsys):
     assert train.main(["--alg=dqn", f"--env={name}"]) == 2
     assert re.fullmatch(rf"train.py: env: got '{name}'.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("options", [["--alg=sac"], ["--alg=td3"], ["--alg=rrd", "--basis_alg=sac"],
                                      ["--alg=ircr", "--basis_alg=ddpg"]], ids=" ".join)
-def test_an_algorithm_for_continuous_actions_is_told_what_a_game_wants(options, capsys):
+def test_an_algorithm_for_continuous_actions_gets_an_error_that_names_what_a_game_needs(options, capsys):
     assert train.main([*options, "--env=Assault"]) == 2
-    told = capsys.readouterr().err
-    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform\n", told)
+    line = capsys.readouterr().err
+    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, or --basis_alg=dqn with rrd, ircr or uniform\n", line)
     assert not Path("outputs").exists()
 
 
@@ -121,13 +121,13 @@ def test_an_algorithm_for_continuous_actions_is_told_what_a_game_wants(options, 
 def test_without_ale_py_or_opencv_one_line_names_what_installs_it(missing, game, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, missing, None)
     assert train.main(["--alg=dqn", f"--env={game}"]) == 2
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1
-    if game == "Asault":                        # a wrong name is a wrong name with or without them
-        assert "did you mean Assault?" in told
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) == 1
+    if game == "Asault":                        # a wrong name is reported with or without them
+        assert "did you mean Assault?" in message
     else:
         hint = {"ale_py": "pip install -e '.[atari]'", "cv2": "pip install -e ."}[missing]
-        assert told.endswith(f"need {missing}, which is not installed; {hint} installs it\n")
+        assert message.endswith(f"need {missing}, which is not installed; {hint} installs it\n")
     assert not Path("outputs").exists()
 
 
@@ -151,8 +151,8 @@ def test_other_discrete_environments_need_neither(missing, name, monkeypatch):
 @pytest.mark.parametrize("name", ["Assault", "ALE/Assault-v5"])
 def test_the_defaults_are_the_originals_for_atari(name):
     config = resolve({"env": name})
-    told = {name: getattr(config, name) for name in ATARI} | {"basis_alg": config.basis_alg}
-    assert told == {"sticky": False, "noop": 30, "frames": 4, "test_eps": 0.001, "epochs": 10, "cycles": 20,
+    values = {name: getattr(config, name) for name in ATARI} | {"basis_alg": config.basis_alg}
+    assert values == {"sticky": False, "noop": 30, "frames": 4, "test_eps": 0.001, "epochs": 10, "cycles": 20,
                     "iterations": 500, "test_rollouts": 5, "test_timesteps": 27000, "warmup": 30000,
                     "basis_alg": "dqn"}
     assert (config.batch_size, config.buffer_size) == (32, 1_000_000)
@@ -161,7 +161,7 @@ def test_the_defaults_are_the_originals_for_atari(name):
     assert resolve({"env": name, "alg": "ircr"}).buffer_size == 1_000_000
 
 
-def test_mujoco_keeps_its_own():
+def test_mujoco_keeps_its_own_defaults():
     config = resolve({})
     assert (config.epochs, config.cycles, config.iterations, config.test_rollouts) == (3, 100, 100, 10)
     assert (config.test_timesteps, config.warmup, config.batch_size, config.basis_alg) == (1000, 10_000, 256, "sac")
@@ -191,20 +191,20 @@ GOLDEN = {
 @pytest.mark.parametrize("game", GOLDEN)
 def test_the_frames_of_a_game_are_these(game):
     """Of the first observation and 120 more; ale-py 0.10.2 with OpenCV 4.10 gives the same as 0.12.1 with 5.0."""
-    told = hashlib.sha256()
+    hashed = hashlib.sha256()
     for obs, *_ in play(make(game, noop=0), 120):
-        told.update(np.ascontiguousarray(obs))
-    assert told.hexdigest() == GOLDEN[game]
+        hashed.update(np.ascontiguousarray(obs))
+    assert hashed.hexdigest() == GOLDEN[game]
 
 
 @pytest.mark.parametrize(("game", "noop"), [("Assault", 0), ("Pong", 0), ("Assault", 30), ("MsPacman", 30)])
 def test_each_observation_is_the_raw_screens_in_grey_at_84_x_84_and_the_newest_is_last(game, noop):
     env = make(game, noop=noop)
-    told = play(env, 60)
+    played = play(env, 60)
     raw = raw_game(game, noops=0)
     screens = [grey(raw.reset(seed=0)[0])] * 4
-    screens += [grey(raw.step(0)[0]) for _ in range(told[0][4]["episode_frame_number"] // 4)]
-    for t, (obs, *_) in enumerate(told):
+    screens += [grey(raw.step(0)[0]) for _ in range(played[0][4]["episode_frame_number"] // 4)]
+    for t, (obs, *_) in enumerate(played):
         if t:
             screens.append(grey(raw.step(7 * t % int(raw.action_space.n))[0]))
         np.testing.assert_array_equal(obs, np.stack(screens[-4:], axis=-1))
@@ -231,12 +231,12 @@ def test_the_resize_is_the_mean_over_the_area_of_a_pixel():
     assert np.ptp(wanted) > 50
 
 
-def test_an_observation_that_was_given_does_not_change_later():
+def test_a_returned_observation_does_not_change_later():
     env = make(noop=0)
-    told = [obs for obs, *_ in play(env, 20)]
-    copies = [obs.copy() for obs in told]
+    given = [obs for obs, *_ in play(env, 20)]
+    copies = [obs.copy() for obs in given]
     play(env, 20, seed=None)
-    assert all(np.array_equal(obs, copy) for obs, copy in zip(told, copies, strict=True))
+    assert all(np.array_equal(obs, copy) for obs, copy in zip(given, copies, strict=True))
 
 
 # The game's clock -----------------------------------------------------------------------------------------------
@@ -248,9 +248,9 @@ def test_four_frames_a_step_and_sticky_actions_only_if_asked_for(sticky, chance,
     assert env.unwrapped.ale.getFloat("repeat_action_probability") == chance
     assert env.unwrapped.spec.kwargs["repeat_action_probability"] == chance
     assert env.unwrapped.spec.kwargs["frameskip"] == 4
-    told = env_kwargs(resolve({"alg": "dqn", "env": name, "sticky": sticky}))           # what run.json will say
-    assert told == {"frameskip": 4, "repeat_action_probability": chance, "max_num_frames_per_episode": 0}
-    assert told.items() <= env.unwrapped.spec.kwargs.items()
+    kwargs = env_kwargs(resolve({"alg": "dqn", "env": name, "sticky": sticky}))           # the entry of run.json
+    assert kwargs == {"frameskip": 4, "repeat_action_probability": chance, "max_num_frames_per_episode": 0}
+    assert kwargs.items() <= env.unwrapped.spec.kwargs.items()
     clock = [info["episode_frame_number"] for *_, info in play(env, 10)]
     assert set(np.diff(clock)) == {4}
 
@@ -262,7 +262,7 @@ def test_sticky_actions_change_the_game():
 
 
 def test_no_clock_of_ale_py_ends_an_episode():
-    """108 000 frames is what `ALE/...-v5` allows by itself."""
+    """`ALE/...-v5` itself allows 108 000 frames."""
     env = make(test_timesteps=30_000)
     assert env.unwrapped.spec.kwargs["max_num_frames_per_episode"] == 0
     assert env.unwrapped.ale.getInt("max_num_frames_per_episode") == 0
@@ -274,26 +274,26 @@ def test_no_clock_of_ale_py_ends_an_episode():
 def test_the_time_limit_counts_the_agents_steps_after_the_no_ops_and_truncates(noop, env_type):
     env = make(test_timesteps=12, noop=noop, env_type=env_type)
     for seed in (0, None, None):
-        told = play(env, seed=seed)
-        assert [step[2:4] for step in told[1:]] == [(False, False)] * 11 + [(False, True)]
-        frames = [info["episode_frame_number"] for *_, info in told]
+        played = play(env, seed=seed)
+        assert [step[2:4] for step in played[1:]] == [(False, False)] * 11 + [(False, True)]
+        frames = [info["episode_frame_number"] for *_, info in played]
         assert frames[-1] - frames[0] == 48
         assert (frames[0] == 0) == (noop == 0)
 
 
 def test_a_game_that_is_lost_terminates():
-    told = play(make("Breakout", test_timesteps=2000))
-    assert len(told) < 2000
-    assert told[-1][2:4] == (True, False)
-    assert told[-1][4]["lives"] == 0
-    assert {info["lives"] for *_, info in told} == {0, 1, 2, 3, 4, 5}        # a life lost is no end
+    played = play(make("Breakout", test_timesteps=2000))
+    assert len(played) < 2000
+    assert played[-1][2:4] == (True, False)
+    assert played[-1][4]["lives"] == 0
+    assert {info["lives"] for *_, info in played} == {0, 1, 2, 3, 4, 5}        # a life lost is no end
 
 
 # No-ops and the first stack -------------------------------------------------------------------------------------
 
 def noops(env: gym.Env, resets: int, seed: int | None = 0) -> list[int]:
-    told = [env.reset(seed=seed)[1]] + [env.reset()[1] for _ in range(resets - 1)]
-    return [info["episode_frame_number"] // 4 for info in told]
+    infos = [env.reset(seed=seed)[1]] + [env.reset()[1] for _ in range(resets - 1)]
+    return [info["episode_frame_number"] // 4 for info in infos]
 
 
 def test_the_number_of_no_ops_is_random_from_1_to_noop_and_follows_from_the_seed():
@@ -310,7 +310,7 @@ def test_there_are_none_with_noop_0():
 
 
 @pytest.mark.parametrize("noop", [0, 1, 2, 5])
-def test_the_first_stack_is_the_first_frame_and_what_the_no_ops_brought(noop):
+def test_the_first_stack_is_the_first_frame_and_those_of_the_no_ops(noop):
     game = Frames(length=100)
     env = FrameStack(game, frames=4, noop=noop)
     for seed in (0, None, None):
@@ -375,8 +375,8 @@ def test_without_a_seed_the_next_episode_is_another():
 
 def rewards(**settings):
     """(what the agent is paid, the true rewards) of each step of the same 300 steps."""
-    told = play(make(noop=0, test_timesteps=300, **settings))[1:]
-    return [reward for _, reward, *_ in told], [info["true_reward"] for *_, info in told]
+    played = play(make(noop=0, test_timesteps=300, **settings))[1:]
+    return [reward for _, reward, *_ in played], [info["true_reward"] for *_, info in played]
 
 
 def test_the_episodes_return_is_paid_at_its_end():
@@ -398,7 +398,7 @@ def test_the_reward_of_a_step_is_clipped_and_the_true_one_is_not(scale, game):
 # Random actions at evaluation -----------------------------------------------------------------------------------
 
 class Greedy:
-    """Always takes action 0, and has nothing to tell."""
+    """Always takes action 0, and returns no metrics."""
 
     def step(self, obs, explore=False, test_info=False):
         assert not explore
@@ -477,11 +477,11 @@ def assert_record_of(done, alg: str):
 
 @pytest.mark.parametrize("alg", ALGS)
 @pytest.mark.usefixtures("_tidy")
-def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, built, capsys):
+def test_a_run_on_a_game_writes_its_record_and_its_config_repeats_it(alg, built, capsys):
     first = run(*ALGS[alg], *TINY, f"--tag={alg.upper()} Assault", "--env=Assault", "--sticky", "--test_eps=0.3")
-    told = capsys.readouterr()
-    assert "84x84x4 observations, 7 actions" in told.out
-    assert told.err == ""
+    shown = capsys.readouterr()
+    assert "84x84x4 observations, 7 actions" in shown.out
+    assert shown.err == ""
     assert first.directory.name.startswith(f"{alg.upper()}_Assault-{alg}-Assault_")
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("ALE/Assault-v5", [84, 84, 4])
     assert first.facts["env_kwargs"] == {"frameskip": 4, "repeat_action_probability": 0.25,
@@ -492,7 +492,7 @@ def test_a_run_on_a_game_leaves_its_record_and_its_config_repeats_it(alg, built,
 
 
 @pytest.mark.parametrize("alg", ALGS)
-def test_a_run_on_cartpole_leaves_its_record_and_the_same_seed_the_same(alg, built):
+def test_a_run_on_cartpole_writes_its_record_and_the_same_seed_repeats_it(alg, built):
     options = [*ALGS[alg], *TINY, "--env=CartPole-v1"]
     first, second, other = (run(*options, f"--seed={seed}") for seed in (1, 1, 2))
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("CartPole-v1", [4])
@@ -502,17 +502,17 @@ def test_a_run_on_cartpole_leaves_its_record_and_the_same_seed_the_same(alg, bui
     assert first.untimed() != other.untimed()
 
 
-def test_a_run_that_cannot_hold_its_replay_says_what_would_fit_before_it_starts(monkeypatch, capsys):
+def test_a_replay_that_does_not_fit_is_refused_with_a_size_before_the_run_starts(monkeypatch, capsys):
     monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: 3 * 10**9)
     assert train.main(["--alg=dqn", "--env=Assault"]) == 2
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     size = int(re.fullmatch(r"train.py: buffer_size: 1000000 steps need 7.1\d GB .* 3 GB free; "
-                            r"--buffer_size=(\d+) would fit\n", told)[1])
+                            r"--buffer_size=(\d+) would fit\n", message)[1])
     assert 2.5e9 < size * 7200 < 3e9
     assert not Path("outputs").exists()
 
 
-def test_where_no_episode_of_a_game_fits_the_limit_of_episodes_is_named(monkeypatch, capsys):
+def test_the_limit_of_episodes_is_named_if_no_episode_of_a_game_fits(monkeypatch, capsys):
     monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: 10**8)
     assert train.main(["--alg=dqn", "--env=Assault"]) == 2
     assert re.fullmatch(r"train.py: buffer_size: 1000000 steps need 7.1\d GB on \w+, which has 100 MB free, too little "

@@ -81,7 +81,7 @@ def episode(env: gym.Env, limit: int = 10**6, seed: int = 0) -> list[tuple]:
     ("Humanoid-v5", "Humanoid-v5", 348, 17), ("Swimmer-v3", "Swimmer-v4", 8, 2), ("Walker2d-v2", "Walker2d-v4", 17, 6),
     ("Pusher-v5", "Pusher-v5", 23, 7), ("Pendulum-v1", "Pendulum-v1", 3, 1),
 ])
-def test_every_name_stands_for_the_documented_environment(name, id, width, acts):
+def test_every_name_makes_the_documented_environment(name, id, width, acts):
     env = make(name)
     assert resolve_env(name).id == env.spec.id == id
     assert env.observation_space.shape == env.reset(seed=0)[0].shape == (width,)
@@ -89,11 +89,11 @@ def test_every_name_stands_for_the_documented_environment(name, id, width, acts)
 
 
 @pytest.mark.parametrize("name", ["Mine-v2", "AntMaze-v3", "Ant-v20", "Ant-v2x", "my/Ant-v2", "Ant"])
-def test_other_names_are_left_alone(name):
+def test_other_names_are_unchanged(name):
     assert str(resolve_env(name)) == name
 
 
-def test_the_resolved_name_tells_its_arguments():
+def test_the_resolved_name_has_its_arguments():
     assert str(resolve_env("Ant-v2")) == "Ant-v4, use_contact_forces=True"
     assert env_kwargs(Config(env="Ant-v2")) == {"use_contact_forces": True}
     assert env_kwargs(Config(env="Hopper-v2")) == {}
@@ -108,7 +108,7 @@ def test_the_resolved_name_tells_its_arguments():
     ("", "cannot be made here"), ("a\nb-v0", "cannot be made here"), ("a:b:c", "'a:b:c'"),
     ("nosuchmodule:Foo-v0", "No module named 'nosuchmodule'"),
 ])
-def test_a_wrong_name_is_one_line_that_helps(name, says):
+def test_a_wrong_name_gives_a_one_line_error_with_a_hint(name, says):
     with pytest.raises(ConfigError) as error:
         make(name)
     message = str(error.value)
@@ -196,7 +196,7 @@ def test_an_abandoned_episode_is_not_paid_in_the_next(register):
 
 
 @pytest.mark.parametrize("env_type", ["ep_rews", "normal"])
-def test_info_tells_each_steps_own_reward_beside_what_was_there(env_type, register):
+def test_info_contains_each_steps_own_reward_beside_its_other_entries(env_type, register):
     steps = episode(make(register(length=3), env_type=env_type))
     assert [(info["true_reward"], info["t"]) for *_, info in steps] == [(0.5, 1), (1, 2), (1.5, 3)]
     assert all(type(reward) is type(info["true_reward"]) is float for _, reward, _, _, info in steps)
@@ -214,7 +214,7 @@ def test_the_return_of_a_mujoco_episode_is_the_sum_of_its_rewards():
 
 @pytest.mark.parametrize(("name", "own_limit"), [("Reacher-v2", 50), ("Reacher-v5", 50), ("Pendulum-v1", 200)])
 @pytest.mark.parametrize("limit", [1000, 20])
-def test_the_time_limit_is_ours_and_not_gymnasiums(name, own_limit, limit):
+def test_the_time_limit_is_test_timesteps_and_not_gymnasiums(name, own_limit, limit):
     assert limit != own_limit
     steps = episode(make(name, test_timesteps=limit))
     assert len(steps) == limit
@@ -222,7 +222,7 @@ def test_the_time_limit_is_ours_and_not_gymnasiums(name, own_limit, limit):
 
 
 @pytest.mark.parametrize(("length", "limit", "last"), [(3, 5, (True, False)), (5, 3, (False, True))])
-def test_termination_and_truncation_are_told_apart(length, limit, last, register):
+def test_termination_and_truncation_are_distinguished(length, limit, last, register):
     steps = episode(make(register(length=length), test_timesteps=limit))
     assert [step[2:4] for step in steps] == [(False, False), (False, False), last]
 
@@ -247,7 +247,7 @@ def test_a_mujoco_warning_goes_to_the_log_and_to_no_file(name, caplog, capfd):
 
 
 @pytest.mark.parametrize("error", ["AttributeError", "RuntimeError", "ImportError", "OSError"])
-def test_a_mujoco_gl_with_which_mujoco_cannot_be_imported_is_one_line(error, monkeypatch, capsys):
+def test_a_mujoco_gl_that_breaks_mujoco_gives_a_one_line_error(error, monkeypatch, capsys):
     Path("mujoco.py").write_text(f"raise {error}('no\\nglGetError')")
     monkeypatch.syspath_prepend(".")
     monkeypatch.delitem(sys.modules, "mujoco", raising=False)
@@ -284,7 +284,7 @@ def test_two_environments_of_one_configuration_share_no_state():
 
 # The catch game of the benchmarks -------------------------------------------------------------------------------
 
-def test_who_follows_the_ball_catches_all_ten_and_is_told_so_at_the_end():
+def test_following_the_ball_catches_all_ten_and_pays_ten_at_the_end():
     env = make("benchmarks.catch:Catch-v0", alg="dqn")
     obs, _ = env.reset(seed=0)
     paid, over = [], False

@@ -1,4 +1,4 @@
-"""An environment of one's own that does not speak Gymnasium's API ends a run in one line that names it."""
+"""A user's environment that does not follow Gymnasium's API ends a run with one line that names it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZERO = np.zeros(1, np.float32)
 
 
 class Plain(gym.Env):
-    """Gives what its attributes say; without end."""
+    """Returns its attributes, without end."""
 
     observation_space, action_space = Box(-1, 1, (2,), np.float32), Box(-1, 1, (1,), np.float32)
     obs, reward, info = np.zeros(2, np.float32), 1.0, {}
@@ -109,7 +109,7 @@ SLIPS = {
 
 
 @pytest.mark.parametrize(("kind", "message"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_one_line(kind, message):
+def test_a_mistake_in_an_environment_gives_a_one_line_error(kind, message):
     def play():
         env = make(kind)
         env.reset(seed=0)
@@ -118,13 +118,13 @@ def test_a_slip_is_one_line(kind, message):
         play()
 
 
-def test_a_run_ends_with_2_and_that_line(capsys):
+def test_a_run_ends_with_exit_code_2_and_that_line(capsys):
     gym.register("Own-v0", OldStep)
     assert train.main(["--alg=rrd", "--env=Own-v0", "--rrd_sample_size=4", *SMALL]) == 2
     assert capsys.readouterr().err == f"train.py: env: 'Own-v0' gives 4 values from step, expected 5: {FIVE}\n"
 
 
-def test_so_does_one_with_several_environments(capsys, monkeypatch):
+def test_a_run_with_several_environments_ends_with_exit_code_2_and_that_line(capsys, monkeypatch):
     Path("mine.py").write_text("""
 import gymnasium as gym
 import tiny_envs
@@ -142,7 +142,7 @@ gym.register("Own-v0", OldStep)
 
 @pytest.mark.parametrize("reward", [1, True, np.float32(1), np.int64(1), np.array(1.0), np.array([1.0]),
                                     np.array([[1]]), [1.0], torch.ones(1)], ids=repr)
-def test_one_number_is_a_reward_in_whatever_it_comes(reward):
+def test_one_number_of_any_type_is_a_reward(reward):
     env = make(having(reward=reward), env_type="normal")
     env.reset(seed=0)
     _, paid, _, _, info = env.step(ZERO)
@@ -150,14 +150,14 @@ def test_one_number_is_a_reward_in_whatever_it_comes(reward):
 
 
 @pytest.mark.parametrize("obs", [[0.1, 0.2], (1, 2), torch.zeros(2), np.zeros(2)], ids=repr)
-def test_numbers_of_the_spaces_shape_are_an_observation(obs):
+def test_numbers_of_any_type_and_the_spaces_shape_are_an_observation(obs):
     env = make(having(obs=obs))
     for seen in (env.reset(seed=0)[0], env.step(ZERO)[0]):
         assert seen.dtype == np.float32
         np.testing.assert_array_equal(seen, np.float32(obs))
 
 
-def test_what_an_environment_raises_itself_stays_a_traceback():
+def test_an_error_inside_an_environment_stays_a_traceback():
     class Fails(Plain):
         def step(self, action):
             raise TypeError("sensor lost")
@@ -167,7 +167,7 @@ def test_what_an_environment_raises_itself_stays_a_traceback():
         env.step(ZERO)
 
 
-def test_a_run_on_rewards_in_arrays_is_that_on_numbers():
+def test_a_run_on_rewards_in_arrays_equals_that_on_numbers():
     learned = []
     for reward in (1.0, np.array([1.0])):
         gym.register("Own-v0", having(reward=reward))

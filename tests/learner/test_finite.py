@@ -30,7 +30,7 @@ ENGINES = ["eager", "manual"]
 
 
 class Breaks(Match):
-    """Match with three components, where `what` is not finite at step `at` of the environment with one of the seeds."""
+    """Match with three components, whose `what` is not finite at step `at` of the environment with one of the seeds."""
 
     observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
 
@@ -80,7 +80,7 @@ def refusal(capfd, *argv: str) -> str:
 
 
 def checkpoint(cycles: int, updates: int) -> dict:
-    """The only run's last model, which is that of so many recorded cycles and updates, all of it finite."""
+    """The last model of the only run, which must be finite and have so many recorded cycles and updates."""
     (directory,) = Path("outputs").glob("*")
     finished = Finished(directory)
     assert len(finished.rows) == cycles
@@ -91,7 +91,7 @@ def checkpoint(cycles: int, updates: int) -> dict:
     return tensors
 
 
-# What comes from environments ---------------------------------------------------------------------------------------
+# Numbers of environments -------------------------------------------------------------------------------------------
 
 # 120 steps in cycles of 40; episodes of ten; five updates after each twenty steps, from the 40th on.
 @pytest.mark.parametrize("engine", ENGINES)
@@ -103,7 +103,7 @@ def checkpoint(cycles: int, updates: int) -> dict:
     ("Infinite", "reward: got -inf at step 75, step 5 of its episode; expected a finite float32"),
     ("Large", "reward: got 1e+39 at step 75, step 5 of its episode; expected a finite float32"),
 ])
-def test_what_an_environment_gives(engine, env, line, capfd):
+def test_numbers_of_an_environment(engine, env, line, capfd):
     assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:{env}-v0", f"--engine={engine}") == line
     checkpoint(cycles=1, updates=5)
 
@@ -251,7 +251,7 @@ def test_large_numbers_are_finite():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_every_element_of_gathered_gradients_is_looked_at(bad):
+def test_every_element_of_gathered_gradients_is_checked(bad):
     tensors = {str(n): torch.full((n, 3), 2.0) for n in (1, 7, 16)}
     memory = gather(tensors.values())
     assert all((tensor == 0).all() for tensor in tensors.values())
@@ -265,8 +265,8 @@ def test_every_element_of_gathered_gradients_is_looked_at(bad):
             tensor.view(-1)[i] = 1.0
 
 
-def test_what_would_be_saved_is_finite(capfd, monkeypatch):
-    """A moment that has overflowed shows in no loss and in no gradient."""
+def test_the_saved_state_is_finite(capfd, monkeypatch):
+    """A moment that has overflowed does not appear in any loss or gradient."""
     from learner import Learner
     cycle = Learner._train_until
 
@@ -290,10 +290,10 @@ def test_the_tensorflow_reference(capsys, monkeypatch):
     assert refusal(capsys, *SMALL_RRD, "--env=Match-v0").startswith("Q_loss: got inf in update 7; ")
 
 
-# What stands on the device ------------------------------------------------------------------------------------------
+# State on the device ------------------------------------------------------------------------------------------------
 
 def poison_on_device(monkeypatch, what: str, update: int, agent: int | None = None) -> None:
-    """The same for a number that stands on the device, and for one agent of a stack."""
+    """Also for an update number on the device, and for one agent of a stack."""
     check = Recorder.check
 
     def bad(self, number, info, gradients, memories=()):
@@ -313,18 +313,18 @@ def poison_on_device(monkeypatch, what: str, update: int, agent: int | None = No
 
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("what", "told"), [("loss", "Q_loss"), ("gradient", "gradient of nets.main.policy.pi.weight")])
-def test_the_device_keeps_the_first_bad_update(pair, precision, what, told, no_graphs, monkeypatch):
+@pytest.mark.parametrize(("what", "name"), [("loss", "Q_loss"), ("gradient", "gradient of nets.main.policy.pi.weight")])
+def test_the_device_keeps_the_first_bad_update(pair, precision, what, name, no_graphs, monkeypatch):
     if precision == "bf16" and "td3" in pair:
         pytest.skip("not captured")
     poison_on_device(monkeypatch, what, 8)
     agent, buffer = build(*pair, precision=precision)
     engine = no_graphs(agent, buffer)
     engine.run(4)
-    with pytest.raises(NotFiniteError, match=rf"^{told}: got nan or an infinity in update 8; expected finite numbers$"):
+    with pytest.raises(NotFiniteError, match=rf"^{name}: got nan or an infinity in update 8; expected finite numbers$"):
         engine.run(7)
     assert agent.updates == 11
-    with pytest.raises(NotFiniteError, match="in update 12;"):          # the record starts anew
+    with pytest.raises(NotFiniteError, match="in update 12;"):          # the record starts again
         engine.run(2)
 
 
@@ -341,7 +341,7 @@ def test_engines_that_are_not_captured_record_on_a_gpu_too(kind, monkeypatch):
 
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_stack_tells_which_of_its_agents_has_failed(captured, what, no_graphs, monkeypatch):
+def test_a_stack_reports_which_of_its_agents_has_failed(captured, what, no_graphs, monkeypatch):
     from algorithm.engine.seeds.captured import CapturedStack
     poison_on_device(monkeypatch, what, 3, agent=1)
     agents, buffers = zip(*(build(seed=seed) for seed in (1, 2, 3)), strict=True)
@@ -353,21 +353,21 @@ def test_a_stack_tells_which_of_its_agents_has_failed(captured, what, no_graphs,
         sums.items()
 
 
-def test_one_that_fails_in_a_meeting_leaves_the_others_their_updates(monkeypatch):
+def test_an_agent_that_fails_does_not_stop_the_updates_of_the_others(monkeypatch):
     poison_on_device(monkeypatch, "loss", 3, agent=1)
     agents, buffers = zip(*(build(seed=seed) for seed in (1, 2, 3)), strict=True)
-    told = {}
+    messages = {}
 
     def work(i, member):
         try:
             for _ in range(2):
                 member.run(4)
         except NotFiniteError as error:
-            told[i] = str(error)
+            messages[i] = str(error)
         finally:
             member.leave()
     in_threads(Meeting(StackedEngine(agents, buffers)).members(agents), work)
-    assert list(told) == [1]
+    assert list(messages) == [1]
     assert [agents[i].updates for i in (0, 2)] == [8, 8]
     assert all(value.isfinite().all() for i in (0, 2) for value in copies(agents[i]).values())
 

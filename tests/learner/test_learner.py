@@ -19,7 +19,7 @@ from utils.settings.resolve import resolve
 
 
 class Record:
-    """Stands in for the run's record; `logger` is itself."""
+    """A stand-in for the run's record; `logger` is itself."""
 
     def __init__(self):
         self.logger, self.infos, self.cycles, self.saves = self, [], [], 0
@@ -56,7 +56,7 @@ def make_learner(**settings):
 
 
 def stored(learner) -> dict[str, np.ndarray]:
-    """What replay holds, in order."""
+    """The steps in replay, in order."""
     buffer = learner.buffer
     return {name: value.numpy() for name, value in buffer.storage.fields(buffer.storage.rows[:len(buffer)]).items()}
 
@@ -129,7 +129,7 @@ def test_updates_start_with_warmup_and_follow_the_steps():
     assert updates == [(20, 0), (40, 7), (60, 14), (80, 21), (100, 28)]
 
 
-def test_a_last_iteration_cut_short_makes_its_share_of_updates():
+def test_a_shortened_last_iteration_makes_its_share_of_updates():
     learner = make_learner(total_timesteps=65, timesteps=20, train_batches=8)
     learner.learn()
     assert learner.steps == 65
@@ -137,7 +137,7 @@ def test_a_last_iteration_cut_short_makes_its_share_of_updates():
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_targets_follow_every_train_target_th_update(every):
+def test_targets_are_updated_after_every_train_target_th_update(every):
     learner, calls = make_learner(train_target=every, total_timesteps=60), []
     learner.agent.target_update = lambda: calls.append(learner.agent.updates)
     learner.learn()
@@ -159,14 +159,14 @@ def test_cycles_end_with_an_evaluation_and_a_record():
     assert episodes == [{"Steps": 10, "Rewards": 55.0}] * 9
 
 
-def test_evaluation_sees_the_true_reward_in_both_reward_types():
+def test_evaluation_reads_the_true_reward_with_both_reward_types():
     for env_type in ("ep_rews", "normal"):
         learner = make_learner(env_type=env_type, test_rollouts=1, env="Clock7-v0")
         learner.learn()
         assert {"Steps": 7, "Rewards": 28.0} in learner.run.infos
 
 
-def test_every_stream_has_a_seed_of_its_own():
+def test_every_random_stream_has_its_own_seed():
     seeds = [stream_seed(seed, name) for seed in (0, 1) for name in ("agent", "weights", "replay", "env", "test env")]
     assert len(set(seeds)) == len(seeds)
     assert stream_seed(0, "env") == stream_seed(0, "env") >= 0

@@ -1,4 +1,4 @@
-"""--seeds: every seed is its single run to the bit, and none is another's trouble."""
+"""--seeds: every seed equals its single run to the bit, and none affects another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tiny_envs import Match
 
 import train
 from learner import Evaluator, Learner, training
-from learner.seeds import count_cores
+from utils.cores import count_cores
 from utils.errors import ConfigError
 from utils.seeding import stream_seed
 from utils.settings.cli import parse_args
@@ -67,7 +67,7 @@ def cores(monkeypatch):
 
 @pytest.fixture
 def jumpy():
-    """Threads take turns as often as they can, so that what they share would show."""
+    """Switch threads as often as possible, so that shared state would be noticed."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -75,7 +75,7 @@ def jumpy():
 
 
 def together(*argv: str, returns: int = 0) -> dict[int, Finished]:
-    """Run train.py with --seeds among `argv`; what each seed left, those that failed left out."""
+    """Run train.py with --seeds among `argv`; the run of each seed that did not fail."""
     before = set(Path("outputs").glob("*"))
     assert train.main(list(argv)) == returns
     new = set(Path("outputs").glob("*")) - before
@@ -111,7 +111,7 @@ CASES = {
 
 @pytest.mark.usefixtures("cores", "jumpy")
 @pytest.mark.parametrize("argv", CASES.values(), ids=CASES)
-def test_every_seed_is_its_single_run_to_the_bit(argv):
+def test_every_seed_equals_its_single_run_to_the_bit(argv):
     found = together(*argv, "--seeds=5,0-1")
     assert set(found) == {0, 1, 5}
     for seed, ours in found.items():
@@ -119,7 +119,7 @@ def test_every_seed_is_its_single_run_to_the_bit(argv):
     assert found[0].untimed() != found[1].untimed() != found[5].untimed()
 
 
-def test_on_a_game_too(cores):
+def test_every_seed_of_a_game_equals_its_single_run(cores):
     pytest.importorskip("ale_py")
     pytest.importorskip("cv2")
     argv = ["--alg=dqn", *SMALL, "--env=Pong", "--test_eps=0.2", "--timesteps=10", "--iterations=1",
@@ -175,7 +175,7 @@ def test_as_many_at_a_time_as_there_are_cores(cores, monkeypatch, lanes):
         with lock:
             active.append(parts.config.seed)
             seen.append((parts.config.seed, len(active)))
-        meeting.wait(timeout=10)                        # breaks unless so many are there together
+        meeting.wait(timeout=10)                        # breaks unless so many are present together
         time.sleep(0.05)
         with lock:
             active.remove(parts.config.seed)
@@ -191,7 +191,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
 
 
 @pytest.mark.parametrize("on_cuda", [False, True])
-def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monkeypatch, on_cuda):
+def test_the_replay_of_an_ended_seed_is_freed_before_the_next_is_made(cores, monkeypatch, on_cuda):
     cores(1)
     build, replays, held = training.build, [], []
 
@@ -207,7 +207,7 @@ def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monk
     assert held == [0, 0, 0]
 
 
-def test_on_cuda_seeds_take_turns_in_the_main_thread(capsys, monkeypatch):
+def test_on_cuda_seeds_run_one_after_another_in_the_main_thread(capsys, monkeypatch):
     monkeypatch.setattr("learner.seeds.on_cuda", lambda _: True)
     learn, threads = training.learn, []
 
@@ -222,7 +222,7 @@ def test_on_cuda_seeds_take_turns_in_the_main_thread(capsys, monkeypatch):
         assert_same(ours, run(*MATCH, f"--seed={seed}"))
 
 
-# What is seen ---------------------------------------------------------------------------------------------------
+# Display -------------------------------------------------------------------------------------------------------
 
 def test_a_pipe_gets_a_line_for_each_cycle_and_seed(cores, capsys):
     together(*MATCH, "--seeds=0,7")
@@ -244,25 +244,25 @@ def test_a_terminal_gets_tables_with_the_seed_and_a_bar_for_each():
     assert [line[:21] for line in lines[-2:]] == ["seed 0: 120/120 steps", "seed 7: 120/120 steps"]
 
 
-# Trouble --------------------------------------------------------------------------------------------------------
+# Failures -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("on_cuda", [False, True])
-@pytest.mark.parametrize(("how", "told"), [
+@pytest.mark.parametrize(("how", "line"), [
     ("raise", r"ValueError: the arm fell \x1b[31moff; "), ("disk", r"the arm fell \x1b[31moff; "),
 ])
-def test_a_seed_that_fails_is_one_line_and_the_others_go_on(cores, capsys, monkeypatch, how, told, on_cuda):
+def test_a_failing_seed_gives_a_one_line_error_and_the_others_continue(cores, capsys, monkeypatch, how, line, on_cuda):
     monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
     argv = [*SMALL_RRD, f"--env=FailsOnSeed1-{how}-v0"]
     found = together(*argv, "--seeds=0-2", returns=1)
     err = capsys.readouterr().err
-    path = re.fullmatch(rf"train.py: seed 1: {re.escape(told)}traceback in (.*/error.txt)\n", err)[1]
+    path = re.fullmatch(rf"train.py: seed 1: {re.escape(line)}traceback in (.*/error.txt)\n", err)[1]
     assert "in step" in Path(path).read_text()
     assert set(found) == {0, 2}
     for seed, ours in found.items():
         assert_same(ours, run(*argv, f"--seed={seed}"))
 
 
-def test_a_seed_whose_environment_exits_is_one_line_too(cores, capsys):
+def test_a_seed_whose_environment_exits_gives_a_one_line_error(cores, capsys):
     argv = [*SMALL_RRD, "--env=FailsOnSeed1-exit-v0"]
     assert train.main([*argv, "--seeds=0-2"]) == 1
     assert capsys.readouterr().err == "train.py: seed 1: SystemExit: 3\n"
@@ -319,7 +319,7 @@ def test_seeds_are_a_list_or_a_range(text, seeds):
 @pytest.mark.parametrize("text", ["", ",", "1,", "1,x", "1,1", "0-4,2", "-1", "0,-1", "4-0", "1-", "0-1-2", "1.5",
                                   "1e3", "0..4", "0-1000", "0-999,1000", "0-99999999999999", str(2**63), "\u0663",
                                   "1 2", "1\n", "9" * 5000])
-def test_what_is_no_list_of_seeds_is_refused_in_one_line(text, capsys):
+def test_a_wrong_list_of_seeds_is_refused_in_one_line(text, capsys):
     with pytest.raises(ConfigError):                    # or refusal would train them
         parse_args([f"--seeds={text}"])
     line = refusal([*MATCH, f"--seeds={text}"], capsys)
@@ -342,10 +342,10 @@ def test_wrong_seeds_in_a_file_are_refused(value, capsys):
 
 
 def test_seed_and_seeds_exclude_each_other_and_a_flag_wins_over_the_file(capsys):
-    told = "seed: not read with --seeds; give one of the two"
-    assert refusal([*MATCH, "--seed=0", "--seeds=0,1"], capsys) == told
+    message = "seed: not read with --seeds; give one of the two"
+    assert refusal([*MATCH, "--seed=0", "--seeds=0,1"], capsys) == message
     Path("both.json").write_text('{"seed": 0, "seeds": [1]}')
-    assert refusal(["--config=both.json"], capsys) == told
+    assert refusal(["--config=both.json"], capsys) == message
     Path("seeds.json").write_text('{"seeds": [1, 2]}')
     config = parse_args(["--config=seeds.json", "--seed=3"])
     assert (config.seed, config.seeds) == (3, None)
@@ -374,7 +374,7 @@ def test_replays_that_do_not_fit_side_by_side_are_refused(cores, capsys, monkeyp
     (["--engine=compile"], "engine: got 'compile' with --seeds"), (["--env=NoSuch-v1"], "env: got 'NoSuch-v1'"),
     (["--buffer_size=1e15"], "buffer_size: 1000000000000000 steps need "),
 ])
-def test_what_is_wrong_for_all_seeds_is_refused_once(argv, begins, capsys):
+def test_an_error_for_all_seeds_is_reported_once(argv, begins, capsys):
     assert refusal([*MATCH, "--seeds=0-2", *argv], capsys).startswith(begins)
 
 
@@ -388,7 +388,7 @@ def test_the_tensorflow_reference_takes_one_seed_at_a_time(capsys, monkeypatch):
 
 @pytest.mark.parametrize("env", ["Match-v0", "FailsOnSeed1-raise-v0"])
 def test_seeds_on_one_gpu_share_an_update_and_learn_what_each_would_alone(env, no_graphs, monkeypatch, capfd):
-    """Computed on the CPU, without graphs; the seed that fails leaves the others to go on by themselves."""
+    """Computed on the CPU, without graphs; after one seed fails, the others continue by themselves."""
     monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
     fails = env != "Match-v0"
     argv = [*SMALL_RRD, f"--env={env}"]

@@ -34,7 +34,7 @@ SOURCES = [path for folder in (*ROOMS, NAME) for path in sorted((HERE / folder).
     ("'expected a utils.text.Thing, or utils.text'",
      "'expected a return_decomposition.utils.text.Thing, or return_decomposition.utils.text'"),
 ])
-def test_what_is_rewritten(source, expected):
+def test_imports_and_dotted_names_are_rewritten(source, expected):
     assert rewrite(source, KNOWN) == expected
     assert rewrite(expected, KNOWN) == expected
 
@@ -44,7 +44,7 @@ def test_what_is_rewritten(source, expected):
     "utils = algorithm = 1\nutils.text", "'utils'", "'utils.py'", "'results.csv'", "'my_utils.text'", "'a/utils.text'",
     "'results.pages'", "x.utils.text", "# utils.text", "b'train'", "from return_decomposition.utils.text import a",
 ])
-def test_what_stays(source):
+def test_other_text_is_not_rewritten(source):
     assert rewrite(source, KNOWN) == source
 
 
@@ -73,7 +73,7 @@ def test_the_bound_names_are_the_same():
 
 
 class Bare(ast.NodeTransformer):
-    """Without import statements, and with every text emptied."""
+    """The source without import statements, and with every text emptied."""
 
     def visit_Import(self, node):
         return ast.Pass()
@@ -107,7 +107,7 @@ def test_a_file_differs_in_imports_and_texts_alone(path):
 
 
 def test_every_package_and_program_of_the_repository_is_known():
-    """A new folder with an __init__.py, or a new file at the top, must be put into the wheel, or named here."""
+    """A new folder with an __init__.py, or a new file at the top, must be added to the wheel, or named here."""
     folders = {path.parent.name for path in HERE.glob("*/__init__.py")}
     assert folders - {"benchmarks"} == {*ROOMS, NAME}
     files = {path.stem for path in HERE.glob("*.py")}

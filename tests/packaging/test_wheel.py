@@ -64,7 +64,7 @@ def names(path: Path) -> set[str]:
         return set(file.namelist())
 
 
-# What is in it ---------------------------------------------------------------------------------------------------
+# Content --------------------------------------------------------------------------------------------------------
 
 def test_a_wheel_installs_one_name(wheel):
     assert {name.partition("/")[0] for name in names(wheel)} == \
@@ -84,7 +84,7 @@ def test_a_wheel_holds_every_module_and_all_data(wheel):
     assert not any("setup" in name or name.startswith("tests") for name in there)
 
 
-def test_what_an_earlier_build_left_is_not_installed(sources, tmp_path, wheel):
+def test_files_of_an_earlier_build_are_not_installed(sources, tmp_path, wheel):
     """`pip install .` builds in the repository; build/ may hold the packages of an older version."""
     copy = tmp_path / "again"
     shutil.copytree(sources, copy, ignore=shutil.ignore_patterns("build"))
@@ -124,9 +124,9 @@ def test_an_editable_install_keeps_the_names_at_the_top(sources, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-# What it does ----------------------------------------------------------------------------------------------------
+# Behaviour ------------------------------------------------------------------------------------------------------
 
-def test_importing_it_is_light_and_imports_nothing_else_of_that_name(python, place):
+def test_importing_it_imports_neither_a_backend_nor_names_of_the_clone(python, place):
     code = ("import sys, return_decomposition as rd; "
             "print(rd.__version__, sorted({'torch', 'tensorflow', 'utils', 'train'} & {*sys.modules}))")
     assert run(python, "-c", code).stdout == "0.1.0 []\n"
@@ -145,8 +145,8 @@ def test_create_agent(python, place):
 
 
 @pytest.mark.parametrize("place", ["empty"], indirect=True)
-def test_its_agents_and_replays_are_its_own(python, place):
-    """So a CUDA graph may hold their updates, as in a clone."""
+def test_its_agents_and_replays_are_in_the_package(python, place):
+    """So a CUDA graph may capture their updates, as in a clone."""
     code = ("from argparse import Namespace\n"
             "from return_decomposition.algorithm import create_agent\n"
             "from return_decomposition.algorithm.engine import _is_ours\n"
@@ -183,14 +183,14 @@ def test_the_help_of_a_program_names_the_command(program, rrd):
     (["train", "--env=Pendulum-v1", "--wrong"], "rrd train: --wrong: unknown flag"),
     (["evaluate", "nowhere"], "rrd evaluate: "), (["plot"], "rrd plot: "), (["report"], "rrd report: "),
     (["sweep"], "rrd sweep: "), (["doctor", "--wrong"], "rrd doctor: ")])
-def test_what_is_wrong_is_one_line_named_as_it_was_called(argv, line, rrd):
+def test_an_error_is_one_line_that_begins_with_the_command(argv, line, rrd):
     done = rrd(*argv)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith(line)
     assert done.stderr.count("\n") == 1
 
 
-def test_an_error_of_the_converter_is_named_as_it_was_called(rrd):
+def test_an_error_of_the_converter_begins_with_the_command(rrd):
     """TensorFlow, which it loads, may write lines of its own before."""
     done = rrd("convert", "--wrong")
     assert done.returncode == 2

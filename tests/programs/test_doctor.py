@@ -1,4 +1,4 @@
-"""doctor.py: what it finds, that nothing which is broken breaks it, and what it advises."""
+"""doctor.py: its findings, its advice, and that no broken package breaks it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def code(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def test_what_is_needed_works_here():
+def test_all_needed_checks_pass_here():
     done = run("--json", "--only=rendering," + ",".join(NEEDED))
     found = {one["name"]: one for one in json.loads(done.stdout)}
     assert done.returncode == 0
@@ -40,7 +40,7 @@ def test_what_is_needed_works_here():
     assert os.listdir() == []                                       # nothing is left behind
 
 
-def test_lines_are_for_people_and_what_is_optional_only_warns(monkeypatch, capsys):
+def test_output_is_readable_and_optional_checks_only_warn(monkeypatch, capsys):
     results = {"python": doctor.Result("ok", "3.11"), "atari": doctor.Result("warn", "not there", "pip install it")}
     monkeypatch.setattr(doctor, "examine", results.get)
     assert doctor.main(["--only=python,atari"]) == 0
@@ -64,16 +64,16 @@ def test_every_optional_check_warns_and_every_needed_one_fails_where_its_module_
         assert result.mend
 
 
-@pytest.mark.parametrize(("broken", "told"), [
+@pytest.mark.parametrize(("broken", "message"), [
     ("import os; os.abort()", "died of SIGABRT"), ("import sys; sys.exit(3)", "exit code 3"),
     ("1 / 0", "exit code 1: ZeroDivisionError"), ("print('hello')", "exit code 0"),
     ("print('[1, 2, 3, 4, 5]')", "exit code 0"), ("print(7)", "exit code 0"),
     ("import os; os.write(2, b'\\xff\\x1b[2J'); os.abort()", "SIGABRT"),
 ])
-def test_a_check_that_crashes_is_one_line(broken, told):
+def test_a_check_that_crashes_gives_a_one_line_error(broken, message):
     result = doctor.examine("mujoco", code(broken))
     assert (result.status, result.mend) == ("fail", "pip install -e .")
-    assert told in result.found
+    assert message in result.found
     assert result.found.isprintable()
     assert doctor.examine("atari", code(broken)).status == "warn"
 
@@ -91,9 +91,9 @@ def test_without_processes_there_is_no_traceback():
 
 
 def test_libraries_that_write_to_standard_output_do_not_disturb():
-    told = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); import doctor; doctor.CHECKS['python'] = " \
+    program = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); import doctor; doctor.CHECKS['python'] = " \
            "doctor.CHECKS['python']._replace(look=lambda: os.write(1, b'noise') and 'fine'); doctor.answer('python')"
-    assert doctor.examine("python", code(told)) == doctor.Result("ok", "fine")
+    assert doctor.examine("python", code(program)) == doctor.Result("ok", "fine")
 
 
 # Single checks --------------------------------------------------------------------------------------------------
@@ -147,10 +147,12 @@ def test_memory_that_is_too_little_for_the_default_replay_names_a_size(monkeypat
 def test_a_busy_machine_warns(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0, 0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert doctor.judge("cores").mend == "OMP_NUM_THREADS=1 python train.py ..."
+    assert doctor.judge("cores").status == "warn"
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0, 0))
+    assert doctor.judge("cores").status == "ok"
 
 
-def test_a_way_to_render_that_does_not_exist_is_one_line(monkeypatch):
+def test_a_way_to_render_that_does_not_exist_gives_a_one_line_error(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "nosuch")
     result = doctor.judge("rendering")
     assert result.status == "warn"

@@ -1,4 +1,4 @@
-"""evaluate.py: its numbers, its files, and one line for whatever is wrong."""
+"""evaluate.py: its numbers, its files, and its one-line errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def trained(request):
     return run(*getattr(request, "param", [*SMALL_RRD, "--env=Match-v0"])).directory
 
 
-def told(directory: Path) -> dict:
+def results_of(directory: Path) -> dict:
     """The only JSON file of the run's evaluations."""
     (path,) = (directory / "evaluations").glob("*.json")
     return json.loads(path.read_text())
@@ -83,18 +83,18 @@ def test_intervals_are_those_of_the_bootstrap(monkeypatch):
     assert summary(values, 0) == found
 
 
-def test_one_return_has_no_interval_and_equal_ones_have_none_to_speak_of():
+def test_one_return_has_no_interval_and_equal_returns_have_an_empty_one():
     assert summary([3.0], 0)["iqm"] == {"value": 3, "interval": None}
     assert summary([3.0, 3.0], 0)["mean"] == {"value": 3, "interval": [3, 3]}
 
 
 # Numbers and files ------------------------------------------------------------------------------------------------
 
-def test_what_it_prints_and_writes(trained, capsys):
+def test_the_printed_table_and_the_written_file(trained, capsys):
     assert evaluate.main([str(trained), FEW, "--seed=4"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    facts = told(trained)
+    facts = results_of(trained)
     returns = facts["returns"]
     assert len(returns) == len(facts["lengths"]) == len(set(facts["seeds"])) == 3
     assert facts["lengths"] == [10] * 3
@@ -111,11 +111,11 @@ def test_what_it_prints_and_writes(trained, capsys):
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_the_returns_are_those_of_the_episodes_that_anybody_may_play_again(trained, explore):
+def test_the_returns_can_be_reproduced_from_the_seeds(trained, explore):
     from learner.evaluation import load_trained
     from utils.stop import Stop
     assert evaluate.main([str(trained), FEW, *["--explore"] * explore]) == 0
-    facts = told(trained)
+    facts = results_of(trained)
     world = load_trained(trained, trained / "checkpoints" / "best.safetensors", {"env_type": "normal"}, Stop())
     if not explore:
         for seed, wanted in zip(facts["seeds"], facts["returns"], strict=True):
@@ -164,7 +164,7 @@ def test_any_checkpoint(trained):
 
 def test_variations(trained):
     assert evaluate.main([str(trained), FEW, "--env=tiny_envs:MatchConstant-v0", "--env-type=normal"]) == 0
-    facts = told(trained)
+    facts = results_of(trained)
     assert facts["lengths"] == [2] * 3
     assert (facts["settings"]["env"], facts["settings"]["env_type"]) == ("tiny_envs:MatchConstant-v0", "normal")
     assert evaluate.main([str(trained), FEW, "--test_timesteps=4", "--json=one.json"]) == 0
@@ -177,7 +177,7 @@ def test_variations(trained):
                          ids=["rrd", "ircr"])
 def test_pictures(trained):
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
-    assert told(trained)["returns"] == [55.0] * 3
+    assert results_of(trained)["returns"] == [55.0] * 3
 
 
 # Diagnosis --------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_diagnosis(trained, capsys):
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    found = told(trained)["diagnosis"]
+    found = results_of(trained)["diagnosis"]
     assert list(found) == ["greedy", "exploring", "both"]
     assert all(list(numbers) == list(NAMES) for numbers in found.values())
     assert None not in found["both"].values()
@@ -198,9 +198,9 @@ def test_a_diagnosis(trained, capsys):
 
 
 @pytest.mark.parametrize("trained", [[*SMALL, "--alg=ircr", "--env=Match-v0"]], indirect=True, ids=["ircr"])
-def test_of_ircr(trained, capsys):
+def test_a_diagnosis_of_ircr(trained, capsys):
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
-    numbers = told(trained)["diagnosis"]["both"]
+    numbers = results_of(trained)["diagnosis"]["both"]
     assert {name for name, value in numbers.items() if value is None} == {
         "pearson_within", "spearman_within", "r2", "error_recent", "error_old"}
     assert numbers["pearson_across"] == pytest.approx(1)            # all episodes are of one length
@@ -212,12 +212,12 @@ def test_of_ircr(trained, capsys):
     assert set(json.loads(Path("one.json").read_text())["diagnosis"]["both"].values()) == {None}
 
 
-def test_a_replay_that_is_damaged_is_told_of(trained, capsys):
+def test_a_damaged_replay_is_reported(trained, capsys):
     for path in (trained / "checkpoints" / "resume").rglob("manifest.json"):
         path.write_bytes(path.read_bytes()[:-5])
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
     assert "note: the replay of the run cannot be read: " in capsys.readouterr().err
-    numbers = told(trained)["diagnosis"]["both"]
+    numbers = results_of(trained)["diagnosis"]["both"]
     assert numbers["error_old"] is None
     assert numbers["pearson_within"] is not None
 
@@ -248,17 +248,17 @@ def test_the_strip_under_a_video():
     assert row(5, PREDICTED) == STRIP - MARGIN - 2                  # the least value, at the bottom
     assert row(5, TRUE) == row(55, PREDICTED) == MARGIN             # the greatest, at the top
     assert row(75, TRUE) == pytest.approx(STRIP / 2, abs=2)
-    assert (strip.until(2)[1:, 40:] == PAPER).all()                 # what is yet to come
+    assert (strip.until(2)[1:, 40:] == PAPER).all()                 # the steps after it
     assert (strip.until(2)[:, :40] == picture[:, :40]).all()
     apart = Strip(np.array([0.1, 0.1]), np.array([5.0, 7.0]), False, 80).until(2)
-    assert (apart == PREDICTED).all(-1).any()                       # a scale of its own
+    assert (apart == PREDICTED).all(-1).any()                       # its own scale
 
 
 # Video ------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def films(monkeypatch):
-    """A stand-in for imageio: what was asked of it, and the pictures by file."""
+    """A stand-in for imageio, which records its calls, and the pictures by file."""
     made = {}
 
     class Writer:
@@ -294,7 +294,7 @@ def test_a_video_has_a_frame_of_the_start_and_of_each_step(trained, films, diagn
     assert {picture.dtype for picture in pictures} == {np.dtype(np.uint8)}
     assert [int(picture[0, 0, 0]) for picture in pictures] == list(range(11))
     env = Shown()                                                   # it is the episode that was evaluated first
-    env.reset(seed=told(trained)["seeds"][0])
+    env.reset(seed=results_of(trained)["seeds"][0])
     seen = [env.render(), *(env.step(np.zeros(1)) and env.render() for _ in range(10))]
     assert all((picture[:21, 1:37] == frame[:, 1:]).all() for picture, frame in zip(pictures, seen, strict=True))
     assert [path.read_bytes() for path in (trained / "evaluations").glob("*.mp4")] == [b"video"]
@@ -316,17 +316,17 @@ def test_a_real_video(trained):
         assert {frame.shape for frame in reader} == {(128, 48, 3)}
 
 
-def test_what_cannot_be_rendered_is_a_line_and_no_file(trained, films, capsys):
+def test_a_failed_rendering_gives_one_line_and_no_file(trained, films, capsys):
     assert evaluate.main([str(trained), FEW, "--video"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("evaluate.py: no video: ")
     assert err.count("\n") == 1
-    assert len(told(trained)["returns"]) == 3
+    assert len(results_of(trained)["returns"]) == 3
     assert not list((trained / "evaluations").glob("*.mp4"))
 
 
 @pytest.mark.parametrize("trained", [[*SMALL_RRD, "--env=Shown-v0"]], indirect=True, ids=["shown"])
-def test_a_renderer_that_fails_in_the_middle_is_a_line_and_no_file(trained, films, capsys, monkeypatch):
+def test_a_renderer_that_fails_in_the_middle_gives_one_line_and_no_file(trained, films, capsys, monkeypatch):
     def render(self):
         if self.t == 4:
             raise RuntimeError("the driver\nis gone")
@@ -358,7 +358,7 @@ def test_without_a_display_mujoco_renders_by_what_works(works, chosen, monkeypat
 
 @pytest.mark.parametrize("given", [{"MUJOCO_GL": "glfw"}, {"MUJOCO_GL": "disabled"}, {"DISPLAY": ":0"},
                                    {"WAYLAND_DISPLAY": "w"}])
-def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
+def test_the_users_choice_and_a_display_are_kept(given, monkeypatch):
     for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.setenv(name, given.get(name, ""))
     monkeypatch.setattr(video, "renders_by", lambda name: name == "glfw" or pytest.fail("asked"))
@@ -369,7 +369,7 @@ def test_what_the_user_chose_or_a_display_is_left_alone(given, monkeypatch):
 @pytest.mark.parametrize(("given", "display", "chosen"), [
     ("glfw", "", "egl"), ("glfw", ":0", "egl"), ("osmesa", "", "egl"), ("nope", "", "egl"), ("nope", ":0", ""),
 ])
-def test_what_cannot_render_here_is_ignored(given, display, chosen, monkeypatch):
+def test_a_choice_that_cannot_render_here_is_ignored(given, display, chosen, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(video, "renders_by", "egl".__eq__)
     for name, value in (("MUJOCO_GL", given), ("DISPLAY", display), ("WAYLAND_DISPLAY", "")):
@@ -393,7 +393,7 @@ def test_a_wrong_way_to_render_is_ignored(trained):
     assert "Traceback" not in done.stderr
 
 
-def test_a_viewer_that_was_half_made_says_nothing(trained, monkeypatch, capfd):
+def test_a_partly_made_viewer_prints_nothing(trained, monkeypatch, capfd):
     class Viewer:
         def __del__(self):
             raise AttributeError("half-made")
@@ -409,7 +409,7 @@ def test_a_viewer_that_was_half_made_says_nothing(trained, monkeypatch, capfd):
     assert capfd.readouterr().err == "evaluate.py: no video: RuntimeError: no EGL\n"
 
 
-def test_where_nobody_reads_any_more_the_numbers_are_still_written(trained):
+def test_a_closed_pipe_does_not_prevent_the_file_of_numbers(trained):
     code = "import sys, tiny_envs, evaluate; sys.exit(evaluate.main(sys.argv[1:]))"
     reader, writer = os.pipe()
     os.close(reader)
@@ -418,7 +418,7 @@ def test_where_nobody_reads_any_more_the_numbers_are_still_written(trained):
                           env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
     os.close(writer)
     assert done.returncode == 0, done.stderr
-    assert told(trained)["diagnosis"]
+    assert results_of(trained)["diagnosis"]
     assert list((trained / "evaluations").glob("*.png"))
 
 
@@ -439,7 +439,7 @@ def test_where_nobody_reads_any_more_the_numbers_are_still_written(trained):
     (["RUN/checkpoints/best.safetensors", "--checkpoint=last"], "checkpoint: got 'last'"),
     (["lonely.safetensors"], "expected a checkpoint inside a run's directory"),
 ])
-def test_bad_input_is_one_line_and_exit_code_2(trained, flags, complaint, capsys):
+def test_bad_input_gives_a_one_line_error_and_exit_code_2(trained, flags, complaint, capsys):
     Path("lonely.safetensors").write_bytes(b"")
     Path("folder.mp4").mkdir()
     before = set(trained.rglob("*"))
@@ -451,7 +451,7 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, flags, complaint, capsys
     assert before == set(trained.rglob("*"))
 
 
-def test_a_damaged_checkpoint_or_run_is_one_line(trained, capsys):
+def test_a_damaged_checkpoint_or_run_gives_a_one_line_error(trained, capsys):
     path = trained / "checkpoints" / "best.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -1,4 +1,4 @@
-"""How every program here begins, whatever it is started with."""
+"""How every program begins, with closed descriptors or missing packages."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ sys.exit(program.run_program("x", work))
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_a_closed_descriptor_leads_nowhere(closed):
-    """Else a file that is opened would be the standard error, and MuJoCo's GLFW could not be loaded."""
+def test_a_closed_descriptor_is_opened_on_the_null_device(closed):
+    """Otherwise a file would become the standard error, and MuJoCo's GLFW could not be loaded."""
     done = python(OPENS, closed)
     assert done.returncode == 2
     assert int(Path("number").read_text()) > 2
@@ -48,15 +48,15 @@ def test_a_closed_descriptor_leads_nowhere(closed):
     assert done.stderr == ("" if "2>&-" in closed else "err\nx: told\n")
 
 
-def test_the_packages_that_setup_requires_are_those_whose_absence_is_one_line():
+def test_every_package_that_setup_requires_is_reported_if_missing():
     listed = re.search(r"install_requires=\[(.*?)\n    \]", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
     modules = {"opencv-python-headless": "cv2"}
     assert tuple(modules.get(name, name) for name in re.findall(r'"([\w-]+)', listed)) == REQUIRED
 
 
 @pytest.mark.parametrize("program", ["train.py", "evaluate.py"])
-def test_a_clone_without_its_packages_says_how_to_install_them(program):
-    """Without site-packages, that is."""
+def test_a_clone_without_its_packages_reports_how_to_install_them(program):
+    """A clone without site-packages."""
     given = {"train.py": "--env=Pendulum-v1", "evaluate.py": "."}[program]
     done = subprocess.run([sys.executable, "-S", str(ROOT / program), given], capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": ""}, check=False)
@@ -66,7 +66,7 @@ def test_a_clone_without_its_packages_says_how_to_install_them(program):
 
 
 @pytest.mark.parametrize("name", ["nosuchmodule", "torch.nosuchmodule"])
-def test_a_module_that_somebodys_own_code_misses_stays_a_traceback(name):
+def test_a_missing_module_of_the_users_code_stays_a_traceback(name):
     def work():
         importlib.import_module(name)
     with pytest.raises(ModuleNotFoundError, match=f"No module named '{name}'"):

@@ -1,4 +1,4 @@
-"""What a run leaves behind, and what it shows on a terminal and in a pipe."""
+"""The files of a run, and its output on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard would read: records of (length, checksum, event, checksum)."""
+    """Read the events as TensorBoard does: records of (length, checksum, event, checksum)."""
     found: dict[str, list[tuple[int, float]]] = {}
     (path,) = (directory / "tensorboard").iterdir()
     data = path.read_bytes()
@@ -36,7 +36,7 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def test_one_directory_holds_everything_and_nothing_is_written_elsewhere():
+def test_a_run_writes_to_its_directory_only():
     finished = run(*SMALL_RRD, "--env=Hopper-v4", "--tag=my tag/RRD-L(RD)")
     assert re.fullmatch(r"my_tag_RRD-L\(RD\)-rrd-Hopper-v4_\d{8}-\d{6}", finished.directory.name)
     assert os.listdir() == ["outputs"]
@@ -97,7 +97,7 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation():
 
 
 @pytest.mark.parametrize("alg", [["--alg=ircr", "--basis_alg=td3"], SMALL_RRD[:3], ["--alg=sac"]])
-def test_feeding_the_config_back_repeats_the_run(alg):
+def test_the_written_config_repeats_the_run(alg):
     first = run(*SMALL, *alg, "--env=Match-v0", "--seed=7", "--tag=x")
     assert resolve(first.config).settings() == first.config
     second = run("--config", str(first.directory / "config.json"))
@@ -105,7 +105,7 @@ def test_feeding_the_config_back_repeats_the_run(alg):
     assert first.config == second.config
 
 
-def test_run_json_says_what_a_result_may_depend_on():
+def test_run_json_records_everything_that_a_result_may_depend_on():
     facts = run(*SMALL, "--alg=sac", "--env=Match-v0").facts
     assert facts["obs_dims"] == [1]
     assert facts["env_id"] == "Match-v0"
@@ -131,7 +131,7 @@ def test_a_pipe_gets_plain_lines(capsys):
     run(*SMALL_RRD, "--env=Match-v0")
     lines = capsys.readouterr().out.splitlines()
     assert all(line.isprintable() for line in lines)
-    assert len(lines) == 5                                          # what runs, three cycles, where the record is
+    assert len(lines) == 5                                          # the first line, three cycles, the directory
     assert "1 observations, 1 actions" in lines[0]
     assert re.match(r"Epoch=0  Cycle=0  Episodes=4  Timesteps=40 ", lines[1])
 

@@ -1,4 +1,4 @@
-"""A run that is stopped and gone on with is the same run, to the bit."""
+"""A run that is stopped and resumed equals an uninterrupted one, to the bit."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _one_thread():
 
 @pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "HalfCheetah-v4", "Hopper-v4"])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=str)
-def test_two_parts_are_the_whole(alg, basis, env):
-    """Ant's and Humanoid's rewards read what positions and velocities do not determine."""
+def test_two_parts_equal_the_whole_run(alg, basis, env):
+    """Ant's and Humanoid's rewards depend on arrays that positions and velocities do not determine."""
     twice([*FLAGS, *flags_of(alg, basis), f"--env={env}"], 60, 120)
 
 
 @pytest.mark.parametrize("env", ["Ant-v2", "Humanoid-v4"])
-def test_two_parts_with_bias_correction_are_the_whole(env):
+def test_two_parts_with_bias_correction_equal_the_whole_run(env):
     twice([*FLAGS, *flags_of("rrd", "sac"), f"--env={env}", "--rrd_bias_correction=True"], 100, 200)
 
 
@@ -60,7 +60,7 @@ def test_wherever_the_first_part_ends(short, long):
 
 @pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4"],
                                  ["--alg=ircr"], ["--alg=uniform"]], ids=str)
-def test_two_parts_of_a_game_are_the_whole(alg):
+def test_two_parts_of_a_game_equal_the_whole_run(alg):
     """With sticky actions, whose chance the emulator draws itself, and no-ops at the start."""
     twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100"], 60, 120)
 
@@ -70,7 +70,7 @@ def test_two_parts_of_a_game_are_the_whole(alg):
                                     ["--env=Match-v0", "--alg=sac", "--env_type=normal", "--checkpoint_every=0"],
                                     ["--env=Hopper-v4", "--alg=td3", "--engine=eager", "--checkpoint_every=3"]],
                          ids=str)
-def test_other_ways_to_run(option):
+def test_other_kinds_of_runs_resume(option):
     twice([*FLAGS, *option], 100, 160)
 
 
@@ -80,7 +80,7 @@ def test_several_environments(flags):
     twice([*FLAGS, *flags], 80, 160)
 
 
-def test_three_parts_and_an_end_that_has_come_already():
+def test_three_parts_and_a_run_that_has_ended_already():
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
     parts = run(*argv, "--total_timesteps=47", "--tag=parts")
     for steps in (100, 133, 133):
@@ -89,7 +89,7 @@ def test_three_parts_and_an_end_that_has_come_already():
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 7])
-def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(steps, monkeypatch):
+def test_a_run_that_is_asked_to_stop_saves_itself_and_resumes(steps, monkeypatch):
     """After so many iterations; a second and a third request change nothing."""
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=180"]
     whole = run(*argv, "--tag=whole")
@@ -110,20 +110,20 @@ def test_a_run_that_is_asked_to_stop_saves_itself_and_goes_on(steps, monkeypatch
     same(parts, whole)
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+def test_ctrl_c_prints_how_to_resume(monkeypatch, capsys):
     monkeypatch.setattr(Stop, "check", lambda self: signal.raise_signal(signal.SIGINT) or _stop())
     assert train.main([*SMALL_RRD, "--env=Match-v0"]) == 130
-    told = capsys.readouterr()
-    assert told.err == "train.py: interrupted\n"
+    shown = capsys.readouterr()
+    assert shown.err == "train.py: interrupted\n"
     (directory,) = Path("outputs").iterdir()
-    assert f"saved after 20 steps; resume with --resume={directory}" in told.out
+    assert f"saved after 20 steps; resume with --resume={directory}" in shown.out
 
 
 def _stop():
     raise Stopped
 
 
-# What a run goes on with ----------------------------------------------------------------------------------------
+# Settings of a resumed run --------------------------------------------------------------------------------------
 
 def test_on_existing():
     argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=one"]
@@ -160,7 +160,7 @@ def test_wrong_flags(flags, message, capsys):
     assert capsys.readouterr().err == f"train.py: {message}\n"
 
 
-def test_a_run_that_another_process_writes_is_left_alone(capsys):
+def test_a_run_that_another_process_writes_is_not_touched(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x")
     store = Store(directory / "checkpoints" / "resume")
     store.open()
@@ -172,7 +172,7 @@ def test_a_run_that_another_process_writes_is_left_alone(capsys):
     assert train.main([f"--resume={directory}"]) == 0
 
 
-def test_several_seeds_go_on_and_each_is_its_single_run():
+def test_several_seeds_resume_and_each_equals_its_single_run():
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=60", "--tag=many"]
     assert train.main([*argv, "--seeds=0,1"]) == 0
     longer = [*argv[:-2], "--total_timesteps=120"]
@@ -182,7 +182,7 @@ def test_several_seeds_go_on_and_each_is_its_single_run():
         same(parts, run(*longer, f"--seed={seed}", f"--tag=single{seed}"))
 
 
-def test_other_versions_are_told_and_kept(capsys, monkeypatch):
+def test_other_versions_are_reported_and_recorded(capsys, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(record.system, "_version", lambda package: "1.2.3" if package == "mujoco" else version(package))
         patched.setattr(record.system, "PACKAGES", [name for name in record.system.PACKAGES if name != "tensorflow"])
@@ -190,8 +190,8 @@ def test_other_versions_are_told_and_kept(capsys, monkeypatch):
     assert train.main([f"--resume={directory}", "--total_timesteps=160"]) == 0
     change = f"mujoco 1.2.3 -> {version('mujoco')}"
     assert f"the numbers may differ from those of an uninterrupted run: {change}" in capsys.readouterr().out
-    (told,) = json.loads((directory / "run.json").read_text())["resumed"]
-    assert (told["at"], told["changes"]) == (120, [change])
+    (resumed,) = json.loads((directory / "run.json").read_text())["resumed"]
+    assert (resumed["at"], resumed["changes"]) == (120, [change])
 
 
 # Environments ---------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_playing_an_episode_again_is_exact(env):
     set_random_state(theirs, random_state(ours))
 
 
-def test_an_environment_that_does_not_repeat_itself_is_told(capsys):
+def test_an_environment_that_does_not_repeat_itself_is_reported(capsys):
     directory = run(*FLAGS, "--alg=sac", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=50")
     assert train.main([f"--resume={directory}", "--env=tiny_envs:Forgetful-v0", "--total_timesteps=100"]) == 0
     assert "1 open episode could not be restored" in capsys.readouterr().out
@@ -253,7 +253,7 @@ def test_a_signal_ends_a_process_with_its_code(number, code):
     assert digest(directory)
 
 
-def test_a_damaged_run_is_one_line(capsys):
+def test_a_damaged_run_gives_a_one_line_error(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
     for path in (directory / "checkpoints" / "resume").rglob("manifest.json"):
         path.write_bytes(path.read_bytes()[:-5])
@@ -267,7 +267,7 @@ def test_a_damaged_run_is_one_line(capsys):
 
 @pytest.mark.parametrize("name", ["run-1", "run-2"])
 def test_old_runs_are_resumed(name):
-    """tests/reference/README.md says how they were made. Their files stay as they are, for ever."""
+    """tests/reference/README.md says how they were made. Their files never change."""
     kept = ROOT / "tests" / "reference" / name
     shutil.copytree(kept, "kept")
     assert digest(Path("kept")) == json.loads((kept / "digest.json").read_text())
@@ -280,7 +280,7 @@ def test_old_runs_are_resumed(name):
 # Found by a review ----------------------------------------------------------------------------------------------
 
 def test_a_run_is_locked_from_its_start(monkeypatch, capsys):
-    """Before it has saved anything, too: else a second one would begin anew in its directory."""
+    """Also before the first save; otherwise a second process would restart in its directory."""
     argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x", "--checkpoint_every=0"]
     codes = []
 
@@ -295,7 +295,7 @@ def test_a_run_is_locked_from_its_start(monkeypatch, capsys):
     assert capsys.readouterr().err.count("in use by another process") == 2
 
 
-def test_a_finished_run_whose_checkpoints_are_gone_is_not_wiped(capsys):
+def test_a_finished_run_without_checkpoints_is_not_overwritten(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
     before = (directory / "metrics.csv").read_bytes()
     resume = directory / "checkpoints" / "resume"
@@ -310,7 +310,7 @@ def test_a_finished_run_whose_checkpoints_are_gone_is_not_wiped(capsys):
     assert (directory / "metrics.csv").read_bytes() == before
 
 
-def test_settings_are_compared_with_what_was_saved_not_with_a_file_that_may_be_edited(capsys):
+def test_settings_are_compared_with_the_saved_ones_not_with_an_edited_file(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
     path = directory / "config.json"
     path.write_text(path.read_text().replace('"gamma": 0.99', '"gamma": 0.5'))
@@ -318,7 +318,7 @@ def test_settings_are_compared_with_what_was_saved_not_with_a_file_that_may_be_e
     assert "gamma 0.99 -> 0.5" in capsys.readouterr().err
 
 
-def test_a_stop_in_the_last_evaluation_of_a_run_that_was_cut_short_is_taken_back(monkeypatch):
+def test_a_longer_run_repeats_the_last_evaluation_that_was_stopped(monkeypatch):
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4"]
     calls, check = [], Stop.check
 
@@ -336,7 +336,7 @@ def test_a_stop_in_the_last_evaluation_of_a_run_that_was_cut_short_is_taken_back
     same(parts, run(*argv, "--total_timesteps=133", "--tag=whole"))
 
 
-def test_runs_of_one_tag_are_told_apart_by_their_seeds():
+def test_runs_of_one_tag_are_distinguished_by_their_seeds():
     argv = [*SMALL, "--alg=sac", "--env=Match-v0", "--tag=x"]
     first, second = (run(*argv, f"--seed={seed}") for seed in (1, 2))
     assert train.main([*argv, "--seed=1", "--on_existing=resume"]) == 0
@@ -346,11 +346,11 @@ def test_runs_of_one_tag_are_told_apart_by_their_seeds():
     assert len(list(Path("outputs").iterdir())) == 2 or not second.exists()
 
 
-def test_a_run_that_goes_on_has_its_error_behind_it():
+def test_a_resumed_run_removes_its_old_error():
     directory = run(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=60")
     (directory / "error.txt").write_text("SaveError: no space\n")
     assert train.main([f"--resume={directory}", "--gamma=0.5"]) == 2
-    assert (directory / "error.txt").exists()                           # it did not go on
+    assert (directory / "error.txt").exists()                           # it was not resumed
     assert train.main([f"--resume={directory}", "--total_timesteps=80"]) == 0
     assert not (directory / "error.txt").exists()
 
@@ -372,7 +372,7 @@ def test_signals_before_and_after_a_run_have_its_exit_codes():
         assert "Traceback" not in err
 
 
-def test_who_reads_along_may_leave():
+def test_a_reader_may_close_the_pipe():
     process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=200")
     process.stdout.close()
     assert process.wait(timeout=120) == 0

@@ -34,7 +34,7 @@ def entries(first: int, end: int) -> dict[str, torch.Tensor]:
 
 
 def saved(directory: Path, generations: int = 3) -> Store:
-    """Four new entries a generation; the last six are held."""
+    """Four new entries per generation; the last six are kept."""
     store = Store(directory)
     for n in range(1, generations + 1):
         store.save(Snapshot({"n": n, "at": 0.1 * n}, TENSORS, Log(max(0, 4 * n - 6), 4 * n, entries)))
@@ -43,20 +43,20 @@ def saved(directory: Path, generations: int = 3) -> Store:
 
 
 def load(directory: Path) -> tuple[int | None, list[str]]:
-    """The number of the newest whole generation, and what was complained of."""
-    told: list[str] = []
-    found = Store(directory).load(told.append)
+    """The number of the newest whole generation, and the reported damages."""
+    messages: list[str] = []
+    found = Store(directory).load(messages.append)
     if found is None:
-        return None, told
+        return None, messages
     assert found.values["n"] == found.number
     assert all(torch.equal(found.tensors[name], TENSORS[name]) for name in TENSORS)
     held = [value for first, fields in found.log() for value in fields["rows"].tolist()]
     assert held[-4:] == [4.0 * found.number - 4 + i for i in range(4)]
     assert held == sorted(held)
-    return found.number, told
+    return found.number, messages
 
 
-def test_what_was_saved_is_loaded_and_each_entry_is_written_once_a_chain(tmp_path):
+def test_a_snapshot_is_loaded_and_each_entry_is_written_once_per_chain(tmp_path):
     assert load(tmp_path / "never") == (None, [])
     asked = []
     store = Store(tmp_path)
@@ -69,10 +69,10 @@ def test_what_was_saved_is_loaded_and_each_entry_is_written_once_a_chain(tmp_pat
     store.load()
     store.save(Snapshot({"n": 7}, TENSORS, Log(0, 28, lambda *entry: asked.append(entry) or entries(*entry))))
     store.close()
-    assert asked[-1] == (20, 28)                                # it goes on where its chain ends
+    assert asked[-1] == (20, 28)                                # it continues where its chain ends
 
 
-def test_what_is_forgotten_is_removed_and_large_logs_are_parted(tmp_path):
+def test_dropped_entries_are_removed_and_large_logs_are_split(tmp_path):
     store = saved(tmp_path, 9)
     files = {path.name for path in tmp_path.rglob("log-*")}
     assert files == {"log-00000030-00000036.safetensors", "log-00000026-00000032.safetensors"}
@@ -82,7 +82,7 @@ def test_what_is_forgotten_is_removed_and_large_logs_are_parted(tmp_path):
 
 
 def flips(size: int, most: int = 400) -> list[int]:
-    """Every byte of a small file, of a large one some."""
+    """Every byte of a small file, some bytes of a large one."""
     return sorted({i * size // most for i in range(most)} | {0, size - 1}) if size > most else list(range(size))
 
 
@@ -98,10 +98,10 @@ def test_any_byte_flipped_or_cut_away_leaves_the_generation_before(tmp_path, whi
     for i in flips(len(data)):
         for wrong in (data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1:], data[:i], data + data[:i + 1]):
             path.write_bytes(wrong)
-            number, (told,) = load(damaged)
+            number, (message,) = load(damaged)
             assert number == 2, i
-            assert str(path) in told
-            assert told.endswith("; using the generation before it")
+            assert str(path) in message
+            assert message.endswith("; using the generation before it")
     path.unlink()
     assert load(damaged)[0] == 2
     path.mkdir()
@@ -136,7 +136,7 @@ def test_two_processes_do_not_write_at_once(tmp_path):
     store.close()
 
 
-# Manifests of strangers ------------------------------------------------------------------------------------------
+# Forged manifests -----------------------------------------------------------------------------------------------
 
 def forged(body: dict) -> bytes:
     return dump({"sha256": hashlib.sha256(dump(body)).hexdigest(), **body}) + b"\n"
@@ -170,7 +170,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 @settings(deadline=2000, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
           suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(["format", "generation", "files", "log", "values", "sha256", "more"]), JSON, st.binary())
-def test_whatever_a_manifest_holds_only_the_typed_error_comes_out(name, value, noise):
+def test_any_manifest_raises_only_checkpoint_errors(name, value, noise):
     data = forged(valid() | {name: value})
     for one in (data, noise, data[:len(noise)] + noise + data[len(noise):]):
         with contextlib.suppress(CheckpointError):
@@ -179,8 +179,8 @@ def test_whatever_a_manifest_holds_only_the_typed_error_comes_out(name, value, n
 
 @pytest.mark.parametrize("part", ["learner", "replay", "evaluator", "open", "record", "agent/", "generators/",
                                   "replay/"])
-def test_a_run_whose_state_does_not_fit_is_one_line(part, capsys):
-    """Right checksums over what is wrong, as somebody could make them."""
+def test_a_run_whose_state_does_not_fit_gives_a_one_line_error(part, capsys):
+    """Wrong content with right checksums, as an attacker could make it."""
     directory = run(*SMALL_RRD, "--env=Match-v0").directory
     found = Store(directory / "checkpoints" / "resume").load()
     chain = found.chain
@@ -194,9 +194,9 @@ def test_a_run_whose_state_does_not_fit_is_one_line(part, capsys):
         chain.files[name] = [len(data), hashlib.sha256(data).hexdigest()]
         chain.manifest.write_bytes(format_manifest(chain, values))
         assert train.main([f"--resume={directory}", "--total_timesteps=200"]) == 2
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1, told
-        assert "does not fit this run" in told
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1, message
+        assert "does not fit this run" in message
 
 
 # A disk that fails ------------------------------------------------------------------------------------------------
@@ -258,8 +258,8 @@ def test_each_write_flush_fsync_and_rename_that_fails_leaves_the_generation_befo
                 store.save(Snapshot({"n": 4}, TENSORS, Log(10, 16, entries)))
             except SaveError as error:
                 failed += 1
-                told = str(error)
-                assert re_match(told, directory, code), told
+                message = str(error)
+                assert re_match(message, directory, code), message
         store.close()
         number, complaints = load(directory)
         assert complaints == []
@@ -271,14 +271,14 @@ def test_each_write_flush_fsync_and_rename_that_fails_leaves_the_generation_befo
     assert number == 4
 
 
-def re_match(told: str, directory: Path, code: int) -> bool:
+def re_match(message: str, directory: Path, code: int) -> bool:
     begins = f"cannot write {directory}{os.sep}a{os.sep}"
-    return told.startswith(begins) and f"{os.strerror(code)}; " in told and told.endswith(" free there") and (
-        " needed, " in told)
+    return message.startswith(begins) and f"{os.strerror(code)}; " in message and message.endswith(" free there") and (
+        " needed, " in message)
 
 
 @pytest.mark.parametrize("k", [1, 9, 17, 40, 61, 83])
-def test_a_run_on_a_disk_that_fails_ends_in_one_line_and_goes_on_from_what_it_had(k, monkeypatch, capsys):
+def test_a_run_on_a_failing_disk_ends_with_one_line_and_resumes_from_the_last_save(k, monkeypatch, capsys):
     argv = [*SMALL_RRD, "--env=Hopper-v4", "--tag=x"]
     whole = run(*argv[:-1], "--tag=whole").directory
     capsys.readouterr()
@@ -286,10 +286,10 @@ def test_a_run_on_a_disk_that_fails_ends_in_one_line_and_goes_on_from_what_it_ha
     with monkeypatch.context() as patched:
         failing.install(patched)
         assert train.main(argv) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith("train.py: cannot write outputs")
-    assert "No space left on device" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith("train.py: cannot write outputs")
+    assert "No space left on device" in message
     assert train.main([*argv, "--on_existing=resume"]) == 0
     (parts,) = [path for path in Path("outputs").glob("x*") if (path / "config.json").exists()]
     assert digest(parts) == digest(whole)
@@ -304,12 +304,12 @@ def test_metrics_that_cannot_be_written_end_the_run_in_one_line(monkeypatch, cap
         write(self, event)
     monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.write_event", fail)
     assert train.main([*SMALL, "--alg=sac", "--env=Match-v0"]) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "tensorboard: No space left on device" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "tensorboard: No space left on device" in message
 
 
-def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_file(path, b"old")
     monkeypatch.setattr("utils.files.os.replace", Failing(1)(os.replace))
@@ -322,7 +322,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 # Kills, and time --------------------------------------------------------------------------------------------------
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="expected fork")
-def test_a_run_that_is_killed_again_and_again_is_the_same_run():
+def test_a_run_that_is_killed_repeatedly_equals_an_undisturbed_one():
     """The full one is `make torture`."""
     done = subprocess.run([sys.executable, ROOT / "tests" / "torture.py", "--kills", "8"], capture_output=True,
                           timeout=300, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
@@ -330,8 +330,8 @@ def test_a_run_that_is_killed_again_and_again_is_the_same_run():
     assert "all promises kept: {'kills': 8" in done.stdout
 
 
-def test_a_save_costs_by_what_is_new(tmp_path):
-    """Bytes, not seconds: a hundred held entries more cost nothing when they stand there already."""
+def test_the_cost_of_a_save_depends_on_new_entries(tmp_path):
+    """Bytes, not seconds: a hundred more entries cost nothing if they are saved already."""
     def written(held: int) -> int:
         directory = tmp_path / str(held)
         store = Store(directory)

@@ -1,4 +1,4 @@
-"""What a run's record says about the code that made it."""
+"""The code that a run's record names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--track, with a stand-in for Weights & Biases: what it receives, and that its failures fail no run."""
+"""--track, with a stand-in for Weights & Biases: the calls it gets, and that its failures end no run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARGV = ["--alg=sac", "--env=Match-v0", *SMALL]
 
 
 class Standin(types.ModuleType):
-    """`init`, `login` and `Settings` as documented; keeps what it was told."""
+    """`init`, `login` and `Settings` as documented; records its calls."""
 
     def __init__(self, fails: str = "", key: bool = False):
         super().__init__("wandb")
@@ -78,14 +78,14 @@ def wandb(monkeypatch):
     os.environ.pop("WANDB_SILENT", None)
 
 
-def test_a_run_is_told_as_it_is_recorded(wandb):
+def test_a_run_is_tracked_as_it_is_recorded(wandb):
     module = wandb()
     finished = run(*ARGV, "--track", f"--tag={'x' * 100}")
     (tracked,) = module.runs
     assert tracked.ended == 0
     assert [step for step, _ in tracked.rows] == [40, 80, 120]
-    for (_, told), row in zip(tracked.rows, finished.rows, strict=True):
-        assert {name: f"{value:.10g}" for name, value in told.items()} == {k: v for k, v in row.items() if v}
+    for (_, values), row in zip(tracked.rows, finished.rows, strict=True):
+        assert {name: f"{value:.10g}" for name, value in values.items()} == {k: v for k, v in row.items() if v}
     facts = tracked.facts
     assert (facts["project"], facts["name"]) == ("return-decomposition", finished.directory.name)
     assert facts["id"] == finished.facts["wandb"]
@@ -94,7 +94,7 @@ def test_a_run_is_told_as_it_is_recorded(wandb):
     assert os.environ["WANDB_SILENT"] == "true"
 
 
-def test_the_record_is_the_same_as_without(wandb):
+def test_the_record_is_the_same_without_tracking(wandb):
     wandb()
     tracked, alone = run(*ARGV, "--track", "--tag=a"), run(*ARGV, "--tag=b")
     same(tracked.directory, alone.directory)
@@ -103,7 +103,7 @@ def test_the_record_is_the_same_as_without(wandb):
 
 @pytest.mark.parametrize(("key", "variable", "mode"), [(False, None, "offline"), (True, None, "online"),
                                                        (True, "offline", "offline"), (False, "disabled", "disabled")])
-def test_without_a_login_it_is_offline_and_nobody_is_asked(wandb, monkeypatch, key, variable, mode):
+def test_without_a_login_it_is_offline_and_asks_for_none(wandb, monkeypatch, key, variable, mode):
     module = wandb(key=key)
     if variable:
         monkeypatch.setenv("WANDB_MODE", variable)
@@ -130,7 +130,7 @@ def test_an_older_package_is_not_asked_who_has_logged_in(wandb, monkeypatch, var
     assert module.runs[0].facts["mode"] == mode
 
 
-def test_a_run_that_is_gone_on_with_is_the_same_there(wandb):
+def test_a_resumed_run_keeps_its_id(wandb):
     module = wandb()
     directory = run(*ARGV, "--track").directory
     for steps, track in ((160, "True"), (200, "False"), (240, "True")):
@@ -141,7 +141,7 @@ def test_a_run_that_is_gone_on_with_is_the_same_there(wandb):
 
 
 @pytest.mark.parametrize("facts", ["", "[]", '{"wandb": 3}', '{"wandb": "../../x"}'])
-def test_a_run_whose_id_is_lost_begins_another(wandb, facts):
+def test_a_run_whose_id_is_lost_begins_a_new_one(wandb, facts):
     module = wandb()
     directory = run(*ARGV, "--track").directory
     (directory / "run.json").write_text(facts)
@@ -151,7 +151,7 @@ def test_a_run_whose_id_is_lost_begins_another(wandb, facts):
     assert second.isalnum()
 
 
-def test_every_seed_is_a_run_of_its_own(wandb):
+def test_every_seed_is_tracked_as_its_own_run(wandb):
     module = wandb()
     assert train.main([*ARGV, "--track", "--seeds=0,1"]) == 0
     assert len({tracked.facts["id"] for tracked in module.runs}) == 2
@@ -160,18 +160,18 @@ def test_every_seed_is_a_run_of_its_own(wandb):
 
 
 @pytest.mark.parametrize("fails", ["init", "log", "finish"])
-def test_what_fails_there_is_one_warning(wandb, fails, capsys):
+def test_a_failure_of_tracking_is_one_warning(wandb, fails, capsys):
     wandb(fails=fails)
     finished = run(*ARGV, "--track")
-    told = capsys.readouterr()
-    assert told.out.count("Weights & Biases") == 1
+    shown = capsys.readouterr()
+    assert shown.out.count("Weights & Biases") == 1
     assert ("note: Weights & Biases failed, the run continues without it: "
-            f"ConnectionError: {fails} has failed") in told.out
-    assert told.err == ""
+            f"ConnectionError: {fails} has failed") in shown.out
+    assert shown.err == ""
     assert len(finished.rows) == 3
 
 
-def test_an_error_that_ends_the_run_is_told(wandb, monkeypatch):
+def test_an_error_that_ends_the_run_is_tracked(wandb, monkeypatch):
     module = wandb()
 
     def fail(self):
@@ -195,13 +195,13 @@ def test_without_the_package_the_extra_is_named_before_anything_is_built(monkeyp
     os.environ.pop("WANDB_SILENT", None)
 
 
-def test_it_is_imported_only_where_it_is_asked_for(monkeypatch):
+def test_wandb_is_imported_only_with_track(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     run(*ARGV)
 
 
 @pytest.mark.parametrize("error", ["TypeError", "AttributeError", "ImportError", "RuntimeError"])
-def test_a_wandb_whose_import_fails_is_one_line(error, monkeypatch):
+def test_a_wandb_whose_import_fails_gives_a_one_line_error(error, monkeypatch):
     Path("wandb.py").write_text(f"raise {error}('Descriptors cannot\\nbe created')")
     monkeypatch.syspath_prepend(".")
     monkeypatch.delitem(sys.modules, "wandb", raising=False)

@@ -1,4 +1,4 @@
-"""plot.py: what it reads, what it draws and writes, and how it complains."""
+"""plot.py: the runs it reads, the figures and files it writes, and its errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_smoothing_looks_back():
     np.testing.assert_array_equal(curves.smooth(np.array([0.1, 0.3]), 1), [0.1, 0.3])
 
 
-def test_a_run_is_interpolated_but_not_prolonged():
+def test_a_run_is_interpolated_but_not_extrapolated():
     found = curves.on_grid(rows((10, 0), (20, 100)), np.array([5, 10, 15, 20, 25]))
     np.testing.assert_array_equal(found, [np.nan, 0, 50, 100, np.nan])
 
@@ -68,7 +68,7 @@ def curve(*pairs, run: str = "seed 0") -> curves.Curve:
     return curves.Curve("A", "E", run, rows(*pairs), {})
 
 
-def test_of_four_runs_the_iqm_is_drawn_where_three_go_on():
+def test_the_iqm_of_four_runs_is_drawn_where_three_continue():
     runs = [curve((1, 0), (2, 0), (3, 0), (4, 9)), curve((1, 1), (3, 3)), curve((1, 5), (2, 5), (3, 6)),
             curve((1, 100), (2, 100))]
     line, = curves.lines("A", runs, resamples=100)
@@ -82,7 +82,7 @@ def test_of_four_runs_the_iqm_is_drawn_where_three_go_on():
     np.testing.assert_allclose([line.low[2], line.high[2]], expected)
 
 
-def test_of_two_runs_each_is_drawn_and_their_mean_where_both_go_on():
+def test_two_runs_are_drawn_with_their_mean_where_both_continue():
     first, second, average = curves.lines("A", [curve((1, 0), (3, 4)), curve((2, 10), (4, 20), run="seed 1")])
     assert [first.kind, second.kind, average.kind] == ["seed 0", "seed 1", "mean"]
     np.testing.assert_array_equal(average.steps, [2, 3])
@@ -154,7 +154,7 @@ def test_a_name_may_hold_what_a_path_may_hold():
     assert reading.split_name("x=gone") == ("x", Path("gone"))
 
 
-def test_notes_tell_what_a_curve_mixes():
+def test_notes_report_what_a_curve_mixes():
     make_run("a", RRD | dict(q_lr=1e-3, engine="eager"), [1, 2])
     make_run("b", RRD | dict(q_lr=1e-4, engine="manual"), [1, 2, 3])
     make_run("c", RRD, [1, 2], seed=2)
@@ -175,7 +175,7 @@ def test_links_are_followed_and_a_loop_ends():
     assert len(reading.read_curves(["few", "outputs"], pytest.fail)) == 1
 
 
-def test_a_runs_own_file_stands_for_the_run():
+def test_a_runs_own_file_counts_as_the_run():
     made = make_run("a", RRD, [1, 2])
     (found,) = reading.read_curves(["outputs", str(made / "rews" / "Hopper-v4.npz")], pytest.fail)
     assert (found.algorithm, found.path) == ("RRD-SAC", made)
@@ -185,7 +185,7 @@ def test_a_runs_own_file_stands_for_the_run():
     ("K=64 seed 3", "K=64"), ("SAC, dense, seed=10", "SAC, dense"), ("a_seed1", "a"), ("bseed1", "bseed1"),
     ("", "RRD-SAC"), ("seed 1", "RRD-SAC"), (5, "RRD-SAC"), ("a\x1b[1m seed 1", "a\\x1b[1m"),
     ("seed 1 of two", "seed 1 of two")])
-def test_a_tag_names_a_curve_where_that_is_wanted(tag, name):
+def test_a_tag_names_a_curve_on_request(tag, name):
     directory = make_run("a", RRD, [1])
     (directory / "config.json").write_text(json.dumps(RRD | dict(env="Hopper-v4", tag=tag)))
     assert reading.read_run(directory, by="tag").algorithm == name
@@ -193,7 +193,7 @@ def test_a_tag_names_a_curve_where_that_is_wanted(tag, name):
     assert reading.read_run(directory, "mine", by="tag").algorithm == "mine"
 
 
-def test_runs_of_a_suite_are_told_apart_by_their_tags():
+def test_runs_of_a_suite_are_distinguished_by_their_tags():
     for seed in range(3):
         make_run(f"K=32 seed {seed}", RRD | dict(rrd_sample_size=32), [1, 2], seed=seed)
         make_run(f"K=64 seed {seed}", RRD | dict(rrd_sample_size=64), [1, 2], seed=seed)
@@ -208,7 +208,7 @@ def test_runs_come_in_the_order_of_their_numbers():
     assert [one.path.name for one in found] == ["9", "J", "K=8", "K=16", "K=128"]
 
 
-def test_why_a_run_has_no_returns_is_told(capsys):
+def test_the_reason_why_a_run_has_no_returns_is_reported(capsys):
     (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
     Path("outputs/a/error.txt").write_text("Traceback\nValueError: no air\n")
     assert plot.main(["outputs"]) == 2
@@ -217,7 +217,7 @@ def test_why_a_run_has_no_returns_is_told(capsys):
 
 
 @pytest.mark.parametrize("row", [(1, 1e101), (1, -np.inf), (1e300, 0)])
-def test_numbers_beyond_all_reason_are_refused(row):
+def test_absurd_numbers_are_refused(row):
     np.savez("E.npz", info=rows(row))
     with pytest.raises(ValueError, match="too large"):
         reading.read_rows(Path("E.npz"))
@@ -229,7 +229,7 @@ BAD = {"object": np.array([None, {}], dtype=object), "flat": np.zeros(3), "empty
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_without_returns_is_one_line(name, capsys):
+def test_a_file_without_returns_gives_a_one_line_error(name, capsys):
     np.savez("E.npz", info=BAD[name])
     assert plot.main(["E.npz"]) == 2
     error = capsys.readouterr().err.splitlines()
@@ -243,7 +243,7 @@ def test_a_file_without_returns_is_one_line(name, capsys):
     ("other key", "/E.npz: no evaluation returns: "), ("bomb", "/E.npz: no evaluation returns: too long"),
     ("directory", ": contains no runs"), ("no evaluations", ": no files of evaluation returns in rews/, expected one"),
     ("no json", ": config.json cannot be read: "), ("list", ": config.json names no algorithm and environment")])
-def test_what_is_damaged_is_passed_over_in_one_line(damage, line, capsys):
+def test_damaged_runs_are_skipped_with_one_line(damage, line, capsys):
     make_run("good", RRD, [1, 2])
     bad = Path("outputs/bad")
     bad.mkdir()
@@ -274,7 +274,7 @@ def test_no_flipped_byte_ends_in_a_traceback(place, value):
 
 # Many, and odd, names ------------------------------------------------------------------------------------------------
 
-def test_of_very_many_pairs_those_with_the_best_are_drawn(capsys):
+def test_only_pairs_with_the_best_algorithm_are_drawn_if_there_are_many(capsys):
     names = [f"A{i}" for i in range(50)]
     found = scores.improvements({name: [np.full(3, i / 50)] for i, name in enumerate(names)}, 10)
     assert len(found) == 50 * 49 / 2
@@ -287,7 +287,7 @@ def test_of_very_many_pairs_those_with_the_best_are_drawn(capsys):
     assert list(figures.notes(names[:10], [], found[:45])) == []
 
 
-def test_letters_that_no_font_has_are_a_note_and_no_warning(capsys):
+def test_letters_that_no_font_has_give_a_note_and_no_warning(capsys):
     make_run("\ue000", RRD, [1, 2])                              # of private use: no font here has it
     assert plot.main([f"\ue000 \u00e9={Path('outputs').absolute()}"]) == 0
     assert styles.missing_letters(["\u0378", "A\u00e9", "\u03c4"]) == "\u0378"
@@ -297,7 +297,7 @@ def test_letters_that_no_font_has_are_a_note_and_no_warning(capsys):
     assert plot.main(["A\u4e2d=outputs/b", "--out=other"]) == 0          # warnings are errors here
 
 
-def test_figures_are_whole_though_who_reads_along_has_left():
+def test_figures_are_complete_although_the_reader_closed_the_pipe():
     make_study()
     process = subprocess.Popen([sys.executable, str(ROOT / "plot.py"), "outputs"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -308,7 +308,7 @@ def test_figures_are_whole_though_who_reads_along_has_left():
     assert {"improvement.csv", "aggregates.png", "profiles.svg"} <= {path.name for path in Path("plots").iterdir()}
 
 
-# What is written ----------------------------------------------------------------------------------------------------
+# Files ------------------------------------------------------------------------------------------------------------
 
 def kept(monkeypatch, name: str) -> list:
     """The figures that a function of results.figures makes from here on."""
@@ -321,7 +321,7 @@ def kept(monkeypatch, name: str) -> list:
     return made
 
 
-def test_the_csv_of_a_learning_curve_is_what_is_drawn(monkeypatch):
+def test_the_csv_of_a_learning_curve_has_the_drawn_numbers(monkeypatch):
     make_runs("rrd", RRD, [10, 20, 40, 80])
     make_runs("ep", SAC, [1, 2])
     made = kept(monkeypatch, "learning_curves")
@@ -340,7 +340,7 @@ def test_the_csv_of_a_learning_curve_is_what_is_drawn(monkeypatch):
     assert column(mine, "value")[-1] == pytest.approx((20 + 40) / 2 * 17 / 18)     # of the last two evaluations
 
 
-def test_the_csvs_over_all_environments_are_what_is_drawn(monkeypatch, capsys):
+def test_the_csvs_over_all_environments_have_the_drawn_numbers(monkeypatch, capsys):
     make_study()
     made = {name: kept(monkeypatch, name) for name in ("aggregates", "profiles", "improvements")}
     assert plot.main(["outputs", "--resamples=200"]) == 0
@@ -382,7 +382,7 @@ def test_the_table_is_printed_and_written(capsys):
     assert f"RRD-SAC 3 {expected:.5g} [{float(row['low']):.5g}, {float(row['high']):.5g}] 0.667" in shown
 
 
-def test_all_that_was_read_is_written():
+def test_all_evaluations_are_written():
     make_run("a", RRD, [1, 2.5], seed=7)
     make_run("b", SAC, [3], env="Walker2d-v4")
     assert plot.main(["outputs"]) == 0
@@ -422,7 +422,7 @@ def test_anchors_may_be_given_by_any_name_of_the_task():
     assert not Path("plots/improvement.csv").exists()               # over whom?
 
 
-def test_anchors_of_no_run_are_told_and_a_task_has_one_scale(capsys):
+def test_anchors_of_no_run_are_reported_and_a_task_has_one_scale(capsys):
     make_runs("rrd", RRD, [100, 200, 300])
     Path("anchors.json").write_text('{"Hoper-v4": [100, 300]}')
     assert plot.main(["outputs", "--normalize=anchors.json"]) == 0
@@ -433,7 +433,7 @@ def test_anchors_of_no_run_are_told_and_a_task_has_one_scale(capsys):
                                        "expected one\n")
 
 
-def test_figures_of_an_earlier_call_are_told(capsys):
+def test_figures_of_an_earlier_call_are_reported(capsys):
     make_study()
     assert plot.main(["outputs", "--resamples=20"]) == 0
     assert "older figures" not in capsys.readouterr().err
@@ -487,7 +487,7 @@ def test_labels_do_not_overlap_and_keep_their_order(things):
         assert all(size / 2 - 1e-9 <= place <= 1 - size / 2 + 1e-9 for place, size in zip(places, sizes, strict=True))
 
 
-def test_labels_that_have_room_stand_where_they_want():
+def test_labels_with_enough_room_keep_their_positions():
     assert figures.spread([0.8, 0.2, 0.5], [0.1] * 3) == pytest.approx([0.8, 0.2, 0.5])
     assert figures.spread([0.5, 0.5], [0.2, 0.2]) == pytest.approx([0.4, 0.6])
 
@@ -504,7 +504,7 @@ def test_labels_that_have_room_stand_where_they_want():
     (["outputs", "--normalize=bad.json"], "--normalize: 'bad.json': Hopper-v4: got [3, 1], expected two numbers, the "
                                           "smaller one first"),
 ])
-def test_a_wrong_argument_is_one_line(arguments, line, capsys):
+def test_a_wrong_argument_gives_a_one_line_error(arguments, line, capsys):
     make_runs("rrd", RRD, [1])
     Path("bad.json").write_text('{"Hopper-v4": [3, 1]}')
     assert plot.main(arguments) == 2
@@ -516,7 +516,7 @@ def test_nothing_to_read_is_exit_code_2(capsys):
     assert capsys.readouterr().err == "plot.py: gone: does not exist\nplot.py: no run could be read\n"
 
 
-def test_where_nothing_can_be_written_is_exit_code_1(capsys):
+def test_an_unwritable_output_is_exit_code_1(capsys):
     make_runs("rrd", RRD, [1])
     Path("file").touch()
     assert plot.main(["outputs", "--out=file/plots"]) == 1
@@ -532,7 +532,7 @@ def test_without_matplotlib_one_line_names_the_extra(monkeypatch, capsys):
     assert capsys.readouterr().err == "plot.py: matplotlib is not installed; pip install -e '.[plot]' installs it\n"
 
 
-def test_help_and_complaints_load_nothing_heavy():
+def test_help_and_errors_import_nothing_large():
     code = ("import sys, plot; plot.main(['x', '--last=2']); "
             "sys.exit(bool({'torch', 'matplotlib', 'gymnasium'} & {*sys.modules}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""report.py: the page in a real browser, what it tells, and what it makes of hostile files."""
+"""report.py: the page in a real browser, its content, and hostile files."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def page(*arguments: str) -> str:
 
 
 def cells(html: str) -> str:
-    """What the tables hold, a row a line, its cells between bars."""
+    """The tables, a line for each row, its cells between bars."""
     rows = re.findall(r"<tr>(.*?)</tr>", html.replace("\N{EN DASH}", "-"), re.DOTALL)
     return "\n".join("|".join(re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)) for row in rows)
 
 
 class Seen:
-    """A page in Chromium, and what it did there."""
+    """A page in Chromium, with its requests and errors."""
 
     def __init__(self, tab, path: Path):
         self.tab, self.requests, self.complaints = tab, [], []
@@ -148,9 +148,9 @@ def test_names_from_files_are_text_and_nothing_else(look):
     assert seen.fetched == []
 
 
-# What it tells ------------------------------------------------------------------------------------------------------
+# Content ----------------------------------------------------------------------------------------------------------
 
-def test_the_scores_are_plot_pys(capsys):
+def test_the_scores_equal_those_of_plot_py(capsys):
     make_study()
     table = cells(page("outputs", "--last=0.2"))
     # three runs end at 200, 200 and 300 of a straight line from 0: the mean of its last two points
@@ -168,7 +168,7 @@ def test_numbers_of_a_diagnosis_are_means_over_runs(study):
     assert "number|RRD-SAC" in table
 
 
-def test_runs_say_how_they_stand():
+def test_runs_show_their_state():
     make_run("whole", SAC | dict(total_timesteps=2000), [1, 2])
     make_run("half", SAC | dict(epochs=1, cycles=4, iterations=10, timesteps=100), [1, 2], seed=1)
     failed = make_run("failed", SAC | dict(total_timesteps=9000), [1, 2], seed=2)
@@ -183,7 +183,7 @@ def test_runs_say_how_they_stand():
     assert "<code>outputs/failed</code> ended with an error: ValueError: no air" in html
 
 
-def test_settings_that_differ_are_told_apart_from_those_that_all_share():
+def test_settings_that_differ_are_separated_from_shared_ones():
     make_run("a", RRD | dict(gamma=0.99, q_lr=1e-3), [1])
     make_run("b", RRD | dict(gamma=0.99, q_lr=1e-4), [1], seed=1)
     make_run("c", DENSE | dict(gamma=0.99, q_lr=1e-3), [1])
@@ -196,7 +196,7 @@ def test_settings_that_differ_are_told_apart_from_those_that_all_share():
     assert "the runs differ in q_lr" in own
 
 
-def test_runs_of_equal_systems_stand_together():
+def test_runs_of_equal_systems_share_a_row():
     for seed in range(3):
         facts = {"processor": "P", "git_clean": seed < 2, "git_commit": "abc", "started": str(seed),
                  "versions": {"torch": "2", "tensorflow": None}}
@@ -236,7 +236,7 @@ def test_damaged_metrics_keep_what_can_be_read(text):
     assert "1,000 environment steps" in page("outputs").replace("\u202f", ",")
 
 
-def test_runs_that_cannot_be_shown_are_told_of_with_their_errors():
+def test_runs_that_cannot_be_shown_are_listed_with_their_errors():
     make_run("a", RRD, [1])
     (make_run("b", RRD, [1], seed=4) / "rews" / "Hopper-v4.npz").unlink()
     Path("outputs/b/error.txt").write_text("ValueError: no air\n")
@@ -285,7 +285,7 @@ def test_metrics_are_read_as_they_were_written(study):
     (["outputs", "--out=gone/r.html"], "--out: got 'gone/r.html', expected a file in a directory that exists"),
     (["outputs", "--out=outputs"], "--out: got 'outputs', expected a file in a directory that exists"),
     (["outputs", "--normalize=gone.json"], "--normalize: 'gone.json' cannot be read: No such file or directory")])
-def test_a_wrong_argument_is_one_line(arguments, line, capsys):
+def test_a_wrong_argument_gives_a_one_line_error(arguments, line, capsys):
     make_runs("rrd", RRD, [1])
     assert report.main(arguments) == 2
     assert capsys.readouterr().err == f"report.py: {line}\n"
@@ -298,7 +298,7 @@ def test_nothing_to_read_is_exit_code_2(capsys):
     assert not Path("report.html").exists()
 
 
-def test_where_nothing_can_be_written_is_exit_code_1(capsys):
+def test_an_unwritable_output_is_exit_code_1(capsys):
     make_runs("rrd", RRD, [1])
     assert report.main(["outputs", "--out=/proc/report.html"]) == 1
     assert capsys.readouterr().err.startswith("report.py: cannot write /proc/report.html: ")
@@ -315,7 +315,7 @@ def test_without_a_package_one_line_names_the_extra(module, ours, monkeypatch, c
     assert capsys.readouterr().err == f"report.py: {module} is not installed; pip install -e '.[plot]' installs it\n"
 
 
-def test_help_and_complaints_load_nothing_heavy():
+def test_help_and_errors_import_nothing_large():
     code = ("import sys, report; report.main(['x', '--last=2']); "
             "sys.exit(bool({'torch', 'matplotlib', 'gymnasium', 'jinja2'} & {*sys.modules}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -17,7 +17,7 @@ TASKS = [np.array([0.0, 0.5, 1.0]), np.array([2.0, 2.0, 2.0]), np.array([0.0, 0.
 
 
 def tasks(name: str) -> list[np.ndarray]:
-    """The fixture's scores, which lie as rliable wants them, (runs, tasks)."""
+    """The fixture's scores, in the layout of rliable, (runs, tasks)."""
     return list(np.array(FIGURES["scores"][name]).T)
 
 
@@ -25,7 +25,7 @@ def tasks(name: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("scores", "found"), [
     ([5, 1, 0], 2), ([100, 1, 2, 3], 2.5), ([90, 2, 3, 4, 5, 7, -90], 4.2), ([8, 7, 6, 5, 4, 3, 2, 1], 4.5), ([9], 9)])
-def test_iqm_cuts_a_quarter_rounded_down_at_both_ends(scores, found):
+def test_iqm_drops_a_quarter_rounded_down_at_both_ends(scores, found):
     assert statistics.interquartile_mean([np.array(scores)]) == found
 
 
@@ -59,7 +59,7 @@ def test_ties_count_half_in_the_probability_of_improvement():
         statistics.probability_of_improvement(x, [*y, y[0]])
 
 
-def test_leading_axes_stay():
+def test_leading_axes_are_kept():
     scores = [np.stack([task, 2 * task]) for task in TASKS]
     for statistic in OURS.values():
         np.testing.assert_allclose(statistic(scores), [statistic(TASKS), statistic([2 * task for task in TASKS])])
@@ -101,7 +101,7 @@ def test_a_run_is_drawn_whole():
     assert low == high == 0
 
 
-def test_samples_are_drawn_by_themselves():
+def test_samples_are_drawn_independently():
     same = [np.array([0.0, 1.0])]
     assert tuple(statistics.bootstrap(statistics.probability_of_improvement, same, same)) == (0, 1)
 
@@ -121,7 +121,7 @@ MONTE_CARLO = 0.012
 
 @pytest.mark.parametrize("statistic", OURS)
 @pytest.mark.parametrize("name", ["x", "y", "z"])
-def test_aggregates_are_rliables(name, statistic):
+def test_aggregates_equal_rliables(name, statistic):
     theirs = FIGURES[name]
     assert OURS[statistic](tasks(name)) == pytest.approx(theirs["points"][statistic], rel=0, abs=1e-12)
     interval = statistics.bootstrap(OURS[statistic], tasks(name), resamples=20_000)
@@ -129,7 +129,7 @@ def test_aggregates_are_rliables(name, statistic):
 
 
 @pytest.mark.parametrize("name", ["x", "y", "z"])
-def test_profiles_are_rliables(name):
+def test_profiles_equal_rliables(name):
     found = statistics.performance_profile(tasks(name), FIGURES["taus"])
     np.testing.assert_allclose(found, FIGURES[name]["profile"], rtol=0, atol=1e-12)
     interval = statistics.bootstrap(lambda scores: statistics.performance_profile(scores, FIGURES["taus"]),
@@ -138,7 +138,7 @@ def test_profiles_are_rliables(name):
     np.testing.assert_allclose(interval, FIGURES[name]["profile_interval"], rtol=0, atol=one_run + 1e-9)
 
 
-def test_probability_of_improvement_is_rliables():
+def test_probability_of_improvement_equals_rliables():
     theirs = FIGURES["x over y"]
     samples = tasks("x"), tasks("y")
     assert statistics.probability_of_improvement(*samples) == pytest.approx(theirs["point"], rel=0, abs=1e-12)

@@ -111,7 +111,7 @@ def test_a_loaded_agent_acts_as_it_was_saved(runs):
     ("DAMAGED", "last", rd.CheckpointError, "last.safetensors: "),
     ("TENSORFLOW", "", rd.ConfigError, "utils.tf_checkpoint"),
 ])
-def test_what_cannot_be_loaded_is_one_line(runs, tmp_path, place, checkpoint, kind, message):
+def test_a_failed_load_gives_a_one_line_error(runs, tmp_path, place, checkpoint, kind, message):
     config = (runs["rrd"] / "config.json").read_text()
     model = (runs["rrd"] / "checkpoints" / "last.safetensors").read_bytes()
     for name in ("EMPTY", "LAST", "DAMAGED", "TENSORFLOW"):
@@ -176,7 +176,7 @@ def test_ircr_redistributes_by_the_replay_of_its_run(runs):
     np.testing.assert_allclose(rewards, np.full(12, (episode["rews"].astype(np.float64).sum() - low) / (high - low)))
 
 
-def test_a_run_that_learns_no_reward_is_one_line(runs):
+def test_a_run_that_learns_no_reward_gives_a_one_line_error(runs):
     with pytest.raises(rd.ConfigError, match="alg: got 'sac', which learns no reward"):
         rd.load_reward(runs["sac"])
 

@@ -50,17 +50,17 @@ def test_help(word, rrd, capsys):
     assert all(f"\n  {name} " in shown for name in cli.HELP)
 
 
-def test_an_unknown_subcommand_is_one_line_with_the_nearest(rrd, capsys):
+def test_an_unknown_subcommand_gives_a_one_line_error_with_the_nearest(rrd, capsys):
     assert rrd("evalute") == 2
     assert capsys.readouterr().err == ("rrd: command: got 'evalute', expected one of train, evaluate, plot, report, "
                                        "sweep, doctor, convert, or --help; did you mean evaluate?\n")
     assert rrd("\x1b[2J\n") == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "\x1b" not in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "\x1b" not in message
 
 
-def test_as_a_module_beside_a_program_of_somebody_else():
+def test_as_a_module_beside_a_program_of_another_project():
     """`python -m` looks into the current directory first."""
     command = [sys.executable, "-m", "return_decomposition"]
     env = environment(PYTHONPATH=str(ROOT))

@@ -59,7 +59,7 @@ class Broken(tiny_envs.Match):
 
 
 def refused(**settings) -> str:
-    """The message of the ConfigError that `train` raises; it leaves nothing behind."""
+    """The message of the ConfigError that `train` raises; it must write nothing."""
     with pytest.raises(ConfigError) as caught:
         train(**settings)
     assert not Path("outputs").exists()
@@ -153,7 +153,7 @@ def test_an_error_in_the_callback_is_raised_and_kept():
 
 # Environments as objects --------------------------------------------------------------------------------------------
 
-def test_an_instance_trains_without_evaluation_and_says_so_once(capsys):
+def test_an_instance_trains_without_evaluation_with_one_note(capsys):
     env = Closing()
     run = train(env=env, **SMALL)
     assert capsys.readouterr().out.count("evaluation is off") == 1
@@ -209,10 +209,10 @@ def test_resuming_needs_an_object_again(capsys):
     assert (facts["resume_needs"], facts["env_id"]) == (["env"], "object=Match")
     capsys.readouterr()
     assert program.main([f"--resume={parts.directory}"]) == 2
-    told = (f"resume: the environment of '{parts.directory}' was given as a Python object, expected it again: "
+    reported = (f"resume: the environment of '{parts.directory}' was given as a Python object, expected it again: "
             f"train(env=..., resume='{parts.directory}') of return_decomposition")
-    assert capsys.readouterr().err == f"train.py: {told}\n"
-    with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
+    assert capsys.readouterr().err == f"train.py: {reported}\n"
+    with pytest.raises(ConfigError, match=f"^{re.escape(reported)}$"):
         train(resume=parts.directory)
     with pytest.raises(ConfigError, match=r"was run with other settings: env object=Match -> object=Clock; "):
         train(env=tiny_envs.Clock, resume=parts.directory)
@@ -221,14 +221,14 @@ def test_resuming_needs_an_object_again(capsys):
     same(parts.directory, whole.directory)
 
 
-def test_other_programs_know_that_no_name_stands_for_an_object(capsys):
+def test_other_programs_refuse_the_name_of_an_object(capsys):
     run = train(env=tiny_envs.Match, **SMALL)
     shutil.copy(run.directory / "config.json", "settings.json")
-    told = ("env: 'object=Match' was given as a Python object, which no name stands for; expected a registered "
+    reported = ("env: 'object=Match' was given as a Python object, which no name can make again; expected a registered "
             "Gymnasium id")
     assert program.main(["--config=settings.json"]) == 2
     assert evaluate.main([str(run.directory)]) == 2
-    assert capsys.readouterr().err == f"train.py: {told}\nevaluate.py: {told}\n"
+    assert capsys.readouterr().err == f"train.py: {reported}\nevaluate.py: {reported}\n"
     assert evaluate.main([str(run.directory), "--env=Match-v0", "--episodes=1"]) == 0
 
 
@@ -253,21 +253,21 @@ def test_other_programs_know_that_no_name_stands_for_an_object(capsys):
     (dict(env=tiny_envs.Match(), diagnose_every=2), "diagnose_every: got 2, but diagnoses need an environment of their "
      "own; expected an id or a function as eval_env, or 0"),
 ], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
-def test_wrong_settings_are_one_line(settings, message):
+def test_wrong_settings_give_a_one_line_error(settings, message):
     assert refused(**dict(env="Match-v0") | SMALL | settings) == message
 
 
-def test_a_function_that_workers_cannot_import_is_one_line(monkeypatch):
-    told = refused(env=lambda: tiny_envs.Match(gain=0.8), num_envs=2, **SMALL)
-    assert told.startswith("env: its function cannot be pickled for num_envs > 1: ")
-    assert told.endswith("; expected a function of a module, which worker processes can import, or num_envs=1")
+def test_a_function_that_workers_cannot_import_gives_a_one_line_error(monkeypatch):
+    reported = refused(env=lambda: tiny_envs.Match(gain=0.8), num_envs=2, **SMALL)
+    assert reported.startswith("env: its function cannot be pickled for num_envs > 1: ")
+    assert reported.endswith("; expected a function of a module, which worker processes can import, or num_envs=1")
     env = tiny_envs.Match()
     assert refused(env=env, eval_env=env, **SMALL) == "eval_env: got the environment that trains, expected another one"
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)         # as in a notebook
     monkeypatch.setattr(sys.modules["__main__"], "Match", tiny_envs.Match, raising=False)
     monkeypatch.setattr(tiny_envs.Match, "__module__", "__main__")
-    told = refused(env=tiny_envs.Match, num_envs=2, **SMALL)
-    assert told.startswith("env: its function was typed into a notebook or a shell; ")
+    reported = refused(env=tiny_envs.Match, num_envs=2, **SMALL)
+    assert reported.startswith("env: its function was typed into a notebook or a shell; ")
 
 
 def test_a_number_that_is_not_finite_is_an_exception():

@@ -1,4 +1,4 @@
-"""Environments x algorithms x seeds: each trial is its single run; what failed or was stopped is gone on with."""
+"""Environments x algorithms x seeds: each trial equals its single run; failed and stopped ones are resumed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_trial_is_its_single_run(capsys):
     assert digest(ours) == digest(theirs)
 
 
-def test_the_same_command_again_goes_on(capsys):
+def test_the_same_command_again_resumes(capsys):
     suite = write(runs={"SAC": RUNS["SAC"]})
     assert sweep.main([suite]) == 0
     (run,) = directories("*")
@@ -67,7 +67,7 @@ def test_the_same_command_again_goes_on(capsys):
     assert (run / "metrics.csv").read_bytes() == before
 
 
-def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
+def test_a_trial_that_fails_is_tried_again_and_reported_and_stops_no_other(capsys):
     runs = {"bad": {"alg": "sac", "num_envs": 2, "worker_restarts": 0}, "SAC": {"alg": "sac"}}
     env = "tiny_envs:Fails-kill-v0"
     suite = write([env], {"bad": runs["bad"]})
@@ -80,9 +80,9 @@ def test_a_trial_that_fails_is_tried_again_told_and_stops_no_other(capsys):
                     r"\(whole log: outputs/sweep/bad_tiny_envs_Fails-kill-v0_seed_0\.log\)\n$", err)
     full = runs | {"bad": {"alg": "sac", "buffer_size": 10**15}}
     assert sweep.main([write(["Pendulum-v1"], full), "--retries=0"]) == 1
-    told = capsys.readouterr()
-    assert "SAC, Pendulum-v1, seed 0: done" in told.out
-    assert "bad, Pendulum-v1, seed 0: failed once: train.py: buffer_size" in told.err
+    reported = capsys.readouterr()
+    assert "SAC, Pendulum-v1, seed 0: done" in reported.out
+    assert "bad, Pendulum-v1, seed 0: failed once: train.py: buffer_size" in reported.err
 
 
 GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
@@ -115,7 +115,7 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"env": ["Hopper-v4", "Hopper-v2"]}, "env: got 'Hopper-v4' and 'Hopper-v2', one task, Hopper-v4; "),
     (GOOD | {"env": ["Hopper-v4", "Pendulm-v1"]}, "env: got 'Pendulm-v1'; did you mean Pendulum-v1?"),
 ])
-def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys):
+def test_a_wrong_suite_gives_a_one_line_error_and_nothing_is_started(suite, message, capsys):
     Path("suite.json").write_text(json.dumps(suite))
     assert sweep.main(["suite.json"]) == 2
     out, err = capsys.readouterr()
@@ -125,7 +125,7 @@ def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys
     assert not Path("outputs").exists()
 
 
-def test_settings_may_stand_in_sections_and_null_is_not_given():
+def test_settings_may_be_in_sections_and_null_is_not_given():
     Path("suite.json").write_text(json.dumps({
         "common": {"runtime": {"total_timesteps": 50}, "env": {"test_rollouts": 2}, "gamma": 0.9, "noop": None},
         "env": ["Ant-v4"], "runs": {"x": {"alg": "sac", "env": {"test_rollouts": 3}, "gamma": None, "pi_lr": 1e-3}}}))
@@ -153,23 +153,23 @@ def test_without_ray_one_line_names_the_extra(monkeypatch, capsys):
 
 @pytest.fixture(autouse=True)
 def _hangup_is_not_ignored():
-    """As a terminal starts a sweep; under `nohup` the tests would pass their "ignore" on to it."""
+    """Start a sweep as a terminal does; under `nohup` it would inherit that SIGHUP is ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(("number", "code", "told"), [
+@pytest.mark.parametrize(("number", "code", "reported"), [
     (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 75, "stopped by SIGHUP")])
-def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
+def test_a_signal_stops_all_trials_which_save_themselves(number, code, reported):
     with long_sweep() as process:
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code
     waiting, end = err.splitlines()
     names = "SAC, Pendulum-v1, seed 0; RRD-SAC, Pendulum-v1, seed 0"
-    assert waiting.startswith(f"sweep.py: {told}; waiting until {names} have saved; ")
-    assert end == f"sweep.py: {told}; run the same command to resume"
+    assert waiting.startswith(f"sweep.py: {reported}; waiting until {names} have saved; ")
+    assert end == f"sweep.py: {reported}; run the same command to resume"
     assert out.endswith("2 stopped\n")
     assert all(digest(path) for path in directories("*"))
     assert children() == []
@@ -177,7 +177,7 @@ def test_a_signal_stops_all_trials_which_save_themselves(number, code, told):
 
 @contextlib.contextmanager
 def long_sweep(*flags, program=(ROOT / "sweep.py",), **settings):
-    """One that would go on for days, with both of its trials training."""
+    """A sweep that would run for days, with both of its trials training."""
     write(total_timesteps=100_000_000)
     before = len(list(Path("outputs").glob("*/checkpoints/last.safetensors")))
     with subprocess.Popen([sys.executable, *program, "suite.json", "--jobs=2", *flags], text=True,
@@ -199,7 +199,7 @@ def children() -> list[int]:
     return found
 
 
-def test_where_nobody_reads_any_more_the_sweep_goes_on_and_ends_its_trials():
+def test_a_closed_pipe_does_not_stop_the_sweep():
     reader, writer = os.pipe()
     os.close(reader)
     with long_sweep(stdout=writer) as process:
@@ -211,7 +211,7 @@ def test_where_nobody_reads_any_more_the_sweep_goes_on_and_ends_its_trials():
     assert children() == []
 
 
-def test_where_the_sweep_is_killed_its_trials_save_themselves():
+def test_trials_of_a_killed_sweep_save_themselves():
     with long_sweep() as process:
         process.kill()
         process.communicate(timeout=60)
@@ -242,7 +242,7 @@ def test_a_trial_that_hangs_is_killed_by_another_ctrl_c(monkeypatch):
     assert children() == []
 
 
-def test_where_the_terminal_closes_the_sweep_says_so_by_its_exit_code():
+def test_a_closed_terminal_ends_the_sweep_with_its_exit_code():
     main, other = pty.openpty()
     with long_sweep(stdout=other, stderr=other, stdin=other, start_new_session=True) as process:
         os.close(other)
@@ -264,7 +264,7 @@ def test_an_error_in_the_sweep_itself_ends_its_trials(monkeypatch):
     assert children() == []
 
 
-def test_a_trial_that_another_process_has_is_no_failure(capsys):
+def test_a_trial_that_another_process_runs_is_no_failure(capsys):
     with long_sweep() as process:
         assert sweep.main(["suite.json"]) == 75
         out, err = capsys.readouterr()
@@ -276,7 +276,7 @@ def test_a_trial_that_another_process_has_is_no_failure(capsys):
         process.communicate(timeout=60)
 
 
-def test_a_trial_that_somebody_stops_is_not_done(capsys):
+def test_a_trial_that_was_stopped_from_outside_is_not_done(capsys):
     def stop_it():
         end = time.monotonic() + 60
         while not list(Path("outputs").glob("*/checkpoints/last.safetensors")) and time.monotonic() < end:
@@ -301,13 +301,13 @@ def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     assert Path("log").read_text() == "1 True\n"
 
 
-@pytest.mark.parametrize(("code", "log", "state", "told", "again"), [
+@pytest.mark.parametrize(("code", "log", "state", "reported", "again"), [
     (0, "", "done", "", False), (75, "", "stopped", "", False), (130, "", "stopped", "", False),
     (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
     (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
     (2, "train.py: d: in use by another process, expected to be alone\n", "elsewhere", None, False),
     (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
-def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, log, state, told, again):
+def test_the_state_of_a_trial_follows_from_its_exit_code_and_its_own_lines(code, log, state, reported, again):
     trial = suite.Trial("a, b", {})
     trial.log.parent.mkdir(parents=True)
     trial.log.write_text("train.py: an older try's\n")
@@ -316,13 +316,13 @@ def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, l
         file.write(log)
     assert sweep.look(trial, code)
     assert (trial.state, trial.may_recover) == (state, again)
-    assert told is None or trial.error == told
+    assert reported is None or trial.error == reported
     if "Epoch=9" in log:
         assert trial.fields == {"Epoch": "9", "Rewards": "4"}
 
 
 @pytest.mark.parametrize("height", [12, 24, 200])
-def test_the_live_table_shows_what_is_live(height):
+def test_the_live_table_shows_running_trials(height):
     states = ["done"] * 40 + ["running"] * 2 + ["failed"] + ["waiting"] * 17
     trials = [suite.Trial(f"[/b] {i}", {}, state=state) for i, state in enumerate(states)]
     file = io.StringIO()
@@ -352,7 +352,7 @@ def test_on_a_terminal_the_table_is_drawn(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["\u6f22" * 33, "x" * 60])
-def test_long_names_are_told_apart_by_their_ends(name):
+def test_long_names_are_distinguished_by_their_ends(name):
     write(["tiny_envs:Match-v0"], {name: {"alg": "sac"}, name[:-1] + "y": {"alg": "sac"}})
     trials = suite.read_suite(Path("suite.json"), "0-2", ["tiny_envs"])
     assert len({trial.log for trial in trials}) == len(trials) == 6
@@ -380,7 +380,7 @@ def test_a_signal_reaches_trials_on_a_cluster():
 
 @pytest.mark.parametrize(("address", "why"), [
     ("127.0.0.1:1", "Connection refused"), ("ray://127.0.0.1:1", "Connection refused"), ("127.0.0.1:99999", "")])
-def test_a_cluster_that_does_not_answer_is_one_line_at_once(address, why, monkeypatch, capsys):
+def test_a_cluster_that_does_not_answer_gives_a_one_line_error_at_once(address, why, monkeypatch, capsys):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", address)
     began = time.monotonic()
@@ -391,7 +391,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_at_once(address, why, monkey
 
 
 class Cluster:
-    """A stand-in for Ray: a task begins when it is told to, if ever."""
+    """A stand-in for Ray: a task begins only when the test starts it."""
 
     def __init__(self, cores: float):
         self.cores, self.cancelled = cores, []
@@ -423,14 +423,14 @@ class Cluster:
 
 
 @pytest.mark.parametrize("cores", [0, 0.5])
-def test_a_cluster_without_cores_is_one_line(cores, monkeypatch, capsys):
+def test_a_cluster_without_cores_gives_a_one_line_error(cores, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", Cluster(cores))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert sweep.main([write(), "--engine=ray"]) == 2
     assert capsys.readouterr().err == "sweep.py: engine: the Ray cluster has no CPU, of which each trial needs one\n"
 
 
-def test_a_trial_for_which_the_cluster_has_no_place_can_be_stopped(monkeypatch):
+def test_a_trial_that_waits_for_the_cluster_can_be_stopped(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", cluster := Cluster(2))
     lane = ray_lanes.RayLanes(None)
     assert lane.jobs == 2
@@ -441,6 +441,6 @@ def test_a_trial_for_which_the_cluster_has_no_place_can_be_stopped(monkeypatch):
     assert lane.poll(trial) == 75
     (task, force), = cluster.cancelled
     assert not force
-    assert ray_lanes.run_remotely(*task) == 75                              # should it begin after all
-    lane.start(trial)                                                   # a sweep that goes on begins it anew
+    assert ray_lanes.run_remotely(*task) == 75                              # in case it begins after all
+    lane.start(trial)                                                   # a resumed sweep starts it again
     assert lane.poll(trial) is None

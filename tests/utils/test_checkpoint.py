@@ -1,4 +1,4 @@
-"""save_model and load_model: everything comes back, and nothing that is not a checkpoint gets in."""
+"""save_model and load_model: everything is restored, and other files are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assert_same(first: dict, second: dict) -> None:
 
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-def test_a_loaded_agent_goes_on_as_the_saved_one(alg, basis):
+def test_a_loaded_agent_continues_as_the_saved_one(alg, basis):
     saved, loaded = trained(alg, basis), make_agent(alg, basis, seed=9, obs_normalization=True)
     saved.save_model("model")
     loaded.load_model("model")
@@ -131,7 +131,7 @@ def test_other_sizes_are_refused():
         agent.load_model("other")
 
 
-def test_others_may_read_a_checkpoint_as_they_may_any_file(model):
+def test_a_checkpoint_has_the_usual_permissions(model):
     Path("plain").touch()
     assert model.stat().st_mode == Path("plain").stat().st_mode
 

@@ -1,7 +1,7 @@
-"""Readers of files, fed with what Hypothesis makes of valid ones: only typed errors come out, soon, in little memory.
+"""Readers of files, with valid files that Hypothesis changes: they raise typed errors only, soon, in little memory.
 
 Each test takes some seconds, with the same examples every time. `FUZZ_EXAMPLES=100000 pytest tests/utils/test_fuzz.py`
-makes other ones, as many as asked for a test, and keeps what fails in .hypothesis.
+makes other examples, so many for each test, and keeps those that fail in .hypothesis.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def check_printable(line: str) -> None:
 
 
 def outcome(read: Callable, source, refusal: type[Exception]):
-    """What was read, or the refusal, which is one line; anything else fails the test."""
+    """The result, or the error, which must be one line; anything else fails the test."""
     try:
         return read(source)
     except refusal as error:
@@ -72,7 +72,7 @@ def outcome(read: Callable, source, refusal: type[Exception]):
 
 @pytest.fixture(autouse=True)
 def _little_memory():
-    """All examples together take no more than a few of them may."""
+    """All examples together take no more memory than a few of them may."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -148,7 +148,7 @@ WRONG = {
 
 
 def refusal(index: bytes, data: bytes = bytes(2**23)) -> str:
-    """What `read_checkpoint` says of a checkpoint of these two files, which it must refuse."""
+    """The error of `read_checkpoint` for a checkpoint of these two files, which it must refuse."""
     pytest.importorskip("tensorflow")
     Path("wrong.index").write_bytes(index)
     Path("wrong.data-00000-of-00001").write_bytes(data)
@@ -159,7 +159,7 @@ def refusal(index: bytes, data: bytes = bytes(2**23)) -> str:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_variable_that_is_described_wrongly_is_refused(name):
-    """With checksums that match: some end TensorFlow's process, and that is all they end."""
+    """With checksums that match: some end TensorFlow's process, and no other."""
     assert refusal(enveloped(block_of(WRONG[name]))).startswith("wrong: damaged, or not a checkpoint (")
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_ends_tensorflow_ends_only_its_process():
     pytest.importorskip("tensorflow")
     for _ in range(2):
         assert refusal(enveloped(block_of(WRONG["negative"]))).endswith("(TensorFlow's process ended by SIGABRT)")
-    assert len(tf_checkpoint.read_checkpoint(TF)) == 95         # another process reads on
+    assert len(tf_checkpoint.read_checkpoint(TF)) == 95         # another process reads the next one
 
 
 def test_variables_that_share_bytes_are_refused_before_they_take_memory():
@@ -185,14 +185,14 @@ def test_names_and_blocks_that_grow_when_they_are_read_are_refused():
 
 
 def test_an_index_of_the_same_block_is_read():
-    """So what is refused above is not refused for its envelope."""
+    """So the files above are not refused because of their format."""
     pytest.importorskip("tensorflow")
     Path("own.index").write_bytes(enveloped(BLOCK))
     Path("own.data-00000-of-00001").write_bytes(DATA.read_bytes())
     assert len(tf_checkpoint.read_checkpoint("own")) == 95
 
 
-@settings(fuzz(15), deadline=None)              # after a death TensorFlow is imported anew
+@settings(fuzz(15), deadline=None)              # after a death TensorFlow is imported again
 @given(mutated(INDEX) | mutated(BLOCK, 2).map(enveloped) | mutated(variable()).map(block_of).map(enveloped),
        st.none() | st.integers(0, DATA.stat().st_size - 1))
 @example(b"", None)

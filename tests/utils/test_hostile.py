@@ -78,7 +78,7 @@ def test_the_checksum_covers_identity_and_spelling(tmp_path, old, new):
         read_identity(path)
 
 
-def test_a_name_that_stands_twice_is_refused_though_the_checksum_is_right(tmp_path):
+def test_a_duplicate_name_is_refused_although_the_checksum_is_right(tmp_path):
     path = tmp_path / "model"
     data = small_checkpoint(path)
     size = int.from_bytes(data[:8], "little")
@@ -90,7 +90,7 @@ def test_a_name_that_stands_twice_is_refused_though_the_checksum_is_right(tmp_pa
         read_identity(path)
 
 
-def test_an_agent_stays_as_it_was_whatever_is_damaged(tmp_path):
+def test_damage_never_changes_the_agent(tmp_path):
     path, agent, rng = tmp_path / "model", make_agent("sac", seed=1), random.Random(0)
     make_agent("sac", seed=2).save_model(path)
     data, before = path.read_bytes(), parameters(agent)
@@ -104,7 +104,7 @@ def test_an_agent_stays_as_it_was_whatever_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("value", [torch.tensor(float("nan")), torch.tensor(True), torch.tensor(1j),
                                    torch.tensor(1, dtype=torch.int32)], ids=str)
-def test_another_type_with_a_right_checksum_leaves_the_agent_as_it_was(tmp_path, value):
+def test_another_type_with_a_right_checksum_does_not_change_the_agent(tmp_path, value):
     agent, other = make_agent("sac", seed=1), make_agent("sac", seed=2)
     before = parameters(agent)
     write_checkpoint(tmp_path / "model", other.state_dict() | {"updates": value}, other.identity())
@@ -113,7 +113,7 @@ def test_another_type_with_a_right_checksum_leaves_the_agent_as_it_was(tmp_path,
     assert all(torch.equal(value, before[name]) for name, value in parameters(agent).items())
 
 
-def test_many_unknown_names_are_told_at_once(monkeypatch):
+def test_many_unknown_names_are_reported_at_once(monkeypatch):
     own, sought = make_agent("sac").state_dict(), []
     monkeypatch.setattr(checkpoint, "did_you_mean", lambda name, known: sought.append(name) or "")
     with pytest.raises(ValueError, match="and 99992 more"):
@@ -122,7 +122,7 @@ def test_many_unknown_names_are_told_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2Jb", "a" * 10_000])
-def test_a_complaint_is_one_short_line_whatever_the_file_holds(tmp_path, name):
+def test_an_error_is_one_short_line_for_any_file(tmp_path, name):
     agent = make_agent("sac")
     write_checkpoint(tmp_path / "model", agent.state_dict() | {name: torch.zeros(1)}, agent.identity())
     with pytest.raises(CheckpointError) as caught:
@@ -136,10 +136,10 @@ def test_a_complaint_is_one_short_line_whatever_the_file_holds(tmp_path, name):
 @pytest.mark.parametrize("name", NODES)
 @pytest.mark.parametrize("read", [make_agent("sac").load_model, read_identity, read_json],
                          ids=["load_model", "read_identity", "read_json"])
-def test_what_is_no_file_is_refused_and_nothing_waits_for_it(tmp_path, name, read):
+def test_paths_that_are_no_file_are_refused_without_waiting(tmp_path, name, read):
     hostile.make_nodes(tmp_path, "")
-    told = "not a regular file" if name in ("pipe", "to-pipe", "endless") else None
-    with pytest.raises((CheckpointError, ConfigError), match=told):
+    message = "not a regular file" if name in ("pipe", "to-pipe", "endless") else None
+    with pytest.raises((CheckpointError, ConfigError), match=message):
         read(tmp_path / name)
 
 
@@ -161,7 +161,7 @@ def test_only_a_flag_may_name_a_module_to_import(tmp_path):
     assert parse_args(["--config=settings.json", "--env=Pendulum-v1"]).env == "Pendulum-v1"
 
 
-def test_what_a_complaint_asks_to_type_is_quoted():
+def test_commands_in_errors_are_quoted():
     Path("settings.json").write_text(json.dumps({"env": "a:b; rm -r ~"}))
     with pytest.raises(ConfigError, match=r"give --env='a:b; rm -r ~'$"):
         parse_args(["--config=settings.json"])
@@ -196,7 +196,7 @@ def valid(with_tensorflow: bool) -> list[tuple[str, str]]:
             *[("tensorflow", str(TF))] * with_tensorflow]
 
 
-def test_no_file_runs_anything_by_any_reader(tmp_path):
+def test_no_reader_executes_anything(tmp_path):
     hostile.write_module(tmp_path)
     files = corpus()
     files["valid"] = valid(bool(files["tensorflow"]))
@@ -206,11 +206,11 @@ def test_no_file_runs_anything_by_any_reader(tmp_path):
                           env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True,
                           check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    # A run's tensors are read without what else the file says: what is wrong with that alone is as good as absent.
-    wrong = [one for one in told["wrong"] if not (one[0] == "run" and "metadata" in one[1] and one[2] == "loaded")]
+    report = json.loads(done.stdout.splitlines()[-1])
+    # A run's tensors are read without the rest of the file, so errors in that rest have no effect.
+    wrong = [one for one in report["wrong"] if not (one[0] == "run" and "metadata" in one[1] and one[2] == "loaded")]
     assert not wrong, wrong
-    assert told["loaded"] == []
-    assert not told["canary"]
-    assert any(what.startswith("pickle ") for what in told["heard"])        # so the hook does hear
-    assert Path(hostile.CANARY).exists()                                    # and the bomb does explode
+    assert report["loaded"] == []
+    assert not report["canary"]
+    assert any(what.startswith("pickle ") for what in report["heard"])        # so the hook works
+    assert Path(hostile.CANARY).exists()                                    # and the hostile file does run

@@ -1,4 +1,4 @@
-"""Hints and names: in a clone, by the command `rrd`, and (as if it were one) in a wheel."""
+"""Hints and names: in a clone, by the command `rrd`, and (simulated) in a wheel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED = ["torch>=2.10.0", "gymnasium[mujoco]>=1.1.0", "matplotlib>=3.9; extra =
 
 @pytest.fixture
 def wheel(monkeypatch):
-    """As if this module were the wheel's."""
+    """Pretend that this module is the wheel's."""
     monkeypatch.setattr(installed, "ROOT", "return_decomposition.")
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: LISTED)
 
@@ -47,7 +47,7 @@ def test_a_wheel_that_was_copied_instead_of_installed_has_no_metadata(monkeypatc
     assert installed.pip_install() == "pip install the packages that setup.py requires"
 
 
-def test_names_in_a_clone():
+def test_names_of_programs_in_a_clone():
     assert installed.called("train.py") == "train.py"
     assert installed.module_of("train") == "train"
     assert installed.started_by("train") == [str(installed.HERE / "train.py")]

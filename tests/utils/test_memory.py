@@ -1,4 +1,4 @@
-"""How much memory a machine and a container have left."""
+"""The free memory of a machine and a container."""
 
 from __future__ import annotations
 

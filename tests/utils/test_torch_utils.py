@@ -9,7 +9,8 @@ import pytest
 import torch
 from agents import O, make_agent
 
-from utils.torch_utils import Normalizer, RandomNormal, TFAdam, get_vars
+from utils.optimizers import TFAdam
+from utils.torch_utils import Normalizer, RandomNormal, get_vars
 
 
 def test_normalizer_is_the_identity_before_its_first_update():
@@ -42,7 +43,7 @@ def test_normalizer_clips_at_5_and_floors_std_at_1e_2():
     assert normalizer.normalize(torch.tensor([[1.01, 100.0]]))[0].tolist() == pytest.approx([1.0, 5.0], rel=1e-3)
 
 
-def test_a_variance_rounded_below_0_is_no_nan():
+def test_a_variance_rounded_below_0_gives_no_nan():
     normalizer, rounded = Normalizer(1), []
     for _ in range(100):
         normalizer.update(torch.full((7, 1), 1234.567))
@@ -78,7 +79,7 @@ def test_gaussian_floors_std_but_not_the_log_std_of_the_likelihood():
 
 
 def test_adam_follows_tensorflows_formula_where_epsilon_matters():
-    """Gradients of the size of epsilon tell TensorFlow's place of epsilon from PyTorch's."""
+    """Gradients of the size of epsilon distinguish TensorFlow's position of epsilon from PyTorch's."""
     gradients = np.random.RandomState(0).normal(0, 3e-8, size=(20, 4)).astype(np.float32)
     parameter = torch.nn.Parameter(torch.zeros(4))
     optimizer = TFAdam([dict(name="x", params=[parameter], lr=1e-3)])
@@ -91,7 +92,7 @@ def test_adam_follows_tensorflows_formula_where_epsilon_matters():
     np.testing.assert_allclose(parameter.detach(), x, rtol=1e-4)
 
 
-def test_a_group_without_gradients_stands_still():
+def test_a_group_without_gradients_does_not_change():
     first, second = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
     optimizer = TFAdam([dict(name="a", params=[first], lr=0.1), dict(name="b", params=[second], lr=0.1)])
     first.grad = torch.ones(1)

@@ -1,4 +1,4 @@
-"""The table of algorithms: the one place that says what an algorithm is.
+"""The table of algorithms: the only place that defines them.
 
 It holds text only, so that `--help` and the check of a setting need no PyTorch. `algorithm.registry.register_algorithm`
 and `register_decomposition` add rows. Every list of algorithms, in an error, in help, in a schema, comes from it.
@@ -30,18 +30,18 @@ class Algorithm:
     """An algorithm, which learns a policy, or a decomposition, which pays the steps that an algorithm learns from.
 
     entry: what builds it, as "module:attribute"; the class or function itself if a user registered it.
-    reference: its TensorFlow twin, as "module:attribute"; None: there is none.
+    reference: its TensorFlow reference, as "module:attribute"; None: there is none.
     replay: what it learns from.
     defaults: the settings that it reads, beyond those that all read, or whose defaults differ; by name.
-    decomposition: whether it stands on a basis, which is another algorithm.
+    decomposition: whether it needs a basis, which is another algorithm.
     discrete: whether its actions are indices.
-    diagnosed: whether it says what it takes the reward of each step to be.
-    by_optimizer: what it reads besides, by the setting `optimizer`.
+    diagnosed: whether it predicts the reward of each step.
+    by_optimizer: further settings that it reads, by the setting `optimizer`.
     on_policy: whether it learns from rollouts, of continuous or discrete actions, as the environment says.
     over_discrete: its defaults over a basis of discrete actions, instead of `defaults`; None: the same.
     overrides: defaults over some bases on some tasks.
     smallest_batch: the least `batch_size` over vectors.
-    settings: settings of its own, that no other algorithm brings.
+    settings: settings of its own, which no other algorithm has.
     """
 
     entry: str | Callable
@@ -64,7 +64,7 @@ class Algorithm:
         return isinstance(self.entry, str)
 
     def defaults_with(self, optimizer: str | None) -> dict[str, Any]:
-        """What it reads with this optimiser, or with its own one if None; its own defaults win."""
+        """The settings that it reads with this optimiser, or with its default one if None; its own defaults win."""
         if not self.by_optimizer:
             return dict(self.defaults)
         chosen = self.by_optimizer.get(optimizer or self.defaults["optimizer"], {})
@@ -72,7 +72,7 @@ class Algorithm:
         return dict(chosen) | {name: value for name, value in self.defaults.items() if name not in unread}
 
     def defaults_over(self, basis: str, env: str) -> dict[str, Any]:
-        """What a decomposition reads over this basis in this environment, beyond what the basis reads."""
+        """The settings that a decomposition reads over this basis in this environment, beyond those of the basis."""
         discrete = ALGORITHMS[basis].discrete and self.over_discrete is not None
         found = dict(self.over_discrete if discrete else self.defaults)
         for one in self.overrides:
@@ -137,7 +137,7 @@ IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half
 
 
 def names() -> list[str]:
-    """Every algorithm that `--alg` takes; the decompositions stand last."""
+    """Every algorithm that `--alg` takes; the decompositions come last."""
     return [*bases(), *decompositions()]
 
 
@@ -148,7 +148,7 @@ def bases(discrete: bool | None = None) -> list[str]:
 
 
 def decompositions() -> list[str]:
-    """Every algorithm that stands on a basis."""
+    """Every algorithm that needs a basis."""
     return [name for name, one in ALGORITHMS.items() if one.decomposition]
 
 
@@ -158,7 +158,7 @@ def diagnosed() -> list[str]:
 
 
 def referenced() -> list[str]:
-    """Every algorithm that has a TensorFlow twin."""
+    """Every algorithm that has a TensorFlow reference."""
     return [name for name in names() if ALGORITHMS[name].reference is not None]
 
 

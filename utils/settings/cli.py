@@ -110,7 +110,7 @@ def _resolved(from_file: dict[str, Any], given: dict[str, Any], path: str | None
         return resolve(from_file | given)
     except ConfigError as error:
         name = str(error).partition(":")[0]
-        hint = f" (it stands in {path})" if name in from_file and name not in given else ""
+        hint = f" (set in {path})" if name in from_file and name not in given else ""
         raise ConfigError(f"{error}{hint}") from None
 
 

@@ -1,7 +1,8 @@
 """Completion of a program's flags, their values and file names in bash, zsh and fish.
 
 shtab writes the script from the program's parser. A part of our own follows it, the same for every program: it reads
-`python train.py` and `rrd train` as `train.py`, `--basis-alg` as `--basis_alg`, and what bash makes of `--flag=value`.
+`python train.py` and `rrd train` as `train.py`, `--basis-alg` as `--basis_alg`, and the words that bash makes of
+`--flag=value`. It also offers the subcommands of `rrd`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import shlex
 from typing import Any
 
-from utils.errors import ConfigError
+from utils.installed import COMMANDS
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -29,15 +30,8 @@ class _Print(argparse.Action):
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards.
-
-    Raises:
-        ConfigError: shtab is not installed.
-    """
-    try:
-        import shtab
-    except ModuleNotFoundError:
-        raise ConfigError("completion: shtab is not installed; pip install 'shtab>=1.12'") from None
+    """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards."""
+    import shtab
     parser.prog = f"{parser.prog.split()[-1].removesuffix('.py')}.py"       # `rrd train` is train.py
     for action in parser._actions:
         _spell(action, shell)
@@ -47,7 +41,8 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
             action.complete = shtab.DIRECTORY if kind[0] == "DIR" else shtab.FILE
     text = shtab.complete(parser, shell)
     # For zsh, shtab's text registers its function only inside `eval`; elsewhere it calls the function at once.
-    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + DISPATCH[shell].replace("@PROG@", parser.prog)
+    ours = DISPATCH[shell].replace("@PROG@", parser.prog).replace("@COMMANDS@", " ".join(COMMANDS))
+    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + ours
 
 
 def _spell(action: argparse.Action, shell: str) -> None:
@@ -71,6 +66,10 @@ def _metavar(action: argparse.Action) -> str:
 _BASH = r"""
 _return_decomposition() {
     local i word run words
+    if ((COMP_CWORD == 1)) && [[ ${COMP_WORDS[0]##*/} == rrd ]]; then
+        COMPREPLY=($(compgen -W "@COMMANDS@" -- "${COMP_WORDS[1]}"))
+        return
+    fi
     for ((i = 0; i < COMP_CWORD; i++)); do
         run=${COMP_WORDS[i]##*/}
         [[ $i == 1 && ${COMP_WORDS[0]##*/} == rrd ]] && run+=.py
@@ -103,6 +102,10 @@ complete -o bashdefault -o default -F _return_decomposition python python3 rrd @
 _ZSH = r"""
 _return_decomposition() {
     local i run
+    if ((CURRENT == 2)) && [[ ${words[1]:t} == rrd ]]; then
+        compadd -- @COMMANDS@
+        return
+    fi
     for ((i = 1; i < CURRENT; i++)); do
         run=${words[i]:t}
         [[ $i == 2 && ${words[1]:t} == rrd ]] && run+=.py
@@ -144,6 +147,7 @@ end
 function _return_decomposition
     complete -C (string join ' ' -- (_return_decomposition_words) (commandline -ct))
 end
+complete -c rrd -n 'test (count (commandline -opc)) = 1' -fa '@COMMANDS@'
 for program in python python3 rrd
     complete -c $program -n '_return_decomposition_words >/dev/null' -fka '(_return_decomposition)'
 end

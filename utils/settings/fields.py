@@ -178,7 +178,7 @@ class Config:
 
     hidden_sizes: tuple[int, ...] | None = of_widths(
         "widths of the hidden layers of the policy or the Q-network, and the default of the others, such as 256,256 "
-        "(default: 256,256; for ddpg 400,300; for pictures 512, behind the convolutions)", beside="q_lr")
+        "(default: 256,256; for ddpg 400,300; for pictures 512, after the convolutions)", beside="q_lr")
     activation: str | None = of_networks("activation of these layers, and the default of the others (default: relu)",
                                          choices=ACTIVATIONS, beside="q_lr")
     critic_hidden_sizes: tuple[int, ...] | None = of_widths(
@@ -230,11 +230,11 @@ class Config:
         object.__setattr__(self, "discrete", discrete if self.acts_discrete is None else self.acts_discrete)
 
     def __getattr__(self, name: str) -> Any:
-        """The value of a setting that the chosen algorithm brings."""
+        """The value of a setting of the chosen algorithm's own."""
         for own, value in self.__dict__.get("own", ()):
             if own == name:
                 return value
-        raise AttributeError(f"{name}: neither a setting nor brought by the chosen algorithm")
+        raise AttributeError(f"{name}: neither a setting nor one of the chosen algorithm's own")
 
     @property
     def on_policy(self) -> bool:

@@ -108,8 +108,8 @@ def _place(top: str) -> Path | None:
 
 def _failed(name: str, error: BaseException) -> ConfigError:
     """The error in one line: what was raised, and where."""
-    told = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
     last = traceback.extract_tb(error.__traceback__)[-1]
     inside = not (isinstance(error, SyntaxError) or "importlib" in last.filename)       # a SyntaxError says where
     place = f" ({os.path.basename(last.filename)}, line {last.lineno})" if inside else ""
-    return ConfigError(f"import: {name!r} cannot be imported: {told}{place}")
+    return ConfigError(f"import: {name!r} cannot be imported: {reason}{place}")

@@ -36,7 +36,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file, which names nothing twice.
+    """The object in a JSON file, in which no key occurs twice.
 
     Raises:
         ConfigError: the file cannot be read, or holds no such object.
@@ -59,7 +59,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, times in Counter(name for name, _ in pairs).items():
         if times > 1:
-            raise ConfigError(f"{shown(name)}: stands {times} times in the config file")
+            raise ConfigError(f"{shown(name)}: got {times} values in the file, expected one")
     return dict(pairs)
 
 
@@ -89,14 +89,14 @@ def flatten(data: dict[str, Any]) -> dict[str, Any]:
         found = _settings_in(section, value, data) if section else {key: value}
         for name in found:
             if name in settings:
-                raise ConfigError(f"{name}: stands 2 times in the config file, once in a section")
+                raise ConfigError(f"{name}: got 2 values in the file, one in a section, expected one")
         settings |= found
     return settings
 
 
 def _settings_in(section: str, values: Any, data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise ConfigError(f"{section}: got {values!r}, expected an object of settings, for it is a section")
+        raise ConfigError(f"{section}: got {values!r}, expected an object of settings, because it is a section")
     known = all_settings()
     for name in values:
         place = f"{section}.{shown(name)}"

@@ -1,4 +1,4 @@
-"""Settings that a registered algorithm brings: what they must be, and which names are taken."""
+"""Settings of a registered algorithm: what is allowed, and which names are taken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLE = 'Setting("temperature_decay", float, 0.99, low=0, high=1, help="...")'
 
 
 def checked_settings(algorithm: str, settings: Iterable[Setting], inherited: Mapping[str, Any]) -> list[Setting]:
-    """The settings that an algorithm brings, with their defaults in their types.
+    """The settings of an algorithm, with their defaults in their types.
 
     Args:
         algorithm: its name; registering it again may bring the same settings again.

@@ -126,15 +126,15 @@ def _basis_defaults(field: str, name: str, values: dict[str, Any], allowed: list
 def unknown_algorithm(field: str, name: str, allowed: list[str]) -> ConfigError:
     """The error of a setting that names no algorithm of the table."""
     return ConfigError(f"{field}: got {name!r}{did_you_mean(name, allowed)}, expected one of {', '.join(allowed)}, "
-                       "or one of your own, which --import=MODULE brings")
+                       "or one of your own with --import=MODULE")
 
 
 def not_diagnosed(alg: str, otherwise: str, another: str) -> str:
-    """Why the rewards of an algorithm are not diagnosed, and what helps.
+    """Why the rewards of an algorithm are not diagnosed, and what is expected instead.
 
     Args:
-        otherwise: what helps as well, such as "0, or ".
-        another: what stands before the names of algorithms that are diagnosed, such as "--alg=".
+        otherwise: another expected value, such as "0, or ".
+        another: the text before the names of algorithms that are diagnosed, such as "--alg=".
     """
     return f"{alg} learns no reward; expected {otherwise}{another}{any_of(diagnosed())}"
 

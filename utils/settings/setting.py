@@ -11,7 +11,7 @@ from utils.settings.values import KINDS
 
 @dataclass(frozen=True)
 class Group:
-    """What settings can belong to.
+    """A group of settings.
 
     heading: of the group in `--help`.
     section: of a JSON file.
@@ -43,7 +43,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, built in or brought by a registered algorithm.
+    """A setting, built in or of a registered algorithm.
 
     name: a word of letters, digits and underscores; the flag is `--name`.
     type: int, float, bool, str, tuple[int, ...] or, of a built-in one, dict: an object of JSON.
@@ -71,7 +71,7 @@ class Setting:
 
     @property
     def group(self) -> Group:
-        """What it belongs to."""
+        """The group that it belongs to."""
         return GROUPS[self.belongs]
 
     def checked(self, value: Any) -> Any:

@@ -31,7 +31,7 @@ def with_sizes(config: Config, obs_dims: Any, acts_dims: Any, obs_scale: Any = N
     obs_dims = _dims("obs_dims", obs_dims, images=config.discrete or config.on_policy)
     if config.dueling and len(obs_dims) == 1:
         raise ConfigError(f"dueling: got True over vectors {obs_dims}, expected images (height, width, channels): "
-                          "its heads stand on the convolutions")
+                          "its heads follow the convolutions")
     return dataclasses.replace(config, obs_dims=obs_dims, acts_dims=_dims("acts_dims", acts_dims),
                                obs_scale=_obs_scale(obs_scale, obs_dims))
 
@@ -53,7 +53,7 @@ def of_spaces(config: Config, observation_space: Any, action_space: Any) -> Conf
 
 
 def expected_discrete() -> str:
-    """What to choose for discrete actions."""
+    """The choices for discrete actions, for an error."""
     some = bases(discrete=True)
     return (f"expected {any_of([f'--alg={name}' for name in some])}, or "
             f"{any_of([f'--basis_alg={name}' for name in some])} with {any_of(decompositions())}")

@@ -42,7 +42,7 @@ def parse_bool(value: Any) -> bool:
 
 
 def parse_str(value: Any) -> str:
-    """Text, as it is."""
+    """Text, unchanged."""
     return value if isinstance(value, str) else _refuse()
 
 

@@ -60,7 +60,7 @@ def _unknown_part(agent: Agent) -> str | None:
 
 
 def _pays_by_the_replay(part: Agent | Decomposition) -> bool:
-    """Return whether this is a decomposition that takes no part in an update: the batch holds what it pays."""
+    """Return whether this is a decomposition that takes no part in an update: the batch holds its rewards."""
     return (isinstance(part, Decomposition) and not part.joint and not part.markov
             and type(part).pay is Decomposition.pay and type(part).pay_spec is Decomposition.pay_spec)
 

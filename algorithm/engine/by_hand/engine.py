@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,24 +13,25 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import create_gradients, why_not_by_hand
-from algorithm.engine.by_hand.gradients import Both, Gradients, Part
+from algorithm.engine.by_hand.gradients import Gradients, Part, Step, compute
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import gather
-from algorithm.engine.pairs import create_pair
+from algorithm.engine.pairs import Pair, create_pair
 from algorithm.schedule import Schedule, is_policys
 from utils.errors import ConfigError
+from utils.threads import patience
 
 
 class Verb(NamedTuple):
     """One of the agent's verbs `train`, `train_q` and `train_pi`."""
 
-    losses: Callable[[Batch, Both], Info]   # writes the gradients
-    noise: tuple[str, ...]                  # the names of what it draws
-    groups: list[tuple]                     # the (optimiser, group of parameters) that it steps
-    gradients: dict[str, Tensor]            # their gradients by the names of error messages
-    memories: list[Tensor]                  # in which those lie
-    counts: bool = True                     # as an update
+    steps: list[Step]                   # of parts, which write the gradients
+    noise: tuple[str, ...]              # the names of what it draws
+    groups: list[tuple]                 # the (optimiser, group of parameters) that it steps
+    gradients: dict[str, Tensor]        # their gradients by the names of error messages
+    memories: list[Tensor]              # in which those lie
+    counts: bool = True                 # as an update
 
 
 class ManualEngine(Engine):
@@ -47,7 +48,7 @@ class ManualEngine(Engine):
         gradients = create_gradients([agent])
         if gradients is None:
             raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
-                              "with the paper's reward network or none, as they stand, and not for "
+                              "with the paper's reward network or none, unchanged, and not for "
                               f"{why_not_by_hand(agent)}; expected eager, compile or auto")
         self.grads = gradients.nets.gradients
         self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])
@@ -60,9 +61,9 @@ class ManualEngine(Engine):
         pi, q = self._gathered(of_pi), self._gathered(of_q)
         self.graphs = Graphs(gradients.nets.state)
         self.verbs = {
-            "train": Verb(gradients.train, agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
-            "train_q": Verb(gradients.train_q, agent.q_noise, of_q, self._labelled(of_q), [q]),
-            "train_pi": Verb(gradients.train_pi, agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
+            "train": Verb(gradients.train(), agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
+            "train_q": Verb(gradients.train_q(), agent.q_noise, of_q, self._labelled(of_q), [q]),
+            "train_pi": Verb(gradients.train_pi(), agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
 
     def _gathered(self, groups: list[tuple]) -> Tensor:
         """The gradients of these groups, from now on in one memory."""
@@ -73,17 +74,22 @@ class ManualEngine(Engine):
 
     def run(self, updates: int) -> Sums:
         """See `Engine.run`. An update is one verb, or two with a batch each."""
-        sums, both = Sums(), self._both_as_graphs if self.agent.device.type == "cpu" else self._both
+        sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else compute
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
-        with create_pair(self.agent.device) as self.pair, torch.inference_mode():
+        with self._pair() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
-                info = verb.losses(batch, both)
+                info = self.losses(verb, batch, how)
                 sums.add(info)
                 ends = following is None or following.counts            # the update, after which targets may be due
                 check = partial(self.guard.check, self.agent.updates + verb.counts, info, verb.gradients, verb.memories)
                 _, batch = self.pair(partial(self.step, verb, ends), partial(self._check_and_draw, check, following))
+                patience.look()
         return self._finish(sums)
+
+    def _pair(self) -> Pair:
+        """Two threads, each with as many of half of the cores as its products are worth."""
+        return create_pair(self.agent.device, self.threads(torch.get_num_threads() // 2))
 
     def _check_and_draw(self, check: Callable[[], None], verb: Verb | None) -> Batch | None:
         check()
@@ -95,10 +101,10 @@ class ManualEngine(Engine):
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
         delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)
         called = self.verbs["train_q" if delayed else verb]
-        with create_pair(agent.device) as self.pair, torch.inference_mode():
+        with self._pair() as self.pair, torch.inference_mode():
             fields = agent.checked(batch, spec)
             agent.add_noise(fields, called.noise)
-            info = called.losses(fields, self._both)
+            info = self.losses(called, fields)
             self.step(called, targets=False)
         return info
 
@@ -121,11 +127,14 @@ class ManualEngine(Engine):
         if targets:
             self.target_update()
 
-    def _both(self, batch: Batch, *parts: Part) -> Info:
-        """Call one or two parts at the same time; values of one name add up."""
-        calls = [partial(part, batch) for part in parts]
-        first, second = self.pair(*calls) if len(calls) == 2 else (calls[0](), {})
-        return {**first, **second, **{name: first[name] + second[name] for name in first if name in second}}
+    def losses(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Info] = compute) -> Info:
+        """Write the gradients of one verb; return its losses, ().
 
-    def _both_as_graphs(self, batch: Batch, *parts: Part) -> Info:
-        return self._both(batch, *(self.graphs(part, batch) for part in parts))
+        The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up.
+        """
+        found: Info = {}
+        for step in verb.steps:
+            calls = [partial(how, parts, {**batch, **found}) for parts in step if parts]
+            one, other = self.pair(*calls) if len(calls) == 2 else (calls[0](), {})
+            found |= {**one, **other, **{name: one[name] + other[name] for name in one if name in other}}
+        return {name: found[name] for name in self.agent.train_info if name in found}

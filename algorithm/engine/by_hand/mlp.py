@@ -68,12 +68,12 @@ class MLP:
         return self._output(x)
 
     def save(self, name: str) -> dict[str, Tensor]:
-        """What `backward` needs of the last forward pass, as fields of a batch, for `load` in another function."""
+        """Return what `backward` needs of the last forward pass, as fields of a batch, for `load`."""
         saved = {f"{name}.x{i}": x for i, x in enumerate(self.inputs)}
         return saved | {f"{name}.kept{i}": kept for i, kept in enumerate(self.kept) if kept is not self.inputs[i + 1]}
 
     def load(self, name: str, fields: dict[str, Tensor]) -> None:
-        """Take over what `save` gave, for the next `backward`."""
+        """Take over what `save` returned, for the next `backward`."""
         self.inputs = [fields[f"{name}.x{i}"] for i in range(len(self.weights))]
         self.kept = [fields.get(f"{name}.kept{i}", x) for i, x in enumerate(self.inputs[1:])]
 

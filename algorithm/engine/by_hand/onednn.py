@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 # PyTorch multiplies float32 by MKL, which uses AVX2 on processors that are not Intel's; oneDNN uses AVX-512 on all that
-# have it, and twice as wide registers are up to twice as fast. By what the machine is, never by a timing: the same run
-# on the same machine is to give the same bits.
+# have it, and registers of twice the width are up to twice as fast. The choice depends on the machine, never on a
+# timing, so that the same run on the same machine gives the same bits.
 ONEDNN = (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
           and torch.backends.cpu.get_cpu_capability() == "AVX512")
-LEAST = 1_500_000       # multiply-adds; oneDNN's calls cost some 20 us more
+LEAST = 1_500_000       # multiply-adds; a call of oneDNN costs about 20 us more
 
 
 def sizes(x: Tensor) -> tuple[int, ...]:
-    """Its shape in numbers: while TorchScript traces, `x.shape` has tensors, which round as float32."""
+    """The shape of `x` in numbers: while TorchScript traces, `x.shape` has tensors, which round as float32."""
     return tuple(map(int, x.shape))
 
 
@@ -40,5 +40,5 @@ def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], after: str) -> Te
 
 @functools.cache
 def _scripted():
-    """For the tracer, which knows no empty list of scalars."""
+    """`_linear` as a script: the tracer does not accept its empty list of scalars."""
     return torch.jit.script(_linear)

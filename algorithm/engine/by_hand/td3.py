@@ -6,7 +6,7 @@ import torch
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Both, Gradients, twin
+from algorithm.engine.by_hand.gradients import Gradients, Step, twin
 from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.onednn import sizes
@@ -14,7 +14,7 @@ from algorithm.engine.by_hand.reward import RewardGradients
 
 
 class TD3Gradients(Gradients):
-    """The policy has batches of its own, so the critics' loss is what is halved: a critic in each half."""
+    """The policy has batches of its own, so the critics' loss is divided: a critic in each half."""
 
     def __init__(self, nets: Nets, reward: RewardGradients | None):
         super().__init__(nets, reward)
@@ -24,22 +24,17 @@ class TD3Gradients(Gradients):
         self.critics_target = [nets.mlp(f"target.{name}", q) for name in (one, two)]
         self.critic_frozen = nets.mlp(f"main.{one}", pi)
 
-    def train(self, batch: Batch, both: Both) -> Info:
-        """All losses of one batch; see `Gradients.train`."""
-        return self.train_pi(batch, both) | self.train_q(batch, both)
+    def train(self) -> list[Step]:
+        """Every gradient of one update; see `Gradients.train`."""
+        return [*self.train_pi(), *self.train_q()]
 
-    def train_q(self, batch: Batch, both: Both) -> Info:
-        """The critics' losses and the reward network's; see `Gradients.train_q`."""
-        return self.q_loss(batch, both)
-
-    def q_loss(self, batch: Batch, both: Both) -> Info:
+    def train_q(self) -> list[Step]:
         """y = r + gamma (1 - done) min_i Q'_i(s', clip(pi'(s') + noise, -1, 1)); sum_i mean (Q_i - y)^2.
 
-        In two steps: y beside Q_i and the reward network's loss, then the one critic's gradients beside the other's.
+        In two steps: y beside Q_i and the reward network's loss, then the one critic's gradients beside the other's,
+        whose losses have one name and add up.
         """
-        found = both(batch, self.q_target, self.q_values)
-        losses = both({**batch, **found}, self.q_1_loss, self.q_2_loss)                 # of one name: they add up
-        return losses | {name: found[name] for name in self.nets.agent.train_info if name in found}
+        return [([self.q_target], [self.q_values, *self.reward_loss]), ([self.q_1_loss], [self.q_2_loss])]
 
     def q_target(self, batch: Batch) -> Info:
         """y, (B, 1)."""
@@ -48,10 +43,10 @@ class TD3Gradients(Gradients):
         return {"y": self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)}
 
     def q_values(self, batch: Batch) -> Info:
-        """Q_i, (B, 1), with what their gradients are computed of; and the reward network's loss."""
+        """Q_i, (B, 1), with what their gradients are computed of."""
         q_1, q_2 = twin(self.critics, batch["obs"], batch["acts"])
         first, second = self.critics
-        return {"q_1": q_1, "q_2": q_2} | first.save("q_1") | second.save("q_2") | self.reward_loss(batch)
+        return {"q_1": q_1, "q_2": q_2} | first.save("q_1") | second.save("q_2")
 
     def q_1_loss(self, batch: Batch) -> Info:
         """mean (Q_1 - y)^2."""

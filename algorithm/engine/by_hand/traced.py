@@ -9,39 +9,40 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
-from algorithm.engine.by_hand.gradients import Part
+from algorithm.engine.by_hand.gradients import Part, compute
 
-LOCK = threading.Lock()     # the tracer has global state, and runs of several seeds trace in threads
+LOCK = threading.Lock()     # the tracer and the filters of warnings have global state, and several threads trace
 
 
 class Graphs:
-    """The graph of each part, for batches of the same names and shapes."""
+    """`compute`, by a graph for each list of parts and each layout of a batch: its names and shapes."""
 
     def __init__(self, state: Callable[[], list[Tensor]]):
         """`state` gives every tensor that the parts read or write besides the batch."""
         self.state, self.warned = state, False
         self.made: dict[tuple, Part] = {}
 
-    def __call__(self, part: Part, batch: Batch) -> Part:
-        """What computes the part for batches like this one: a graph, or where that fails, the part; warns once."""
-        key = (part, *((name, value.shape) for name, value in batch.items()))
+    def __call__(self, parts: Sequence[Part], batch: Batch) -> Info:
+        """Compute parts by their graph; if tracing fails, warn once and compute them without one."""
+        key = (*parts, *((name, value.shape) for name, value in batch.items()))
         if key not in self.made:
-            self.made[key] = self._make(part, batch)
-        return self.made[key]
+            with LOCK:
+                self.made[key] = self._make(partial(compute, parts), batch)
+        return self.made[key](batch)
 
     def _make(self, part: Part, batch: Batch) -> Part:
         part(batch)                                     # makes its buffers
         try:
-            with LOCK:
-                return trace(part, batch, self.state())
-        except Exception as error:                      # whatever TorchScript may raise: the part works as it is
+            return trace(part, batch, self.state())
+        except Exception as error:                      # TorchScript may raise anything; the part works without it
             self._warn(str(error).strip().partition("\n")[0] or type(error).__name__)
             return part
 
@@ -67,7 +68,7 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
         raise ValueError("the part reads tensors that are neither of the batch nor of the state")
 
     def run(batch: Batch) -> Info:
-        # not optimised: the optimised graph rounds otherwise than the first calls
+        # not optimised: the optimised graph would round differently from the first calls
         with torch.jit.optimized_execution(False):
             return dict(zip(module.given, graph(*batch.values()), strict=True))
     return run
@@ -76,7 +77,7 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
 class _Module(nn.Module):
     """A part, with its state where the tracer looks for tensors that are no constants."""
 
-    given: tuple[str, ...]              # the names of what the part gives
+    given: tuple[str, ...]              # the names of the results of the part
 
     def __init__(self, part: Part, names: tuple[str, ...], state: list[Tensor]):
         super().__init__()
@@ -85,7 +86,7 @@ class _Module(nn.Module):
             self.register_buffer(f"state_{i}", tensor)
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """The batch's values, in the order of `names` -> what the part gives."""
+        """The batch's values, in the order of `names` -> the results of the part."""
         found = self.part(dict(zip(self.names, values, strict=True)))
         self.given = tuple(found)
         return tuple(found.values())

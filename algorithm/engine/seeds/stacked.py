@@ -17,7 +17,7 @@ from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
 from algorithm.engine.seeds.stacks import StackedNets
 from utils.errors import ConfigError
-from utils.torch_utils import TFAdam
+from utils.optimizers import TFAdam
 
 
 class StackedEngine(ManualEngine):

@@ -1,4 +1,4 @@
-"""Numbers that tell whether a learned reward is right: by hand, and in runs that they must not change."""
+"""The diagnosis of a learned reward: its numbers by hand, and runs that it must not change."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def test_correlations_are_symmetric_lie_between_minus_one_and_one_and_never_warn
 def test_calibration():
     exact = calibration(np.array([1, 2, 3]), np.array([1, 2, 3]))
     assert exact == {"r2": 1, "slope": pytest.approx(1), "intercept": pytest.approx(0)}
-    # R = 10 + 2 P without error, yet the predictions as they are miss by (11, 12, 13): r2 = 1 - 434 / 8
+    # R = 10 + 2 P without error, yet the predictions themselves are off by (11, 12, 13): r2 = 1 - 434 / 8
     line = calibration(np.array([1, 2, 3]), np.array([12, 14, 16]))
     assert line == pytest.approx({"r2": 1 - 434 / 8, "slope": 2, "intercept": 10})
-    # R = (0, 2, 1): slope 1/2 and intercept 0; the misses are (-1, 0, -2), the deviations from the mean (-1, 1, 0)
+    # R = (0, 2, 1): slope 1/2 and intercept 0; the errors are (-1, 0, -2), the deviations from the mean (-1, 1, 0)
     assert calibration(np.array([1, 2, 3]), np.array([0, 2, 1])) == pytest.approx(
         {"r2": 1 - 5 / 2, "slope": 0.5, "intercept": 0})
     assert calibration(np.array([4, 4]), np.array([1, 3])) == {"r2": 1 - 10 / 2, "slope": None, "intercept": None}
@@ -123,7 +123,7 @@ def test_episodes_of_different_lengths():
 
 
 def test_returns_that_differ_by_rounding_alone_are_constant():
-    """The same 50 rewards in six orders, whose returns are then some of 1.8e-15 apart."""
+    """The same 50 rewards in six orders, whose returns then differ by up to 1.8e-15."""
     rng = np.random.default_rng(0)
     rewards = np.array([0.1, 0.2, 0.3, 0.7] * 12 + [0.1, 0.2])
     true = [rng.permutation(rewards) for _ in range(6)]
@@ -138,7 +138,7 @@ def test_returns_that_differ_by_rounding_alone_are_constant():
 
 
 def test_shares_of_one_in_float32_have_no_r2():
-    """Each share is rounded to float32 for itself, so that the returns, all 1, are some 1e-8 apart."""
+    """Each share is rounded to float32, so the returns, all 1, differ by about 1e-8."""
     rng = np.random.default_rng(0)
     true = [rng.dirichlet(np.ones(30)).astype(np.float32) for _ in range(6)]
     assert np.ptp([one.astype(float).sum() for one in true]) > 1e-9
@@ -161,10 +161,10 @@ def test_rewards_that_differ_by_rounding_alone_are_constant_in_their_episode(x, 
     ([1, 1 - 2**-18], True), ([1, 1 - 2**-17], False),                      # float32: u = 2^-18, max 1
     ([4, 4 - 2**-16, 4 - 2**-20], True), ([4, 4 - 2**-15], False), ([-4, -4 + 2**-15], False),          # max 4
     ([1, 1 - 2**-42], True), ([1, 1 - 2**-41], False), ([1, 1 + 1e-10, 1 + 2e-10], False),              # doubles
-    ([1e6, 1e6 + 1], False), ([1e6, 1e6 + 0.5], True),                      # of whole numbers nothing was rounded
+    ([1e6, 1e6 + 1], False), ([1e6, 1e6 + 0.5], True),                      # whole numbers are not rounded
     ([0, 1e-30], False), ([1e-30, 2e-30], False), ([0, 0], True), ([1e150, -1e150], False),
 ])
-def test_how_far_apart_the_steps_of_an_episode_must_be(x, constant):
+def test_the_least_difference_of_steps_that_are_not_constant(x, constant):
     found = diagnose([np.array(x, float)], [np.arange(len(x))])
     assert (found["pearson_within"] is None) == constant
 
@@ -175,7 +175,7 @@ def test_how_far_apart_the_steps_of_an_episode_must_be(x, constant):
     (1.1, 2**-40, True), (1.1, 2**-38, False),                              # 2^-42: 8.8 * 2^-42 + 4.4 * 2^-42
     (1000.0, 1.0, False), (1e6, 1.0, False), (0.0, 1e-30, False),
 ])
-def test_how_far_apart_returns_must_be(step, last, constant):
+def test_the_least_difference_of_returns_that_are_not_constant(step, last, constant):
     one, other = np.full(64, step), np.full(64, step)
     other[-1] += last
     found = diagnose([np.zeros(64), np.ones(64)], [one, other])
@@ -183,7 +183,7 @@ def test_how_far_apart_returns_must_be(step, last, constant):
     assert found["slope"] == (0 if constant else pytest.approx(last / 64, rel=1e-2))
 
 
-def test_of_no_episode_and_of_one_nothing_is_told():
+def test_no_statistic_is_defined_for_no_episode_or_one():
     assert set(diagnose([], []).values()) == {None}
     found = diagnose([np.array([1, 2])], [np.array([2, 4])])
     assert {name for name, value in found.items() if value is not None} == {
@@ -248,7 +248,7 @@ def test_long_episodes_are_predicted_in_pieces(monkeypatch):
 
 
 class Counting(Decomposition):
-    """A model that pays a step what has come before it: p_t = obs_0 + ... + obs_t."""
+    """A model that pays a step the sum of the observations up to it: p_t = obs_0 + ... + obs_t."""
 
     markov = joint = False
 
@@ -263,7 +263,7 @@ class Counting(Decomposition):
         raise AssertionError("step by step")
 
 
-def test_what_depends_on_the_whole_episode_is_asked_for_the_whole_episode(monkeypatch):
+def test_a_reward_that_depends_on_the_whole_episode_gets_the_whole_episode(monkeypatch):
     monkeypatch.setattr("algorithm.decomposition.base.VECTORS", 3)
     _, agent, buffer = parts("rrd", "Clock10-v0", buffer_size=1000)
     counting = Counting(agent.config)
@@ -278,7 +278,7 @@ def test_what_depends_on_the_whole_episode_is_asked_for_the_whole_episode(monkey
 
 
 @pytest.mark.parametrize(("env", "basis"), [("Match-v0", "sac"), ("CartPole-v1", "dqn"), ("Film-v0", "dqn")])
-def test_an_episode_is_asked_for_alike_when_it_was_played_and_when_it_is_held(env, basis):
+def test_a_played_episode_and_a_stored_one_are_judged_alike(env, basis):
     env, agent, buffer = parts("rrd", env, basis_alg=basis, batch_size=4)
     player, asked = Player(env, agent), []
     player.judge = SimpleNamespace(redistribute=lambda one: asked.append(one) or np.zeros(len(one["rews"])))
@@ -286,9 +286,9 @@ def test_an_episode_is_asked_for_alike_when_it_was_played_and_when_it_is_held(en
         player.play(seed, explore=True)
         buffer.store_episode(asked[seed])
     for number, one in enumerate(asked):
-        held, told = held_columns(buffer, number)
+        held, numbers = held_columns(buffer, number)
         assert set(held) == set(one)
-        assert told == one["rews"].sum()
+        assert numbers == one["rews"].sum()
         for name, column in one.items():
             assert (held[name].dtype.kind, held[name].shape) == (column.dtype.kind, column.shape)
             np.testing.assert_array_equal(held[name], column)
@@ -317,7 +317,7 @@ def test_the_error_in_the_replay_is_of_the_mean_reward():
     assert create_judge(agent).replay_error() == {}
 
 
-def test_the_replay_numbers_its_episodes_from_the_oldest_that_it_holds():
+def test_the_replay_numbers_its_episodes_from_the_oldest():
     *_, buffer = parts("rrd", "Clock10-v0", buffer_size=10)
     for value in range(1, 8):
         buffer.store_episode(columns([value] * 3))                          # three of them fit
@@ -328,7 +328,7 @@ def test_the_replay_numbers_its_episodes_from_the_oldest_that_it_holds():
 
 def test_ircr_is_judged_by_what_its_replay_would_pay():
     _, agent, buffer = parts("ircr", "Clock10-v0")
-    assert create_judge(agent, buffer) is None                              # it holds nothing
+    assert create_judge(agent, buffer) is None                              # it is empty
     buffer.store_episode(columns([0, 0, 10]))
     judge = create_judge(agent, buffer)
     assert judge.unit == "share"
@@ -342,7 +342,7 @@ def test_ircr_is_judged_by_what_its_replay_would_pay():
 
 
 @pytest.mark.parametrize(("alg", "basis"), [("rrd", "sac"), ("rrd", "td3"), ("ircr", "ddpg"), ("rrd", "dqn")])
-def test_an_agent_goes_on_as_if_it_had_not_been_asked(alg, basis, monkeypatch):
+def test_a_diagnosis_does_not_change_the_agent(alg, basis, monkeypatch):
     env, agent, _ = parts(alg, "CartPole-v1" if basis == "dqn" else "Match-v0", basis_alg=basis)
     before, counters = agent.generator.get_state(), dict(agent.counters)
     player = Player(env, agent)
@@ -352,7 +352,7 @@ def test_an_agent_goes_on_as_if_it_had_not_been_asked(alg, basis, monkeypatch):
     np.testing.assert_array_equal(first.acts, second.acts)                  # by its seed alone
     assert not np.array_equal(first.acts, greedy.acts)
     monkeypatch.setattr(env, "step", lambda action: _stop())
-    with pytest.raises(Stopped):                                            # however it ends
+    with pytest.raises(Stopped):                                            # also after an error
         player.play(5, True)
     assert torch.equal(agent.generator.get_state(), before)
     assert agent.counters == counters
@@ -362,7 +362,7 @@ def _stop():
     raise Stopped
 
 
-def test_a_share_of_greedy_actions_is_random_where_that_is_the_custom():
+def test_a_share_of_greedy_actions_can_be_random():
     env, agent, _ = parts("rrd", "CartPole-v1", basis_alg="dqn", test_timesteps=50)
     with torch.no_grad():
         list(agent.basis.value.parameters())[-1].copy_(torch.tensor([100.0, -100.0]))   # always to the left
@@ -384,7 +384,7 @@ def test_a_run_is_the_same_with_and_without(flags):
     assert set(COLUMNS) <= set(diagnosed.rows[0])
     ours, theirs = plain.tensors(), diagnosed.tensors()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    # Evaluation, generators, replay and record as well; the counts of evaluations are all that is new.
+    # Evaluation, generators, replay and record are equal as well; only the counts of evaluations are added.
     ours, theirs = digest(plain.directory), digest(diagnosed.directory)
     assert theirs["values/evaluator"] == {"evaluator": ours.pop("values/evaluator"), "evaluations": 3}
     assert {name: value for name, value in theirs.items() if name in ours and name != "rows"} == {
@@ -396,33 +396,33 @@ def test_every_second_cycle():
     assert [[bool(row[name]) for row in finished.rows] for name in COLUMNS] == [[False, True, False]] * len(COLUMNS)
 
 
-def test_of_ircr_what_is_the_same_all_over_an_episode_has_no_correlation_there():
+def test_ircr_has_no_correlation_within_an_episode():
     finished = run(*SMALL, "--alg=ircr", "--env=Match-v0", "--diagnose_every=1")
     *_, last = finished.rows
-    told = {name for name in COLUMNS if last[name]}
-    assert told == {f"Reward/{name}" for name in ("pearson_across", "spearman_across", "slope", "intercept",
+    numbers = {name for name in COLUMNS if last[name]}
+    assert numbers == {f"Reward/{name}" for name in ("pearson_across", "spearman_across", "slope", "intercept",
                                                   "std_within")}
-    # All episodes have ten steps, so what IRCR pays is a line of the return.
+    # All episodes have ten steps, so the payments of IRCR are linear in the return.
     assert float(last["Reward/pearson_across"]) == pytest.approx(1)
     assert float(last["Reward/std_within"]) == 0
 
 
-def test_of_uniform_the_mean_of_an_episode_is_told_to_be_its_steps_reward():
+def test_uniform_predicts_the_mean_reward_of_an_episode_for_its_steps():
     _, agent, buffer = parts("uniform", "Clock10-v0")
-    judge = create_judge(agent)                                             # it needs no replay, other than IRCR
+    judge = create_judge(agent)                                             # unlike IRCR, it needs no replay
     buffer.store_episode(columns([0, 0, 10]))
     np.testing.assert_array_equal(judge.redistribute(columns([0, 25])), [12.5, 12.5])
     np.testing.assert_array_equal(np.float32(judge.redistribute(columns([0, 0, 10]))), buffer.sample(3)["rews"][:, 0])
     assert judge.unit == "reward"
     assert judge.replay_error() == {}
     *_, last = run(*SMALL, "--alg=uniform", "--env=Match-v0", "--diagnose_every=2", "--total_timesteps=160").rows
-    told = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}
-    assert told == pytest.approx({"pearson_across": 1, "spearman_across": 1, "r2": 1, "slope": 1, "intercept": 0,
-                                  "std_within": 0}, abs=1e-5)               # it sees R itself
+    numbers = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}
+    assert numbers == pytest.approx({"pearson_across": 1, "spearman_across": 1, "r2": 1, "slope": 1, "intercept": 0,
+                                  "std_within": 0}, abs=1e-5)               # it gets R itself
 
 
-def test_a_reward_that_is_learned_is_seen_to_be_right():
-    """Match pays by the step, so that decomposition can be checked against the truth."""
+def test_a_learned_reward_is_diagnosed_as_right():
+    """Match has a reward for each step, so that decomposition can be checked against it."""
     flags = [*SMALL_RRD, "--env=Match-v0", "--total_timesteps=900", "--iterations=45", "--buffer_size=2000",
              "--test_timesteps=3", "--rrd_batch_size=64", "--train_batches=20", "--diagnose_every=1", "--r_lr=0.003"]
     (last,) = run(*flags).rows
@@ -436,11 +436,11 @@ def test_a_reward_that_is_learned_is_seen_to_be_right():
     [*flags_of("rrd", "sac"), "--env=Hopper-v4"], [*flags_of("ircr", "td3"), "--env=Hopper-v4"],
     [*flags_of("rrd", "dqn"), "--env=CartPole-v1", "--diagnose_every=2"],
     [*flags_of("rrd", "sac"), "--env=Hopper-v4", "--num_envs=2"]], ids=str)
-def test_two_parts_of_a_diagnosed_run_are_the_whole(flags):
+def test_two_parts_of_a_diagnosed_run_equal_the_whole_run(flags):
     twice([*FLAGS, "--diagnose_every=1", *flags], 100, 200)
 
 
-def test_two_parts_of_a_diagnosed_game_are_the_whole(monkeypatch):
+def test_two_parts_of_a_diagnosed_game_equal_the_whole_run(monkeypatch):
     monkeypatch.setattr(diagnoser, "EPISODES", 1)
     twice([*FLAGS, "--alg=ircr", "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100",
            "--diagnose_every=1"], 60, 120)
@@ -454,7 +454,7 @@ def test_several_seeds_are_diagnosed_as_their_single_runs():
         same(one, run(*flags, f"--seed={seed}", f"--tag=single{seed}").directory)
 
 
-def test_a_run_that_is_stopped_while_it_is_diagnosed_goes_on(monkeypatch):
+def test_a_run_that_is_stopped_during_a_diagnosis_resumes(monkeypatch):
     flags = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=120", "--diagnose_every=1"]
     whole = run(*flags, "--tag=whole")
     play, calls = Player.play, []
@@ -474,7 +474,7 @@ def test_a_run_that_is_stopped_while_it_is_diagnosed_goes_on(monkeypatch):
     same(parts, whole.directory)
 
 
-def test_a_run_cannot_begin_to_be_diagnosed_in_its_middle(capsys):
+def test_a_diagnosis_cannot_be_added_to_a_resumed_run(capsys):
     directory = run(*SMALL_RRD, "--env=Match-v0").directory
     assert train.main([f"--resume={directory}", "--diagnose_every=1"]) == 2
     assert "diagnose_every 0 -> 1" in capsys.readouterr().err
@@ -493,7 +493,7 @@ def test_the_tensorflow_reference_is_not_diagnosed(monkeypatch):
         check_reference(dataclasses.replace(resolve({"alg": "rrd"}), diagnose_every=1))
 
 
-def test_what_is_undefined_is_not_logged():
+def test_undefined_numbers_are_not_logged():
     logged = []
     one = diagnoser.Diagnoser.__new__(diagnoser.Diagnoser)
     one.evaluator, one.every, one.evaluations = SimpleNamespace(evaluate=lambda logger: None), 1, 0

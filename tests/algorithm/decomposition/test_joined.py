@@ -1,4 +1,4 @@
-"""An agent over a decomposition is its basis but for what a batch is paid: what a basis overrides is heeded."""
+"""An agent over a decomposition equals its basis except for rewards: overrides of a basis take effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from algorithm.engine import create_engine
 from utils.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("forget")
-SCALE = 4.0              # dividing by it rounds nothing
+SCALE = 4.0              # division by it is exact
 
 
 def scaled(name, value):
@@ -70,14 +70,14 @@ class Waits(TD3):
 
 
 def over(kind: type, **settings):
-    """RRD over a basis of this class, and over the class' parent."""
+    """RRD over a basis of this class, and over one of the parent class."""
     register_algorithm("mine", like=kind.__bases__[0].__name__.lower())(kind)
     return (make_agent("rrd", "mine", **settings), make_agent("rrd", kind.__bases__[0].__name__.lower(), **settings))
 
 
 @pytest.mark.parametrize("kind", [Prepares, Checks, Normalizes])
-def test_a_basis_that_prepares_its_observations_is_heeded(kind):
-    """Its observations, four times as large, are the plain basis' for actor, critics and reward network alike."""
+def test_a_basis_that_prepares_observations_takes_effect(kind):
+    """With observations four times as large, all networks compute the same as in the plain basis."""
     mine, plain = over(kind)
     batch = make_batch()
     large = {name: value * SCALE if name.endswith(("obs", "obs_next")) else value for name, value in batch.items()}
@@ -89,7 +89,7 @@ def test_a_basis_that_prepares_its_observations_is_heeded(kind):
 
 
 @pytest.mark.parametrize("kind", [Prepares, Normalizes])
-def test_so_it_is_where_the_reward_is_asked_for(kind):
+def test_a_basis_that_prepares_observations_takes_effect_in_rewards(kind):
     mine, plain = over(kind)
     batch = make_batch()
     torch.testing.assert_close(mine.rewards(batch["obs"] * SCALE, batch["acts"], batch["obs_next"] * SCALE),
@@ -100,7 +100,7 @@ def test_so_it_is_where_the_reward_is_asked_for(kind):
                                plain.redistribute(episode))
 
 
-def test_what_is_patched_on_one_basis_is_heeded():
+def test_methods_that_are_patched_on_one_basis_take_effect():
     agent, plain = make_agent("rrd", "sac"), make_agent("rrd", "sac")
     agent.basis.normalize = lambda obs: obs / SCALE
     obs, acts = torch.randn(4, O), torch.rand(4, A)
@@ -108,14 +108,14 @@ def test_what_is_patched_on_one_basis_is_heeded():
     torch.testing.assert_close(agent.step(np.ones(O)), plain.step(np.ones(O) / SCALE))
 
 
-def test_a_basis_that_acts_otherwise_is_heeded():
+def test_a_basis_that_acts_differently_takes_effect():
     mine, _ = over(Acts)
     action, info = mine.step(np.zeros((3, O)), explore=True, test_info=True)
     np.testing.assert_array_equal(action, np.full((3, A), 0.5))
     assert not info["Q_average"].any()
 
 
-def test_a_basis_that_draws_other_noise_is_heeded():
+def test_a_basis_that_draws_other_noise_takes_effect():
     mine, plain = over(Draws)
     batch = make_batch()
     silent = batch | {name: torch.zeros_like(batch[name]) for name in ("pi_noise", "pi_next_noise")}
@@ -123,7 +123,7 @@ def test_a_basis_that_draws_other_noise_is_heeded():
     torch.testing.assert_close(mine.train(bare), plain.train(silent))
 
 
-def test_a_basis_of_other_losses_is_heeded_and_the_reward_learns_beside_it():
+def test_a_basis_with_other_losses_takes_effect_and_the_reward_still_learns():
     mine, plain = over(Loses)
     before = parameters(mine)
     mine.train(make_batch())
@@ -136,7 +136,7 @@ def test_a_basis_of_other_losses_is_heeded_and_the_reward_learns_beside_it():
             torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
 
 
-def test_a_basis_of_other_targets_and_another_policy_update_is_heeded():
+def test_a_basis_with_other_targets_and_policy_updates_takes_effect():
     mine, _ = over(Follows)
     mine.target_update()
     assert not any(parameter.any() for parameter in mine.nets["target"].parameters())
@@ -147,22 +147,22 @@ def test_a_basis_of_other_targets_and_another_policy_update_is_heeded():
 
 @pytest.mark.parametrize("alg", ["rrd", "ircr", "uniform"])
 @pytest.mark.parametrize("kind", [Prepares, Checks, Normalizes])
-def test_no_engine_computes_it_as_if_it_were_the_packages(alg, kind):
+def test_a_changed_basis_is_not_computed_by_hand(alg, kind):
     register_algorithm("mine")(kind)
     agent = make_agent(alg, "mine")
     engine, why = create_engine(agent.config, agent, build(alg))
     assert (engine.name, why) == ("eager", f"no gradients are written by hand for {kind.__name__}")
 
 
-def test_a_check_of_the_basis_own_is_not_captured(no_graphs):
+def test_a_basis_with_its_own_check_is_not_captured(no_graphs):
     register_algorithm("mine")(Checks)
     agent = make_agent("rrd", "mine", rrd_sample_size=4, rrd_batch_size=8)
-    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Decomposed has a checked of its own"):
+    with pytest.raises(ConfigError, match="engine: got 'cudagraph', but Decomposed has its own checked"):
         no_graphs(agent, build("rrd", K=4))
 
 
 @pytest.mark.parametrize("alg", ["ircr", "uniform"])
-def test_what_learns_nothing_leaves_the_basis_as_it_is(alg):
+def test_a_decomposition_that_learns_nothing_does_not_change_the_basis(alg):
     """State, metrics and fields of a batch; `rews` are the replay's."""
     for basis in ("sac", "td3", "ddpg"):
         mine, plain = make_agent(alg, basis), make_agent(basis, **{"polyak": 0.999} if alg == "ircr" else {})
@@ -182,7 +182,7 @@ def test_nothing_is_copied_of_the_basis():
     assert agent.basis.updates == 8
 
 
-def test_weights_are_drawn_after_the_basis_own_and_have_the_originals_name():
+def test_weights_are_drawn_after_those_of_the_basis_and_have_the_originals_name():
     agent = make_agent("rrd", "sac", seed=3)
     generator = make_agent("sac", seed=3).weights_generator
     torch.testing.assert_close(agent.nets.state_dict()["rrd.r_dense1.weight"],

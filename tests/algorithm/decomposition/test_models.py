@@ -1,4 +1,4 @@
-"""What holds of every registered decomposition, as a model with no agent."""
+"""Properties of every registered decomposition, as a model with no agent."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_episode_is_paid_one_finite_number_a_step(alg, kind, length):
 @each
 @pytest.mark.parametrize("kind", ["vectors", "indices"])
 @pytest.mark.parametrize(("value", "index"), [(0.0, 0), (1e6, A), (float("nan"), -1)])
-def test_what_is_beyond_the_end_of_an_episode_changes_nothing(alg, kind, value, index):
+def test_padding_beyond_the_end_of_an_episode_changes_nothing(alg, kind, value, index):
     model, episodes = make(alg, kind), [episode(length, length, kind) for length in (3, 1, 6)]
     fields, mask = padded(episodes, value, index)
     paid = model.redistribute(fields, mask)
@@ -198,7 +198,7 @@ def test_every_model_can_be_fitted(alg, kind):
     assert all(np.isfinite(value) for value in found.values())
 
 
-def test_what_rrd_draws_for_itself_is_what_its_replay_draws():
+def test_rrd_and_its_replay_draw_the_same_steps():
     """K steps of one episode without replacement, its mean reward and c; episodes in proportion to their lengths."""
     model = create_decomposition(settings("rrd", rrd_batch_size=4000, rrd_sample_size=4, rrd_bias_correction=True))
     episodes = [episode(length, length) for length in (2, 5, 13)]
@@ -232,6 +232,6 @@ def test_an_agents_payments_are_its_models(alg, kind):
         torch.testing.assert_close(paid, expected[:, 0].detach())
 
 
-def test_what_is_no_decomposition_has_no_model():
+def test_create_decomposition_refuses_other_algorithms():
     with pytest.raises(ConfigError, match=r"^alg: got 'sac', expected one of rrd, ircr, uniform"):
         create_decomposition(Namespace(alg="sac", obs_dims=O, acts_dims=A))

@@ -74,7 +74,7 @@ def test_outputs_and_gradients_are_autograds(activation, hidden, late):
 @pytest.mark.parametrize("late", [0, L])
 @pytest.mark.parametrize("hidden", HIDDEN, ids=str)
 @pytest.mark.parametrize("activation", networks.ACTIVATIONS)
-def test_several_networks_at_once_are_each_by_itself(activation, hidden, late):
+def test_several_networks_at_once_are_independent(activation, hidden, late):
     torch.manual_seed(0)
     nets, x, more, grad = networks_of(3, hidden, activation, late), draw(3, B, I), draw(3, B, late), draw(3, B, O)
     with torch.inference_mode():
@@ -93,7 +93,7 @@ def test_several_networks_at_once_are_each_by_itself(activation, hidden, late):
 
 @pytest.mark.parametrize("late", [0, L])
 @pytest.mark.parametrize("activation", networks.ACTIVATIONS)
-def test_what_is_saved_of_a_forward_pass_is_enough_for_a_backward_pass_elsewhere(activation, late):
+def test_a_saved_forward_pass_is_enough_for_a_backward_pass_elsewhere(activation, late):
     torch.manual_seed(0)
     (network,), x, more, grad = networks_of(1, (9, 7, 8), activation, late), draw(B, I), draw(B, late), draw(B, O)
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def trained(pair: tuple, settings: dict, kind, seed: int = 3) -> tuple[dict, dic
 
 @with_each
 @each
-def test_every_engine_heeds_settings_of_networks_and_optimisers(pair, settings, no_graphs, monkeypatch):
+def test_every_engine_applies_settings_of_networks_and_optimisers(pair, settings, no_graphs, monkeypatch):
     with float64():
         start, expected = trained(pair, settings, Engine)
         assert distance(trained(pair, settings, ManualEngine)[1], expected, start) < SAME
@@ -181,7 +181,7 @@ def test_every_engine_heeds_settings_of_networks_and_optimisers(pair, settings, 
 
 @with_each
 @each
-def test_a_stack_heeds_them_for_each_agent(pair, settings):
+def test_a_stack_applies_them_to_each_agent(pair, settings):
     of_reward = OF_REWARD if pair[0] == "rrd" else {}
     with float64():
         alone = [trained(pair, settings, ManualEngine, seed) for seed in (3, 4)]

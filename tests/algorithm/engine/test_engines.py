@@ -51,7 +51,8 @@ def after_nine_updates(kind, pair: tuple, nudged: bool = False, **option) -> tup
     start, random = copies(agent), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in agent.nets.parameters() if nudged else ():
-            weight.copy_(torch.nextafter(weight, torch.randn(weight.shape, generator=random) * math.inf))
+            towards = torch.where(torch.rand(weight.shape, generator=random) < 0.5, -math.inf, math.inf)
+            weight.copy_(torch.nextafter(weight, towards))
     kind(agent, buffer).run(9)
     return start, copies(agent)
 
@@ -59,7 +60,7 @@ def after_nine_updates(kind, pair: tuple, nudged: bool = False, **option) -> tup
 @pytest.mark.parametrize(("pair", "option"), [(("rrd", "sac"), {}), (("uniform", "td3"), {"pi_delay_freq": 3}),
                                               (("rrd", "ddpg"), {})], ids=str)
 def test_one_unit_in_the_last_place_moves_float32_apart(pair, option):
-    """Why engines are compared in float64: one program, its weights moved by their rounding, against itself."""
+    """Why engines are compared in float64: one program against itself with weights moved by one rounding."""
     def moved() -> float:
         start, once = after_nine_updates(Engine, pair, **option)
         return distance(after_nine_updates(Engine, pair, nudged=True, **option)[1], once, start)
@@ -91,7 +92,7 @@ CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", "un
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("pair", "option"), CASES, ids=lambda value: "-".join(map(str, value)) or "default")
-def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
+def test_training_by_hand_follows_autograd(pair, option, threads):
     """Nine updates from the replay: the same draws, and weights, moments and targets equal to rounding."""
     alg, basis = pair[0] or pair[1], pair[1]
     before = torch.get_num_threads()
@@ -118,7 +119,7 @@ def test_gradients_by_hand_walk_autograds_way(pair, option, threads):
                          ids=["default", "others"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 def test_tasks_as_graphs_give_the_bits_of_tasks_in_python(pair, options, monkeypatch):
-    """With a batch size that no float32 divides well; a graph's sizes are tensors where nobody looks after them."""
+    """With a batch size that does not divide well in float32; sizes in a graph may become tensors."""
     option = {name: value for name, value in options.items() if name == "batch_size" or fits(pair, {name: value})}
     traced, plain = build(*pair, **option), build(*pair, **option)
     assert torch.equal(*(one[1].sample()["obs"] for one in (traced, plain)))
@@ -147,8 +148,8 @@ def test_a_task_that_cannot_be_a_graph_stays_python_with_a_warning(monkeypatch):
     assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) < SAME
 
 
-def test_a_graph_reads_no_tensor_that_nobody_told_it_of():
-    """It would keep what stood there when it was made."""
+def test_a_graph_that_reads_an_unknown_tensor_is_refused():
+    """The graph would keep the values of its creation."""
     secret = torch.ones(3)
     with pytest.raises(ValueError, match="neither of the batch nor of the state"):
         trace(lambda batch: {"sum": (batch["x"] * secret).sum()}, {"x": torch.ones(3)}, [])
@@ -160,7 +161,7 @@ def test_a_graph_reads_no_tensor_that_nobody_told_it_of():
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 def test_every_gradient_by_hand_is_autograds(pair):
-    """Size for size, which Adam's first steps hide; with stds at both of their limits and below the floor."""
+    """With their sizes, which Adam's first steps hide; with stds at both limits and below the floor."""
     agent, buffer = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
     other, _ = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
     if "sac" in pair:
@@ -277,7 +278,7 @@ def test_auto_takes_the_gradients_by_hand_on_a_cpu_and_says_why():
     assert "by hand" in why
 
 
-def test_auto_goes_on_by_autograd_where_nothing_is_written_by_hand():
+def test_auto_uses_autograd_where_nothing_is_written_by_hand():
     agent, buffer = build()
     agent.decomposition.reward.last = torch.nn.Tanh()                 # a custom network
     engine, why = chosen(agent, buffer)
@@ -301,7 +302,7 @@ def test_auto_takes_eager_for_bf16():
     (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
     (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
 ])
-def test_an_engine_that_cannot_work_is_one_line(flags, message, capsys):
+def test_an_engine_that_cannot_work_gives_a_one_line_error(flags, message, capsys):
     assert train.main(["--env=Pendulum-v1", *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(f"train.py: {message}", line)
@@ -329,14 +330,14 @@ def test_two_tasks_run_at_the_same_time_and_an_error_of_either_is_raised():
         for bad in ((lambda: 1 / 0, lambda: 1), (lambda: 1, lambda: 1 / 0)):
             with pytest.raises(ZeroDivisionError):
                 pair(*bad)
-        assert pair(lambda: 3, lambda: 4) == (3, 4)         # and none is left over
+        assert pair(lambda: 3, lambda: 4) == (3, 4)         # and no thread remains
         assert torch.get_num_threads() == 1
     assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
 
 
 # torch.compile --------------------------------------------------------------------------------------------------
 
-def test_what_cannot_be_compiled_goes_on_with_one_warning(monkeypatch):
+def test_a_failed_compilation_continues_with_one_warning(monkeypatch):
     agent, buffer = build()
 
     def broken(function, **kwargs):
@@ -368,7 +369,7 @@ for name in ("rrd_sac", "rrd_td3"):
 
 
 def test_compiled_losses_give_the_originals_figures(tmp_path):
-    """In a process of its own, since compiling leaves workers and caches behind."""
+    """In a process of its own, because compiling leaves workers and caches."""
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
                           capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout.split("\n")[:2] == ["agrees rrd_sac", "agrees rrd_td3"], done.stderr[-2000:]
@@ -415,7 +416,7 @@ def test_a_stacked_agent_is_still_saved_loaded_and_acts():
     np.testing.assert_array_equal(agents[1].step(np.ones(11, np.float32)), acts)
 
 
-def test_what_cannot_be_stacked_is_named():
+def test_agents_that_cannot_be_stacked_are_named():
     agents, buffers = zip(*(build(seed=seed) for seed in (1, 2)), strict=True)
     Engine(agents[0], buffers[0]).run(1)
     with pytest.raises(ConfigError, match="seeds: got agents that cannot share"):
@@ -425,7 +426,7 @@ def test_what_cannot_be_stacked_is_named():
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("plan", [
     [(4, 4, 4), (5, 5, 5)],                 # together
-    [(0, 4, 4), (0, 0, 0), (4, 0, 0), (3, 3, 3)],       # apart until all have had as many, then together
+    [(0, 4, 4), (0, 0, 0), (4, 0, 0), (3, 3, 3)],       # separately until all have made the same number, then together
     [(2, 2, None), (3, 3, None)],           # one leaves at once
 ], ids=["together", "apart", "left"])
 def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypatch):
@@ -460,7 +461,7 @@ def test_agents_that_meet_for_updates_learn_what_each_would_alone(plan, monkeypa
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
+def test_the_captured_computation_follows_the_eager_engine(pair, precision, no_graphs):
     if precision == "bf16" and "td3" in pair:
         with pytest.raises(ConfigError, match="a policy with a batch of its own"):
             no_graphs(*build(*pair, precision=precision))
@@ -483,7 +484,7 @@ def test_what_would_be_captured_walks_eagers_way(pair, precision, no_graphs):
 
 
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
-def test_what_would_be_captured_of_a_stack_is_what_the_stack_computes(pair, no_graphs):
+def test_the_captured_computation_of_a_stack_is_that_of_the_stack(pair, no_graphs):
     from algorithm.engine.seeds.captured import CapturedStack
     results = []
     for kind in (StackedEngine, CapturedStack):
@@ -513,7 +514,7 @@ def test_the_actor_counts_exploring_steps_for_the_agent(no_graphs):
 # CUDA -----------------------------------------------------------------------------------------------------------
 
 @CUDA
-def test_a_captured_stack_walks_the_way_of_single_captured_ones():
+def test_a_captured_stack_follows_single_captured_agents():
     from algorithm.engine.captured import CapturedEngine
     from algorithm.engine.seeds.captured import CapturedStack
     alone, together = ([build("rrd", "sac", device="cuda", seed=seed) for seed in (1, 2, 3)] for _ in "ab")
@@ -529,7 +530,7 @@ def test_a_captured_stack_walks_the_way_of_single_captured_ones():
 @CUDA
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac"), ("sac", None)],
                          ids=str)
-def test_a_captured_update_walks_eagers_way(pair):
+def test_a_captured_update_follows_the_eager_engine(pair):
     from algorithm.engine.captured import CapturedEngine
     results = []
     for kind in (Engine, CapturedEngine):

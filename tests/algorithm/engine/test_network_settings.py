@@ -24,7 +24,7 @@ PAIRS = [("sac", None), ("ddpg", None), ("rrd", "sac"), ("rrd", "ddpg")]
 
 
 def trained(make, alg: str, basis: str | None, **settings) -> dict:
-    """What an agent has become after a few updates by the engine that `make` gives of agent and replay."""
+    """The state of an agent after a few updates by the engine that `make` builds from agent and replay."""
     agent, buffer = build(alg, basis, **(SETTINGS | settings))
     run = make(agent, buffer)
     run(UPDATES)
@@ -45,7 +45,7 @@ def compiled(agent, buffer):
 
 
 def captured_without_cuda(agent, buffer):
-    """What the captured engine captures, with its counts in tensors."""
+    """The computation that the captured engine captures, with its counts in tensors."""
     inner = _Autograd(agent, buffer)
     inner.guard, inner.number = Recorder(), torch.zeros((), dtype=torch.int64)
     inner.counts = {group["name"]: torch.zeros((), dtype=torch.float64) for _, group in agent.groups()}

@@ -1,4 +1,4 @@
-"""When policy and targets are due, whose a group of parameters is, and what optimisers count in the engines."""
+"""When policy and targets are due, the roles of groups of parameters, and the step counts of optimisers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from algorithm.basis_alg.sac_torch import SAC
 from algorithm.engine import Engine
 from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.schedule import Schedule, is_policys
-from utils.torch_utils import TFAdam
+from utils.optimizers import TFAdam
 
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
 
 
-def test_what_is_due_in_which_update():
+def test_the_updates_in_which_policy_and_targets_are_due():
     schedule = Schedule(pi_delay_freq=3, train_target=2)
     assert [n for n in range(1, 10) if schedule.policy_due(n)] == [3, 6, 9]
     assert [n for n in range(1, 10) if schedule.targets_due(n)] == [2, 4, 6, 8]
@@ -35,15 +35,15 @@ def test_the_schedule_of_an_agent(pair, expected):
     assert Schedule.of(agent) == expected
 
 
-def test_groups_say_whose_they_are():
+def test_groups_of_parameters_name_their_role():
     agent, _ = build("rrd", "sac")
     roles = {group["name"]: group["role"] for _, group in agent.groups()}
     assert roles == {"policy": "policy", "critic": "critic", "alpha": "policy", "reward": "reward"}
     assert [group["name"] for _, group in agent.groups() if is_policys(group)] == ["policy", "alpha"]
-    assert not is_policys({"name": "policy"})           # a name says nothing
+    assert not is_policys({"name": "policy"})           # the name alone has no meaning
 
 
-# What optimisers count ------------------------------------------------------------------------------------------
+# Counts of optimisers -------------------------------------------------------------------------------------------
 
 class Delayed(SAC):
     """A SAC whose policy learns in each third update, by an optimiser of its own with an unusual name."""
@@ -67,7 +67,7 @@ def delayed(device: str):
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("runs", [(7,), (2, 5), (3, 1, 3)], ids=str)
 def test_a_captured_engine_counts_the_steps_that_were_taken(device, runs, request):
-    """An agent of one's own is by autograd: its delayed group has another name than "policy", and no role."""
+    """A user's agent is computed by autograd: its delayed group has another name than "policy", and no role."""
     from algorithm.engine.captured import CapturedEngine
     captured = CapturedEngine if device == "cuda" else request.getfixturevalue("no_graphs")
     counts = []
@@ -87,7 +87,7 @@ def test_a_captured_engine_counts_the_steps_that_were_taken(device, runs, reques
     (("rrd", "td3"), dict(pi_delay_freq=3), {"policy": 2, "critic": 7, "reward": 7}),
     (("rrd", "sac"), {}, {"policy": 7, "critic": 7, "alpha": 7, "reward": 7}),
 ], ids=str)
-def test_what_optimisers_count_by_hand(kind, pair, settings, counts, no_graphs):
+def test_the_step_counts_of_optimisers_by_hand(kind, pair, settings, counts, no_graphs):
     agent, buffer = build(*pair, **settings)
     engine = (kind or no_graphs)(agent, buffer)
     engine.run(4)

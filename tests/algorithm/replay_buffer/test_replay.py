@@ -1,6 +1,6 @@
-"""The four replays: what they hold, what they draw and how often, and what they refuse.
+"""The four replays: their content, their draws and frequencies, and refused episodes.
 
-Every step carries its episode's number and its time in `obs`, so that a sample says where it comes from.
+Every step carries its episode's number and its time in `obs`, so that a sample shows where it comes from.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ def test_every_draw_of_K_steps_is_equally_likely(lengths):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 60_001])
 def test_half_of_an_ircr_batch_is_uniform_over_recent_steps_the_rest_over_the_best(size):
-    buffer, lengths = build("ircr", buffer_size=6), [1, 2, 1, 1, 4, 3, 1, 1, 1, 1]    # the 4 go around the end
+    buffer, lengths = build("ircr", buffer_size=6), [1, 2, 1, 1, 4, 3, 1, 1, 1, 1]    # the 4 wrap around the end
     store(buffer, lengths, 1)
     store(buffer, [2, 4], -1, first=10)         # the ring now holds none of the best
     numbers, t = tags(buffer.sample(size)["obs"])
@@ -149,7 +149,7 @@ def test_shapes(alg, size):
 
 @settings(max_examples=40, **REPEATABLE)
 @given(values=st.lists(st.integers(0, 4), min_size=10, max_size=25))
-def test_the_ten_best_ever_outlive_the_ring_and_of_equal_ones_the_younger(values):
+def test_the_ten_best_episodes_outlive_the_ring_and_the_younger_of_equal_ones(values):
     buffer = build("ircr", buffer_size=4)
     store(buffer, [1] * len(values), values)
     store(buffer, [4], -1, first=100)           # all others leave the ring, and this one is not among the best
@@ -190,7 +190,7 @@ def test_ircr_pays_0_while_all_returns_are_equal(value, count):
     ([4, 4, 2], 3), ([4, 4, 4], 2), ([4, 4, 9], 1),     # just full; around the end; one leaving is not enough
     ([10], 1), ([3, 10], 1), ([3, 10, 10], 1), ([9, 1, 1], 2), ([1] * 23, 10),
 ])
-def test_whole_episodes_leave_from_the_old_end_and_the_rest_is_read_back_exactly(alg, lengths, held):
+def test_the_oldest_episodes_are_dropped_and_the_rest_is_read_back_exactly(alg, lengths, held):
     buffer = build(alg, buffer_size=10)
     episodes = store(buffer, lengths)
     recent = dict(list(episodes.items())[-held:])
@@ -210,7 +210,7 @@ def test_an_episode_longer_than_the_buffer_is_refused_and_changes_nothing(alg):
 
 
 @pytest.mark.parametrize("kind", [torch.from_numpy, np.float32, np.float64])
-def test_replay_copies_what_it_takes_and_what_it_gives(alg, kind):
+def test_replay_copies_its_inputs_and_outputs(alg, kind):
     buffer, original = build(alg), episode(1, 4)
     mine = {name: kind(field.copy()) for name, field in original.items()} | {"done": original["done"] > 0}
     buffer.store_episode(mine)
@@ -219,7 +219,7 @@ def test_replay_copies_what_it_takes_and_what_it_gives(alg, kind):
     assert_steps_of({1: original}, buffer.sample(50), "obs acts done obs_next")
 
 
-def test_what_is_sampled_never_carries_a_gradient(alg):
+def test_samples_never_carry_a_gradient(alg):
     buffer, acts = build(alg), torch.zeros(4, 2, requires_grad=True)
     buffer.store_episode(episode(0, 4) | {"acts": acts * 2})
     assert not any(field.requires_grad for field in buffer.sample(5).values())
@@ -289,8 +289,8 @@ def test_any_history_agrees_with_a_list_of_episodes(alg):
 
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("lengths", [[20], [7, 90, 1, 20, 33, 40, 30], [70, 2, 60, 40], [3] * 60], ids=str)
-def test_a_restored_replay_is_the_one_that_was_saved(alg, lengths, parts):
-    """Also when its shortest and longest episodes have left the ring, and when the ring has gone round."""
+def test_a_restored_replay_equals_the_saved_one(alg, lengths, parts):
+    """Also when its shortest and longest episodes have left the ring, and when the ring has wrapped around."""
     make = functools.partial(build, alg, K=4)
     buffer = make()
     store(buffer, lengths, np.arange(len(lengths)) % 5)
@@ -299,7 +299,7 @@ def test_a_restored_replay_is_the_one_that_was_saved(alg, lengths, parts):
     assert_same_from_here_on(buffer, restored(buffer, make, parts), more)
 
 
-def test_a_replay_takes_over_no_episode_that_does_not_fit(alg):
+def test_a_replay_does_not_restore_episodes_that_do_not_fit(alg):
     buffer = build(alg)
     store(buffer, [20, 30])
     logged = [(0, buffer.read_episodes(0, 2))]
@@ -347,7 +347,7 @@ def test_a_bad_episode_is_named_and_changes_nothing(alg, change, words):
         buffer.sample(4)
 
 
-def test_an_episode_that_is_no_mapping_is_named(alg):
+def test_an_episode_that_is_not_a_mapping_is_named(alg):
     with pytest.raises(ValueError, match=r"^episode: got list, expected a mapping with obs, obs_next, acts, rews, "
                                          r"done$"):
         build(alg).store_episode([])
@@ -364,10 +364,10 @@ def test_a_bad_batch_size_is_named(alg, size):
 # Memory -------------------------------------------------------------------------------------------------------
 
 def test_a_million_steps_of_27_observations_and_8_actions_take_less_than_300_MB(alg):
-    """What is touched lies in what is allocated, and that is 276 MB; `bytes_needed` tells it, too.
+    """The memory that is used is part of the allocated 276 MB, which `bytes_needed` reports.
 
-    A step touches its row, 4 (2 * 27 + 8 + 2) = 256 bytes, and 4 that name its episode; an episode touches 16 more.
-    So 260 MB with episodes of 1000 steps, and 276 MB if every episode is one step.
+    A step uses its row, 4 (2 * 27 + 8 + 2) = 256 bytes, and 4 that name its episode; an episode uses 16 more.
+    That is 260 MB with episodes of 1000 steps, and 276 MB if every episode is one step.
     """
     buffer = build(alg, obs_dim=27, act_dim=8, buffer_size=1_000_000)
     storages = [value.untyped_storage() for value in (vars(buffer) | vars(buffer.storage)).values()
@@ -385,15 +385,15 @@ def test_a_buffer_that_does_not_fit_is_refused_with_a_size_that_does(alg, size, 
     monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: free)
     with pytest.raises(ConfigError) as refusal:
         build(alg, buffer_size=size)
-    told = re.fullmatch(rf"buffer_size: {size} .* (\S+ MB) .* (\S+ MB) free; --buffer_size=(\d+) would fit",
+    match = re.fullmatch(rf"buffer_size: {size} .* (\S+ MB) .* (\S+ MB) free; --buffer_size=(\d+) would fit",
                         str(refusal.value))
-    assert told.groups()[:2] == (human_bytes(needed), human_bytes(free))
-    assert 0.8 * free < build(alg, buffer_size=told[3]).bytes_needed <= free
+    assert match.groups()[:2] == (human_bytes(needed), human_bytes(free))
+    assert 0.8 * free < build(alg, buffer_size=match[3]).bytes_needed <= free
 
 
 @pytest.mark.parametrize("free", [0, 10_000, 60_000])
-def test_where_not_even_one_episode_fits_no_size_is_suggested(alg, free, monkeypatch):
-    """A step of 3 observations and 2 actions takes 60 bytes, and a tenth of what is free is left alone."""
+def test_no_size_is_suggested_if_not_even_one_episode_fits(alg, free, monkeypatch):
+    """A step of 3 observations and 2 actions takes 60 bytes, and a tenth of the free memory stays free."""
     monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device: free)
     with pytest.raises(ConfigError) as refusal:
         build(alg, buffer_size=1_000_000)
@@ -408,7 +408,7 @@ def test_the_least_size_that_is_suggested_holds_one_episode(monkeypatch):
         build("sac", buffer_size=1_000_000)
 
 
-def test_a_buffer_that_just_fits_is_built_and_so_is_one_where_nobody_knows(monkeypatch):
+def test_a_buffer_that_just_fits_is_built_and_so_is_one_in_unknown_memory(monkeypatch):
     for free in (build("sac").bytes_needed, None):
         monkeypatch.setattr("algorithm.replay_buffer.transition.available_bytes", lambda device, free=free: free)
         build("sac")

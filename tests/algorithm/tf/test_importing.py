@@ -24,7 +24,7 @@ ASKED = {
 
 @pytest.fixture
 def fakes():
-    """A working directory with a triton and a TensorFlow that print when they are imported, and are no use."""
+    """A working directory with a triton and a TensorFlow that print when they are imported, and do nothing else."""
     for name, source in FAKES.items():
         Path(name).mkdir()
         (Path(name) / "__init__.py").write_text(source)
@@ -50,7 +50,7 @@ def test_the_process_that_reads_checkpoints_never_imports_pytorch(fakes):
     assert said(fakes, ["-c", code]) == ["set()"]
 
 
-def test_a_triton_that_is_broken_does_not_keep_tensorflow_out(fakes):
+def test_a_broken_triton_does_not_prevent_tensorflow(fakes):
     (Path("triton") / "__init__.py").write_text("raise OSError('no such library')")
     code = "from algorithm.tf.importing import import_tensorflow; import_tensorflow()"
     assert said(fakes, ["-c", code]) == ["tensorflow torch"]

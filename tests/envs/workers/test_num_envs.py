@@ -34,7 +34,7 @@ from utils.settings.resolve import resolve
     ("Hopper-v4", 20),                      # ends by itself, at a different step in each environment, or at the limit
     ("Assault", 5),                         # FrameStack, and a random number of no-ops
 ])
-def test_each_environment_gives_the_episodes_that_it_gives_alone(env, limit):
+def test_each_environment_plays_the_same_episodes_as_alone(env, limit):
     if env == "Assault":
         pytest.importorskip("ale_py")
         pytest.importorskip("cv2")
@@ -84,7 +84,7 @@ def test_the_last_step_of_an_episode_holds_its_own_last_observation():
 # The schedule ---------------------------------------------------------------------------------------------------
 
 class Steps:
-    """Stands in for a collector: every step of it ends an episode in each environment."""
+    """A stand-in for a collector: every step of it ends an episode in each environment."""
 
     def __init__(self, num_envs: int):
         self.num_envs, self.calls = num_envs, 0
@@ -95,7 +95,7 @@ class Steps:
 
 
 class Listener:
-    """Stands in for replay, agent, engine, evaluator and record."""
+    """A stand-in for replay, agent, engine, evaluator and record."""
 
     resumable = False                                   # no state is saved
 
@@ -188,7 +188,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit_whatever_the_workers_timing
     assert err == ""
 
 
-def test_every_environment_has_a_stream_of_its_own_and_the_first_that_of_a_single_one():
+def test_every_environment_has_its_own_seed_and_the_first_that_of_a_single_one():
     seeds = [env_seeds(resolve({"seed": seed, "num_envs": 5})) for seed in (0, 1)]
     assert len({*seeds[0], *seeds[1]}) == 10
     assert seeds[0][:1] == env_seeds(resolve({})) == [stream_seed(0, "env")]
@@ -204,7 +204,7 @@ def test_the_tensorflow_reference_steps_several_too(monkeypatch):
     assert finished.facts["backend"] == "tensorflow"
 
 
-# What ends badly ------------------------------------------------------------------------------------------------
+# Failures ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("how", "line"), [
     ("raise", "Private: the arm fell off; run with --num_envs=1 to see the whole traceback"),
@@ -213,7 +213,7 @@ def test_the_tensorflow_reference_steps_several_too(monkeypatch):
              "(--worker_restarts=0)"),
     ("hang", "its process has not answered for 4 s; restarts before that: 0 (--worker_restarts=0)"),
 ])
-def test_an_environment_that_fails_is_one_line_that_names_it(how, line, capfd):
+def test_an_environment_that_fails_gives_a_one_line_error_that_names_it(how, line, capfd):
     argv = [*SMALL_RRD, f"--env=tiny_envs:Fails-{how}-v0", "--num_envs=3", "--worker_restarts=0",
             "--worker_timeout=4"]
     assert refusal(argv, capfd, code=1) == f"env: 'tiny_envs:Fails-{how}-v0', environment 2 of 3: {line}"
@@ -228,7 +228,7 @@ def test_an_environment_that_only_the_main_process_knows_is_refused(capfd):
 # Bad input ------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "nan", "1e300"])
-def test_a_number_of_environments_that_is_none_is_refused_before_anything_is_built(value, capfd, monkeypatch):
+def test_a_wrong_number_of_environments_is_refused_before_anything_is_built(value, capfd, monkeypatch):
     monkeypatch.setattr("envs.make_env", lambda config: pytest.fail("an environment was built"))
     assert re.match(r"num_envs: got '?\S*, expected an integer",
                     refusal([*SMALL_RRD, f"--num_envs={value}", "--env=Pendulum-v1"], capfd))
@@ -254,7 +254,7 @@ def test_more_environments_than_memory_are_refused_with_the_number_that_fits(cap
     assert not Path("outputs").exists()
 
 
-def test_a_system_that_starts_no_more_processes_is_one_line_and_those_started_end(capfd, monkeypatch):
+def test_a_system_that_refuses_processes_gives_a_one_line_error_and_the_started_ones_end(capfd, monkeypatch):
     start, started = multiprocessing.get_context("spawn").Process.start, []
 
     def limited(process):

@@ -24,7 +24,7 @@ from utils.settings.resolve import resolve
 
 
 class Collected:
-    """What a collector with seed 0 gathers: what was seen and done, episodes with their last step, lines for people."""
+    """Run a collector with seed 0: observations and actions, episodes with their last step, printed lines."""
 
     def __init__(self, env: str, num_envs: int, steps: int, before_step=lambda t, workers: None, **settings):
         config = resolve({"alg": "sac", "env": f"tiny_envs:{env}-v0", "num_envs": num_envs, **settings})
@@ -59,8 +59,8 @@ def test_a_process_that_is_lost_is_named_and_replaced_and_its_unfinished_episode
     np.testing.assert_array_equal(found.seen[:, 2], clock)
     np.testing.assert_array_equal(found.seen[:, 1], clock[:3] + clock[:37])
     ends = [t for t, _ in found.episodes]
-    assert ends == [9, 9, 12, 19, 19, 22, 29, 29, 32, 39, 39]           # that of the second began anew after step 2
-    for _, episode in found.episodes:                                   # whole, and nothing of another among it
+    assert ends == [9, 9, 12, 19, 19, 22, 29, 29, 32, 39, 39]           # that of the second restarted after step 2
+    for _, episode in found.episodes:                                   # whole, and without steps of another episode
         number = episode["obs"][0, 0]
         np.testing.assert_array_equal(episode["obs"], [(number, t) for t in range(10)])
         np.testing.assert_array_equal(episode["obs_next"], [(number, t) for t in range(1, 11)])
@@ -68,7 +68,7 @@ def test_a_process_that_is_lost_is_named_and_replaced_and_its_unfinished_episode
         assert episode["rews"].ravel().tolist() == [0] * 9 + [55]
 
 
-def test_what_takes_the_place_of_a_lost_one_draws_from_a_seed_of_its_own_and_the_others_from_theirs():
+def test_a_replaced_environment_has_a_new_seed_and_the_others_keep_theirs():
     def strike(t, workers):
         if t == 14:
             workers.workers[1].process.kill()
@@ -91,7 +91,7 @@ def test_what_takes_the_place_of_a_lost_one_draws_from_a_seed_of_its_own_and_the
             np.testing.assert_array_equal(column, alone[name])
 
 
-def test_several_that_are_lost_at_once_are_all_replaced():
+def test_several_processes_lost_at_once_are_all_replaced():
     def strike(t, workers):
         if t == 5:
             for i in (0, 2):
@@ -102,19 +102,19 @@ def test_several_that_are_lost_at_once_are_all_replaced():
 
 
 @pytest.mark.parametrize("when", ["reset1", "reset2"])
-def test_one_that_is_lost_at_a_reset_loses_no_episode(when):
+def test_a_process_lost_at_a_reset_loses_no_episode(when):
     found = Collected(f"Fails-kill-{when}", 2, 20)
     assert found.lines == [end_of(2, 2, f"Fails-kill-{when}", KILLED)]
     assert [t for t, _ in found.episodes] == [9, 9, 19, 19]
     assert all(len(episode["acts"]) == 10 for _, episode in found.episodes)
 
 
-def test_one_that_is_lost_before_it_is_ready_is_replaced(monkeypatch):
+def test_a_process_lost_before_it_is_ready_is_replaced(monkeypatch):
     start, killed = Workers._start, []
 
     def start_and_kill(workers, i):
         start(workers, i)
-        if i == 0 and len(killed) < 2:                                  # the first, and what takes its place
+        if i == 0 and len(killed) < 2:                                  # the first, and its replacement
             killed.append(workers.workers[i].process.pid)
             os.kill(killed[-1], signal.SIGKILL)
     monkeypatch.setattr(Workers, "_start", start_and_kill)
@@ -123,7 +123,7 @@ def test_one_that_is_lost_before_it_is_ready_is_replaced(monkeypatch):
     assert [t for t, _ in found.episodes] == [9, 9]
 
 
-def test_a_run_goes_on_and_tells_of_it(capfd):
+def test_a_run_continues_and_reports_the_restart(capfd):
     finished = run(*SMALL_RRD, "--env=tiny_envs:Fails-kill-v0", "--num_envs=3")
     out, err = capfd.readouterr()
     assert [line for line in out.splitlines() if "process" in line] == [end_of(2, 3, "Fails-kill", KILLED)]
@@ -131,7 +131,7 @@ def test_a_run_goes_on_and_tells_of_it(capfd):
     assert [(row["Timesteps"], row["Episodes"]) for row in finished.rows] == [("42", "3"), ("81", "6"), ("120", "11")]
 
 
-def test_slow_ones_that_answer_after_each_other_do_not_hang():
+def test_slow_processes_that_answer_one_after_another_do_not_count_as_hanging():
     config = resolve({"alg": "sac", "env": "tiny_envs:Naps-v0", "num_envs": 2})
     with contextlib.closing(Workers(config, make_env(config), pytest.fail)) as workers:
         workers.reset(seed=[15, 30])                                    # tenths of a second to a step
@@ -140,7 +140,7 @@ def test_slow_ones_that_answer_after_each_other_do_not_hang():
     assert not info["restarted"].any()
 
 
-def test_processes_that_start_at_once_on_few_cores_have_the_longer_to_answer(monkeypatch):
+def test_processes_that_start_together_on_few_cores_have_more_time_to_answer(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     workers = SimpleNamespace(config=resolve({}), workers={i: SimpleNamespace(heard=i < 4) for i in range(12)})
     assert Workers._patience(workers, range(4)) == Workers._patience(workers, range(5)) == 60
@@ -148,14 +148,14 @@ def test_processes_that_start_at_once_on_few_cores_have_the_longer_to_answer(mon
 
 
 @pytest.mark.parametrize("most", [0, 2])
-def test_more_losses_than_restarts_are_one_line(most, capfd):
+def test_more_losses_than_restarts_give_a_one_line_error(most, capfd):
     argv = [*SMALL_RRD, "--env=tiny_envs:Dies-v0", "--num_envs=3", f"--worker_restarts={most}"]
     assert refusal(argv, capfd, code=1) == (
         f"env: 'tiny_envs:Dies-v0', environment {most + 1} of 3: its process ended with exit code 3; restarts before "
         f"that: {most} (--worker_restarts={most})")
 
 
-def test_a_system_that_starts_no_more_is_one_line_when_one_is_replaced_too(monkeypatch):
+def test_a_refused_replacement_process_gives_a_one_line_error(monkeypatch):
     def refuse(*_):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent.parent
 
 
 class Session:
-    """train.py in a session of its own, with two environments and far to go."""
+    """train.py in its own session, with two environments and a long way to go."""
 
     def __init__(self, env: str = "Pendulum-v1", *flags: str):
         argv = [sys.executable, str(ROOT / "train.py"), *SMALL, "--alg=sac", f"--env={env}", "--num_envs=2",
@@ -32,23 +32,23 @@ class Session:
         assert any(line.startswith(begins) for line in self.process.stdout), self.process.communicate()[1]
 
     def others(self) -> set[int]:
-        """The processes beside the first one that are alive."""
+        """The living processes other than the first one."""
         found = set()
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-            except OSError:                                     # gone meanwhile
+            except OSError:                                     # it has ended meanwhile
                 continue
             if int(session) == self.pid and state != "Z":
                 found.add(int(stat.parent.name))
         return found - {self.pid}
 
     def disturb_each_as_it_starts(self, count: int) -> None:
-        told = set()
-        while len(told) < count:
-            new = self.others() - told
+        seen = set()
+        while len(seen) < count:
+            new = self.others() - seen
             self.disturb(new)
-            told |= new
+            seen |= new
 
     def disturb(self, pids: set[int]) -> None:
         """Send them what a terminal or a scheduler sends to a whole group of processes."""
@@ -73,7 +73,7 @@ def session(request):
 
 
 def errors_of(session: Session, code: int, patience: float = 2) -> str:
-    """What it wrote to standard error; it ends within 20 s with that code, and soon after no other process is left."""
+    """Its standard error; it must end within 20 s with that code, and soon no other process may be left."""
     session.process.wait(20)
     end = time.monotonic() + patience
     while session.others() and time.monotonic() < end:
@@ -84,7 +84,7 @@ def errors_of(session: Session, code: int, patience: float = 2) -> str:
     return err
 
 
-def test_ctrl_c_while_workers_start_is_one_line_and_leaves_no_process(session):
+def test_ctrl_c_while_workers_start_gives_a_one_line_error_and_leaves_no_process(session):
     session.read_to("env ")
     while len(session.others()) < 2:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The command line: the original's commands word for word, and one line with exit code 2 for whatever is wrong."""
+"""The command line: the original's commands word for word, and one line with exit code 2 for every error."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_flag_may_be_spelt_with_dashes_or_underscores_and_with_or_without_equa
     (["--save_rews=False"], False), (["--save_rews", "false"], False), (["--save-rews=0"], False),
     (["--save_rews=False", "--save_rews"], True),
 ])
-def test_a_yes_or_no_flag_may_stand_alone(argv, value):
+def test_a_boolean_flag_may_have_no_value(argv, value):
     assert parse_args(argv).save_rews is value
 
 
@@ -163,7 +163,7 @@ def test_a_wrong_command_line_is_refused_before_any_environment_is_built(argv, b
     assert refusal(argv, capsys).startswith(begins)
 
 
-# What only this machine can tell --------------------------------------------------------------------------------
+# Checks of this machine ----------------------------------------------------------------------------------------
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
@@ -235,7 +235,7 @@ def test_any_tag_gives_one_directory_under_outputs(tag, capsys):
     assert f"record in outputs/{name}" in capsys.readouterr().out
 
 
-def test_outputs_that_is_a_file_is_a_complaint(capsys):
+def test_outputs_that_is_a_file_is_an_error(capsys):
     Path("outputs").write_text("mine")
     assert train.main(PENDULUM) == 2
     err = capsys.readouterr().err
@@ -249,7 +249,7 @@ def test_a_terminal_without_unicode_does_not_end_the_run(monkeypatch):
     assert train.main([*PENDULUM, "--tag=日本"]) == 0
 
 
-def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
+def test_ctrl_c_gives_a_one_line_error_and_130(monkeypatch, capsys):
     def interrupt(self):
         raise KeyboardInterrupt
     monkeypatch.setattr("learner.Learner.learn", interrupt)
@@ -257,7 +257,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "train.py: interrupted\n"
 
 
-# Somebody else's packages ---------------------------------------------------------------------------------------
+# Foreign packages ----------------------------------------------------------------------------------------------
 
 def write_package(folder: Path, files: list[str]) -> None:
     """A package that cannot be imported, with these files."""
@@ -266,7 +266,7 @@ def write_package(folder: Path, files: list[str]) -> None:
         (folder / name).write_text("1 / 0")
 
 
-def test_a_foreign_utils_in_the_working_directory_is_one_line():
+def test_a_foreign_utils_in_the_working_directory_gives_a_one_line_error():
     write_package(Path("utils"), ["__init__.py", "config.py"])
     done = subprocess.run([sys.executable, "-m", "train", *PENDULUM], env=os.environ | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Completion in real shells: what they offer behind `python train.py`, `rrd train` and the other programs."""
+"""Completion in real shells: their offers after `python train.py`, `rrd train` and the other programs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ import plot
 import report
 import sweep
 import train
-from utils.errors import ConfigError
+from return_decomposition.cli import HELP
+from utils.installed import COMMANDS, pip_install
 from utils.settings.completion import SHELLS, add_completion, script, words_of
 from utils.settings.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"]), "-h"])
-ALGORITHMS = ["ddpg", "dqn", "ircr", "rrd", "sac", "td3", "uniform"]
+ALGORITHMS = ["a2c", "ddpg", "dqn", "ircr", "ppo", "rrd", "sac", "td3", "uniform"]
 
 
 def shell(name: str):
@@ -48,7 +49,7 @@ def sourced(capsys):
 
 
 def bash(path: Path, *words: str) -> list[str]:
-    """What bash offers for the last of the words, which it takes apart at "="."""
+    """The offers of bash for the last of the words, which it splits at "="."""
     line = f"source {path}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; " \
            '_return_decomposition; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-u", "-c", line], capture_output=True, text=True, check=True)
@@ -57,7 +58,7 @@ def bash(path: Path, *words: str) -> list[str]:
 
 
 def fish(path: Path, line: str) -> list[str]:
-    """What fish offers for the end of a line."""
+    """The offers of fish for the end of a line."""
     done = subprocess.run(["fish", "--no-config", "-c", f"source ./{path}; complete -C {shlex.quote(line)}"],
                           capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -101,23 +102,23 @@ def test_a_script_names_every_flag_and_every_value(name, sourced):
     assert text.endswith("\n")
     for setting in [*FIELDS, "completion", "config", "resume", "import"]:
         assert ("-l " if name == "fish" else "--") + setting in text
-    for values in ("ddpg td3 sac dqn rrd ircr uniform", "True False", "bash zsh fish", "new resume overwrite"):
+    for values in ("ddpg td3 sac dqn ppo a2c rrd ircr uniform", "True False", "bash zsh fish", "new resume overwrite"):
         assert values in text
 
 
-def test_another_shell_is_one_line(capsys):
+def test_another_shell_gives_a_one_line_error(capsys):
     assert train.main(["--completion=ksh"]) == 2
     assert capsys.readouterr().err.startswith("train.py: --completion: invalid choice: 'ksh'")
     assert train.main(["--completions=bash"]) == 2
     assert "did you mean --completion?" in capsys.readouterr().err
 
 
-def test_without_shtab_it_is_one_line(capsys, monkeypatch):
+@pytest.mark.parametrize("program", [train, evaluate, plot, report, sweep])
+def test_without_shtab_it_gives_a_one_line_error(program, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
-    assert train.main(["--completion=bash"]) == 2
-    assert capsys.readouterr().err.startswith("train.py: completion: shtab is not installed; pip install")
-    with pytest.raises(ConfigError, match="shtab"):
-        script(ArgumentParser(), "zsh")
+    assert program.main(["--completion=bash"]) == 2
+    name = program.__name__.rpartition(".")[2]
+    assert capsys.readouterr().err == f"{name}.py: shtab is not installed; `{pip_install()}` installs it\n"
 
 
 @pytest.mark.parametrize(("metavar", "choices", "words"), [
@@ -187,6 +188,19 @@ def test_bash_completes_the_other_programs(program, words, offered, sourced):
     assert bash(path, "rrd", name, *words) == offered
 
 
+def test_every_subcommand_is_offered():
+    assert list(COMMANDS) == list(HELP)
+
+
+@shell("bash")
+@pytest.mark.parametrize(("words", "offered"), [
+    (("rrd", ""), sorted(COMMANDS)), (("rrd", "tr"), ["train"]), (("/a/rrd", "e"), ["evaluate"]), (("rrd", "x"), []),
+    (("rrd", "train", "tr"), []), (("python", "tr"), []),
+], ids=str)
+def test_bash_offers_the_subcommands(words, offered, sourced):
+    assert bash(sourced(train, "bash"), *words) == offered
+
+
 @shell("bash")
 def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
     both = Path("both")
@@ -201,7 +215,7 @@ def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
     ("./train.py --on_ex", "./train.py --on_existing="),
     ("python train.py --basis_alg=t", "python train.py --basis_alg=td3 "),
     ("python train.py --basis-alg t", "python train.py --basis-alg td3 "),
-    ("rrd train --basis-a", "rrd train --basis_alg="),
+    ("rrd train --basis-a", "rrd train --basis_alg="), ("rrd tr", "rrd train "),
     ("python3 a/train.py --gamma=0.9 --save_rews F", "python3 a/train.py --gamma=0.9 --save_rews False "),
     ("python train.py --config a", "python train.py --config a.json "), ("python train.py --alg x", None),
     ("python other.py --rrd_s", None),
@@ -215,6 +229,7 @@ def test_zsh_offers(line, becomes, sourced):
 @pytest.mark.parametrize(("line", "offered"), [
     ("python train.py --rrd_s", ["--rrd_sample_size"]), ("python train.py --basis_alg=t", ["--basis_alg=td3"]),
     ("python train.py --basis-alg t", ["td3"]), ("rrd train --alg ", ALGORITHMS),
+    ("rrd ", sorted(COMMANDS)), ("rrd tr", ["train"]), ("rrd train tr", []),
     ("python3 a/train.py --save_rews ", ["False", "True"]), ("./train.py --on_ex", ["--on_existing"]),
     ("python train.py --completion ", ["bash", "fish", "zsh"]), ("python train.py --tag='a b' --rrd_s",
                                                                   ["--rrd_sample_size"]),
@@ -228,7 +243,7 @@ def test_fish_offers(line, offered, sourced):
 
 
 @pytest.mark.parametrize("name", SHELLS)
-def test_a_script_is_whole_whatever_its_help_says(name):
+def test_a_script_is_valid_for_any_help_text(name):
     parser = ArgumentParser(prog="rrd odd")
     parser.add_argument("--flag", metavar="a|b", help="it's \"quoted\": [$HOME], `x`; \\ and 100 %%")
     add_completion(parser)

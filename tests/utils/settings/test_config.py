@@ -1,4 +1,4 @@
-"""Settings: types, ranges, defaults by algorithm, precedence, and complaints of one line that begin with a name."""
+"""Settings: types, ranges, defaults by algorithm, precedence, and one-line errors that begin with a name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} fo
 
 # The table of the original, specs/rrd.md; `seed` and `device` are the port's own.
 COMMON = dict(engine="auto", precision="fp32", buffer_device="auto", num_envs=1, diagnose_every=0,
-              checkpoint_every=1, track=False, on_existing="new",
+              checkpoint_every=1, track=False, on_existing="new", best="Rewards",
               worker_restarts=3, worker_timeout=60.0,    # of which the original has no word
               tag="", seed=0, device="auto", env="Ant-v2", env_type="ep_rews", epochs=3, cycles=100, iterations=100,
               timesteps=100, test_rollouts=10, test_timesteps=1000, save_rews=True, buffer_size=1_000_000,
@@ -76,7 +76,7 @@ def test_without_a_choice_it_is_rrd_over_sac_for_three_million_steps():
 
 
 @pytest.mark.parametrize("env", ["Humanoid-v2", "Humanoid-v4", "Humanoid-v5"])
-def test_ircr_over_sac_on_humanoid_fixes_the_temperature_unless_told(env):
+def test_ircr_over_sac_on_humanoid_fixes_the_temperature_unless_it_is_given(env):
     config = resolve({"alg": "ircr", "env": env})
     assert (config.alpha_lr, config.alpha_init) == (0.0, 0.1)
     assert resolve({"alg": "ircr", "env": env, "alpha_lr": 1e-3}).alpha_lr == 1e-3
@@ -137,7 +137,7 @@ def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
     ("noop", -1), ("noop", 1001), ("noop", 2**63 - 1), ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
     ("env_type", "norml"), ("device", "mps"), ("device", "cuda:-1"), ("device", "cpu\n"), ("device", "cuda:\u0663"),
 ])
-def test_a_wrong_value_is_named_with_what_is_wanted(name, value):
+def test_a_wrong_value_is_named_with_the_expected_one(name, value):
     message = complaint(coerce, name, value)
     assert message.startswith(f"{name}: got ")
     assert "expected" in message
@@ -150,7 +150,7 @@ def test_defaults_yield_to_the_file_and_the_file_to_flags(load):
     assert (config.gamma, config.batch_size, config.alg, config.timesteps) == (0.5, 64, "td3", 100)
 
 
-def test_null_in_the_file_stands_for_the_default(load):
+def test_null_in_the_file_means_the_default(load):
     assert load('{"epochs": null, "basis_alg": null}') == parse_args([])
 
 
@@ -161,8 +161,8 @@ def test_the_last_of_two_equal_flags_wins():
 # JSON files -----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("content", "begins", "holds"), [
-    ('{"epochs": 3, "seed": 1, "epochs": 4}', "epochs:", "2 times"),
-    ('{"epochs": 3, "epochs": null}', "epochs:", "2 times"),
+    ('{"epochs": 3, "seed": 1, "epochs": 4}', "epochs:", "2 values"),
+    ('{"epochs": 3, "epochs": null}', "epochs:", "2 values"),
     ('{"gamma": NaN}', "gamma:", "finite"),
     ('{"gamma": -Infinity}', "gamma:", "finite"),
     ('{"epochs": Infinity}', "epochs:", "an integer"),
@@ -180,7 +180,7 @@ def test_the_last_of_two_equal_flags_wins():
     (b"\x00\xff\xfe\x80binary", "config:", "not JSON"),
     (b'{"tag": "\xff"}', "config:", "not JSON"),
 ])
-def test_a_wrong_file_is_a_complaint(load, content, begins, holds):
+def test_a_wrong_file_is_an_error(load, content, begins, holds):
     message = complaint(load, content)
     assert message.startswith(begins)
     assert holds in message
@@ -198,7 +198,7 @@ def test_an_unknown_key_is_named_in_one_line_with_the_nearest(load, key, holds, 
 
 
 @pytest.mark.parametrize("path", ["missing.json", ".", "", "a/b\0c"])
-def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path, monkeypatch, path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     assert complaint(read_json, path).startswith("config: cannot read")
 
@@ -207,7 +207,7 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
     assert complaint(load, '{"epochs": -5}', "--epochs=4").startswith("epochs: got -5")
 
 
-# What does not fit the algorithm --------------------------------------------------------------------------------
+# Settings of other algorithms ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("flags", "begins"), [
     (["--alg=sac", "--std_act=0.1"], "std_act: not a setting of sac; it belongs to ddpg, td3"),
@@ -228,13 +228,13 @@ def test_the_file_is_checked_even_where_a_flag_wins(load):
     (["--env=Pong", "--rews_scale=1"], "rews_scale: not a setting of rrd over dqn; it belongs to the Atari games with"),
     (["--alg=dqn", "--RMSProp_eps=1"], "RMSProp_eps: not a setting of dqn; it belongs to dqn with --optimizer=rmsprop"),
 ])
-def test_settings_that_do_not_go_together_are_refused(flags, begins):
+def test_settings_that_contradict_each_other_are_refused(flags, begins):
     assert complaint(parse_args, flags).startswith(begins)
 
 
-def test_a_complaint_about_the_files_setting_names_the_file(load):
+def test_an_error_about_a_setting_in_the_file_names_the_file(load):
     message = complaint(load, '{"alg": "rrd", "r_lr": 0.1}', "--alg=sac")
-    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (it stands in ")
+    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (set in ")
 
 
 def test_epochs_on_the_command_line_win_over_the_files_total(load):
@@ -249,11 +249,11 @@ def test_a_longer_sub_sequence_than_the_default_batch_makes_the_batch_one_sub_se
 @pytest.mark.parametrize("flags", [["--rrd_sample_size=1"], ["--rrd_sample_size=2", "--rrd_bias_correction"],
                                    ["--rrd_batch_size=64"], ["--alg=ircr", "--batch_size=2"],
                                    ["--alg=ircr", "--env=Pong", "--batch_size=1"], ["--test_timesteps=1000000"]])
-def test_the_nearest_settings_that_do_go_together_are_taken(flags):
+def test_the_nearest_valid_settings_are_accepted(flags):
     parse_args(flags)
 
 
-# Anything at all ------------------------------------------------------------------------------------------------
+# Random input --------------------------------------------------------------------------------------------------
 
 
 NESTED = st.lists(SCALARS, max_size=2) | st.dictionaries(NAMES, SCALARS, max_size=2)

@@ -37,12 +37,12 @@ n_batch_size v_optimizer q_optimizer""")
 
 
 @pytest.mark.parametrize(("name", "setting"), NEAR.items())
-def test_a_slip_of_the_keyboard_is_nearly_a_setting(name, setting):
+def test_a_typing_error_is_nearly_a_setting(name, setting):
     assert nearly(name, READ) == setting
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_name_of_ones_own_is_not(name):
+def test_a_users_own_name_is_not_nearly_a_setting(name):
     assert nearly(name, READ) is None
 
 
@@ -64,7 +64,7 @@ class OfAClass:
         """A method is an attribute as well."""
 
 
-def test_so_it_is_in_a_class():
+def test_an_attribute_of_a_class_that_is_nearly_a_setting_is_a_warning():
     with pytest.warns(UserWarning, match="did you mean") as found:
         create_agent(OfAClass())
     assert sorted(str(one.message).partition(":")[0] for one in found) == ["batchsize", "gmama"]

@@ -1,4 +1,4 @@
-"""Settings that a registered algorithm brings: flags, keys of files, schema entries and part of a run's identity."""
+"""Settings of a registered algorithm: flags, keys of files, schema entries and part of a run's identity."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_run_takes_it_as_a_flag_resumes_with_it_and_is_evaluated():
     done = program(*resume)
     assert done.returncode == 2
     assert done.stderr == ("train.py: alg: got 'decaying', expected one of ddpg, td3, sac, dqn, rrd, ircr, uniform, or "
-                           "one of your own, which --import=MODULE brings\n")
+                           "one of your own with --import=MODULE\n")
     done = program(str(ROOT / "evaluate.py"), str(directory), IMPORT[0], "--episodes=1")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -163,7 +163,7 @@ def test_a_file_has_it_flat_or_in_its_section(content):
     (["--temperature_decay=0.5"], "temperature_decay: not a setting of rrd over sac; it belongs to mine"),
     (["--temperature_decya=0.5"], "--temperature_decya: unknown flag; did you mean --temperature_decay?"),
 ])
-def test_a_wrong_use_is_refused_as_of_any_other_setting(flags, message):
+def test_a_wrong_use_is_refused_as_for_any_other_setting(flags, message):
     register(DECAY)
     with pytest.raises(ConfigError) as error:
         parse_args(flags)
@@ -185,7 +185,7 @@ def test_an_algorithm_that_is_like_another_reads_its_settings_too():
     register(name="second", like="mine", temperature_decay=0.5)
     assert resolve({"alg": "second"}).temperature_decay == 0.5
     assert resolve({"alg": "mine"}).temperature_decay == 0.99
-    with pytest.raises(ConfigError, match=r"^temperature_decay: a setting that another algorithm brings; expected"):
+    with pytest.raises(ConfigError, match=r"^temperature_decay: a setting of another algorithm; expected"):
         register(name="third", temperature_decay=0.5)
 
 
@@ -217,7 +217,7 @@ def test_every_type_is_a_flag_a_key_and_a_schema_entry(setting, value):
 
 
 def sent(config: Config) -> Config:
-    """As a process of --num_envs gets it."""
+    """The Config as a process of --num_envs gets it."""
     here, there = multiprocessing.Pipe()
     here.send(config)
     return there.recv()
@@ -282,7 +282,7 @@ def test_settings_are_a_list(wrong):
         register_algorithm("mine", settings=wrong)
 
 
-def test_a_name_is_brought_by_one_algorithm_only():
+def test_a_name_belongs_to_one_algorithm_only():
     register(DECAY)
     with pytest.raises(ConfigError, match=r"^settings: 'temperature_decay' is a setting of mine; expected another"):
         register(DECAY, name="second")
@@ -300,7 +300,7 @@ def test_registering_again_replaces_the_settings():
     assert "temperature_decay" not in all_settings()
 
 
-def test_a_help_of_several_lines_is_one_line():
+def test_a_help_text_of_several_lines_is_joined():
     register(Setting("a", int, 1, help="50 % of\n    a line"))
     assert all_settings()["a"].help == "50 % of a line"
     with pytest.raises(SystemExit):
@@ -331,7 +331,7 @@ def test_every_list_of_names_has_what_is_registered():
         make_env(Config(alg="sac", env="CartPole-v1"))
 
 
-def test_workers_know_that_an_algorithm_of_ones_own_has_discrete_actions():
+def test_workers_know_that_a_users_algorithm_has_discrete_actions():
     """They do not import its module where the environment is Gymnasium's."""
     Path("discretely.py").write_text("from algorithm import register_algorithm\n"
                                      "from algorithm.basis_alg.dqn_torch import DQN\n"
@@ -339,7 +339,7 @@ def test_workers_know_that_an_algorithm_of_ones_own_has_discrete_actions():
     run("--import=discretely", "--alg=discretely", "--env=CartPole-v1", "--num_envs=2", *SMALL)
 
 
-def test_an_algorithm_without_a_twin_is_one_line_under_tensorflow(capsys, monkeypatch):
+def test_an_algorithm_without_a_reference_gives_a_one_line_error_under_tensorflow(capsys, monkeypatch):
     pytest.importorskip("tensorflow")
     monkeypatch.setenv("USE_PYTORCH", "0")
     register(DECAY)

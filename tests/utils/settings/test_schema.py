@@ -1,4 +1,4 @@
-"""The schemas in configs/: up to date, every file there fits its own, and what does not fit is refused."""
+"""The schemas in configs/: up to date, every file there fits its schema, and other files are refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_every_config_fits_in_both_forms(path):
 
 @pytest.mark.parametrize("choice", [{}, {"alg": "uniform", "basis_alg": "ddpg"}, {"alg": "dqn", "env": "Pong"},
                                     {"seeds": [0, 3]}, {"seeds": "0-4"}, {"device": "cuda:1"}], ids=str)
-def test_what_a_run_writes_fits(choice):
+def test_the_written_config_fits_the_schema(choice):
     values = json.loads(json.dumps(resolve(choice).settings()))
     assert fits(values)
     assert fits(in_sections(values))
@@ -81,10 +81,11 @@ def test_what_a_run_writes_fits(choice):
 
 @pytest.mark.parametrize("wrong", [
     {"gamma": 1.5}, {"gamma": -0.1}, {"pi_lr": 0}, {"seed": -1}, {"seed": 0.5}, {"epochs": True}, {"save_rews": 1},
-    {"alg": "ppo"}, {"basis_alg": "rrd"}, {"env_type": "dense"}, {"device": "mps"}, {"device": "cuda:x"}, {"seeds": []},
+    {"alg": "ppoo"},
+    {"basis_alg": "rrd"}, {"env_type": "dense"}, {"device": "mps"}, {"device": "cuda:x"}, {"seeds": []},
     {"seeds": [0, 0]}, {"seeds": [-1]}, {"epoch": 3}, {"tag": 5}, {"noop": 1001}, {"worker_timeout": 0},
 ], ids=str)
-def test_what_is_wrong_fits_neither_the_schema_nor_the_program(wrong):
+def test_wrong_settings_fit_neither_the_schema_nor_the_program(wrong):
     assert not fits(wrong)
     with pytest.raises(ConfigError):
         resolve(flatten(wrong))
@@ -116,7 +117,7 @@ def test_every_suite_fits(path):
     suite(), suite(common={"device": "cpu", "policy": {"pi_lr": 1e-4}}), suite(common={"env": {"test_rollouts": 3}}),
     suite(runs={"a": {}, "b": {"runtime": {"epochs": 2}, "gamma": None}}),
 ], ids=str)
-def test_what_the_sweep_reads_fits(given, tmp_path):
+def test_suites_that_the_sweep_reads_fit(given, tmp_path):
     assert CHECK_SUITE.is_valid(given)
     (tmp_path / "suite.json").write_text(json.dumps(given))
     assert read_suite(tmp_path / "suite.json", "0", [])
@@ -131,7 +132,7 @@ def test_what_the_sweep_reads_fits(given, tmp_path):
     suite(runs={"a": {"gamma": 2}}), suite(runs={"a": {"policy": {"gamma": 0.5}}}), suite(common=[]),
     suite(runs={"a": {"runtime": {"seeds": "0-4"}}}),
 ], ids=lambda wrong: str(wrong)[:90])
-def test_what_is_wrong_in_a_suite_fits_neither_the_schema_nor_the_program(wrong, tmp_path):
+def test_wrong_suites_fit_neither_the_schema_nor_the_program(wrong, tmp_path):
     assert not CHECK_SUITE.is_valid(wrong)
     (tmp_path / "suite.json").write_text(json.dumps(wrong))
     with pytest.raises(ConfigError):

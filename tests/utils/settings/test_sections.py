@@ -1,4 +1,4 @@
-"""Settings files in sections are the same as flat ones, and what stands wrong is named in one line."""
+"""Settings files in sections are the same as flat ones, and misplaced settings are named in one line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_file_in_sections_is_the_flat_one(load, choice):
     assert load(json.dumps(in_sections(config.settings()))) == load(json.dumps(config.settings())) == config
 
 
-def test_both_forms_may_stand_in_one_file_and_flags_win(load):
+def test_both_forms_may_be_in_one_file_and_flags_win(load):
     text = '{"$schema": "schema.json", "seed": 3, "policy": {"pi_lr": 0.5, "q_lr": null}, "env": {"env": "Hopper-v4"}}'
     config = load(text, "--pi_lr=0.25")
     assert (config.seed, config.env, config.pi_lr, config.q_lr) == (3, "Hopper-v4", 0.25, 3e-4)
@@ -58,24 +58,24 @@ def test_both_forms_may_stand_in_one_file_and_flags_win(load):
     ({"policy": {"a\nb": 1}}, "policy.'a\\nb': unknown setting"),
     ({"policy": {"policy": {}}}, "policy.policy: unknown setting"),
     ({"policies": {"pi_lr": 1}}, "policies: unknown setting; did you mean policy?"),
-    ({"policy": 3}, "policy: got 3, expected an object of settings, for it is a section"),
-    ({"policy": None}, "policy: got None, expected an object of settings, for it is a section"),
-    ({"seed": 1, "runtime": {"seed": 1}}, "seed: stands 2 times in the config file, once in a section"),
+    ({"policy": 3}, "policy: got 3, expected an object of settings, because it is a section"),
+    ({"policy": None}, "policy: got None, expected an object of settings, because it is a section"),
+    ({"seed": 1, "runtime": {"seed": 1}}, "seed: got 2 values in the file, one in a section, expected one"),
     ({"runtime": {"seed": -1}}, "seed: got -1, expected"),
     ({"runtime": {"seed": {"a": 1}}}, "seed: got {'a': 1}, expected"),
     ({"env": {"$schema": "x"}}, "env.'$schema': unknown setting"),
     ({"env": ["Ant-v4"]}, "env: got ['Ant-v4'], expected"),
 ], ids=str)
-def test_what_stands_wrong_is_named(load, content, message):
+def test_a_misplaced_setting_is_named(load, content, message):
     with pytest.raises(ConfigError) as error:
         load(json.dumps(content))
     assert str(error.value).startswith(message)
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_section_or_a_setting_that_stands_twice_is_refused(load):
-    assert complaint(load, '{"env": {}, "env": "Ant-v4"}') == "env: stands 2 times in the config file"
-    assert complaint(load, '{"runtime": {"seed": 1, "seed": 1}}') == "seed: stands 2 times in the config file"
+def test_a_section_or_a_setting_that_is_given_twice_is_refused(load):
+    assert complaint(load, '{"env": {}, "env": "Ant-v4"}') == "env: got 2 values in the file, expected one"
+    assert complaint(load, '{"runtime": {"seed": 1, "seed": 1}}') == "seed: got 2 values in the file, expected one"
 
 
 def test_a_module_to_import_is_refused_in_a_section_too(load):
@@ -104,6 +104,6 @@ def test_any_sections_give_settings_or_one_line(tmp_path_factory, values):
         assert resolve(flatten(in_sections(config.settings()))) == config
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_skipped():
     Path("settings.json").write_bytes(b'\xef\xbb\xbf{"gamma": 0.5}')
     assert read_json("settings.json") == {"gamma": 0.5}

@@ -45,7 +45,7 @@ def test_a_config_is_frozen():
             setattr(config, name, 1)
 
 
-def test_an_agent_takes_a_resolved_config_as_it_is():
+def test_an_agent_uses_a_resolved_config_unchanged():
     config = with_sizes(resolve({"alg": "rrd", "device": "cpu", "gamma": 0.5}), 3, 1)
     agent = create_agent(config)
     assert agent.config is config
@@ -58,7 +58,7 @@ def test_an_agent_takes_a_resolved_config_as_it_is():
     (Config(obs_dims=(3,), acts_dims=(1,), obs_scale=1.0), "basis_alg"),
 ])
 @pytest.mark.parametrize("make", [create_agent, create_buffer])
-def test_a_config_that_was_not_resolved_is_one_line(make, config, missing):
+def test_an_unresolved_config_gives_a_one_line_error(make, config, missing):
     with pytest.raises(ConfigError, match=rf"^{missing}: missing in the Config; expected one that .*resolve gives"):
         make(config)
 
@@ -98,14 +98,14 @@ def test_an_agent_for_spaces_has_their_sizes_and_the_settings(observes, acts, se
     (Discrete(3), ACTS, {}, "observation_space: got Discrete(3), expected a Box of one dimension"),
     (VECTOR, Discrete(2), dict(alg="dqn", dueling=True), "dueling: got True over vectors (3,), expected images"),
 ], ids=str)
-def test_what_is_wrong_is_one_line(observes, acts, settings, message):
+def test_wrong_spaces_and_settings_give_a_one_line_error(observes, acts, settings, message):
     with pytest.raises(ConfigError) as error:
         create_agent_for_spaces(observation_space=observes, action_space=acts, **{"alg": "sac"} | settings)
     assert str(error.value).startswith(message)
     assert isinstance(error.value, ValueError)
 
 
-def test_an_agent_for_spaces_is_the_one_of_the_other_form():
+def test_both_forms_of_create_agent_build_the_same_agent():
     env = gym.make("Pendulum-v1")
     ours = create_agent_for_spaces(alg="rrd", observation_space=env.observation_space, action_space=env.action_space,
                                    device="cpu", seed=3)

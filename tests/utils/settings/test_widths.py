@@ -36,7 +36,7 @@ def test_widths_are_written_with_commas_or_as_a_list(name, text):
 
 @pytest.mark.parametrize("value", [*WRONG, [], [0], [8, "8"], [8, True], [8.5], [None], 8, True, {"8": 8}, [[8]],
                                    [1_000_001], [8] * 1001], ids=lambda value: str(value)[:20])
-def test_other_widths_are_one_line(value):
+def test_other_widths_give_a_one_line_error(value):
     with pytest.raises(ConfigError) as error:
         resolve({"hidden_sizes": value})
     assert str(error.value).startswith("hidden_sizes: got ")
@@ -51,7 +51,7 @@ def test_other_widths_do_not_fit_the_schema(value):
 
 @given(st.lists(st.integers(1, 1_000_000), min_size=1, max_size=20))
 @FUZZ
-def test_what_a_run_writes_of_its_widths_is_read_back(widths):
+def test_the_written_widths_are_read_back(widths):
     config = resolve({"hidden_sizes": ",".join(map(str, widths))})
     written = json.loads(json.dumps(config.settings()))
     assert written["hidden_sizes"] == widths
@@ -60,7 +60,7 @@ def test_what_a_run_writes_of_its_widths_is_read_back(widths):
 
 def test_settings_that_are_not_given_are_not_written():
     names = [name for name, field in FIELDS.items() if field.belongs == "networks"]
-    assert len(names) == 10
+    assert len(names) == 12
     for choice in ({}, {"alg": "dqn", "env": "Pong"}, {"alg": "rrd", "basis_alg": "ddpg"}):
         assert not set(names) & set(resolve(choice).settings())
     assert {section_of(name) for name in names} == {"policy"}
