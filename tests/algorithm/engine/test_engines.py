@@ -20,6 +20,7 @@ from engines import SAME, build, copies, distance, float64, in_threads
 from reference_cases import NAMES, Case, thin
 from runs import SMALL_RRD, run
 
+import algorithm.engine.by_hand.onednn
 import algorithm.engine.by_hand.traced
 import train
 from algorithm import create_agent
@@ -132,20 +133,88 @@ def test_tasks_as_graphs_give_the_bits_of_tasks_in_python(pair, options, monkeyp
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
-@pytest.mark.usefixtures("_float64")
-def test_a_task_that_cannot_be_a_graph_stays_python_with_a_warning(monkeypatch):
+def no_trace(monkeypatch) -> str:
     def fail(*args, **kwargs):
         raise RuntimeError("no TorchScript here\nand more")
-    agent, buffer = build()
     monkeypatch.setattr(torch.jit, "trace", fail)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        ManualEngine(agent, buffer).run(3)
+    return "no TorchScript here"
+
+
+def no_script(monkeypatch) -> str:
+    """As where PyTorch has dropped TorchScript."""
+    monkeypatch.delattr(torch, "jit")
+    return "module 'torch' has no attribute 'jit'"
+
+
+def switched_off(monkeypatch) -> str:
+    monkeypatch.setattr(torch.jit, "trace", lambda module, *args, **kwargs: module)
+    return "PYTORCH_JIT=0 switches it off"
+
+
+def broken(monkeypatch, change, reason: str) -> str:
+    """Graphs are made, and each call of one goes through `change`."""
+    trace = torch.jit.trace
+
+    class Broken:
+        def __init__(self, graph):
+            self.graph, self.whole = graph.graph, graph
+
+        def __call__(self, *values):
+            return change(self.whole(*values))
+    monkeypatch.setattr(torch.jit, "trace", lambda *args, **kwargs: Broken(trace(*args, **kwargs)))
+    return reason
+
+
+def no_call(monkeypatch) -> str:
+    return broken(monkeypatch, lambda found: found.missing, "'tuple' object has no attribute 'missing'")
+
+
+def other_numbers(monkeypatch) -> str:
+    return broken(monkeypatch, lambda found: tuple(1.01 * value for value in found),
+                  "a graph computes other numbers than Python does")
+
+
+@pytest.mark.usefixtures("_float64")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("fault", [no_trace, no_script, switched_off, no_call, other_numbers])
+def test_a_task_that_cannot_be_a_graph_stays_python_with_one_warning(fault, threads, monkeypatch):
+    agent, buffer = build()
+    before = torch.get_num_threads()
+    with warnings.catch_warnings(record=True) as caught, monkeypatch.context() as patched:
+        warnings.simplefilter("always")
+        reason = fault(patched)
+        torch.set_num_threads(threads)
+        try:
+            ManualEngine(agent, buffer).run(3)
+        finally:
+            torch.set_num_threads(before)
     assert [str(w.message) for w in caught] == [
-        "engine: TorchScript does not work here, continuing without it, slower: no TorchScript here"]
+        f"engine: TorchScript does not work here, continuing without it, slower: {reason}"]
     other, others = build()
     Engine(other, others).run(3)
     assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) < SAME
+
+
+@pytest.mark.parametrize("what", ["`torch.jit.{}` is deprecated. Please switch to `torch.compile`.",
+                                  "`torch.jit.{}` is not supported in Python 3.14+ and may break."])
+@pytest.mark.parametrize("engine", ["manual", "auto"])
+def test_no_user_sees_that_torchscript_is_deprecated(engine, what, monkeypatch):
+    """Even with all warnings on, whatever PyTorch says of `torch.jit`."""
+    monkeypatch.setattr(algorithm.engine.by_hand.onednn, "ONEDNN", True)       # whose products are scripted
+    monkeypatch.setattr(algorithm.engine.by_hand.onednn, "LEAST", 0)
+    algorithm.engine.by_hand.onednn._scripted.cache_clear()
+    for name in ("trace", "script"):
+        original = getattr(torch.jit, name)
+
+        def deprecated(*args, name=name, original=original, **kwargs):
+            warnings.warn(what.format(name), DeprecationWarning, stacklevel=2)
+            return original(*args, **kwargs)
+        monkeypatch.setattr(torch.jit, name, deprecated)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        agent, buffer = build()
+        chosen(agent, buffer, engine=engine)[0].run(3)
+    assert [str(w.message) for w in caught] == []
 
 
 def test_a_graph_that_reads_an_unknown_tensor_is_refused():
