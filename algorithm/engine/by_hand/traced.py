@@ -8,9 +8,10 @@ it. Where it does not work, a part stays Python, with the same numbers, and one 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -64,7 +65,7 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
             TorchScript is switched off.
     """
     module = _Module(part, tuple(batch), state)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), own_table():
         warnings.simplefilter("ignore")             # of sizes that become constants (they are), and of its deprecation
         graph = torch.jit.trace(module, tuple(batch.values()), check_trace=False)
     if graph is module:
@@ -78,6 +79,24 @@ def trace(part: Part, batch: Batch, state: list[Tensor]) -> Part:
         with torch.jit.optimized_execution(False):
             return dict(zip(module.given, graph(*batch.values()), strict=True))
     return run
+
+
+@contextlib.contextmanager
+def own_table() -> Iterator[None]:
+    """Let what is traced be freed with its graph.
+
+    TorchScript registers what it makes in one table that lives as long as the process, megabytes for each engine; here
+    in a table of the graph's own. A PyTorch that keeps its table elsewhere keeps what is traced.
+    """
+    state = getattr(torch.jit, "_state", None)
+    if not hasattr(state, "_python_cu"):
+        yield
+        return
+    table, state._python_cu = state._python_cu, torch._C.CompilationUnit()
+    try:
+        yield
+    finally:
+        state._python_cu = table
 
 
 def check(graph: Part, part: Part, batch: Batch, state: list[Tensor]) -> None:
