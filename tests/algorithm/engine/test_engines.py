@@ -18,7 +18,7 @@ import torch
 from agents import IDS, PAIRS
 from engines import SAME, build, copies, distance, float64, in_threads
 from reference_cases import NAMES, Case, thin
-from resident import resident_bytes
+from resident import LINUX, give_back
 from runs import SMALL_RRD, run
 
 import algorithm.engine.by_hand.onednn
@@ -218,14 +218,14 @@ def test_no_user_sees_that_torchscript_is_deprecated(engine, what, monkeypatch):
     assert [str(w.message) for w in caught] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
 def test_graphs_are_freed_with_their_engine():
     """TorchScript by itself keeps them: 4 MB for each engine."""
     for number in range(13):
         ManualEngine(*build()).run(1)
         if number == 2:                                 # libraries have set themselves up
-            before = resident_bytes()
-    assert resident_bytes() - before < 12e6             # 40 MB without `own_table`
+            before = give_back()
+    assert give_back() - before < 12e6             # 40 MB without `own_table`
 
 
 def test_a_graph_that_reads_an_unknown_tensor_is_refused():
