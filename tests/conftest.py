@@ -56,6 +56,11 @@ def pytest_terminal_summary(terminalreporter):
 
 # Every test ----------------------------------------------------------------------------------------------------------
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _own_directory(tmp_path, monkeypatch):
     """Every test runs in an empty directory of its own, with no switch set."""
@@ -100,11 +105,13 @@ class Standin:
 def no_graphs(monkeypatch):
     """A CapturedEngine that computes on the CPU, each time, what it would capture and replay."""
     from algorithm.engine import captured
+    from algorithm.engine.seeds import captured as stacked
     for name in ("Stream", "CUDAGraph", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, Standin)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(captured, "check_device", lambda agent, buffer: None)
+    for module in (captured, stacked):
+        monkeypatch.setattr(module, "check_device", lambda agent, buffer: None)
     monkeypatch.setattr(Standin, "synchronize", lambda self: None)
     monkeypatch.setattr(captured.CapturedEngine, "_run", captured.CapturedEngine._compute)
     return captured.CapturedEngine

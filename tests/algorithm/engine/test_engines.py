@@ -37,7 +37,6 @@ from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 BY_HAND = [name for name in NAMES if "dqn" not in name]
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
 
 @pytest.fixture
@@ -337,7 +336,7 @@ def test_the_originals_cases_by_hand(name):
     check(case, *play(case, lambda agent: ManualEngine(agent, None)))
 
 
-@CUDA
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", NAMES)
 def test_the_originals_cases_as_captured(name):
     from algorithm.engine.captured import CapturedEngine
@@ -370,6 +369,16 @@ def test_auto_uses_autograd_where_nothing_is_written_by_hand():
 
 def test_auto_takes_eager_for_bf16():
     assert chosen(*build(precision="bf16"))[0].name == "eager"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_tf32_of_an_earlier_run_does_not_reach_a_later_one(precision):
+    torch.set_float32_matmul_precision("high")
+    try:
+        chosen(*build(precision=precision), engine="eager")
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize(("flags", "message"), [
@@ -563,62 +572,9 @@ def test_the_captured_computation_follows_the_eager_engine(pair, precision, no_g
     np.testing.assert_array_equal(engine.actor.step(obs), engine.agent.step(obs))
 
 
-@pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
-def test_the_captured_computation_of_a_stack_is_that_of_the_stack(pair, no_graphs):
-    from algorithm.engine.seeds.captured import CapturedStack
-    results = []
-    for kind in (StackedEngine, CapturedStack):
-        agents, buffers = zip(*(build(*pair, seed=seed) for seed in (1, 2)), strict=True)
-        starts = [copies(agent) for agent in agents]
-        engine = kind(agents, buffers)
-        engine.run(5)
-        sums = engine.run(4)
-        results.append(([copies(agent) for agent in agents], [{n: float(t) for n, t, _ in sums.of(i).items()}
-                                                              for i in (0, 1)]))
-    for one, other, start in zip(results[1][0], results[0][0], starts, strict=True):
-        assert distance(one, other, start) < 1e-3
-    assert results[1][1] == [pytest.approx(found, rel=1e-3, abs=1e-3) for found in results[0][1]]
-    obs = np.ones(11, np.float32)
-    for actor, agent in zip(engine.actors, agents, strict=True):
-        np.testing.assert_array_equal(actor.step(obs), agent.step(obs))
-
-
 def test_the_actor_counts_exploring_steps_for_the_agent(no_graphs):
     args = Namespace(alg="dqn", obs_dims=(4,), acts_dims=(2,), device="cpu", buffer_size=50, batch_size=4)
     agent, buffer = create_agent(args), create_buffer(args)
     engine = no_graphs(agent, buffer)
     engine.actor.step(np.ones((3, 4), np.float32), explore=True)
     assert agent.counters["steps"] == 3
-
-
-# CUDA -----------------------------------------------------------------------------------------------------------
-
-@CUDA
-def test_a_captured_stack_follows_single_captured_agents():
-    from algorithm.engine.captured import CapturedEngine
-    from algorithm.engine.seeds.captured import CapturedStack
-    alone, together = ([build("rrd", "sac", device="cuda", seed=seed) for seed in (1, 2, 3)] for _ in "ab")
-    starts = [copies(agent) for agent, _ in alone]
-    for agent, buffer in alone:
-        CapturedEngine(agent, buffer).run(60)
-    agents = [agent for agent, _ in together]
-    CapturedStack(agents, [buffer for _, buffer in together]).run(60)
-    for (single, _), agent, start in zip(alone, agents, starts, strict=True):
-        assert distance(copies(agent), copies(single), start) < 5e-2
-
-
-@CUDA
-@pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac"), ("sac", None)],
-                         ids=str)
-def test_a_captured_update_follows_the_eager_engine(pair):
-    from algorithm.engine.captured import CapturedEngine
-    results = []
-    for kind in (Engine, CapturedEngine):
-        agent, buffer = build(*pair, device="cuda")
-        start = copies(agent)
-        engine = kind(agent, buffer)
-        for _ in range(4):
-            sums = engine.run(50)
-        results.append((copies(agent), {name: float(total) / count for name, total, count in sums.items()}))
-    assert distance(results[1][0], results[0][0], start) < 5e-2
-    assert results[1][1] == pytest.approx(results[0][1], rel=5e-2, abs=1e-2)
