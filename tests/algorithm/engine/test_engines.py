@@ -195,6 +195,20 @@ def test_a_task_that_cannot_be_a_graph_stays_python_with_one_warning(fault, thre
     assert distance(copies(agent), copies(other), {n: -1 - v for n, v in copies(other).items()}) < SAME
 
 
+def test_products_of_onednn_need_no_torchscript(monkeypatch):
+    onednn = algorithm.engine.by_hand.onednn
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("no oneDNN")
+    monkeypatch.setattr(onednn, "ONEDNN", True)
+    monkeypatch.setattr(onednn, "LEAST", 0)
+    agent, buffer = build()
+    with monkeypatch.context() as patched:
+        no_script(patched)
+        with pytest.warns(UserWarning, match="TorchScript does not work here"):
+            ManualEngine(agent, buffer).run(3)
+    assert agent.updates == 3
+
+
 @pytest.mark.parametrize("what", ["`torch.jit.{}` is deprecated. Please switch to `torch.compile`.",
                                   "`torch.jit.{}` is not supported in Python 3.14+ and may break."])
 @pytest.mark.parametrize("engine", ["manual", "auto"])
