@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from algorithm import register_algorithm, register_decomposition
     from algorithm.create import create_agent_for_spaces as create_agent
+    from algorithm.policy import register_policy
     from algorithm.replay_buffer import create_buffer
     from return_decomposition.loading import load, load_reward
     from return_decomposition.reward import LearnedReward, Reward
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "SeedsError",
            "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
-           "train"]
+           "register_policy", "train"]
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""
@@ -52,6 +53,8 @@ def _home(name: str) -> Any:
         from algorithm import create as home
     elif name == "create_buffer":
         from algorithm import replay_buffer as home
+    elif name == "register_policy":
+        from algorithm import policy as home
     elif name.startswith("register_"):
         from algorithm import registry as home
     else:

@@ -13,6 +13,7 @@ import torch
 
 from algorithm.tf.importing import complete_pytorch
 from utils.settings.algorithms import ALGORITHMS
+from utils.settings.policies import POLICIES
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the background of a script; it is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,7 +69,7 @@ def _own_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("USE_PYTORCH", raising=False)
 
 
-TABLES = (ALGORITHMS, gym.registry)
+TABLES = (ALGORITHMS, POLICIES, gym.registry)
 
 
 @pytest.fixture

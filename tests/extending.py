@@ -17,7 +17,8 @@ from algorithm.replay_buffer.transition import TransitionReplay
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
-         for page in ("algorithm", "decomposition", "environment", "tensor_environments")}
+         for page in ("algorithm", "decomposition", "environment", "policy",
+                      "tensor_environments")}
 RRD_READS = dict(r_lr=3e-4, rrd_batch_size=8, rrd_sample_size=4, rrd_bias_correction=False)
 
 
@@ -36,9 +37,15 @@ def commands_of(program: str) -> list:
             for command in re.findall(rf"^    python {program} (.*)$", text, re.MULTILINE)]
 
 
+ROLLOUTS = ["--device=cpu", "--test_timesteps=10", "--rollout_steps=20", "--iterations=2", "--total_timesteps=120",
+            "--batch_size=10", "--n_epochs=2", "--test_rollouts=2"]
+
+
 def small(command: str) -> list[str]:
     """The command's flags on a small budget."""
     flags = shlex.split(command)
+    if "--alg=ppo" in command:
+        return [*flags, *ROLLOUTS]
     rrd = ["--rrd_batch_size=8", "--rrd_sample_size=4"] if "--alg=rrd" in command else []
     dqn = ["--eps_decay=100"] if "=dqn" in command else []
     return [*flags, *SMALL, *rrd, *dqn]

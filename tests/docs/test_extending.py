@@ -29,7 +29,7 @@ def test_every_file_of_the_pages_is_a_block_with_its_name():
     named = {name for page in PAGES for name in files_of(page)}
     assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "recurrent.py",
                      "offline.py", "test_my_rewards.py", "my_env.py", "my_pixels.py",
-                     "my_carts.py", "my_loop.py"}
+                     "my_carts.py", "my_loop.py", "state_std.py"}
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
@@ -37,7 +37,8 @@ def test_the_pages_commands_run(page, command, capsys):
     write_files(page)
     done = run(*small(command))
     assert done.rows[-1]["Timesteps"] == "120"
-    assert any(float(row["Q_loss"] or "nan") > 0 for row in done.rows)
+    loss = "V_loss" if "--alg=ppo" in command else "Q_loss"
+    assert any(float(row[loss] or "nan") > 0 for row in done.rows)
     assert ":" in done.config["env"] or ":" not in command
     assert "modules" not in done.config
     assert "imports" not in done.config

@@ -148,8 +148,9 @@ def test_names_of_code_are_found():
 # Settings ------------------------------------------------------------------------------------------------------------
 
 LEARNING = [name for name, setting in FIELDS.items() if setting.belongs == "learning"]
+# Those of networks stand among the common ones, even if an algorithm has a default of its own.
 OWN = {name for one in BUILT_IN.values() for defaults in (one.defaults, *one.by_optimizer.values())
-       for name in defaults}
+       for name in defaults if FIELDS[name].belongs != "networks"}
 GAMES = ATARI | {"rews_scale": REWS_SCALE}
 
 
@@ -163,7 +164,7 @@ def settings_of(page: str) -> list[list[str]]:
         return [row(setting, str(value), between=[str(over.get(setting, "its basis'"))])
                 for setting, value in BUILT_IN[name].defaults.items()]
     rows = {setting: defaults_of(setting)[:1 + (name == "dqn")] for setting in LEARNING}
-    rows |= {setting: [str(value)] for setting, value in BUILT_IN[name].defaults.items()}
+    rows |= {setting: [] if value is None else [str(value)] for setting, value in BUILT_IN[name].defaults.items()}
     for optimizer, values in BUILT_IN[name].by_optimizer.items():
         for setting, value in values.items():
             rows[setting] = [*rows.get(setting, []), f"{value} ({optimizer})"]

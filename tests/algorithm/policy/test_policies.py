@@ -14,7 +14,6 @@ from algorithm.policy.base import Policy
 from algorithm.policy.distributions import Categorical, Gaussian
 from algorithm.policy.layers import run_lstm
 from utils.errors import ConfigError
-from utils.settings.policies import POLICIES
 
 
 def make_policy(**settings):
@@ -198,13 +197,6 @@ def test_step_remembers_until_the_next_episode():
 
 # Policies of one's own ------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def _forget_policies():
-    before = dict(POLICIES)
-    yield
-    POLICIES.clear()
-    POLICIES.update(before)
-
 
 class Mine(Policy):
     def __init__(self, config, generator):
@@ -226,7 +218,7 @@ class Mine(Policy):
         return chosen.log_prob(actions), chosen.entropy(), self.worth(obs)[..., 0]
 
 
-@pytest.mark.usefixtures("_forget_policies")
+@pytest.mark.usefixtures("forget")
 def test_a_policy_of_ones_own_learns():
     register_policy("mine")(Mine)
     agent, buffer = make(policy="mine")
@@ -236,7 +228,7 @@ def test_a_policy_of_ones_own_learns():
     assert not torch.equal(before, agent.policy.mean.weight)
 
 
-@pytest.mark.usefixtures("_forget_policies")
+@pytest.mark.usefixtures("forget")
 def test_a_wrong_registration_is_one_line():
     with pytest.raises(ConfigError, match="policy: got the name 'conv'"):
         register_policy("conv")
