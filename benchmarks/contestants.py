@@ -76,10 +76,10 @@ def our_engine(config: Config, buffer: Any, engine: str = "auto", use_pytorch: b
 class OurRun:
     """A run of the learner that can be continued again and again; it keeps its metrics and writes no file."""
 
-    def __init__(self, name: str, env: str, device: str, longest: int, every: int):
+    def __init__(self, name: str, env: str, device: str, longest: int, every: int, precision: str = "fp32"):
         """Begin with an episode of `longest` steps; then alternate `every` steps and as many updates."""
         config = settings(name, device, 100_000, env=env, timesteps=every, train_batches=every, test_rollouts=0,
-                          warmup=longest, test_timesteps=longest, total_timesteps=longest)
+                          warmup=longest, test_timesteps=longest, total_timesteps=longest, precision=precision)
         world = make_env(config)
         config = sizes(config, world)
         agent, buffer = create_agent(config), create_buffer(config)

@@ -85,7 +85,7 @@ def measure_algorithm(plan: Plan, name: str) -> dict[str, Any]:
     """Measure sampling, acting and whole updates of one algorithm in turn, beside the ceiling of products."""
     config = settings(name, str(plan.device), plan.steps)
     buffer = filled_buffer(config)
-    engines = {engine: _engine(plan, config, buffer, engine) for engine in plan.engines}
+    engines = {engine: ready_engine(plan, config, buffer, engine) for engine in plan.engines}
     fastest = our_engine(config, buffer)                # as --engine=auto takes it
     default = engines.setdefault(fastest.name, fastest)
     sb3 = (Sb3.filled(plan.sb3, name, plan.steps, str(plan.device))
@@ -111,8 +111,8 @@ def _small_calls(engine: Engine, sb3: Sb3 | None) -> dict[str, Callable[[], obje
     return calls | ({"sample sb3": sb3.sample, "step sb3": lambda: sb3.step(obs)} if sb3 else {})
 
 
-def _engine(plan: Plan, config: Any, buffer: Any, name: str) -> Engine:
-    """An engine, warmed up if it compiles, or None and a note with its error."""
+def ready_engine(plan: Plan, config: Any, buffer: Any, name: str) -> Engine:
+    """An engine, warmed up if it compiles; what it warns of is noted."""
     if name == "compile":
         torch.compiler.reset()                          # what was compiled for other agents counts towards a limit
     with warnings.catch_warnings(record=True) as caught:

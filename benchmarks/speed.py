@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import report
 from benchmarks.contestants import import_sb3
+from benchmarks.flags import check_writable, names_of, positive
 from benchmarks.machine import describe_machine, headline
 from benchmarks.sections import (
     ALGORITHMS,
@@ -104,33 +104,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if not args.profile:
         check_writable(args.out)
     return args
-
-
-def names_of(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A parser for a list of these names; it returns them in their known order."""
-    def names(text: str) -> tuple[str, ...]:
-        given = [name.strip() for name in text.split(",")]
-        if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"got {unknown[0]!r}, expected some of {','.join(known)}")
-        return tuple(name for name in known if name in given)
-    return names
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
-    return int(text)
-
-
-def check_writable(path: Path) -> None:
-    """Raise ConfigError now, not after ten minutes, if the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out: cannot create {str(path.parent)!r}: {error.strerror}") from None
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"--out: cannot write {str(path)!r}")
 
 
 def make_plan(args: argparse.Namespace) -> Plan:

@@ -26,6 +26,7 @@ class TrainingEnv(TensorEnv):
     """
 
     STATE = ("steps", "returns")
+    trusted = True
 
     def __init__(self, task: TensorEnv, limit: int, paid_at_end: bool):
         """

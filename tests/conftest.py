@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import resident
 import tiny_envs  # noqa: F401 (registers them)
 import torch
 
@@ -20,6 +21,45 @@ torch.set_num_threads(1)            # small matrices, and nothing waits for a bu
 os.environ.setdefault("MUJOCO_GL", "disabled")
 if importlib.util.find_spec("tensorflow"):
     complete_pytorch()              # tests import TensorFlow by themselves
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+GROWN = 200e6           # bytes more than were held before, after which what is free is given back
+held = [0]
+peaks: dict[str, int] = {}          # the most that each process has held
+
+
+def pytest_runtest_logfinish():
+    if resident.LINUX and resident.resident_bytes() > held[0] + GROWN:
+        held[0] = resident.give_back()
+
+
+def pytest_sessionfinish(session):
+    if resident.LINUX:
+        peaks["here"] = resident.peak_bytes()
+        getattr(session.config, "workeroutput", {})["peak"] = peaks["here"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Of a worker of pytest-xdist."""
+    if "peak" in (getattr(node, "workeroutput", None) or {}):
+        peaks[node.gateway.id] = node.workeroutput["peak"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    workers = {name: peak for name, peak in peaks.items() if name != "here"} or peaks
+    if workers:
+        found = ", ".join(f"{name} {peak / 1e9:.1f} GB" for name, peak in workers.items())
+        terminalreporter.write_line(f"memory at most: {found}")
+
+
+# Every test ----------------------------------------------------------------------------------------------------------
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +106,13 @@ class Standin:
 def no_graphs(monkeypatch):
     """A CapturedEngine that computes on the CPU, each time, what it would capture and replay."""
     from algorithm.engine import captured
+    from algorithm.engine.seeds import captured as stacked
     for name in ("Stream", "CUDAGraph", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, Standin)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(captured, "check_device", lambda agent, buffer: None)
+    for module in (captured, stacked):
+        monkeypatch.setattr(module, "check_device", lambda agent, buffer: None)
     monkeypatch.setattr(Standin, "synchronize", lambda self: None)
     monkeypatch.setattr(captured.CapturedEngine, "_run", captured.CapturedEngine._compute)
     return captured.CapturedEngine

@@ -13,7 +13,6 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -64,7 +63,6 @@ class Played:
         self.gradients = gradients | self.gradients             # the first call's stay
 
 
-@lru_cache(maxsize=1)                       # a convolutional one takes 200 MB
 def play(name: str, kind: str) -> Played:
     with computing(kind):
         return Played(Case(name), kind)

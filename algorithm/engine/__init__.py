@@ -24,11 +24,11 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     if not isinstance(agent, Agent):
         return _only_eager(config, agent, buffer)
     _check_optimizers(agent)
-    if config.precision == "tf32":
-        if agent.device.type != "cuda":
-            raise ConfigError("precision: got 'tf32', which only CUDA devices have; expected fp32 or bf16 on "
-                              f"{agent.device}")
-        torch.set_float32_matmul_precision("high")
+    if config.precision == "tf32" and agent.device.type != "cuda":
+        raise ConfigError("precision: got 'tf32', which only CUDA devices have; expected fp32 or bf16 on "
+                          f"{agent.device}")
+    # of the whole process: an earlier run's tf32 must not reach this one
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "

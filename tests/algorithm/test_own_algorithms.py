@@ -56,7 +56,6 @@ def refused(capsys, *argv: str) -> str:
 
 # Rewards of another shape, which would broadcast ------------------------------------------------------------------
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @each_shape
 @pytest.mark.parametrize("engine", ["eager", "compile"])
 def test_a_reward_network_of_a_wrong_shape_gives_a_one_line_error(shape, engine, capsys):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from parity import (
     BACKENDS,
     KINDS,
@@ -174,7 +173,7 @@ def test_wrong_variables_are_refused_and_change_nothing(variables, complaint):
         np.testing.assert_array_equal(value, before[name])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_on_cuda(name):
     case = Case(name)

@@ -17,7 +17,9 @@ from tiny_envs import Match
 import train
 from algorithm.engine import Engine
 from algorithm.engine.by_hand.engine import ManualEngine
+from algorithm.engine.captured import CapturedEngine
 from algorithm.engine.guard import Guard, Recorder, check_tensors, gather
+from algorithm.engine.seeds.captured import CapturedStack
 from algorithm.engine.seeds.shared import Meeting
 from algorithm.engine.seeds.stacked import StackedEngine
 from envs import make_env
@@ -311,15 +313,21 @@ def poison_on_device(monkeypatch, what: str, update: int, agent: int | None = No
     monkeypatch.setattr(Recorder, "check", bad)
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("rrd", "td3"), ("ddpg", None)], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("what", "name"), [("loss", "Q_loss"), ("gradient", "gradient of nets.main.policy.pi.weight")])
-def test_the_device_keeps_the_first_bad_update(pair, precision, what, name, no_graphs, monkeypatch):
+def test_the_device_keeps_the_first_bad_update(pair, precision, what, name, device, request, monkeypatch):
     if precision == "bf16" and "td3" in pair:
         pytest.skip("not captured")
+    if device == "cpu":
+        request.getfixturevalue("no_graphs")
     poison_on_device(monkeypatch, what, 8)
-    agent, buffer = build(*pair, precision=precision)
-    engine = no_graphs(agent, buffer)
+    agent, buffer = build(*pair, device=device, precision=precision)
+    engine = CapturedEngine(agent, buffer)
     engine.run(4)
     with pytest.raises(NotFiniteError, match=rf"^{name}: got nan or an infinity in update 8; expected finite numbers$"):
         engine.run(7)
@@ -339,13 +347,15 @@ def test_engines_that_are_not_captured_record_on_a_gpu_too(kind, monkeypatch):
     assert agent.updates == 6
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_stack_reports_which_of_its_agents_has_failed(captured, what, no_graphs, monkeypatch):
-    from algorithm.engine.seeds.captured import CapturedStack
+def test_a_stack_reports_which_of_its_agents_has_failed(captured, what, device, request, monkeypatch):
+    if device == "cpu":
+        request.getfixturevalue("no_graphs")
     poison_on_device(monkeypatch, what, 3, agent=1)
-    agents, buffers = zip(*(build(seed=seed) for seed in (1, 2, 3)), strict=True)
-    sums = (CapturedStack if captured else StackedEngine)(agents, buffers).run(5)
+    agents, buffers = zip(*(build(seed=seed, device=device) for seed in (1, 2, 3)), strict=True)
+    sums = (CapturedStack if captured else StackedEngine)(agents, buffers).run(8)
     assert [name for name, *_ in sums.of(0).items()] == [name for name, *_ in sums.of(2).items()]
     with pytest.raises(NotFiniteError, match=r"nan or an infinity in update 3;"):
         sums.of(1)

@@ -30,8 +30,13 @@ def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
     """(B, I), (O, I), (O,) -> (B, O), new memory."""
     # columns cut out of a matrix would be multiplied a hundred times slower than a copy of them
     x, weight = (m if m.is_contiguous() or m.t().is_contiguous() else m.contiguous() for m in (x, weight))
-    call = _scripted() if torch.jit.is_tracing() else _linear
+    call = _scripted() if is_tracing() else _linear
     return call(x, weight, bias, "relu" if relu else "none")
+
+
+def is_tracing() -> bool:
+    """Whether TorchScript traces in this thread; a PyTorch without it never does."""
+    return hasattr(torch, "jit") and torch.jit.is_tracing()
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Optional[Tensor], after: str) -> Tensor:    # noqa: UP045 (TorchScript)

@@ -6,7 +6,6 @@ import math
 from argparse import Namespace
 
 import pytest
-import torch
 from engines import build
 
 from algorithm import create_agent, register_algorithm
@@ -16,7 +15,7 @@ from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.schedule import Schedule, is_policys
 from utils.optimizers import TFAdam
 
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
 
 
 def test_the_updates_in_which_policy_and_targets_are_due():
