@@ -165,7 +165,7 @@ def test_gains_that_differ_are_a_note():
     ("runtime.cuda", "yes", "runtime.cuda: got 'yes', expected true or false"),
     ("runtime.iterations", 0, "iterations: got 0, expected an integer at least 1"),
     ("runtime.eval_freq", -1, "eval_freq: got -1, expected an integer at least 0"),
-    ("runtime.best_eval_metric", "reward", "runtime.best_eval_metric: got 'reward' with mode 'max', expected eval/avg_"),
+    ("runtime.best_eval_metric", "reward", "runtime.best_eval_metric: got 'reward' with mode 'max', expected eval/"),
     ("policy.actor.type", "cnn", "policy.actor.type: got 'cnn', expected mlp"),
     ("policy.actor.activation", "rely", "policy.actor.activation: got 'rely', expected one of relu"),
     ("policy.actor.use_layernorm", True, "policy.actor.use_layernorm: got True, expected none"),
