@@ -138,7 +138,7 @@ def _check_known(place: str, key: str) -> None:
     if plain in KNOWN or plain.startswith(("env.cfg.", "algorithm.cfg.")):
         return
     block = plain.rpartition(".")[0]
-    beside = [name.rpartition(".")[2] for name in KNOWN if name.rpartition(".")[0] == block]
+    beside = [name.rpartition(".")[2] for name in (*KNOWN, *sorted(BLOCKS)) if name.rpartition(".")[0] == block]
     if key in all_settings():
         raise ConfigError(f"{place}: a key of this program's own form, in a file of the trainer's form, which has "
                           "trainer, env.id, policy.actor or algorithm.name; expected keys of one form")
@@ -218,6 +218,14 @@ def _networks(found: Found, note: Callable[[str], Any]) -> dict[str, Any]:
     if (last := found.get("policy.actor.last_activation")) is not None:
         settings["last_activation"] = _activation("policy.actor.last_activation", last)
     return settings
+
+
+def policy_settings(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our settings for the block `policy` alone; see `translated`."""
+    found = _places({"policy": block})
+    settings = {SAME[place]: value for place, value in found.items() if place in SAME}
+    name = found.get("policy.name", DEFAULTS["policy.name"])
+    return settings | {"policy": _named(name, POLICIES)} | _networks(found, lambda line: None)
 
 
 def _activation(place: str, name: Any) -> str:
