@@ -124,7 +124,7 @@ def collect(lanes, waiting: deque, running: list, stop, retries: int) -> None:
 
 def start(lanes, trial):
     """Begin a try of a trial; returns the trial."""
-    trial.state, trial.error, trial.tries = "running", "", trial.tries + 1
+    trial.state, trial.error, trial.trace, trial.tries = "running", "", [], trial.tries + 1
     lanes.start(trial)
     return trial
 
@@ -153,7 +153,7 @@ def look(trial, code: int | None) -> bool:
         return False
     trial.state = state_of(trial, code)
     if trial.state == "failed" and not trial.error:
-        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else raised(trial) or f"exit code {code}"
     trial.may_recover = trial.state == "failed" and code != WRONG
     return True
 
@@ -161,10 +161,18 @@ def look(trial, code: int | None) -> bool:
 def read_log(trial) -> None:
     """Take the error and the fields of the last record from the new lines of a trial's log."""
     for line in trial.new_lines():
+        if trial.trace or line.strip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
+            trial.trace.append(line)
         if line.startswith("train.py: "):
             trial.error = line
         elif line.startswith("Epoch="):
             trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+
+
+def raised(trial) -> str:
+    """The error of a traceback in the log of a trial; "" if there is none."""
+    from utils.text import error_of
+    return error_of("\n".join(trial.trace))
 
 
 def state_of(trial, code: int) -> str:

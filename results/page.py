@@ -195,7 +195,7 @@ def run_table(records: Iterable[Record], last: float) -> Table:
 
 
 def failures(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """(path, last line of the traceback) of each run that failed."""
+    """(path, error) of each run that failed."""
     return [(printable(str(record.curve.path)), record.error) for record in records if record.error]
 
 

@@ -17,7 +17,7 @@ from envs.names import resolve_env
 from results.curves import Curve
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
-from utils.text import one_line, printable
+from utils.text import error_of, one_line, printable
 
 MOST_ROWS = 2**26                   # bytes of evaluation returns in a file
 LARGEST = 1e100                     # magnitude of a number; sums of squares stay finite
@@ -111,12 +111,11 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
 
 
 def last_error(directory: Path) -> str:
-    """The last line of a run's error.txt; "" if no error ended the run."""
+    """The error that ended a run, by its type and the first line of its message, from error.txt; "" if none did."""
     try:
-        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").strip()
+        return error_of(read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace"))
     except (OSError, ValueError):
         return ""
-    return printable(text.splitlines()[-1]) if text else ""
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:

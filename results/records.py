@@ -35,7 +35,7 @@ class Record:
     curve: Curve
     metrics: Metrics = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)         # run.json
-    error: str = ""                     # the last line of error.txt
+    error: str = ""                     # type and first line of error.txt
 
     @property
     def steps(self) -> int:

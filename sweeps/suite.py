@@ -38,6 +38,7 @@ class Trial:
     state: str = "waiting"              # then running, then done, failed, stopped or elsewhere (run by another process)
     tries: int = 0
     error: str = ""                     # why it failed
+    trace: list[str] = field(default_factory=list)              # the log from the traceback on
     may_recover: bool = False           # another try may succeed
     stopping: bool = False              # it was asked to stop
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record

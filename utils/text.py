@@ -16,6 +16,26 @@ def one_line(value: object) -> str:
     return " ".join(str(value).split())
 
 
+_LINKS = ("The above exception was the direct cause of the following exception:",
+          "During handling of the above exception, another exception occurred:")
+_HEAD = re.compile(r"(Exception Group )?Traceback( \(most recent call last\):)?")
+
+
+def error_of(text: str) -> str:
+    """The type of the error in a traceback's text, with the first line of its message; "" if the text names none.
+
+    Of chained errors it is the last one. Notes and further lines of the message stand below that line in the text.
+    """
+    lines = text.splitlines()
+    last = max((i + 1 for i, line in enumerate(lines) if line in _LINKS), default=0)
+    plain = [re.sub(r"^ +[+|] ", "", line) for line in lines[last:]]            # exception groups are drawn with bars
+    head = next((i + 1 for i, line in enumerate(plain) if _HEAD.fullmatch(line)), 0)
+    named = next((i for i, line in enumerate(plain) if i >= head and line.strip() and not line[0].isspace()), len(plain))
+    error, *message = [line.strip() for line in plain[named:] if line.strip()] or [""]
+    is_bare = re.fullmatch(r"[\w.]+:", error)           # a message that begins with an empty line
+    return printable(f"{error} {message[0]}" if is_bare and message else error)
+
+
 def shown(name: str) -> str:
     """A name, in quotes if it holds anything but letters, digits, `-` and `_`."""
     return name if re.fullmatch(r"[-\w]+", name) else repr(name)

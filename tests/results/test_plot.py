@@ -11,6 +11,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import traceback
 import xml.etree.ElementTree
 from itertools import pairwise
 from pathlib import Path
@@ -214,6 +215,17 @@ def test_why_a_run_has_no_returns_is_told(capsys):
     assert plot.main(["outputs"]) == 2
     assert capsys.readouterr().err.startswith("plot.py: outputs/a: no files of evaluation returns in rews/, expected "
                                               "one; the run ended with ValueError: no air\n")
+
+
+def test_of_a_message_of_several_lines_the_first_is_told(capsys):
+    (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
+    try:
+        raise RuntimeError("lost the simulator\nsee the manual\n  section 2")
+    except RuntimeError as error:
+        error.add_note("and a note")
+        Path("outputs/a/error.txt").write_text("".join(traceback.format_exception(error)))
+    assert plot.main(["outputs"]) == 2
+    assert capsys.readouterr().err.splitlines()[0].endswith("; the run ended with RuntimeError: lost the simulator")
 
 
 @pytest.mark.parametrize("row", [(1, 1e101), (1, -np.inf), (1e300, 0)])

@@ -306,7 +306,9 @@ def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
     (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
     (2, "train.py: d: in use by another process, expected to be alone\n", "elsewhere", None, False),
-    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
+    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True),
+    (1, 'Traceback (most recent call last):\n  File "a"\nKeyError: 3\nin two lines\n', "failed", "KeyError: 3", True),
+    (1, "Traceback (most recent call last):\nOSError: x\ntrain.py: no disk\n", "failed", "train.py: no disk", True)])
 def test_what_becomes_of_a_trial_follows_from_its_code_and_its_own_lines(code, log, state, told, again):
     trial = suite.Trial("a, b", {})
     trial.log.parent.mkdir(parents=True)
