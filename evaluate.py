@@ -52,7 +52,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
                     description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
     add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
-    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best)")
+    add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: "
+        "best; last if the run has no evaluation)")
     add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
     add("--seed", default="0", metavar="N", help="the same seed gives the same numbers (default: 0)")
     add("--explore", action="store_true", help="actions as in training; greedy without it")
@@ -118,11 +119,23 @@ def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, 
     from learner.evaluation import diagnose_episodes, load_trained, play_episodes, prepare_diagnosis
     from learner.loading import find_run
     run, checkpoint = find_run(args.place, args.checkpoint)
+    if not args.checkpoint:
+        checkpoint = best_or_last(checkpoint)
     evaluation = load_trained(run, checkpoint, args.settings, stop)
     if args.diagnose:
         prepare_diagnosis(evaluation, partial(complain, "evaluate.py"))
     play_episodes(evaluation, args.episodes, args.seed, args.explore, args.diagnose)
     return evaluation, diagnose_episodes(evaluation) if args.diagnose else None
+
+
+def best_or_last(best: Path) -> Path:
+    """Return the best checkpoint; the last one, with a note, of a run without evaluations, which has no best one."""
+    last = best.with_stem("last")
+    if best.is_file() or not last.is_file():
+        return best
+    complain("evaluate.py", "note: the run has no evaluation, and so no best checkpoint; evaluating its last one, as "
+                            "--checkpoint last does")
+    return last
 
 
 def write_results(args: argparse.Namespace, evaluation: Evaluation, diagnosis: dict[str, dict] | None) -> None:

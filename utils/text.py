@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import takewhile
 
 
 def printable(text: str) -> str:
@@ -30,8 +31,8 @@ def error_of(text: str) -> str:
     last = max((i + 1 for i, line in enumerate(lines) if line in _LINKS), default=0)
     plain = [re.sub(r"^ +[+|] ", "", line) for line in lines[last:]]            # exception groups are drawn with bars
     head = next((i + 1 for i, line in enumerate(plain) if _HEAD.fullmatch(line)), 0)
-    named = next((i for i, line in enumerate(plain) if i >= head and line.strip() and not line[0].isspace()), len(plain))
-    error, *message = [line.strip() for line in plain[named:] if line.strip()] or [""]
+    frames = len(list(takewhile(lambda line: not line.strip() or line[0].isspace(), plain[head:])))
+    error, *message = [line.strip() for line in plain[head + frames:] if line.strip()] or [""]
     is_bare = re.fullmatch(r"[\w.]+:", error)           # a message that begins with an empty line
     return printable(f"{error} {message[0]}" if is_bare and message else error)
 

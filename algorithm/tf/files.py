@@ -22,6 +22,7 @@ from utils.files import read_file
 Arrays = dict[str, np.ndarray]
 PARTS = (".index", ".data-00000-of-00001", ".meta")     # the files of one checkpoint, `<prefix>.index` and so on
 MOST_BYTES = 2**20                                      # of an index; one variable takes about thirty
+MAGIC = 0xdb4775248b80fb57.to_bytes(8, "little")        # at the end of an index, and of a file of the first format
 
 
 def read_checkpoint(path: str | Path) -> Arrays:
@@ -30,14 +31,16 @@ def read_checkpoint(path: str | Path) -> Arrays:
     TensorFlow reads it in a process of its own: see `algorithm.tf.reader`.
 
     Args:
-        path: its prefix, such as DIR/model.ckpt, or the path of one of its files.
+        path: its prefix, such as DIR/model.ckpt, or the path of one of its files; of a checkpoint in TensorFlow's first
+            format (before 1.0, or `write_version=V1`) its only file.
     Raises:
         CheckpointError: it is missing, damaged, or of another kind.
         ConfigError: TensorFlow is not installed, or cannot be imported here.
     """
-    prefix = _prefix(str(path))
+    single = first_format(str(path))
+    prefix = single or _prefix(str(path))
     try:
-        with _plain_copy(prefix) as plain:
+        with (_plain_link if single else _plain_copy)(prefix) as plain:
             return READER.read(plain)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {str(error).replace(plain, prefix)}") from None
@@ -56,6 +59,30 @@ def _plain_copy(prefix: str) -> Iterator[str]:
         Path(f"{plain}{PARTS[0]}").write_bytes(index)
         os.symlink(os.path.abspath(f"{prefix}{PARTS[1]}"), f"{plain}{PARTS[1]}")
         yield plain
+
+
+@contextlib.contextmanager
+def _plain_link(path: str) -> Iterator[str]:
+    """A plain name for a checkpoint of one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = os.path.join(folder, "model")
+        os.symlink(os.path.abspath(path), plain)
+        yield plain
+
+
+def first_format(path: str) -> str | None:
+    """The one file of a checkpoint in TensorFlow's first format: it ends as a table does, and has no index beside it.
+
+    Args:
+        path: of it, or of its `.meta`.
+    """
+    single = path.removesuffix(".meta")
+    if single.endswith(".index") or not os.path.isfile(single) or os.path.exists(f"{single}.index"):
+        return None
+    with contextlib.suppress(OSError), open(single, "rb") as file:
+        file.seek(max(0, os.path.getsize(single) - len(MAGIC)))
+        return single if file.read() == MAGIC else None
+    return None
 
 
 def _prefix(path: str) -> str:

@@ -61,7 +61,8 @@ def read(tensorflow: Any, prefix: str) -> dict[str, np.ndarray]:
     Raises:
         CheckpointError: it is of another kind, or claims more than its data file holds.
     """
-    size = os.path.getsize(f"{prefix}.data-00000-of-00001")
+    data = f"{prefix}.data-00000-of-00001"
+    size = os.path.getsize(data if os.path.exists(data) else prefix)       # of the first format it is one file
     set_limits(MORE_BYTES + 4 * size, MORE_SECONDS + size // BYTES_PER_SECOND)
     reader = tensorflow.train.load_checkpoint(prefix)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()

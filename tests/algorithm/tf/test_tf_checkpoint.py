@@ -154,6 +154,45 @@ def test_a_run_may_be_called_anything(original, folder):
     assert read_checkpoint(back).keys() == original.keys()
 
 
+FIRST = """
+import sys, numpy as np, tensorflow as tf
+tf1 = tf.compat.v1
+tf1.disable_eager_execution()
+arrays = tf.train.load_checkpoint(sys.argv[1])
+with tf1.Session() as session:
+    for name in arrays.get_variable_to_shape_map():
+        tf1.get_variable(name, initializer=arrays.get_tensor(name))
+    session.run(tf1.global_variables_initializer())
+    tf1.train.Saver(write_version=tf1.train.SaverDef.V1).save(session, sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="session")
+def first_format(tensorflow, tmp_path_factory) -> Path:
+    """The TensorFlow 1 checkpoint as TensorFlow wrote it before 1.0: one file."""
+    path = tmp_path_factory.mktemp("first") / "a [model].ckpt"
+    subprocess.run([sys.executable, "-c", FIRST, str(ORIGINAL), str(path)], check=True, capture_output=True)
+    assert path.is_file()
+    assert not Path(f"{path}.index").exists()
+    return path
+
+
+@pytest.mark.parametrize("ending", ["", ".meta"])
+def test_a_checkpoint_in_tensorflows_first_format_comes_over_alike(first_format, model, ending):
+    ours = safetensors.numpy.load_file(convert(f"{first_format}{ending}", "first"))
+    theirs = safetensors.numpy.load_file(model)
+    assert {name: array.tobytes() for name, array in ours.items()} == {name: array.tobytes()
+                                                                       for name, array in theirs.items()}
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
+def test_a_damaged_checkpoint_in_the_first_format_is_refused(first_format, capfd, at):
+    data = bytearray(first_format.read_bytes())
+    data[int(at * len(data))] ^= 0x41
+    Path("damaged.ckpt").write_bytes(data)
+    refuse(capfd, "damaged.ckpt", r"damaged\.ckpt: ")
+
+
 def test_the_backend_switch_is_not_read(model, monkeypatch):
     monkeypatch.setenv("USE_PYTORCH", "0")
     convert(convert(ORIGINAL, "over"), "back", to_tf=True)
