@@ -15,8 +15,9 @@ from envs.names import check_registered, resolve_env
 from record.directories import file_name
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
+from utils.settings.fields import all_settings
 from utils.settings.imports import import_modules
-from utils.settings.json_files import SCHEMA, flatten, read_object
+from utils.settings.json_files import SCHEMA, SECTIONS, flatten, read_object
 from utils.settings.resolve import coerce
 from utils.text import printable
 
@@ -98,6 +99,9 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
 def _check_parts(suite: dict[str, Any], path: Path) -> None:
     suite.pop(SCHEMA, None)
     for name, value in suite.items():
+        if name not in WANTS and (name in all_settings() or name in SECTIONS) and "runs" not in suite:
+            command = shlex.join(["python", "train.py", "--config", str(path)])
+            raise ConfigError(f"{str(path)!r} holds the settings of one run; `{command}` runs it")
         if name not in WANTS:
             raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(WANTS)}")
         kind, wanted = WANTS[name]

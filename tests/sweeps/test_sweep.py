@@ -21,6 +21,7 @@ from runs import ROOT, SMALL
 from saved import digest
 
 import sweep
+import train
 from sweeps import lanes, ray_lanes, suite
 
 COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
@@ -102,6 +103,7 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"more": 1}, "more: unknown in a suite, expected common, env, runs"),
     (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', expected one of"),
     (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
+    (GOOD | {"common": {"learning_rate": 1}}, "common: learning_rate: unknown setting; expected pi_lr, q_lr or r_lr "),
     (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
     (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', expected a finite number"),
     (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
@@ -122,6 +124,18 @@ def test_a_wrong_suite_is_one_line_and_nothing_is_started(suite, message, capsys
     assert out == ""
     assert err.startswith(f"sweep.py: {message}")
     assert err.count("\n") == 1
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("settings", [{"alg": "sac", "env": "Pendulum-v1"}, {"policy": {"pi_lr": 1e-3}}])
+def test_a_file_of_settings_leads_to_train_and_a_suite_to_sweep(settings, capsys):
+    Path("my run.json").write_text(json.dumps(settings))
+    assert sweep.main(["my run.json"]) == 2
+    assert capsys.readouterr().err == ("sweep.py: 'my run.json' holds the settings of one run; "
+                                       "`python train.py --config 'my run.json'` runs it\n")
+    assert train.main(["--config", write()]) == 2
+    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; `python sweep.py suite.json` "
+                                       "runs it\n")
     assert not Path("outputs").exists()
 
 

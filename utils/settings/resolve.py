@@ -16,6 +16,7 @@ from utils.settings.algorithms import (
     names,
 )
 from utils.settings.fields import ATARI, FIELDS, REWS_SCALE, SCHEDULES, Config, all_settings, is_atari
+from utils.settings.near import called_elsewhere
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
@@ -34,7 +35,9 @@ def resolve(given: dict[str, Any]) -> Config:
     known = all_settings()
     for name in values:
         if known[name].default is None and known[name].belongs != "run" and not reads(name, defaults):
-            raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
+            read = [one for one in known if reads(one, defaults)]
+            raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}"
+                              + called_elsewhere(name, read))
     config = _build(defaults | values)
     _check_together(config)
     return config
@@ -150,8 +153,9 @@ def find_setting(name: str) -> Setting:
 
 def unknown_setting(place: str, name: str, known) -> ConfigError:
     """The error of an unknown name: the nearest known one, or how an algorithm's own settings become known."""
-    hint = did_you_mean(name, known) or "; the settings of an algorithm of your own need --import=MODULE"
-    return ConfigError(f"{place}: unknown setting{hint}")
+    hint = called_elsewhere(name, known) or did_you_mean(name, known)
+    own = "; the settings of an algorithm of your own need --import=MODULE"
+    return ConfigError(f"{place}: unknown setting{hint or own}")
 
 
 def choices_of(name: str) -> list[str] | None:
