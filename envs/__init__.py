@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, open_given
-from envs.names import EnvName, check_registered, resolve_env, unknown_env
+from envs.names import EnvName, check_registered, resolve_env, unknown_env, with_version
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -28,7 +28,8 @@ from utils.settings.fields import Config, is_atari
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
+__all__ = ["EnvName", "check_registered", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes",
+           "with_version"]
 
 
 def env_kwargs(config: Config) -> dict:
@@ -104,6 +105,7 @@ def _build(name: EnvName, config: Config, shown: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
+            warnings.filterwarnings("ignore", ".*Using the latest versioned environment")       # recorded by its id
             env = gym.make(name.id, max_episode_steps=-1, disable_env_checker=True, **name.kwargs, **shown)
         return CheckedLimit(env, config.test_timesteps, config.env)
     except gym.error.UnregisteredEnv:

@@ -12,7 +12,7 @@ from typing import Any
 from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
-from envs import make_env, sizes
+from envs import make_env, sizes, with_version
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
 from learner.loading import check_pytorch, existing, load_replay
 from utils.errors import CheckpointError, ConfigError
@@ -73,7 +73,7 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     config = run_settings(run, given)
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
-    config = sizes(config, env)
+    config = sizes(dataclasses.replace(config, env=with_version(config.env)), env)
     agent = create_agent(config)
     agent.load_model(existing(checkpoint, "--checkpoint {}"))
     digest = hashlib.sha256(read_file(checkpoint)).hexdigest()

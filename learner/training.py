@@ -15,7 +15,7 @@ import gymnasium as gym
 from algorithm import check_backend, create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
-from envs import env_kwargs, make_env, sizes
+from envs import env_kwargs, make_env, sizes, with_version
 from envs.given import check_given, eval_config, is_instance, name_of
 from envs.names import resolve_env
 from learner.collector import open_collector
@@ -135,7 +135,7 @@ def build(config: Config) -> Parts:
     env, test_env = make_env(config), _make_test_env(config)
     if test_env is None:
         config = dataclasses.replace(config, test_rollouts=0)
-    config = sizes(config, env)
+    config = sizes(dataclasses.replace(config, env=with_version(config.env)), env)     # its module is imported now
     if test_env is not None:
         _check_spaces(env, test_env)
     agent, buffer = create_agent(config), create_buffer(config)
@@ -228,7 +228,7 @@ def facts(parts: Parts) -> dict[str, Any]:
     found = {"backend": check_backend(), "env_id": parts.env.spec.id if config.env_given is None else config.env,
              "env_kwargs": env_kwargs(config), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     if config.eval_given is not None:
-        found["eval_env"] = name_of(config.eval_given, "eval_env")
+        found["eval_env"] = with_version(name_of(config.eval_given, "eval_env"))
     needed = [name for name, env in (("env", config.env_given), ("eval_env", config.eval_given)) if env is not None]
     return found | ({"resume_needs": needed} if needed else {})
 

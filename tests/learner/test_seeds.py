@@ -156,7 +156,7 @@ def test_a_seed_has_one_thread_and_the_program_keeps_its_own():
 def test_the_config_of_one_seed_repeats_it_and_may_be_run_with_others(cores):
     found = together(*MATCH, "--seeds=3,4", "--tag=my tag")
     assert (found[4].config["seed"], "seeds" in found[4].config) == (4, False)
-    assert re.fullmatch(r"my_tag-rrd-Match-v0_seed4_\d{8}-\d{6}", found[4].directory.name)
+    assert re.fullmatch(r"my_tag-rrd-sac-Match-v0_seed4_\d{8}-\d{6}", found[4].directory.name)
     assert {path.name for path in found[4].directory.iterdir()} == {
         "config.json", "run.json", "metrics.csv", "tensorboard", "rews", "checkpoints"}
     path = str(found[4].directory / "config.json")

@@ -155,3 +155,15 @@ def test_config_json_holds_only_what_the_algorithm_reads():
     config = json.loads((run(*SMALL, "--alg=td3", "--env=Match-v0").directory / "config.json").read_text())
     assert "pi_delay_freq" in config
     assert not {"alpha_lr", "rrd_sample_size", "basis_alg", "obs_dims"} & set(config)
+
+
+def test_a_name_without_a_version_is_recorded_with_the_newest_one():
+    argv = [*SMALL, "--alg=sac", "--env=Pendulum"]
+    done = run(*argv)
+    assert done.directory.name.startswith("sac-Pendulum-v1_")
+    assert (done.config["env"], done.facts["env_id"]) == ("Pendulum-v1", "Pendulum-v1")
+    assert len(done.returns("Pendulum-v1")) == len(done.rows)
+    own = run(*SMALL, "--alg=sac", "--env=tiny_envs:Match")
+    assert own.config["env"] == "tiny_envs:Match-v0"
+    assert train.main([*argv, "--on_existing=resume"]) == 0
+    assert len(list(Path("outputs").iterdir())) == 2

@@ -99,7 +99,7 @@ def test_it_needs_no_terminal_and_leaves_standard_output_as_it_was(monkeypatch):
     train(env="Match-v0", tag="日本", **SMALL)
     assert out.errors == "strict"
     out.flush()
-    assert b"record in outputs/??-rrd-Match-v0" in out.buffer.getvalue()
+    assert b"record in outputs/??-rrd-sac-Match-v0" in out.buffer.getvalue()
 
 
 def test_signal_handlers_are_restored():

@@ -134,8 +134,8 @@ def test_a_file_of_settings_leads_to_train_and_a_suite_to_sweep(settings, capsys
     assert capsys.readouterr().err == ("sweep.py: 'my run.json' holds the settings of one run; "
                                        "`python train.py --config 'my run.json'` runs it\n")
     assert train.main(["--config", write()]) == 2
-    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; `python sweep.py suite.json` "
-                                       "runs it\n")
+    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; "
+                                       "`python sweep.py suite.json` runs it\n")
     assert not Path("outputs").exists()
 
 

@@ -74,8 +74,9 @@ class Config:
     timesteps: int = setting(100, "environment steps per iteration", low=1)
     checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
                                     "end and when it is stopped", low=0)
-    on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
-                               "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
+    on_existing: str = setting("new", "if outputs/ has runs of the same tag, algorithm, basis, environment and "
+                               "seed: new (make another one), resume (the last one, which needs the same settings) or "
+                               "overwrite (remove the last one, and make a new one)",
                                choices=("new", "resume", "overwrite"))
     num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process", low=1)
     worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
@@ -85,7 +86,7 @@ class Config:
     track: bool = setting(False, "log to Weights & Biases as well, offline unless you are logged in (needs the extra "
                           "`track`)")
 
-    env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
+    env: str = of_env("Ant-v2", "Gymnasium id; without a version the newest one; MuJoCo's -v2 and -v3 run as -v4")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
                            choices=("ep_rews", "normal"))
     test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)

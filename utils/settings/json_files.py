@@ -31,8 +31,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """The settings in a JSON file by name; the file may group them in sections, see `flatten`."""
     data = read_object(path)
     if is_suite(data):
-        raise ConfigError(f"config: {str(path)!r} is a suite of runs; `{shlex.join(['python', 'sweep.py', str(path)])}` "
-                          "runs it")
+        command = shlex.join(["python", "sweep.py", str(path)])
+        raise ConfigError(f"config: {str(path)!r} is a suite of runs; `{command}` runs it")
     settings = flatten(data)
     for name, value in settings.items():
         if value is not None:
