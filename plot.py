@@ -1,7 +1,5 @@
 """Draw learning curves and statistics of runs; see `python plot.py --help`."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import math
@@ -77,7 +75,8 @@ def plot(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write(study, figures.Styles(study.algorithms), options)
     print_results(study, options)                       # last: a reader may close the pipe
-    if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
+    older = sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began)
+    if older:
         note(f"{options.out} also holds older figures, perhaps of other runs: {', '.join(older)}")
     return 0
 

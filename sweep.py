@@ -11,8 +11,6 @@ under `outputs/`, with the run's name as tag. The same command again resumes: it
 stopped ones exactly. A trial that fails is tried again, is reported at the end, and stops no other trial.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import signal
@@ -99,8 +97,10 @@ def sweep(trials: list, lanes, retries: int) -> int:
             raise
         finally:
             ask_to_stop(lanes, running)
-            while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
+            running = still(running, lanes)
+            while running:
                 time.sleep(PAUSE)
+                running = still(running, lanes)
             lanes.close()
     return report(trials, stop)
 
@@ -109,7 +109,8 @@ def fill(lanes, waiting: deque, running: list, stop) -> None:
     """Start trials while lanes are free; after a signal ask those that run to stop instead."""
     while waiting and len(running) < lanes.jobs and not stop.is_set():
         running.append(start(lanes, waiting.popleft()))
-    if stop.is_set() and (asked := ask_to_stop(lanes, running)):
+    asked = ask_to_stop(lanes, running) if stop.is_set() else []
+    if asked:
         announce(stop, asked)
 
 
@@ -156,6 +157,11 @@ def look(trial, code: int | None) -> bool:
         trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else raised(trial) or f"exit code {code}"
     trial.may_recover = trial.state == "failed" and code != WRONG
     return True
+
+
+def still(running: list, lanes) -> list:
+    """Return the trials that still run."""
+    return [trial for trial in running if not look(trial, lanes.poll(trial))]
 
 
 def read_log(trial) -> None:
@@ -247,7 +253,8 @@ def report(trials: list, stop) -> int:
     from utils.stop import AGAIN
     say(counts(trials))
     for trial in trials:
-        if line := problem(trial, stop):
+        line = problem(trial, stop)
+        if line:
             complain("sweep.py", f"{trial.name}: {line}")
     states = {trial.state for trial in trials}
     if stop.is_set():

@@ -1,7 +1,7 @@
 """How this project is installed and how it was started: what the programs are called, and which commands hints name.
 
 In a clone, and in an editable install of one, the packages and programs stand at the top (`utils`, `train.py`). A wheel
-holds all of them in `return_decomposition`. This module imports the standard library alone, and an old Python reads it.
+holds all of them in `return_decomposition`. This module imports the standard library alone.
 """
 
 from __future__ import annotations

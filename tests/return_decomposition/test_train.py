@@ -177,7 +177,7 @@ def test_a_function_makes_all_environments_and_they_are_closed():
     assert "Reward/std_within" in run.metrics[-1]
     whole = Finished(run.directory)
     assert whole.config["env"] == "object=Closing"
-    assert run.directory.name.startswith("rrd-object=Closing_")
+    assert run.directory.name.startswith("rrd-sac-object=Closing_")
     assert [row["Rewards"] for row in whole.rows] == [
         row["Rewards"] for row in run_program(*FLAGS, "--env=Match-v0").rows]
 
