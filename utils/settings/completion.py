@@ -12,8 +12,10 @@ import shlex
 from typing import Any
 
 from utils.errors import ConfigError
+from utils.installed import PROGRAMS
 
 SHELLS = ("bash", "zsh", "fish")
+COMMANDS = (*PROGRAMS, "convert", "--help", "--version", "--completion")       # what follows `rrd`
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
@@ -38,16 +40,18 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
         import shtab
     except ModuleNotFoundError:
         raise ConfigError("completion: shtab is not installed; pip install 'shtab>=1.12'") from None
-    parser.prog = f"{parser.prog.split()[-1].removesuffix('.py')}.py"       # `rrd train` is train.py
+    name = parser.prog.split()[-1].removesuffix(".py").rpartition(".")[2]
+    parser.prog = f"{name}.py"                          # `rrd train` is train.py, and so is `python -m x.train`
     for action in parser._actions:
         _spell(action, shell)
         if words := words_of(action):
             action.choices = words
-        elif kind := re.search(r"DIR|FILE|RUN", _metavar(action)):
+        elif kind := re.search(r"DIR|FILE|RUN|CHECKPOINT", _metavar(action)):
             action.complete = shtab.DIRECTORY if kind[0] == "DIR" else shtab.FILE
     text = shtab.complete(parser, shell)
     # For zsh, shtab's text registers its function only inside `eval`; elsewhere it calls the function at once.
-    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + DISPATCH[shell].replace("@PROG@", parser.prog)
+    dispatch = DISPATCH[shell].replace("@PROG@", parser.prog).replace("@COMMANDS@", " ".join(COMMANDS))
+    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + dispatch
 
 
 def _spell(action: argparse.Action, shell: str) -> None:
@@ -71,8 +75,13 @@ def _metavar(action: argparse.Action) -> str:
 _BASH = r"""
 _return_decomposition() {
     local i word run words
+    if [[ ${COMP_WORDS[0]##*/} == rrd && $COMP_CWORD == 1 ]]; then
+        COMPREPLY=($(compgen -W "@COMMANDS@" -- "${COMP_WORDS[1]}"))
+        return 0
+    fi
     for ((i = 0; i < COMP_CWORD; i++)); do
         run=${COMP_WORDS[i]##*/}
+        [[ $run == *tf_checkpoint || $run == *tf.convert ]] && run=convert.py
         [[ $i == 1 && ${COMP_WORDS[0]##*/} == rrd ]] && run+=.py
         run=_shtab_${run//[^[:alnum:]_]/_}
         declare -F "$run" >/dev/null && break
@@ -103,8 +112,13 @@ complete -o bashdefault -o default -F _return_decomposition python python3 rrd @
 _ZSH = r"""
 _return_decomposition() {
     local i run
+    if [[ ${words[1]:t} == rrd ]] && ((CURRENT == 2)); then
+        compadd -- @COMMANDS@
+        return
+    fi
     for ((i = 1; i < CURRENT; i++)); do
         run=${words[i]:t}
+        [[ $run == *tf_checkpoint || $run == *tf.convert ]] && run=convert.py
         [[ $i == 2 && ${words[1]:t} == rrd ]] && run+=.py
         run=_shtab_${run//[^[:alnum:]_]/_}
         (($+functions[$run])) && break
@@ -129,6 +143,7 @@ function _return_decomposition_words
     set -l words (commandline -opc)
     for i in (seq (count $words))
         set -l name (string replace -r '.*/' '' -- $words[$i])
+        string match -qr '(tf_checkpoint|tf\.convert)$' -- $name; and set name convert.py
         test $i = 2; and string match -qr '(^|/)rrd$' -- $words[1]; and set name $name.py
         if functions -q _shtab_(string replace -ra '\W' _ -- $name)_using
             echo $name
@@ -144,6 +159,7 @@ end
 function _return_decomposition
     complete -C (string join ' ' -- (_return_decomposition_words) (commandline -ct))
 end
+complete -c rrd -n 'test (count (commandline -opc)) = 1' -fa '@COMMANDS@'
 for program in python python3 rrd
     complete -c $program -n '_return_decomposition_words >/dev/null' -fka '(_return_decomposition)'
 end
