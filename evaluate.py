@@ -58,7 +58,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--env", metavar="ID", help="another environment of the same sizes; a module:id is read only from here")
     add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
-    add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
+    add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ..., mps or auto (default)")
     add("--json", default="", metavar="FILE", help="file of the results (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
     add("--diagnose", action="store_true", help="compare the learned reward with the true one, on as "

@@ -48,7 +48,7 @@ def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cp
 
     Args:
         place, checkpoint: as for `find_run`.
-        device: cpu, cuda, cuda:1, ... or auto.
+        device: cpu, cuda, cuda:1, ..., mps or auto.
     Raises:
         ConfigError: there is no such run, or its settings are wrong.
         CheckpointError: the checkpoint is missing, damaged, or of another agent.

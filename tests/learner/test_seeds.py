@@ -190,8 +190,8 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert count_cores() == 3
 
 
-@pytest.mark.parametrize("on_cuda", [False, True])
-def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monkeypatch, on_cuda):
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monkeypatch, on_gpu):
     cores(1)
     build, replays, held = training.build, [], []
 
@@ -202,13 +202,13 @@ def test_an_ended_seeds_replay_is_given_back_before_the_next_is_made(cores, monk
         replays.append(weakref.ref(parts.engine.buffer))
         return parts
     monkeypatch.setattr("learner.training.build", watched)
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     together(*MATCH, "--seeds=0-2")
     assert held == [0, 0, 0]
 
 
-def test_on_cuda_seeds_take_turns_in_the_main_thread(capsys, monkeypatch):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: True)
+def test_on_gpu_seeds_take_turns_in_the_main_thread(capsys, monkeypatch):
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: True)
     learn, threads = training.learn, []
 
     def watched(*args):
@@ -246,12 +246,12 @@ def test_a_terminal_gets_tables_with_the_seed_and_a_bar_for_each():
 
 # Trouble --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("on_cuda", [False, True])
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(("how", "told"), [
     ("raise", r"ValueError: the arm fell \x1b[31moff; "), ("disk", r"the arm fell \x1b[31moff; "),
 ])
-def test_a_seed_that_fails_is_one_line_and_the_others_go_on(cores, capsys, monkeypatch, how, told, on_cuda):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
+def test_a_seed_that_fails_is_one_line_and_the_others_go_on(cores, capsys, monkeypatch, how, told, on_gpu):
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     argv = [*SMALL_RRD, f"--env=FailsOnSeed1-{how}-v0"]
     found = together(*argv, "--seeds=0-2", returns=1)
     err = capsys.readouterr().err
@@ -389,7 +389,7 @@ def test_the_tensorflow_reference_takes_one_seed_at_a_time(capsys, monkeypatch):
 @pytest.mark.parametrize("env", ["Match-v0", "FailsOnSeed1-raise-v0"])
 def test_seeds_on_one_gpu_share_an_update_and_learn_what_each_would_alone(env, no_graphs, monkeypatch, capfd):
     """Computed on the CPU, without graphs; the seed that fails leaves the others to go on by themselves."""
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda seeds: True)
     fails = env != "Match-v0"
     argv = [*SMALL_RRD, f"--env={env}"]
     assert train.main([*argv, "--seeds=0-2", "--engine=cudagraph"]) == fails

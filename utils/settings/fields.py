@@ -56,7 +56,8 @@ class Config:
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
         "many at a time as there are cores, with a thread each, on CUDA in one captured update, if they can share it",
         form="seeds")
-    device: str = of_compute("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)", form="device")
+    device: str = of_compute("auto", "cpu, cuda, cuda:1, ..., mps (Apple's GPUs, eager and in fp32; "
+                             "never tested) or auto (cuda where it works)", form="device")
     engine: str = of_compute("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
                              "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto (the fastest "
                              "that fits; the run prints which)",
@@ -64,7 +65,8 @@ class Config:
     precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 gives "
                                 "the original's numbers", choices=("fp32", "tf32", "bf16"))
     buffer_device: str = of_compute(
-        "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there)",
+        "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there; not "
+        "mps)",
         form="device")
     total_timesteps: int | None = setting(
         None, "environment steps of the run (default: epochs * cycles * iterations * timesteps)", low=1)
