@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from envs.names import resolve_env
-from results.curves import Curve
+from results.curves import MOST_STEPS, Curve
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
 from utils.text import error_of, one_line, printable
 
 MOST_ROWS = 2**26                   # bytes of evaluation returns in a file
 LARGEST = 1e100                     # magnitude of a number; sums of squares stay finite
-MOST_STEPS = 2**62
 NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # sweep.py adds it to the name of a run
 
 
@@ -106,8 +105,9 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
         raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, expected one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
-    name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
-    return Curve(name, environment_name(settings["env"]), which, read_rows(files[0]), settings, directory)
+    chosen = name or (by == "tag" and tag_name(settings))
+    return Curve(chosen or algorithm_name(settings), environment_name(settings["env"]), which, read_rows(files[0]),
+                 settings, directory, bool(chosen))
 
 
 def last_error(directory: Path) -> str:
@@ -128,7 +128,7 @@ def read_original(path: Path, name: str | None = None) -> Curve:
     rows = read_rows(path)
     algorithm = name or printable(path.resolve().parent.name)
     which = f"seed {seed}" if seed else printable(str(path))
-    return Curve(algorithm, environment_name(env), which, rows, {}, path)
+    return Curve(algorithm, environment_name(env), which, rows, {}, path, name is not None)
 
 
 def read_rows(path: Path) -> np.ndarray:
