@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -133,14 +134,30 @@ def test_a_pipe_gets_plain_lines(capsys):
     assert all(line.isprintable() for line in lines)
     assert len(lines) == 5                                          # what runs, three cycles, where the record is
     assert "1 observations, 1 actions" in lines[0]
-    assert re.match(r"Epoch=0  Cycle=0  Episodes=4  Timesteps=40 ", lines[1])
+    assert re.match(r"Epoch=0  Cycle=0  Episodes=4  Timesteps=40  Progress=33%  TimeCost", lines[1])
+    assert [re.search(r"Progress=(\d+)%", line)[1] for line in lines[1:4]] == ["33", "66", "100"]
 
 
-def test_a_terminal_gets_a_table_a_cycle_and_a_progress_bar():
-    text = run_on_terminal(*SMALL_RRD, "--env=Match-v0")
-    assert len(re.findall(r"Rewards +│", text)) == 3
+@pytest.mark.parametrize(("columns", "shown"), [
+    (60, ["steps", "done", "return", "length", "episodes", "Pi_loss"]),
+    (120, ["steps", "done", "return", "length", "episodes", "Pi_loss", "Q_loss", "R_loss", "Q_average", "Pi_step_std",
+           "train sec"])])
+def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
+    text = run_on_terminal(*SMALL_RRD, "--env=Match-v0", columns=columns)
     assert "120/120 steps" in text
     assert "steps/s" in text
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert all(len(line) <= columns for line in lines if " in outputs/" not in line)
+    (heading,) = [i for i, line in enumerate(lines) if " ".join(line.split()) == " ".join(shown)]
+    rows = [line.split() for line in lines[heading + 1:] if re.match(r" +\d+ +\d+% ", line)]
+    assert [row[:2] for row in rows] == [["40", "33%"], ["80", "66%"], ["120", "100%"]]
+    (directory,) = Path("outputs").iterdir()
+    with open(directory / "metrics.csv", newline="") as file:
+        recorded = list(csv.DictReader(file))
+    for row, other in zip(rows, recorded, strict=True):
+        assert len(row) == len(shown)
+        assert float(row[2]) == pytest.approx(float(other["Rewards"]), rel=1e-4)
+        assert (row[3], row[4]) == (f"{float(other['Steps']):g}", other["Episodes"])
 
 
 def test_ctrl_c_ends_with_one_line_and_130(monkeypatch, capsys):
