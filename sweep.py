@@ -11,8 +11,6 @@ under `outputs/`, with the run's name as tag. The same command again resumes: it
 stopped ones exactly. A trial that fails is tried again, is reported at the end, and stops no other trial.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import signal
@@ -99,8 +97,10 @@ def sweep(trials: list, lanes, retries: int) -> int:
             raise
         finally:
             ask_to_stop(lanes, running)
-            while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
+            running = still(running, lanes)
+            while running:
                 time.sleep(PAUSE)
+                running = still(running, lanes)
             lanes.close()
     return report(trials, stop)
 
@@ -109,7 +109,8 @@ def fill(lanes, waiting: deque, running: list, stop) -> None:
     """Start trials while lanes are free; after a signal ask those that run to stop instead."""
     while waiting and len(running) < lanes.jobs and not stop.is_set():
         running.append(start(lanes, waiting.popleft()))
-    if stop.is_set() and (asked := ask_to_stop(lanes, running)):
+    asked = ask_to_stop(lanes, running) if stop.is_set() else []
+    if asked:
         announce(stop, asked)
 
 
@@ -124,7 +125,7 @@ def collect(lanes, waiting: deque, running: list, stop, retries: int) -> None:
 
 def start(lanes, trial):
     """Begin a try of a trial; returns the trial."""
-    trial.state, trial.error, trial.tries = "running", "", trial.tries + 1
+    trial.state, trial.error, trial.trace, trial.tries = "running", "", [], trial.tries + 1
     lanes.start(trial)
     return trial
 
@@ -153,18 +154,31 @@ def look(trial, code: int | None) -> bool:
         return False
     trial.state = state_of(trial, code)
     if trial.state == "failed" and not trial.error:
-        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else raised(trial) or f"exit code {code}"
     trial.may_recover = trial.state == "failed" and code != WRONG
     return True
+
+
+def still(running: list, lanes) -> list:
+    """Return the trials that still run."""
+    return [trial for trial in running if not look(trial, lanes.poll(trial))]
 
 
 def read_log(trial) -> None:
     """Take the error and the fields of the last record from the new lines of a trial's log."""
     for line in trial.new_lines():
+        if trial.trace or line.strip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
+            trial.trace.append(line)
         if line.startswith("train.py: "):
             trial.error = line
         elif line.startswith("Epoch="):
             trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+
+
+def raised(trial) -> str:
+    """The error of a traceback in the log of a trial; "" if there is none."""
+    from utils.text import error_of
+    return error_of("\n".join(trial.trace))
 
 
 def state_of(trial, code: int) -> str:
@@ -239,7 +253,8 @@ def report(trials: list, stop) -> int:
     from utils.stop import AGAIN
     say(counts(trials))
     for trial in trials:
-        if line := problem(trial, stop):
+        line = problem(trial, stop)
+        if line:
             complain("sweep.py", f"{trial.name}: {line}")
     states = {trial.state for trial in trials}
     if stop.is_set():

@@ -3,6 +3,7 @@
 Importing this package imports neither PyTorch nor TensorFlow; `create_agent` imports what the chosen algorithm needs.
 """
 
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 from algorithm.create import (
     create_agent,
     create_agent_for_spaces,

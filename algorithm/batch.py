@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import ConfigError
+from utils.floats import widest
 from utils.settings.fields import Config
 
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
@@ -186,6 +187,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
     if kind not in kinds or (kind == "u" and kinds in ("u", "fu") and got != "uint8"):
         expected = "float32 or uint8" if kinds == "fu" else str(dtype).removeprefix("torch.")
         raise ValueError(f"{name}: got dtype {got}, expected {expected}")
+    dtype = widest(device, dtype)
     if kinds == "fu" and kind == "u":
         return to_tensor(name, value, device, "u", torch.uint8).to(dtype) / 255
     if isinstance(value, Tensor):

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, is_instance, open_given
-from envs.names import EnvName, check_registered, resolve_env, unknown_env
+from envs.names import EnvName, check_registered, resolve_env, unknown_env, with_version
 from envs.registration import as_settings, is_one_row, is_tensor_env
 from envs.wrappers import (
     CheckedLimit,
@@ -35,7 +35,8 @@ from utils.settings.imports import check_first
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
+__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes",
+           "with_version"]
 
 
 def env_kwargs(config: Config) -> dict:
@@ -140,6 +141,7 @@ def _build(config: Config, kwargs: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
+            warnings.filterwarnings("ignore", ".*Using the latest versioned environment")       # recorded by its id
             name = resolve_env(config.env).id
             if is_tensor_env(name):
                 kwargs = as_settings(name, kwargs)

@@ -12,10 +12,10 @@ from typing import Any
 from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
-from envs import make_env, sizes
+from envs import make_env, sizes, with_version
 from envs.given import eval_config
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
-from learner.loading import check_pytorch, load_replay
+from learner.loading import check_pytorch, existing, load_replay
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
@@ -73,14 +73,14 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
         CheckpointError: the checkpoint is missing, damaged, or of another agent, such as one of other sizes.
     """
     from utils.torch_utils import resolve_device
-    check_pytorch(run)
+    check_pytorch(run, checkpoint)
     config = eval_config(run_settings(run, given))
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
     try:
-        config = sizes(config, env)
+        config = sizes(dataclasses.replace(config, env=with_version(config.env)), env)
         agent = create_agent(config)
-        agent.load_model(checkpoint)
+        agent.load_model(existing(checkpoint, "--checkpoint {}"))
         digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
     except BaseException:
         env.close()

@@ -43,7 +43,7 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
                           "torch.compile is shared by the whole process)")
     seeds = Seeds(config, build, learn, stop, report)
     try:
-        if not on_cuda(seeds):
+        if not on_gpu(seeds):
             SideBySide(seeds).run()
         elif seeds.can_share:
             Together(seeds).run()
@@ -121,9 +121,9 @@ def in_turn(seeds: Seeds) -> None:
             release()
 
 
-def on_cuda(seeds: Seeds) -> bool:
+def on_gpu(seeds: Seeds) -> bool:
     """Return whether agents or replays share one GPU."""
-    return seeds.config.device.startswith("cuda") or seeds.buffer_device.type == "cuda"
+    return seeds.config.device.startswith(("cuda", "mps")) or seeds.buffer_device.type == "cuda"
 
 
 class SideBySide:

@@ -14,7 +14,7 @@ import gymnasium as gym
 from algorithm import check_backend, create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
-from envs import close_env, env_kwargs, make_env, sizes
+from envs import close_env, env_kwargs, make_env, sizes, with_version
 from envs.build import task_of
 from envs.given import check_given, eval_config, is_instance, name_of
 from envs.names import missing_reward, resolve_env
@@ -159,7 +159,8 @@ def _complete(parts: Parts) -> Parts:
     elif parts.config.test_rollouts:
         parts.test_env = make_env(own)
         _check_spaces(parts.env, parts.test_env)
-    parts.config = config = sizes(parts.config, parts.env)
+    named = dataclasses.replace(parts.config, env=with_version(parts.config.env))      # its module is imported now
+    parts.config = config = sizes(named, parts.env)
     agent, buffer = create_agent(config), create_buffer(config)
     check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     parts.engine, parts.why = create_engine(config, agent, buffer)
@@ -250,7 +251,7 @@ def facts(parts: Parts) -> dict[str, Any]:
     found = {"backend": check_backend(), "env_id": parts.env.spec.id if config.env_given is None else config.env,
              "env_kwargs": env_kwargs(config), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     if config.eval_given is not None:
-        found["eval_env"] = name_of(config.eval_given, "eval_env")
+        found["eval_env"] = with_version(name_of(config.eval_given, "eval_env"))
     needed = [name for name, env in (("env", config.env_given), ("eval_env", config.eval_given)) if env is not None]
     return found | ({"resume_needs": needed} if needed else {})
 

@@ -73,8 +73,10 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and not _is_equal(name, theirs[name], ours.get(name))]
     if different:
-        raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
-                          f"the same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
+        field, way = ("resume", "without --resume") if config.resume else ("on_existing", "by --on_existing=new")
+        *some, last = (name for name in MAY_CHANGE if name != "on_existing")
+        raise ConfigError(f"{field}: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
+                          f"the same ones, or a new run {way} (only {', '.join(some)} and {last} may change)")
 
 
 def _is_equal(name: str, theirs: Any, ours: Any) -> bool:
@@ -93,15 +95,16 @@ def _shown(value: Any) -> str:
 
 
 def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
-    """Return the last run in `root` of the same tag, algorithm, environment, seed and basis; None if there is none."""
-    pattern = re.compile(re.escape(_stem(config, which)) + TIME)
+    """Return the last run in `root` of the same tag, algorithm, basis, environment and seed; None if there is none."""
+    stems = (_stem(config, which), _stem(config, which, with_basis=False))          # older names lack the basis
+    pattern = re.compile(f"({'|'.join(map(re.escape, stems))}){TIME}")
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
     found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
     return max(found, key=_by_time, default=None)
 
 
 def _is_same(directory: Path, config: Config) -> bool:
-    """Return whether the run there has the same tag, seed and basis, which its short name does not say."""
+    """Return whether the run there has the same tag, seed and basis, which its name does not say or cuts short."""
     try:
         theirs = read_object(directory / "config.json")
     except ConfigError:
@@ -134,8 +137,9 @@ def make_directory(config: Config, root: Path, which: str = "") -> Path:
     raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
 
 
-def _stem(config: Config, which: str) -> str:
-    parts = [file_name(part) for part in (config.tag, config.alg, config.env)]
+def _stem(config: Config, which: str, with_basis: bool = True) -> str:
+    basis = config.basis_alg if with_basis and config.basis_alg else ""
+    parts = [file_name(part) for part in (config.tag, config.alg, basis, config.env)]
     return "-".join(filter(None, parts)) + f"_{which}" * bool(which)
 
 

@@ -22,6 +22,7 @@ from tensorboardX.summary import scalar
 
 from utils.errors import ConfigError
 from utils.files import saving, sync, write_file
+from utils.floats import widened
 
 
 class Logger:
@@ -183,7 +184,7 @@ class Mean:
     def add(self, value: float | np.ndarray | torch.Tensor, count: int = 1) -> None:
         """Add one value, or the sum of `count` values."""
         if isinstance(value, torch.Tensor):
-            value = value.double() if value.ndim == 0 else value.double().mean()
+            value = widened(value) if value.ndim == 0 else widened(value).mean()
         elif isinstance(value, np.ndarray):
             value = value.mean(dtype=np.float64)
         self.total, self.count = self.total + value, self.count + count

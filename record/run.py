@@ -29,7 +29,7 @@ Metrics = dict[str, float | None]           # None: nothing was measured
 
 
 class Run:
-    """Directory `outputs/<tag>-<alg>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
+    """Directory `outputs/<tag>-<alg>-<basis>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
 
     A context manager, which closes the files. If an error ends the run, its traceback is kept in `error.txt`.
     """

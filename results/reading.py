@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from envs.names import resolve_env, without_module
-from results.curves import Curve
+from results.curves import MOST_STEPS, Curve
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
-from utils.text import one_line, printable
+from utils.text import error_of, one_line, printable
 
 MOST_ROWS = 2**26                   # bytes of evaluation returns in a file
 LARGEST = 1e100                     # magnitude of a number; sums of squares stay finite
-MOST_STEPS = 2**62
 NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # sweep.py adds it to the name of a run
 
 
@@ -106,39 +105,17 @@ def read_run(directory: Path, name: str | None = None, by: str = "algorithm") ->
         raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, expected one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
-    name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
-    return Curve(name, task_name(settings), which, read_rows(files[0]), settings, directory)
+    chosen = name or (by == "tag" and tag_name(settings))
+    return Curve(chosen or algorithm_name(settings), task_name(settings), which, read_rows(files[0]), settings,
+                 directory, bool(chosen))
 
 
 def last_error(directory: Path) -> str:
     """The type and the first line of the error in a run's error.txt; "" if no error ended the run."""
     try:
-        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").rstrip()
+        return error_of(read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace"))
     except (OSError, ValueError):
         return ""
-    return printable(error_of(text.splitlines()))
-
-
-TRACEBACK = "Traceback (most recent call last):"
-CHAINED = ("The above exception was the direct cause of the following exception:",
-           "During handling of the above exception, another exception occurred:")
-
-
-def error_of(lines: list[str]) -> str:
-    """The type and the first line of the message of the error whose traceback, as Python prints it, is in `lines`.
-
-    A message of several lines and notes stand below it; an error that caused it, with a traceback, above it.
-    """
-    if any(f"Exception Group {TRACEBACK}" in line for line in lines):           # framed on the left
-        lines = [re.sub(r"^  [+|] ?", "", line).replace(f"Exception Group {TRACEBACK}", TRACEBACK) for line in lines]
-    causes = [i for i, line in enumerate(lines) if line in CHAINED and TRACEBACK in lines[i + 1:i + 3]]
-    lines = lines[causes[-1]:] if causes else lines
-    if TRACEBACK not in lines:
-        return lines[-1] if lines else ""
-    found = [line for line in lines[lines.index(TRACEBACK) + 1:] if line and not line[0].isspace()]
-    after = lines[lines.index(found[0]) + 1:] if found else []
-    rest = next((line.strip() for line in after if line.strip()), "") if found and found[0].endswith(": ") else ""
-    return (found[0] + rest) if found else lines[-1]
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:
@@ -151,7 +128,7 @@ def read_original(path: Path, name: str | None = None) -> Curve:
     rows = read_rows(path)
     algorithm = name or printable(path.resolve().parent.name)
     which = f"seed {seed}" if seed else printable(str(path))
-    return Curve(algorithm, environment_name(env), which, rows, {}, path)
+    return Curve(algorithm, environment_name(env), which, rows, {}, path, name is not None)
 
 
 def read_rows(path: Path) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from results.curves import Curve
-from results.reading import LARGEST, MOST_STEPS, last_error
+from results.curves import MOST_STEPS, Curve, run_length
+from results.reading import LARGEST, last_error
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
 
@@ -35,7 +35,7 @@ class Record:
     curve: Curve
     metrics: Metrics = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)         # run.json
-    error: str = ""                     # the last line of error.txt
+    error: str = ""                     # type and first line of error.txt
 
     @property
     def steps(self) -> int:
@@ -45,10 +45,7 @@ class Record:
     @property
     def length(self) -> int | None:
         """The number of steps that the run is set to make; None if its settings do not say."""
-        settings = self.curve.settings
-        parts = [settings.get(name) for name in ("epochs", "cycles", "iterations", "timesteps")]
-        length = settings.get("total_timesteps") or (math.prod(parts) if all(map(_is_count, parts)) else None)
-        return length if _is_count(length) else None
+        return run_length(self.curve.settings)
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -139,7 +136,3 @@ def _number(text: str) -> float:
 def _last(values: Sequence[float] | None) -> float:
     counts = [value for value in ([] if values is None else values) if abs(value) < MOST_STEPS]
     return counts[-1] if counts else 0.0
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_STEPS

@@ -74,9 +74,11 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
     """
     from results import curves, scores
     from results.records import read_record, reward_curves
+    from results.variants import tell_apart
 
     given = scores.read_anchors(options.normalize) if options.normalize else {}
     found, unread = _read(options, complain)
+    found, splits = tell_apart(found)
     records, groups = [read_record(curve) for curve in found], curves.group(found)
     rewards = {env: {name: curves.group(runs)[env] for name, runs in numbers.items()}
                for env, numbers in reward_curves(records).items()}
@@ -85,7 +87,7 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
         lines={env: _lines(algorithms, options) for env, algorithms in groups.items()},
         reward_lines={env: {name: _lines(runs, options) for name, runs in numbers.items()}
                       for env, numbers in rewards.items()},
-        **_statistics(groups, given, options))
+        **_statistics(groups, given, options, splits))
 
 
 def _read(options: argparse.Namespace, complain: Callable[[str], object]) -> tuple[list, list[str]]:
@@ -103,10 +105,15 @@ def _read(options: argparse.Namespace, complain: Callable[[str], object]) -> tup
     return found, unread
 
 
-def _statistics(groups: dict, given: dict, options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a study that are scores, and the notes on them; `given` are the anchors of a file."""
+def _statistics(groups: dict, given: dict, options: argparse.Namespace, splits: list[str]) -> dict[str, Any]:
+    """The fields of a study that are scores, and the notes on them.
+
+    Args:
+        given: the anchors of a file.
+        splits: notes on runs that were told apart.
+    """
     from results import curves, scores
-    notes = list(curves.notes(groups))
+    notes = [*splits, *curves.notes(groups)]
     anchors = scores.anchors_of_runs(groups, options.last, notes.append) | given
     finals = scores.final_scores(groups, options.last)
     notes += _on_anchors(finals, given, anchors)

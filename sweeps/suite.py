@@ -15,8 +15,9 @@ from envs.names import check_registered, resolve_env, without_module
 from record.directories import file_name
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
+from utils.settings.fields import all_settings
 from utils.settings.imports import import_modules
-from utils.settings.json_files import SCHEMA, flatten, read_object
+from utils.settings.json_files import SCHEMA, SECTIONS, flatten, read_object
 from utils.settings.resolve import coerce
 from utils.settings.values import as_text
 from utils.text import printable
@@ -39,6 +40,7 @@ class Trial:
     state: str = "waiting"              # then running, then done, failed, stopped or elsewhere (run by another process)
     tries: int = 0
     error: str = ""                     # why it failed
+    trace: list[str] = field(default_factory=list)              # the log from the traceback on
     may_recover: bool = False           # another try may succeed
     stopping: bool = False              # it was asked to stop
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
@@ -99,6 +101,9 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
 def _check_parts(suite: dict[str, Any], path: Path) -> None:
     suite.pop(SCHEMA, None)
     for name, value in suite.items():
+        if name not in PARTS and (name in all_settings() or name in SECTIONS) and "runs" not in suite:
+            command = shlex.join(["python", "train.py", "--config", str(path)])
+            raise ConfigError(f"{str(path)!r} holds the settings of one run; `{command}` runs it")
         if name not in PARTS:
             raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(PARTS)}")
         kind, expected = PARTS[name]

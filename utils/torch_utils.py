@@ -12,13 +12,16 @@ from utils.errors import ConfigError
 
 
 def resolve_device(name: str, field: str = "device") -> torch.device:
-    """`auto` is CUDA where it works; a CUDA device that is not there is a ConfigError that names the field."""
+    """`auto` is CUDA where it works; a device that is not there is a ConfigError that names the field."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{field}: got {name!r}, but this PyTorch sees {torch.cuda.device_count()} CUDA devices; "
                           "expected cpu, auto, or one of those")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"{field}: got 'mps', but this PyTorch finds no GPU of Apple's (MPS) here; expected cpu, "
+                          "cuda or auto")
     return device
 
 

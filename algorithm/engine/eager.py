@@ -15,6 +15,7 @@ from algorithm.engine.guard import check_tensors, create_guard, labels
 from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
+from utils.floats import widened
 from utils.threads import patience, threads, worth
 
 
@@ -27,7 +28,7 @@ class Sums:
 
     def add(self, info: dict[str, Tensor], count: int = 1) -> None:
         """Add metrics, (), or sums of `count` of them."""
-        names, values = tuple(info), torch.stack([torch.as_tensor(value) for value in info.values()]).double()
+        names, values = tuple(info), widened(torch.stack([torch.as_tensor(value) for value in info.values()]))
         total, counted = self.sums.get(names, (0.0, 0))
         self.sums[names] = total + values, counted + count
 

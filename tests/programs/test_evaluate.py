@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -492,6 +494,51 @@ def test_the_tensorflow_reference_is_not_evaluated(trained, capsys, monkeypatch)
     monkeypatch.setenv("USE_PYTORCH", "0")
     assert evaluate.main([str(trained)]) == 2
     assert "USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1" in capsys.readouterr().err
+
+
+def tensorflow_run(trained: Path) -> Path:
+    """As if the TensorFlow reference had made the run."""
+    (trained / "run.json").write_text('{"backend": "tensorflow"}')
+    for name in ("best", "last"):
+        (trained / "checkpoints" / f"{name}.safetensors").unlink()
+        for part in (".index", ".data-00000-of-00001"):
+            (trained / "checkpoints" / f"{name}.ckpt{part}").touch()
+    return trained
+
+
+@pytest.mark.parametrize(("place", "flags", "name"), [
+    ("", [], "best"), ("", ["--checkpoint=last"], "last"), ("/checkpoints/best.ckpt", [], "best"),
+    ("/checkpoints/last.ckpt.index", [], "last"), ("", ["--checkpoint=RUN/checkpoints/last.ckpt"], "last"),
+    ("/checkpoints/best.ckpt.data-00000-of-00001", [], "best")])
+def test_a_run_of_tensorflow_names_the_commands_that_convert_and_evaluate_it(place, flags, name, trained, capsys):
+    checkpoints = tensorflow_run(trained) / "checkpoints"
+    given = [flag.replace("RUN", str(trained)) for flag in flags]
+    assert evaluate.main([f"{trained}{place}", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    convert, then = re.findall("`(.*?)`", error)
+    assert shlex.split(convert) == ["python", "-m", "utils.tf_checkpoint", f"{checkpoints}/{name}.ckpt", "--alg=rrd",
+                                    "--basis_alg=sac", f"--out={checkpoints}/pytorch"]
+    assert shlex.split(then) == ["python", "evaluate.py", str(trained), "--checkpoint",
+                                 f"{checkpoints}/pytorch/model.safetensors"]
+
+
+def test_a_converted_checkpoint_of_a_run_of_tensorflow_is_evaluated(trained):
+    converted = trained / "checkpoints" / "pytorch" / "model.safetensors"
+    converted.parent.mkdir()
+    converted.write_bytes((trained / "checkpoints" / "best.safetensors").read_bytes())
+    assert evaluate.main([str(tensorflow_run(trained)), FEW, "--checkpoint", str(converted)]) == 0
+
+
+@pytest.mark.parametrize("trained", [[*SMALL_RRD, "--env=Match-v0", "--test_rollouts=0"]], indirect=True)
+def test_of_a_run_without_evaluations_the_last_checkpoint_is_evaluated(trained, capsys):
+    assert evaluate.main([str(trained), FEW]) == 0
+    out, err = capsys.readouterr()
+    assert err == ("evaluate.py: note: the run has no evaluation, and so no best checkpoint; evaluating its last one, "
+                   "as --checkpoint last does\n")
+    assert "checkpoints/last.safetensors: 3 greedy episodes" in out
+    assert evaluate.main([str(trained), FEW, "--checkpoint=best"]) == 2
+    assert capsys.readouterr().err.endswith("best.safetensors: no such file; --checkpoint last exists\n")
 
 
 def test_as_a_script_and_beside_a_foreign_package():

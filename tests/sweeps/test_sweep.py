@@ -21,6 +21,7 @@ from runs import ROOT, SMALL
 from saved import digest
 
 import sweep
+import train
 from sweeps import lanes, ray_lanes, suite
 
 COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
@@ -102,6 +103,7 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"more": 1}, "more: unknown in a suite, expected common, env, runs"),
     (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', expected one of"),
     (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
+    (GOOD | {"common": {"learning_rate": 1}}, "common: learning_rate: unknown setting; expected pi_lr, q_lr or r_lr "),
     (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
     (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', expected a finite number"),
     (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
@@ -122,6 +124,18 @@ def test_a_wrong_suite_gives_a_one_line_error_and_nothing_is_started(suite, mess
     assert out == ""
     assert err.startswith(f"sweep.py: {message}")
     assert err.count("\n") == 1
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("settings", [{"alg": "sac", "env": "Pendulum-v1"}, {"policy": {"pi_lr": 1e-3}}])
+def test_a_file_of_settings_leads_to_train_and_a_suite_to_sweep(settings, capsys):
+    Path("my run.json").write_text(json.dumps(settings))
+    assert sweep.main(["my run.json"]) == 2
+    assert capsys.readouterr().err == ("sweep.py: 'my run.json' holds the settings of one run; "
+                                       "`python train.py --config 'my run.json'` runs it\n")
+    assert train.main(["--config", write()]) == 2
+    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; "
+                                       "`python sweep.py suite.json` runs it\n")
     assert not Path("outputs").exists()
 
 
@@ -306,7 +320,9 @@ def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
     (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
     (2, "train.py: d: in use by another process, expected to be alone\n", "elsewhere", None, False),
-    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
+    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True),
+    (1, 'Traceback (most recent call last):\n  File "a"\nKeyError: 3\nin two lines\n', "failed", "KeyError: 3", True),
+    (1, "Traceback (most recent call last):\nOSError: x\ntrain.py: no disk\n", "failed", "train.py: no disk", True)])
 def test_the_state_of_a_trial_follows_from_its_exit_code_and_its_own_lines(code, log, state, reported, again):
     trial = suite.Trial("a, b", {})
     trial.log.parent.mkdir(parents=True)

@@ -221,7 +221,8 @@ def test_an_environment_that_fails_gives_a_one_line_error_that_names_it(how, lin
 
 def test_an_environment_that_only_the_main_process_knows_is_refused(capfd):
     assert refusal([*SMALL_RRD, "--env=Match-v0", "--num_envs=2"], capfd) == (
-        "env: got 'Match-v0', expected a registered Gymnasium id (in a worker process, which finds environments by "
+        "env: got 'Match-v0', expected a registered Gymnasium id; --import=MODULE imports the module that registers "
+        "one of your own (in a worker process, which finds environments by "
         "--env=module:id, or in a module of --import)")
 
 

@@ -348,3 +348,13 @@ def test_an_algorithm_without_a_reference_gives_a_one_line_error_under_tensorflo
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"train.py: {field}: got 'mine', which is for PyTorch only; expected one of ddpg, td3")
     assert not Path("outputs").exists()
+
+
+def test_a_setting_of_another_algorithm_leads_to_those_that_the_chosen_one_reads():
+    register(Setting("learning_rate", float, 3e-4, help="of all networks"))
+    assert resolve({"alg": "mine", "learning_rate": 1e-3}).learning_rate == 1e-3
+    with pytest.raises(ConfigError, match=r"^learning_rate: not a setting of sac; it belongs to mine; expected pi_lr "
+                                          r"or q_lr \(of policy, critics"):
+        resolve({"alg": "sac", "learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match=r"expected q_lr or r_lr"):
+        resolve({"alg": "rrd", "basis_alg": "dqn", "env": "CartPole-v1", "learning_rate": 1e-3})
