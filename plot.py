@@ -136,7 +136,7 @@ def write_curves(study, styles, options: argparse.Namespace) -> None:
     names = file_names(list(study.groups))
     for env, lines in study.lines.items():
         path = options.out / f"curves-{names[env]}"
-        figures.save(figures.learning_curves(env, lines, styles, options.smooth), path)
+        figures.save(figures.learning_curves(env, lines, styles, options.smooth, options.metric), path)
         write_csv(path.with_name(f"{path.name}.csv"), (row for line in lines for row in rows_of(line)), Line._fields)
     for env, numbers in study.reward_lines.items():
         path = options.out / f"reward-{names[env]}"

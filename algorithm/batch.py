@@ -177,6 +177,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
         ValueError: it holds anything else.
     """
     if isinstance(value, Tensor):
+        value = value.clone() if value.is_inference() else value            # no gradient could pass it
         kind, got = _kind(value.dtype), str(value.dtype).removeprefix("torch.")
     else:
         try:

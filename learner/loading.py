@@ -17,6 +17,7 @@ from utils.settings.fields import Config
 from utils.settings.json_files import read_json, read_object
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
+from utils.torch_state import apart
 
 
 def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path]:
@@ -46,11 +47,12 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
 
 
 def default_checkpoint(run: Path) -> str:
-    """`best`, or `last` of a run that was never evaluated and so has no best one."""
-    there = [(run / "checkpoints" / f"{name}.safetensors").is_file() for name in ("best", "last")]
-    return "last" if there == [False, True] else "best"
+    """`best`, or `last` of a run that evaluated nothing and so has no best one."""
+    evaluates = read_object(run / "config.json").get("test_rollouts") != 0
+    return "best" if evaluates or (run / "checkpoints" / "best.safetensors").is_file() else "last"
 
 
+@apart
 def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it. No environment is made.
 
@@ -156,6 +158,7 @@ def parts_of(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
         raise CheckpointError(f"{path}: obs_parts: got {text!r}, expected names and shapes") from None
 
 
+@apart
 def load_replay(run: Path, config: Config) -> Any:
     """Load the replay that a run has saved, on the CPU; None if it has saved none.
 

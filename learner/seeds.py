@@ -6,15 +6,17 @@ generator belongs to one of them. So its numbers equal, to the bit, those of a s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
 import torch
 
+from utils import global_draws
 from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import CheckpointError, ConfigError, SeedsError
@@ -115,7 +117,8 @@ def in_turn(seeds: Seeds) -> None:
         seeds.begin(f"one after the other on {seeds.config.device}")
         for seed in seeds.config.seeds:
             try:
-                seeds.learn(seed, seeds.parts(seed), seeds.view(seed))
+                with global_draws.seeded(seed):
+                    seeds.learn(seed, seeds.parts(seed), seeds.view(seed))
             except Exception as error:
                 seeds.fail(seed, error_line(error))
             release()
@@ -142,7 +145,7 @@ class SideBySide:
         """Train all seeds, and wait for them."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        with self.seeds.display:
+        with self.seeds.display, self._global_generators():
             try:
                 self._start_all()
                 while self.running:
@@ -159,6 +162,15 @@ class SideBySide:
                     if complaint:
                         self.seeds.fail(seed, complaint)
                 torch.set_num_threads(threads)
+
+    @contextlib.contextmanager
+    def _global_generators(self) -> Iterator[None]:
+        """Leave the generators of the process to all seeds; report if any environment draws from them."""
+        with global_draws.shared() as drawn:
+            yield
+        if any(drawn):
+            self.seeds.display.say("note: an environment draws from global generators (random, numpy.random or torch), "
+                                   "which all seeds share, so these runs do not repeat; train one --seed at a time")
 
     def _count_lanes(self, seeds: int) -> int:
         """Return how many train at a time."""

@@ -15,7 +15,7 @@ from utils.settings.json_files import read_json, read_object
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
-              "worker_timeout", "track")
+              "worker_timeout", "track", "on_nan")
 TIME = r"_\d{8}-\d{6}(\.\d+)?"
 
 

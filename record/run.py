@@ -166,7 +166,7 @@ class Run:
             self.tracker.log(means, steps)
         self._save_model(save_model, "last")
         self._keep_best(save_model, means)
-        if self.config.test_rollouts:
+        if self.config.test_rollouts and means["Rewards"] is not None:      # None: every episode was dropped
             self._keep_returns(steps, means["Rewards"])
         return means
 

@@ -45,8 +45,13 @@ def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improv
 
 # Learning curves ----------------------------------------------------------------------------------------------------
 
-def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
-    """The lines of one environment, averages with bands and thin single runs, labelled at their ends."""
+def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1,
+                    metric: str = "") -> Figure:
+    """The lines of one environment, averages with bands and thin single runs, labelled at their ends.
+
+    Args:
+        metric: what is drawn; evaluation returns if it is "".
+    """
     with styled():
         ends = ends_of(lines)
         labels = sum(end.label.count("\n") + 1 for end in ends)
@@ -59,7 +64,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
         axes.set_xlim(0, most / unit or 1)                   # labels are at the right edge
         axes.set_title(plain(env), loc="left")
         axes.set_xlabel("environment steps" + UNITS[unit])
-        axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
+        axes.set_ylabel((metric or "mean return") + f", mean of {window} evaluations" * (window > 1))
         figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
         label_ends(figure, axes, ends, styles, most)
     return figure

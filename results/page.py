@@ -54,7 +54,7 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
         notes=[*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements),
                *(f"not shown: {line}" for line in study.unread)],
         scores=score_tables(study),
-        curves=[drawn(f"Learning curves on {env}", figures.learning_curves(env, lines, styles, smooth))
+        curves=[drawn(f"Learning curves on {env}", figures.learning_curves(env, lines, styles, smooth, study.metric))
                 for env, lines in study.lines.items()],
         overall=overall(study, styles), tasks=study.tasks,
         rewards=[(drawn(f"The learned reward on {env}", figures.reward_numbers(env, study.reward_lines[env], styles)),

@@ -107,8 +107,8 @@ def anchors_of_runs(groups: Groups, last: float, complain: Callable[[str], None]
     anchors = {}
     for env, algorithms in groups.items():
         curves = [curve for group in algorithms.values() for curve in group if curve.settings.get("alg") == "sac"]
-        kinds = [[curve for curve in curves if curve.settings.get("env_type") == kind]
-                 for kind in ("ep_rews", "normal")]
+        kinds = [[curve for curve in curves if curve.settings.get("env_type") == kind
+                  and not curve.settings.get("reward_every")] for kind in ("ep_rews", "normal")]
         if not all(kinds):
             continue
         if mixed := [names for kind in kinds if len(names := dict.fromkeys(one.algorithm for one in kind)) > 1]:

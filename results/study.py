@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=["algorithm", "tag"], default="algorithm", help="which runs share a curve: "
                         "those of one algorithm, or those whose tags differ only in the seed, as in a suite (default: "
                         "algorithm)")
+    parser.add_argument("--metric", metavar="NAME", default="", help="a column of metrics.csv instead of the "
+                        "evaluation returns, such as train/return")
     parser.add_argument("--last", metavar="FRACTION", type=_fraction, default=0.1, help="the final score of a run is "
                         "the mean of this last share of its evaluations, of at least one (default: 0.1)")
     parser.add_argument("--smooth", metavar="N", type=positive, default=1, help="draw the mean of each evaluation "
@@ -56,6 +58,7 @@ class Study:
     tasks: int                          # the number of environments that have anchors
     notes: list[str]                    # warnings about the comparison
     unread: list[str]                   # a line for each run that cannot be read, with the reason
+    metric: str = ""                    # what was read, if not evaluation returns
 
     @property
     def algorithms(self) -> list[str]:
@@ -83,7 +86,7 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
     rewards = {env: {name: curves.group(runs)[env] for name, runs in numbers.items()}
                for env, numbers in reward_curves(records).items()}
     return Study(
-        records=records, groups=groups, rewards=rewards, unread=unread,
+        records=records, groups=groups, rewards=rewards, unread=unread, metric=options.metric,
         lines={env: _lines(algorithms, options) for env, algorithms in groups.items()},
         reward_lines={env: {name: _lines(runs, options) for name, runs in numbers.items()}
                       for env, numbers in rewards.items()},
@@ -99,7 +102,7 @@ def _read(options: argparse.Namespace, complain: Callable[[str], object]) -> tup
     def miss(line: str) -> None:
         unread.append(line)
         complain(line)
-    found = read_curves(options.runs, miss, options.by)
+    found = read_curves(options.runs, miss, options.by, options.metric)
     if not found:
         raise ConfigError("no run could be read")
     return found, unread

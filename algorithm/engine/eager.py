@@ -17,6 +17,7 @@ from utils.errors import ConfigError
 from utils.finite import NotFiniteError
 from utils.floats import widened
 from utils.threads import patience, threads, worth
+from utils.torch_state import methods_apart
 
 
 class Sums:
@@ -60,6 +61,7 @@ class Sums:
         return chosen
 
 
+@methods_apart("__init__", "run", "call", "check_batch", "check_state", "refresh")
 class Engine:
     """Carries out the updates of an agent from its replay."""
 

@@ -14,9 +14,11 @@ from utils.memory import available_bytes
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.text import human_bytes
+from utils.torch_state import methods_apart
 from utils.torch_utils import resolve_device
 
 
+@methods_apart("__init__", "store_episode", "sample", "draw", "episode_fields", "read_episodes", "restore")
 class TransitionReplay:
     """A ring of steps; the oldest episodes are dropped whole.
 

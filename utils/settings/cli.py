@@ -101,6 +101,10 @@ def _from_file(path: str | None, flags: dict[str, Any]) -> dict[str, Any]:
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
         from_file.pop("total_timesteps", None)          # the flag wins
+    if "env_type" in flags:
+        if str(flags.get("reward_every", 0)) != "0":
+            raise ConfigError("env_type: not read with --reward_every; give one of the two")
+        from_file.pop("reward_every", None)             # the flag wins
     _check_seeds(flags, from_file)
     return from_file
 

@@ -98,7 +98,11 @@ class Config:
         None, "the same, instead, for evaluation, diagnosis and videos (default: --env_kwargs)")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
                            choices=("ep_rews", "normal"))
-    test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
+    reward_every: int = of_env(0, "instead of --env_type: pay the sum of the rewards of each so many steps at the last "
+                               "of them, and what is left at the episode's end; 0: as --env_type says", low=0)
+    on_nan: str = of_env("stop", "what an observation or reward that is not finite does: stop the run, or drop its "
+                         "episode and count it", choices=("stop", "drop"))
+    test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0: none, and no environment for them", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
                                  "of their own; 0: none", low=0)

@@ -92,7 +92,8 @@ def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the kind of environment that `values` chooses."""
     if not is_atari(values.get("env", Config.env)):
         return {}
-    return ATARI | (dict(rews_scale=REWS_SCALE) if values.get("env_type") == "normal" else {})
+    clips = values.get("env_type") == "normal" and not values.get("reward_every")
+    return ATARI | (dict(rews_scale=REWS_SCALE) if clips else {})
 
 
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:

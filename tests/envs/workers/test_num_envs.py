@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit_whatever_the_workers_timing
     ours, theirs = first.tensors(), second.tensors()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert Path("closed").read_text() == "..." * 3              # by the workers, at each run's end
+    assert Path("closed").read_text() == "....." * 3            # three by workers, an example and that of evaluation
     out, err = capfd.readouterr()
     assert "note: 3 environments take turns on 2 cores\n" in out
     assert err == ""
