@@ -249,7 +249,7 @@ def shoot(evaluation: "Evaluation", path: Path, diagnose: bool) -> None:
         return Strip(first.predicted, first.true, evaluation.judge.unit == "reward", width)
     env = Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
     try:
-        record_video(path, env, first.seed, first.acts, strip if diagnose else None)
+        record_video(path, env, evaluation.config.env, first.seed, first.acts, strip if diagnose else None)
     finally:
         close_env(env, partial(complain, "evaluate.py"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
 import re
 import shutil
 import time
@@ -101,6 +103,26 @@ def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
     found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
     return max(found, key=_by_time, default=None)
+
+
+def finished(config: Config, root: Path) -> dict[str, str] | None:
+    """Return the last row of the metrics of the run that `on_existing=resume` finds, if nothing is left of it to do.
+
+    None if there is no such run, or it has other settings, has failed or is not done: then train.py says more.
+    """
+    directory = newest_run(config, root)
+    if directory is None or (directory / "error.txt").exists():
+        return None
+    try:
+        theirs = read_json(directory / "config.json")
+        device = theirs.get("device", config.device) if config.device == "auto" else config.device
+        compare(theirs, dataclasses.replace(config, device=device), directory)
+        with open(directory / "metrics.csv", newline="", encoding="utf-8") as file:
+            row = list(csv.DictReader(file))[-1]
+        done = float(row["Timesteps"]) >= config.run_length
+    except (ConfigError, OSError, ValueError, KeyError, IndexError, TypeError, csv.Error):
+        return None
+    return {name: value for name, value in row.items() if value} if done else None
 
 
 def _is_same(directory: Path, config: Config) -> bool:

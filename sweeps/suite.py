@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -11,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.names import check_registered, resolve_env, without_module
-from record.directories import file_name
+from envs.names import check_registered, resolve_env, with_version, without_module
+from record.directories import file_name, finished
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
-from utils.settings.fields import all_settings
+from utils.settings.fields import Config, all_settings
 from utils.settings.imports import import_modules
 from utils.settings.json_files import SCHEMA, SECTIONS, flatten, read_object
 from utils.settings.resolve import coerce
@@ -45,6 +46,43 @@ class Trial:
     stopping: bool = False              # it was asked to stop
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
     read: int = 0                       # bytes of the log that older tries wrote, or that were read
+    config: Config | None = None        # its settings, resolved
+    began: tuple[float, int] | None = None          # (time, steps) at the beginning of this try
+    last: tuple[float, int] | None = None           # (time, steps) at the last line of the record in this try
+
+    @property
+    def steps(self) -> int:
+        """The environment steps at the last line of its record."""
+        return int(float(self.fields.get("Timesteps", 0)))
+
+    @property
+    def length(self) -> int:
+        """The environment steps of the whole run."""
+        return self.config.run_length if self.config else 0
+
+    @property
+    def speed(self) -> float:
+        """Environment steps per second in this try, evaluation included; 0 before the first line of its record."""
+        if self.began is None or self.last is None or self.last[0] <= self.began[0]:
+            return 0.0
+        return (self.last[1] - self.began[1]) / (self.last[0] - self.began[0])
+
+    def expected(self, now: float) -> float:
+        """The steps that it has probably made by now."""
+        since = self.speed * (now - self.last[0]) if self.state == "running" and self.last else 0.0
+        return min(self.length, self.steps + since)
+
+    def left(self, now: float) -> float | None:
+        """An estimate of the seconds until a running trial ends; None if its speed is unknown."""
+        if self.state != "running" or not self.speed:
+            return None
+        return (self.length - self.expected(now)) / self.speed
+
+    def skip_if_finished(self) -> None:
+        """Take the result of a trial that an earlier sweep has finished; it needs no process."""
+        row = finished(self.config, Path("outputs")) if self.config else None
+        if row is not None:
+            self.state, self.fields = "done", row
 
     @property
     def flags(self) -> list[str]:
@@ -161,7 +199,7 @@ def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: li
     trial = Trial(f"{name}, {env}, seed {seed}", settings | {"env": env, "seed": seed, "tag": f"{name} seed {seed}"},
                   modules)
     try:
-        parse_args(trial.flags)
+        trial.config = dataclasses.replace(parse_args(trial.flags), env=with_version(env))
     except ConfigError as error:
         raise ConfigError(f"runs: {name!r}: {re.sub(r'^--', '', str(error))}") from None
     return trial

@@ -35,7 +35,7 @@ def percent(steps: float | None, total: int) -> str:
 
 
 def columns_of(names: Sequence[str], total: int, run: str, width: int) -> list[Column]:
-    """The columns that fit into `width` characters; those of the steps and of their share stand in any width.
+    """The columns that fit into `width` characters, at least the first three.
 
     Args:
         names: of all metrics.
@@ -43,7 +43,7 @@ def columns_of(names: Sequence[str], total: int, run: str, width: int) -> list[C
         run: its name, "" if there is only one.
     """
     found = [Column("run", "run", len(run))] * bool(run) + list(_columns(names, total))
-    while sum(len(GAP) + one.width for one in found) - len(GAP) > width and len(found) > 2:
+    while sum(len(GAP) + one.width for one in found) - len(GAP) > width and len(found) > 3:
         found.pop()
     return found
 
@@ -53,9 +53,9 @@ def _columns(names: Sequence[str], total: int) -> Iterator[Column]:
     for name in (*(name for name in FIRST if name in names), *others, *(name for name in LAST if name in names)):
         heading = HEADINGS.get(name, name)
         widest = len(str(total)) if name == "Timesteps" else 0 if name == "Episodes" else WIDTH
-        yield Column(name, heading, max(len(heading), widest))
         if name == "Timesteps":
             yield Column("share", "done", 4)
+        yield Column(name, heading, max(len(heading), widest))
 
 
 class Rows:

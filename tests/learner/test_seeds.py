@@ -239,10 +239,10 @@ def test_a_pipe_gets_a_line_for_each_cycle_and_seed(cores, capsys):
 def test_a_terminal_gets_rows_with_the_seed_and_a_bar_for_each():
     text = run_on_terminal(*MATCH, "--seeds=0,7")
     lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
-    assert len([line for line in lines if line.split()[:4] == ["run", "steps", "done", "return"]]) == 1
+    assert len([line for line in lines if line.split()[:4] == ["run", "done", "steps", "return"]]) == 1
     for seed in (0, 7):
-        rows = [line.split() for line in lines if re.match(rf"seed {seed} +\d+ +\d+%", line)]
-        assert [row[2:4] for row in rows] == [["40", "33%"], ["80", "66%"], ["120", "100%"]]
+        rows = [line.split() for line in lines if re.match(rf"seed {seed} +\d+% +\d+", line)]
+        assert [row[2:4] for row in rows] == [["33%", "40"], ["66%", "80"], ["100%", "120"]]
     assert [line[:21] for line in lines[-2:]] == ["seed 0: 120/120 steps", "seed 7: 120/120 steps"]
 
 

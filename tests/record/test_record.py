@@ -139,8 +139,8 @@ def test_a_pipe_gets_plain_lines(capsys):
 
 
 @pytest.mark.parametrize(("columns", "shown"), [
-    (60, ["steps", "done", "return", "length", "episodes", "Pi_loss"]),
-    (120, ["steps", "done", "return", "length", "episodes", "Pi_loss", "Q_loss", "R_loss", "Q_average", "Pi_step_std",
+    (60, ["done", "steps", "return", "length", "episodes", "Pi_loss"]),
+    (120, ["done", "steps", "return", "length", "episodes", "Pi_loss", "Q_loss", "R_loss", "Q_average", "Pi_step_std",
            "train sec"])])
 def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
     text = run_on_terminal(*SMALL_RRD, "--env=Match-v0", columns=columns)
@@ -149,8 +149,8 @@ def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
     lines = [line.rpartition("\r")[2] for line in text.splitlines()]
     assert all(len(line) <= columns for line in lines if " in outputs/" not in line)
     (heading,) = [i for i, line in enumerate(lines) if " ".join(line.split()) == " ".join(shown)]
-    rows = [line.split() for line in lines[heading + 1:] if re.match(r" +\d+ +\d+% ", line)]
-    assert [row[:2] for row in rows] == [["40", "33%"], ["80", "66%"], ["120", "100%"]]
+    rows = [line.split() for line in lines[heading + 1:] if re.match(r" +\d+% +\d+ |100% +\d+ ", line)]
+    assert [row[:2] for row in rows] == [["33%", "40"], ["66%", "80"], ["100%", "120"]]
     (directory,) = Path("outputs").iterdir()
     with open(directory / "metrics.csv", newline="") as file:
         recorded = list(csv.DictReader(file))
