@@ -1,10 +1,8 @@
 """Check everything that training needs, and say how to mend what is wrong: `python doctor.py`.
 
 Each check runs in a process of its own with a time limit, because a broken package may crash or hang. This file
-itself needs nothing but Python, and an old one is enough.
+itself needs nothing but Python.
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib
@@ -16,6 +14,7 @@ import sys
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 from machine_checks import CHECKS, PACKAGES, Trouble, ended, last_line, numbers, oldest, one_line, version
 from utils.installed import as_called, called, started_by
 
@@ -102,11 +101,19 @@ def main(argv=None):
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument("--only", metavar="NAMES", help=f"only these, by commas: {','.join(CHECKS)}")
     parser.add_argument("--check", choices=CHECKS, metavar="NAME", help=argparse.SUPPRESS)
-    given = parser.parse_args(argv)
+    from utils.errors import ConfigError
+    from utils.settings.completion import add_completion
+    add_completion(parser)
+    try:
+        given = parser.parse_args(argv)
+    except ConfigError as error:                        # the package that writes completions is not installed
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
     if given.check:
         answer(given.check)
     names = given.only.split(",") if given.only else list(CHECKS)
-    if unknown := [name for name in names if name not in CHECKS]:
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown:
         print(f"{parser.prog}: only: got {unknown[0]!r}, expected some of {', '.join(CHECKS)}", file=sys.stderr)
         return 2
     try:
@@ -119,7 +126,7 @@ def main(argv=None):
 def report(names, as_json):
     results = {}
     with ThreadPoolExecutor(2) as pool:
-        for name, given in zip(names, pool.map(examine, names)):        # noqa: B905 (Python 3.9 knows no strict)
+        for name, given in zip(names, pool.map(examine, names), strict=True):
             results[name] = result = given._replace(found=as_called(given.found), mend=as_called(given.mend))
             if not as_json:
                 say(f"{result.status:4}  {name}: {result.found}" + f"\n      {result.mend}" * bool(result.mend))

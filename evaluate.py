@@ -1,7 +1,5 @@
 """Evaluate a trained agent; `python evaluate.py --help`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -62,7 +60,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "those with which the run evaluated)")
     add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
-    add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ... or auto (default)")
+    add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ..., mps or auto (default)")
     add("--json", default="", metavar="FILE", help="file of the results (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
     add("--diagnose", action="store_true", help="compare the learned reward with the true one, on as "
@@ -106,7 +104,8 @@ def evaluate(args: argparse.Namespace) -> int:
     """Play, print, and write the results; return the exit code."""
     from results.video import choose_gl
     from utils.stop import Stop, Stopped
-    if args.video is not None and (note := choose_gl()):        # before anything imports MuJoCo
+    note = choose_gl() if args.video is not None else None       # before anything imports MuJoCo
+    if note:
         complain("evaluate.py", f"note: {note}")
     with Stop() as stop:
         try:
@@ -116,7 +115,7 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, dict] | None]:
+def played(args: argparse.Namespace, stop: "Stop") -> "tuple[Evaluation, dict[str, dict] | None]":
     """Return the evaluation, and the diagnosis or None."""
     from envs import close_env
     from learner.evaluation import diagnose_episodes, load_trained, play_episodes, prepare_diagnosis
@@ -135,7 +134,7 @@ def played(args: argparse.Namespace, stop: Stop) -> tuple[Evaluation, dict[str, 
     return evaluation, diagnose_episodes(evaluation) if args.diagnose else None
 
 
-def write_results(args: argparse.Namespace, evaluation: Evaluation, diagnosis: dict[str, dict] | None) -> None:
+def write_results(args: argparse.Namespace, evaluation: "Evaluation", diagnosis: dict[str, dict] | None) -> None:
     """Print the results, and write their files.
 
     Raises:
@@ -160,7 +159,7 @@ def write_results(args: argparse.Namespace, evaluation: Evaluation, diagnosis: d
         film(evaluation, Path(args.video) if args.video else path.with_suffix(".mp4"), args.diagnose)
 
 
-def returns_table(args: argparse.Namespace, evaluation: Evaluation, returns: dict[str, dict]) -> str:
+def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: dict[str, dict]) -> str:
     """Return the true returns and the lengths as a table."""
     lengths = [len(one.true) for one in evaluation.episodes]
     kind = "exploring" if args.explore else "greedy"
@@ -189,7 +188,7 @@ def new_path(folder: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def facts_of(args: argparse.Namespace, evaluation: Evaluation, returns: dict, diagnosis: dict | None,
+def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, diagnosis: dict | None,
              ) -> dict[str, Any]:
     """Return the content of the JSON file."""
     from record.system import describe_system
@@ -203,7 +202,7 @@ def facts_of(args: argparse.Namespace, evaluation: Evaluation, returns: dict, di
     return facts | ({"diagnosis": diagnosis} if diagnosis else {})
 
 
-def draw_rewards(evaluation: Evaluation, path: Path) -> None:
+def draw_rewards(evaluation: "Evaluation", path: Path) -> None:
     """Draw the rewards of the first episode as a PNG."""
     from results.reward_plots import draw_png
     from utils.display import say
@@ -220,12 +219,13 @@ def draw_rewards(evaluation: Evaluation, path: Path) -> None:
     say(f"written to {path}")
 
 
-def film(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
+def film(evaluation: "Evaluation", path: Path, diagnose: bool) -> None:
     """Record the first episode as an mp4; an error is only reported, because the results are written already."""
     from results.video import missing_extra, undisturbed
     from utils.display import say
     from utils.text import one_line, printable
-    if missing := missing_extra():
+    missing = missing_extra()
+    if missing:
         complain("evaluate.py", f"no video: {missing}")
         return
     with undisturbed():
@@ -237,7 +237,7 @@ def film(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
             complain("evaluate.py", f"no video: {type(error).__name__}: {message}")
 
 
-def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
+def shoot(evaluation: "Evaluation", path: Path, diagnose: bool) -> None:
     """Play the first episode again, and record it."""
     from envs import close_env, make_env
     from learner.episodes import Stoppable
@@ -249,7 +249,7 @@ def shoot(evaluation: Evaluation, path: Path, diagnose: bool) -> None:
         return Strip(first.predicted, first.true, evaluation.judge.unit == "reward", width)
     env = Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
     try:
-        record_video(path, env, first.seed, first.acts, strip if diagnose else None)
+        record_video(path, env, evaluation.config.env, first.seed, first.acts, strip if diagnose else None)
     finally:
         close_env(env, partial(complain, "evaluate.py"))
 

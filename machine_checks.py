@@ -1,4 +1,4 @@
-"""The checks of doctor.py: each returns what it found, or raises. Without packages and on an old Python it imports."""
+"""The checks of doctor.py: each returns what it found, or raises. It imports without packages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Draw learning curves and statistics of runs; see `python plot.py --help`."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import math
@@ -15,6 +13,7 @@ from typing import Any
 
 from program import complain, run_program
 
+MARK = "* "             # before the best of a table
 EXAMPLES = """
 examples:
   python plot.py outputs                                  all runs in a directory
@@ -22,7 +21,8 @@ examples:
   python plot.py outputs 'RRD-SAC (TF)=log/rews/RUN/HalfCheetah-v2.npz'
   python plot.py outputs --normalize anchors.json         {"HalfCheetah-v4": [0, 12000], ...}
 
-Runs of one algorithm (--alg, --basis_alg, --rrd_bias_correction, --env_type) on one environment form a curve.
+Runs of one algorithm (--alg, --basis_alg, --rrd_bias_correction, --env_type) and of equal settings, but for the
+seed, on one environment form a curve.
 How to read the figures: docs/plots.md.
 """
 
@@ -76,9 +76,10 @@ def plot(options: argparse.Namespace) -> int:
         note(line)
     options.out.mkdir(parents=True, exist_ok=True)
     write(study, figures.Styles(study.algorithms), options)
-    print_results(study, options)                       # last: a reader may close the pipe
-    if older := sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began):
+    older = sorted(path.name for path in options.out.iterdir() if is_ours(path) and path.stat().st_mtime < began)
+    if older:
         note(f"{options.out} also holds older figures, perhaps of other runs: {', '.join(older)}")
+    print_results(study, options)                       # last: below all notes, and a reader may close the pipe
     return 0
 
 
@@ -135,7 +136,7 @@ def write_curves(study, styles, options: argparse.Namespace) -> None:
     names = file_names(list(study.groups))
     for env, lines in study.lines.items():
         path = options.out / f"curves-{names[env]}"
-        figures.save(figures.learning_curves(env, lines, styles, options.smooth), path)
+        figures.save(figures.learning_curves(env, lines, styles, options.smooth, options.metric), path)
         write_csv(path.with_name(f"{path.name}.csv"), (row for line in lines for row in rows_of(line)), Line._fields)
     for env, numbers in study.reward_lines.items():
         path = options.out / f"reward-{names[env]}"
@@ -194,15 +195,18 @@ def _cell(value: Any) -> Any:
 
 def print_scores(table, last: float) -> None:
     """Print the final scores, environment by environment."""
+    from results.scores import best
     headers = ["environment", "algorithm", "runs", "score", "95 % interval", "normalised"]
-    rows, before = [], None
+    rows, before, first = [], None, best(table)
     for one in table:
         name = f"{one.value:.5g}" + " (mean)" * (one.statistic == "mean" and one.runs > 1)
-        rows.append([one.env if one.env != before else "", one.algorithm, str(one.runs), name,
+        mark = MARK * ((one.env, one.algorithm) in first)
+        rows.append([one.env if one.env != before else "", mark + one.algorithm, str(one.runs), name,
                      _interval(one.low, one.high, ".5g"), "-" if math.isnan(one.normalized) else
                      f"{one.normalized:z.3f}"])
         before = one.env
-    _print_table(f"final scores: IQM over runs of the mean of their last {last:.0%} of evaluations", headers, rows)
+    title = f"final scores: IQM over runs of the mean of their last {last:.0%} of evaluations"
+    _print_table(title, headers, rows, f"{MARK}the highest score of its environment" if first else None)
 
 
 def print_aggregates(estimates, tasks: int) -> None:
@@ -211,24 +215,29 @@ def print_aggregates(estimates, tasks: int) -> None:
     rows = [[algorithm, *(f"{one.value:z.3f} {_interval(one.low, one.high, '.3f')}" for one in estimates
                           if one.algorithm == algorithm)]
             for algorithm in dict.fromkeys(one.algorithm for one in estimates)]
-    _print_table(f"normalised scores over {tasks} environment{'s' * (tasks > 1)}", ["algorithm", *statistics], rows)
+    if len(rows) > 1:                                   # the highest IQM stands first
+        rows[0][0] = MARK + rows[0][0]
+    _print_table(f"normalised scores over {tasks} environment{'s' * (tasks > 1)}", ["algorithm", *statistics], rows,
+                 f"{MARK}the highest IQM" if len(rows) > 1 else None)
 
 
 def _interval(low: float, high: float, form: str) -> str:
     return "-" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"
 
 
-def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]],
+                 caption: str | None = None) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
     from utils.display import console
-    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=SIMPLE)
     for header in headers:
         table.add_column(header, justify="left" if header in ("environment", "algorithm") else "right")
     for row in rows:
-        table.add_row(*map(Text, row))                  # Text: a name may look like markup
+        best = any(cell.startswith(MARK) for cell in row[:2])
+        table.add_row(*map(Text, row), style="bold" if best else None)      # Text: a name may look like markup
     console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

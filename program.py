@@ -1,7 +1,5 @@
 """How every program begins and ends; imports the standard library alone, and the ground of this project when asked."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os
@@ -9,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 MARK = "return-decomposition"       # utils/__init__.py holds it
 ROOMS = ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps")
@@ -28,7 +28,8 @@ def run_program(name: str, work: Callable[[], int], without_memory: str = "") ->
         for a wrong setting, a damaged checkpoint or a package that is not installed; 130 after Ctrl-C.
     """
     open_descriptors()
-    if stranger := foreign_package():
+    stranger = foreign_package()
+    if stranger:
         return print_error(f"{name}: {stranger}", 2)
     from utils.errors import CheckpointError, ConfigError, NotFiniteError
     try:

@@ -1,7 +1,5 @@
 """Write one page about runs: scores, curves, learned rewards, settings, systems; see `python report.py --help`."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -30,7 +30,7 @@ NAME = "return_decomposition"
 HERE = Path(__file__).resolve().parent
 ROOMS = tuple(name for name in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps",
                                 "torchrl_gpu", "utils") if (HERE / name / "__init__.py").is_file())
-ABOVE = ("program", "machine_checks")       # files above the rooms that are no programs
+ABOVE = ("program", "machine_checks", "python_check")       # files above the rooms that are no programs
 PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
 # The top-level names of the repository, and what each is called in a wheel.
 NEW = {**{name: f"{NAME}.{name}" for name in (*ROOMS, *ABOVE)},

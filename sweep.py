@@ -11,22 +11,19 @@ under `outputs/`, with the run's name as tag. The same command again resumes: it
 stopped ones exactly. A trial that fails is tried again, is reported at the end, and stops no other trial.
 """
 
-from __future__ import annotations
-
 import argparse
-import contextlib
+import re
 import signal
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from program import complain, leave_early, run_program
 
 WRONG = 2                   # train.py's exit code for an error that another try would repeat
 PAUSE = 0.2                 # seconds between two looks at the trials
-ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the rows of the table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,8 +81,11 @@ def _count_or_none(text: str) -> int:
 
 def sweep(trials: list, lanes, retries: int) -> int:
     """Run all trials and show a table; returns the exit code. However this ends, the trials save and end with it."""
+    from sweeps.board import live_table
     from utils.stop import Stop
-    waiting, running = deque(trials), []
+    for trial in trials:
+        trial.skip_if_finished()
+    waiting, running = deque(trial for trial in trials if trial.state == "waiting"), []
     with Stop() as stop, live_table(trials) as show:
         try:
             while (waiting and not stop.is_set()) or running:
@@ -99,8 +99,10 @@ def sweep(trials: list, lanes, retries: int) -> int:
             raise
         finally:
             ask_to_stop(lanes, running)
-            while running := [trial for trial in running if not look(trial, lanes.poll(trial))]:
+            running = still(running, lanes)
+            while running:
                 time.sleep(PAUSE)
+                running = still(running, lanes)
             lanes.close()
     return report(trials, stop)
 
@@ -109,7 +111,8 @@ def fill(lanes, waiting: deque, running: list, stop) -> None:
     """Start trials while lanes are free; after a signal ask those that run to stop instead."""
     while waiting and len(running) < lanes.jobs and not stop.is_set():
         running.append(start(lanes, waiting.popleft()))
-    if stop.is_set() and (asked := ask_to_stop(lanes, running)):
+    asked = ask_to_stop(lanes, running) if stop.is_set() else []
+    if asked:
         announce(stop, asked)
 
 
@@ -124,7 +127,8 @@ def collect(lanes, waiting: deque, running: list, stop, retries: int) -> None:
 
 def start(lanes, trial):
     """Begin a try of a trial; returns the trial."""
-    trial.state, trial.error, trial.tries = "running", "", trial.tries + 1
+    trial.state, trial.error, trial.trace, trial.tries = "running", "", [], trial.tries + 1
+    trial.began = trial.last = None
     lanes.start(trial)
     return trial
 
@@ -153,18 +157,37 @@ def look(trial, code: int | None) -> bool:
         return False
     trial.state = state_of(trial, code)
     if trial.state == "failed" and not trial.error:
-        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        trial.error = f"killed by {signal.Signals(-code).name}" if code < 0 else raised(trial) or f"exit code {code}"
     trial.may_recover = trial.state == "failed" and code != WRONG
     return True
 
 
+def still(running: list, lanes) -> list:
+    """Return the trials that still run."""
+    return [trial for trial in running if not look(trial, lanes.poll(trial))]
+
+
 def read_log(trial) -> None:
     """Take the error and the fields of the last record from the new lines of a trial's log."""
+    now = time.monotonic()
     for line in trial.new_lines():
+        trial.began = trial.began or (now, 0)
+        if trial.trace or line.strip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
+            trial.trace.append(line)
         if line.startswith("train.py: "):
             trial.error = line
         elif line.startswith("Epoch="):
-            trial.fields |= dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+            trial.fields.update(part.split("=", 1) for part in line.split("  ") if "=" in part)
+            trial.last = (now, trial.steps)
+        resumed = re.match(r"resumed after (\d+) steps", line)
+        if resumed:
+            trial.began = (now, int(resumed[1]))
+
+
+def raised(trial) -> str:
+    """The error of a traceback in the log of a trial; "" if there is none."""
+    from utils.text import error_of
+    return error_of("\n".join(trial.trace))
 
 
 def state_of(trial, code: int) -> str:
@@ -178,68 +201,15 @@ def state_of(trial, code: int) -> str:
     return "done" if code == 0 else "failed"
 
 
-# The display --------------------------------------------------------------------------------------------------------
-
-@contextlib.contextmanager
-def live_table(trials: list) -> Iterator[Callable[[], None]]:
-    """A function that shows the trials: on a terminal as a table that is redrawn, elsewhere a line for each change."""
-    from rich.live import Live
-
-    from utils.display import console
-    screen = console()
-    if not screen.is_terminal:
-        changes = Changes(trials)
-        yield changes.say
-        changes.say()
-        return
-    with Live(table(trials, screen.height), console=screen, refresh_per_second=2) as live:
-        yield lambda: live.update(table(trials, screen.height))
-        live.update(table(trials, screen.height))
-
-
-class Changes:
-    """Prints each change of a trial's state once."""
-
-    def __init__(self, trials: list):
-        self.trials, self.seen = trials, {}
-
-    def say(self) -> None:
-        """Print the changes since the last call."""
-        from utils.display import say
-        for trial in self.trials:
-            if self.seen.get(trial.name, "waiting") != trial.state:
-                self.seen[trial.name] = trial.state
-                say(f"{trial.name}: {trial.state}")
-
-
-def table(trials: list, height: int):
-    """A table for Rich: as many trials as the terminal has room for, running ones first, and the counts below."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-    drawn = Table()
-    for name in ("trial", "state", "steps", "return"):
-        drawn.add_column(name)
-    styles = {"done": "green", "failed": "red", "running": "bold"}
-    shown = sorted((one for one in trials if one.state in ORDER), key=lambda trial: ORDER.index(trial.state))
-    for trial in shown[:max(1, height - 6)]:
-        cells = (trial.name, trial.state, trial.fields.get("Timesteps", ""), trial.fields.get("Rewards", ""))
-        drawn.add_row(*map(Text, cells), style=styles.get(trial.state))         # Text: a name may look like markup
-    return Group(drawn, Text(counts(trials)))
-
-
-def counts(trials: list) -> str:
-    """The numbers of trials by state: '3 done, 2 running, 7 waiting'."""
-    return ", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items())
-
-
 def report(trials: list, stop) -> int:
     """Print the counts, and a line for each trial that is not done; returns the exit code."""
+    from sweeps.board import counts
     from utils.display import say
     from utils.stop import AGAIN
     say(counts(trials))
     for trial in trials:
-        if line := problem(trial, stop):
+        line = problem(trial, stop)
+        if line:
             complain("sweep.py", f"{trial.name}: {line}")
     states = {trial.state for trial in trials}
     if stop.is_set():

@@ -1,7 +1,5 @@
 """Train an agent on the return of whole episodes; `python train.py --help`."""
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_program("train.py", work, "try --buffer_device=cpu, or a smaller --batch_size")
 
 
-def run(config: Config) -> int:
+def run(config: "Config") -> int:
     """Train with these settings; return the exit code."""
     from learner.training import train_runs
     from utils.errors import SeedsError

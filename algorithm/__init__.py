@@ -6,6 +6,7 @@ Importing this package imports neither PyTorch nor TensorFlow; `create_agent` im
 import importlib
 from typing import Any
 
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 from algorithm.create import (
     create_agent,
     create_agent_for_spaces,

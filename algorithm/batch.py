@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import ConfigError
+from utils.floats import widest
 from utils.settings.fields import Config
 
 Array = Any                                     # a tensor, a NumPy array, or what NumPy makes one of
@@ -176,6 +177,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
         ValueError: it holds anything else.
     """
     if isinstance(value, Tensor):
+        value = value.clone() if value.is_inference() else value            # no gradient could pass it
         kind, got = _kind(value.dtype), str(value.dtype).removeprefix("torch.")
     else:
         try:
@@ -186,6 +188,7 @@ def to_tensor(name: str, value: Array, device: torch.device, kinds: str = "f",
     if kind not in kinds or (kind == "u" and kinds in ("u", "fu") and got != "uint8"):
         expected = "float32 or uint8" if kinds == "fu" else str(dtype).removeprefix("torch.")
         raise ValueError(f"{name}: got dtype {got}, expected {expected}")
+    dtype = widest(device, dtype)
     if kinds == "fu" and kind == "u":
         return to_tensor(name, value, device, "u", torch.uint8).to(dtype) / 255
     if isinstance(value, Tensor):

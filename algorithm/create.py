@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from algorithm.registry import check_agent, check_backend, check_decomposition, check_paid, load, load_replay_class
@@ -40,10 +40,8 @@ def create_agent(args: Any) -> Any:
     if backend == "tensorflow":
         check_reference(config)
         return _build(backend, config, args)
-    agent = _build(backend, config, args)
-    from algorithm.learning_rates import apply_settings
-    apply_settings(agent, config)
-    return agent
+    from utils.torch_state import apart
+    return apart(_with_rates)(lambda: _build(backend, config, args), config)
 
 
 def create_decomposition(args: Any) -> Any:
@@ -59,10 +57,16 @@ def create_decomposition(args: Any) -> Any:
     config = fill_config(args)
     if not is_decomposition(config.alg):
         raise ConfigError(f"alg: got {config.alg!r}, expected one of {', '.join(decompositions())}")
-    model = _build_model(config, args, None)
+    from utils.torch_state import apart
+    return apart(_with_rates)(lambda: _build_model(config, args, None), config)
+
+
+def _with_rates(build: Callable[[], Any], config: Config) -> Any:
+    """Build an agent or a decomposition, and give its optimisers what the settings say of learning rates."""
     from algorithm.learning_rates import apply_settings
-    apply_settings(model, config)
-    return model
+    made = build()
+    apply_settings(made, config)
+    return made
 
 
 def check_reference(config: Config) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.checkpoint import check_same
+from utils.normalizer import Normalizer
 
 # The original creates its optimisers in this order; the power of the second one is `beta1_power_1`.
 ORDER = ("policy", "alpha", "critic", "reward")
@@ -24,7 +25,7 @@ LAYOUT = {nn.Linear: (1, 0), nn.Conv2d: (2, 3, 1, 0)}           # TensorFlow's a
 
 def variables(agent, optimizer: bool = False) -> dict[str, np.ndarray]:
     """Float32 copies by the original's names; with `optimizer`, the optimisers' slots and powers as well."""
-    found = {name: view.detach().cpu().numpy().copy() for name, view in _views(agent).items()}
+    found = {name: view.detach().cpu().numpy().copy() for name, view in (_views(agent) | _normalizers(agent)).items()}
     if not optimizer:
         return found
     found |= {name: view.cpu().numpy().copy() for name, view in _slots(agent).items()}
@@ -47,6 +48,7 @@ def load(agent, given: dict[str, np.ndarray]) -> None:
     check_same(arrays, {name: known[name] for name in known if name in arrays}, "variables", known)
     counts = {suffix: _count(arrays, suffix, group) for suffix, group in _adam_groups(agent).items()}
     views = _views(agent) | _slots(agent)
+    _load_normalizers(agent, arrays)
     for name, array in arrays.items():
         if name in views:                               # the powers are not tensors of a PyTorch agent
             views[name].copy_(torch.as_tensor(array.astype(np.float32)))
@@ -60,6 +62,8 @@ def places(agent) -> dict[str, str]:
     own = {tensor: name for name, tensor in [*agent.nets.named_parameters(), *agent.nets.named_buffers()]}
     names = {tensor: name for name, (tensor, _) in entries(agent).items()}
     found = {name: f"nets.{own[tensor]}" for tensor, name in names.items()}
+    for path, _ in _normalizer_modules(agent):
+        found |= {f"{path.replace('.', '/')}/{name}": f"nets.{path}.{HELD[name]}" for name in HELD}
     for opt, group in agent.groups():
         for tensor in group["params"]:
             found |= {f"{names[tensor]}/{tf_slot}": f"opt.{own[tensor]}.{slot}"
@@ -70,7 +74,7 @@ def places(agent) -> dict[str, str]:
 
 
 def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
-    """Weights, targets, log alpha and normaliser, each with TensorFlow's order of its axes."""
+    """Weights, targets and log alpha, each with TensorFlow's order of its axes."""
     found = {}
     for path, module in agent.nets.named_modules():
         scope = path.replace(".", "/")
@@ -79,7 +83,7 @@ def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
             parent, _, layer = scope.rpartition("/")
             found[f"{parent}/net/{layer}/kernel"] = module.weight, axes
             found[f"{parent}/net/{layer}/bias"] = module.bias, (0,)
-        else:
+        elif not isinstance(module, Normalizer):
             own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
             found |= {f"{scope}/{name}": (tensor, tuple(range(tensor.ndim))) for name, tensor in own}
     return found
@@ -88,6 +92,28 @@ def entries(agent) -> dict[str, tuple[Tensor, tuple[int, ...]]]:
 def _views(agent) -> dict[str, Tensor]:
     """Views of the tensors of `entries` in TensorFlow's layout."""
     return {name: tensor.permute(axes) for name, (tensor, axes) in entries(agent).items()}
+
+
+HELD = {"sum": "average", "sum_sqr": "m2", "cnt": "cnt", "mean": "mean", "std": "std"}     # what holds it here
+
+
+def _normalizer_modules(agent) -> list[tuple[str, Normalizer]]:
+    return [(path, module) for path, module in agent.nets.named_modules() if isinstance(module, Normalizer)]
+
+
+def _normalizers(agent) -> dict[str, Tensor]:
+    """The original's sums of the normaliser; it keeps other moments here."""
+    return {f"{path.replace('.', '/')}/{name}": value for path, module in _normalizer_modules(agent)
+            for name, value in module.originals().items()}
+
+
+def _load_normalizers(agent, arrays: dict[str, np.ndarray]) -> None:
+    for path, module in _normalizer_modules(agent):
+        names = {name: f"{path.replace('.', '/')}/{name}" for name in HELD}
+        if any(name in arrays for name in names.values()):
+            own = {name: value.cpu() for name, value in module.originals().items()}
+            module.load_originals(own | {name: torch.as_tensor(arrays[full].astype(np.float32))
+                                         for name, full in names.items() if full in arrays})
 
 
 def _slots(agent) -> dict[str, Tensor]:

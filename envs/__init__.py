@@ -11,31 +11,30 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Discrete
 
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, is_instance, open_given
-from envs.names import EnvName, check_registered, resolve_env, unknown_env
+from envs.names import EnvName, check_registered, resolve_env, unknown_env, with_version
 from envs.registration import as_settings, is_one_row, is_tensor_env
+from envs.spaces import ScaleAction, check_spaces, is_image
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
     ClipReward,
-    EpisodicReward,
     FlatObservation,
-    ScaleAction,
+    LateReward,
     TrueReward,
 )
 from utils.errors import ConfigError
-from utils.settings.algorithms import any_of, bases
 from utils.settings.fields import Config
 from utils.settings.games import is_atari
 from utils.settings.imports import check_first
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes"]
+__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes",
+           "with_version"]
 
 
 def env_kwargs(config: Config) -> dict:
@@ -49,9 +48,10 @@ def env_kwargs(config: Config) -> dict:
 def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     """The environment of a run.
 
-    Observations are flat float32 vectors, or images as uint8 (H, W, C). The time limit is `test_timesteps` instead of
-    Gymnasium's: at it, `truncated` is True and `terminated` is not. With `ep_rews` the reward is 0 until the episode
-    ends, then the sum of the episode's rewards. `info["true_reward"]` holds the step's own reward, for evaluation only.
+    Observations are flat float32 vectors, or images as uint8 (H, W, C); actions are in [-1, 1], or indices. The time
+    limit is `test_timesteps` instead of Gymnasium's: at it, `truncated` is True and `terminated` is not. With `ep_rews`
+    the reward is 0 until the episode ends, then the sum of the episode's rewards; with `reward_every` sums are paid
+    more often. `info["true_reward"]` holds the step's own reward, for evaluation only.
     `render_mode` is Gymnasium's: with "rgb_array", `render()` gives a picture.
 
     Raises:
@@ -63,7 +63,9 @@ def make_env(config: Config, render_mode: str | None = None) -> gym.Env:
     env = _open(config, {} if render_mode is None else {"render_mode": render_mode})
     try:
         _begin_last_stage(config, env)
-        return _wrapped(_check_spaces(config, env), env)
+        config = _with_actions(config, env)
+        check_spaces(config, env)
+        return _wrapped(config, env)
     except BaseException:
         if not is_instance(config.env_given):
             env.close()
@@ -91,8 +93,10 @@ def _wrapped(config: Config, env: gym.Env) -> gym.Env:
     if not config.discrete:
         env = ScaleAction(env)
     env = TrueReward(env)
+    if config.reward_every:
+        return LateReward(env, config.reward_every)
     if config.env_type == "ep_rews":
-        return EpisodicReward(env)
+        return LateReward(env)
     return ClipReward(env, config.rews_scale) if config.rews_scale else env
 
 
@@ -107,11 +111,6 @@ def close_env(env: gym.Env, complain: Callable[[str], Any]) -> None:
 def sizes(config: Config, env: gym.Env) -> Config:
     """The Config with the sizes of the environment that `make_env` made for it."""
     return of_spaces(config, env.observation_space, env.action_space)
-
-
-def is_image(space: gym.Space) -> bool:
-    """Whether observations are pictures, uint8 (H, W, C)."""
-    return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
 
 
 def _quiet_mujoco() -> None:
@@ -140,6 +139,7 @@ def _build(config: Config, kwargs: dict) -> gym.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)         # "v4 is out of date": the user chose it
+            warnings.filterwarnings("ignore", ".*Using the latest versioned environment")       # recorded by its id
             name = resolve_env(config.env).id
             if is_tensor_env(name):
                 kwargs = as_settings(name, kwargs)
@@ -167,31 +167,8 @@ def _begin_last_stage(config: Config, env: gym.Env) -> None:
         task.configure(**curriculum.last_settings())
 
 
-def _check_spaces(config: Config, env: gym.Env) -> Config:
+def _with_actions(config: Config, env: gym.Env) -> Config:
     """Return the Config, which on policy now says whether actions are indices."""
-    if config.on_policy:
-        config = dataclasses.replace(config, acts_discrete=isinstance(env.action_space, Discrete))
-    _check_spaces_of(config, env)
-    return config
-
-
-def _check_spaces_of(config: Config, env: gym.Env) -> None:
-    name, observations, actions = config.env, env.observation_space, env.action_space
-    parts = list(observations.spaces.values()) if isinstance(observations, Dict) else [observations]
-    if not parts or not all(isinstance(part, Box) and part.dtype.kind in "fiu" for part in parts):
-        raise ConfigError(f"env: {name!r} observes {one_line(observations)}, expected a Box of numbers, or a Dict of "
-                          "such")
-    if isinstance(actions, Discrete) and not config.discrete:
-        raise ConfigError(f"env: {name!r} acts in {actions}, {expected_discrete()}")
-    if config.discrete and not (isinstance(actions, Discrete) and actions.start == 0):
-        raise ConfigError(f"env: {name!r} acts in {actions}, expected Discrete actions, from 0, for "
-                          f"{any_of(bases(discrete=True))}")
-    if config.discrete:
-        return
-    if is_image(observations) and not config.on_policy:
-        raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and "
-                          f"{any_of(bases(discrete=True))} for them")
-    if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
-        raise ConfigError(f"env: {name!r} acts in {actions}, expected a Box of floats with one dimension")
-    if not np.isfinite(actions.high).all() or not np.allclose(actions.low, -actions.high):
-        raise ConfigError(f"env: {name!r} acts in {actions}, expected finite bounds that are symmetric about 0")
+    if not config.on_policy:
+        return config
+    return dataclasses.replace(config, acts_discrete=isinstance(env.action_space, Discrete))

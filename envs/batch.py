@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -14,7 +14,11 @@ from torch import Tensor
 
 from envs.origin import Origin, State, replay_actions
 from envs.tensor import Step, TensorEnv
+from utils.errors import EpisodeNotFiniteError
+from utils.finite import all_finite, place
 
+STARTS = 10                                             # starts of episodes in a row that may be dropped
+Finite = Callable[[np.ndarray, float, str], bool]
 Played = tuple[np.ndarray, list[tuple]]                 # of `envs.origin.replay_actions`
 
 
@@ -58,9 +62,9 @@ class Alone:
 
     def step(self, actions: np.ndarray) -> tuple:
         """Step; actions (1, A) or (1,)."""
-        obs, reward, terminated, truncated, _ = self.env.step(actions[0])
+        obs, reward, terminated, truncated, info = self.env.step(actions[0])
         return (obs[None], np.array([reward]), np.array([terminated], bool), np.array([truncated], bool),
-                {"restarted": np.zeros(1, bool)})
+                {"restarted": np.zeros(1, bool), "true_reward": np.array([info["true_reward"]])})
 
     def play(self, episodes: list[tuple[int, State | None, np.ndarray]]) -> tuple[np.ndarray, list[Played | None]]:
         """Bring the environment into the middle of an episode."""
@@ -77,18 +81,23 @@ class Alone:
 class GymBatch(TensorEnv):
     """N environments of `envs.make_env` as a tensor environment.
 
-    Where a process was replaced, the row's episode is truncated: at its last observation, with reward 0. Its state is
-    the actions of the open episodes; `restore` plays them again.
+    Where a process was replaced, the row's episode is truncated: at its last observation, with reward 0. So it is where
+    an observation or a reward is not finite, if `finite` allows that. Its state is the actions of the open episodes;
+    `restore` plays them again. `info["true_rews"]` (N,) holds the environments' own rewards.
     """
 
-    def __init__(self, envs: Environments, example: gym.Env, seeds: Sequence[int], device: str | torch.device = "cpu"):
+    def __init__(self, envs: Environments, example: gym.Env, seeds: Sequence[int], device: str | torch.device = "cpu",
+                 finite: Finite | None = None):
         """
         Args:
             envs: the environments.
             example: an environment like them, for its spaces.
             seeds: one for each, of its first reset.
+            finite: (observation, reward, place) -> whether both are finite; it may raise a NotFiniteError. None: both
+                are passed on as they are.
         """
-        self.envs, self.seeds, self.example = envs, list(seeds), example
+        self.envs, self.seeds, self.example, self.finite = envs, list(seeds), example, finite
+        self.steps = 0                                  # of each environment, in this process
         self.episodes = [_Actions() for _ in self.seeds]
         self.fresh = np.zeros(len(self.seeds), bool)    # rows that a replaced process has already begun anew
         self.shown: np.ndarray | None = None            # (N, ...): what the environments observe now
@@ -104,6 +113,7 @@ class GymBatch(TensorEnv):
             self.shown, _ = self.envs.reset(seed=self.seeds)
         elif (due := mask & ~self.fresh).any():
             self.shown, _ = self.envs.reset(options={"reset_mask": due})
+        self._reset_again(mask)
         self.fresh &= ~mask
         for i in np.flatnonzero(mask):
             self.episodes[i] = _Actions(self.shown[i])
@@ -112,14 +122,39 @@ class GymBatch(TensorEnv):
     def _step(self, acts: Tensor) -> Step:
         actions, before = acts.cpu().numpy(), self.shown
         self.shown, rews, terminated, truncated, info = self.envs.step(actions)
-        restarted = info["restarted"]
+        self.steps += 1
+        true, restarted = info["true_reward"], info["restarted"]
+        lost = restarted | self._left(rews)
+        rews, true = np.where(lost, 0, rews), np.where(lost, 0, true)
         for i, episode in enumerate(self.episodes):
             episode.add(actions[i], self.shown[i], rews[i])
         self.fresh |= restarted
-        seen = np.where(restarted.reshape(-1, *[1] * (before.ndim - 1)), before, self.shown) if restarted.any() else (
-            self.shown)
-        return (self._on_device(seen), self._on_device(np.float32(rews)), self._on_device(terminated),
-                self._on_device(truncated | restarted), {"restarted": self._on_device(restarted)})
+        seen = np.where(lost.reshape(-1, *[1] * (before.ndim - 1)), before, self.shown) if lost.any() else self.shown
+        told = {"restarted": self._on_device(restarted), "true_rews": self._on_device(np.float32(true))}
+        return (self._on_device(seen), self._on_device(np.float32(rews)), self._on_device(terminated & ~lost),
+                self._on_device(truncated | lost), told)
+
+    def _left(self, rews: np.ndarray) -> np.ndarray:
+        """Return the rows, (N,), whose observation or reward is not finite, and whose episode may be dropped."""
+        if self.finite is None or (all_finite(self.shown) and all_finite(rews)):
+            return np.zeros(len(rews), bool)
+        return np.array([not self.finite(obs, reward, self._place(i, len(self.episodes[i].taken) + 1))
+                         for i, (obs, reward) in enumerate(zip(self.shown, rews, strict=True))])
+
+    def _reset_again(self, mask: np.ndarray) -> None:
+        """Reset those rows of the mask again that begin with an observation that is not finite, if `finite` allows."""
+        tries = 0
+        while self.finite is not None and not all_finite(self.shown[mask]):
+            mask = np.array([bool(due) and not self.finite(obs, 0.0, self._place(i, 0))
+                             for i, (due, obs) in enumerate(zip(mask, self.shown, strict=True))])
+            if (tries := tries + 1) >= STARTS:
+                raise EpisodeNotFiniteError(f"observation: got {tries} starts of episodes in a row that are not "
+                                            f"finite, {self._place(int(mask.argmax()), 0)}; expected finite numbers "
+                                            "after a reset")
+            self.shown, _ = self.envs.reset(options={"reset_mask": mask})
+
+    def _place(self, i: int, step: int) -> str:
+        return f"in environment {i + 1} of {len(self.seeds)} {place(self.steps * len(self.seeds), step)}"
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)

@@ -9,7 +9,7 @@ import gymnasium as gym
 import torch
 
 from envs import env_kwargs, make_env
-from envs.batch import Alone, GymBatch
+from envs.batch import Alone, Finite, GymBatch
 from envs.names import resolve_env
 from envs.registration import registered_settings, tensor_class
 from envs.tensor import TensorEnv
@@ -19,7 +19,7 @@ from utils.settings.fields import Config
 
 
 def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str], None] = lambda line: None,
-              ) -> TensorEnv:
+              finite: Finite | None = None) -> TensorEnv:
     """Return the environment that a run trains in, `config.num_envs` rows (or groups of rows) on `config.device`.
 
     Registered tensor environments are made as they are; others come from `envs.make_env`, one in this process, several
@@ -29,6 +29,7 @@ def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str
     Args:
         example: the environment that `make_env` made for this config; by default another one is made.
         say: called with a line for each process that is restarted.
+        finite: see `envs.batch.GymBatch`; tensor environments do not take it.
     Raises:
         ConfigError: there is no such environment, or a setting is invalid.
         ChildProcessError: a process failed.
@@ -39,8 +40,8 @@ def build_env(config: Config, example: gym.Env | None = None, say: Callable[[str
         seed = stream_seed(config.seed, "env")
         settings = registered_settings(resolve_env(config.env).id) | env_kwargs(config)
         env = task(config.num_envs, device, seed, torch.float32, **settings)
-        return TrainingEnv(env, config.test_timesteps, config.env_type == "ep_rews")
-    return GymBatch(_environments(config, example, say), example, env_seeds(config), device)
+        return TrainingEnv(env, config.test_timesteps, config.env_type == "ep_rews", config.reward_every)
+    return GymBatch(_environments(config, example, say), example, env_seeds(config), device, finite)
 
 
 def task_of(config: Config) -> type[TensorEnv] | None:

@@ -30,7 +30,7 @@ class EnvName:
 
 
 def resolve_env(name: str, given: dict[str, Any] | None = None) -> EnvName:
-    """The environment that a name means: itself, a game, a task of ours, or -v4 for MuJoCo's -v2 and -v3.
+    """The environment that a name means: itself, a game, its newest version, or -v4 for MuJoCo's -v2 and -v3.
 
     Args:
         given: arguments of the environment.
@@ -46,7 +46,7 @@ def resolve_env(name: str, given: dict[str, Any] | None = None) -> EnvName:
         return EnvName(own[-1], given)
     match = re.fullmatch(r"(\w+)-v[23]", name)
     if match is None or match[1] not in MUJOCO:
-        return EnvName(name, given)
+        return EnvName(with_version(name), given)
     return EnvName(f"{match[1]}-v4", ({"use_contact_forces": True} if match[1] == "Ant" else {}) | given)
 
 
@@ -63,6 +63,18 @@ def without_module(name: str) -> str:
     return name.rpartition(":")[2]
 
 
+def with_version(name: str) -> str:
+    """An id without a version with its newest one, `HalfCheetah` -> `HalfCheetah-v5`; any other name as it is.
+
+    Of `module:id` the module must have been imported.
+    """
+    plain = name.rpartition(":")[2]
+    if plain in gym.registry or is_atari(name):
+        return name
+    versions = [spec.version for spec in gym.registry.values() if spec.id == f"{plain}-v{spec.version}"]
+    return f"{name}-v{max(versions)}" if versions else name
+
+
 def check_registered(name: str) -> None:
     """Check that an environment is registered; of `module:id`, the module must have been imported.
 
@@ -76,11 +88,14 @@ def check_registered(name: str) -> None:
             gym.spec(without_module(resolve_env(name).id))
     except gym.error.UnregisteredEnv:
         raise unknown_env(name) from None
-    except gym.error.Error:                             # an id without a version: Gymnasium makes the newest one
+    except gym.error.Error:                             # of an old version: making it says so
         pass
 
 
 def unknown_env(name: str) -> ConfigError:
-    """The error for a name that is not registered; it suggests the nearest one."""
-    hint = did_you_mean(name, [*gym.registry, *GAMES])
-    return ConfigError(f"env: got {name!r}{hint or ', expected a registered Gymnasium id'}")
+    """The error for a name that is not registered; it suggests the nearest one, and how one of the user's is found."""
+    module, colon, plain = name.rpartition(":")
+    hint = did_you_mean(plain, [*gym.registry, *GAMES]) or ", expected a registered Gymnasium id"
+    own = f"the module {module} does not register it" if colon else \
+        "--import=MODULE imports the module that registers one of your own"
+    return ConfigError(f"env: got {name!r}{hint}; {own}")

@@ -1,5 +1,5 @@
-"""Wrappers: a checked API with a time limit, flat observations, actions in [-1, 1], the true reward in `info`, clipped
-rewards, rewards that are paid at the end of an episode.
+"""Wrappers: a checked API with a time limit, flat observations, the true reward in `info`, clipped rewards, and rewards
+that are paid late.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 
+from envs.spaces import as_array, fits, flat, flat_space
 from utils.errors import ConfigError
 from utils.finite import is_finite
 from utils.text import one_line
@@ -37,7 +38,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
         if not takes(env.unwrapped.reset, "seed", "options"):
             self._refuse("has a reset without `seed` or `options`, expected reset(self, *, seed=None, options=None)")
         space = env.observation_space
-        self.shape = space.shape if isinstance(space, Box) else None    # other spaces are refused later
+        self.shape = space.shape if isinstance(space, Box) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         obs, info = self._parts("reset", super().reset(seed=seed, options=options), ("observation", "info"))
@@ -63,29 +64,19 @@ class CheckedLimit(gym.wrappers.TimeLimit):
             self._refuse(f"gives a {type(result[-1]).__name__} as info from {method}, expected a dict")
         return result
 
-    def _observation(self, obs: Any) -> np.ndarray:
+    def _observation(self, obs: Any) -> Any:
         if self.shape is None:
-            return self._dict(obs)
-        try:
-            obs = np.asarray(obs)
-        except (TypeError, ValueError, RuntimeError):   # rows of unequal length, tensors with gradients
+            if not fits(self.observation_space, obs):
+                self._refuse(f"observes {short(obs)}, expected what its observation_space says, "
+                             f"{short(self.observation_space)}")
+            return obs
+        array = as_array(obs)
+        if array is None:
             self._refuse(f"observes a {type(obs).__name__} that is no array, expected numbers of shape {self.shape}")
-        if obs.shape != self.shape or obs.dtype.kind not in "fiub":
-            self._refuse(f"observes {obs.dtype} of shape {obs.shape}, expected numbers of shape {self.shape}, as its "
-                         "observation_space says")
-        return obs
-
-    def _dict(self, obs: Any) -> Any:
-        space = self.env.observation_space
-        if not isinstance(space, Dict):
-            return obs                                      # refused later
-        if not isinstance(obs, Mapping):
-            self._refuse(f"observes a {type(obs).__name__}, expected a dict, as its observation_space says")
-        shapes = {key: np.shape(value) for key, value in obs.items()}
-        expected = {key: part.shape for key, part in space.spaces.items()}
-        if shapes != expected:
-            self._refuse(f"observes {shapes}, expected {expected}, as its observation_space says")
-        return obs
+        if array.shape != self.shape or array.dtype.kind not in "fiub":
+            self._refuse(f"observes {array.dtype} of shape {array.shape}, expected numbers of shape {self.shape}, as "
+                         "its observation_space says")
+        return array
 
     def _number(self, reward: Any) -> float:
         number = one_number(reward)
@@ -131,24 +122,16 @@ def short(value: Any) -> str:
 
 
 class FlatObservation(gym.ObservationWrapper):
-    """Turns observations of any shape and number type into float32 vectors.
-
-    The parts of a dict are concatenated in alphabetical order of their names.
-    """
+    """Turns observations of any form into float32 vectors, see `envs.spaces.flat`."""
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self.parts = sorted(env.observation_space.spaces) if isinstance(env.observation_space, Dict) else None
-        spaces = [env.observation_space] if self.parts is None else [env.observation_space[key] for key in self.parts]
-        low, high = (np.concatenate([np.asarray(getattr(space, bound), np.float32).reshape(-1) for space in spaces])
-                     for bound in ("low", "high"))
-        self.observation_space = Box(low, high, dtype=np.float32)
+        self.space = env.observation_space
+        self.observation_space = flat_space(self.space)
 
     def observation(self, observation: Any) -> np.ndarray:
         with np.errstate(over="ignore"):                    # the value becomes infinite, which is reported
-            if self.parts is None:
-                return np.array(observation, np.float32).reshape(-1)    # a copy: some environments reuse their array
-            return np.concatenate([np.asarray(observation[key], np.float32).reshape(-1) for key in self.parts])
+            return flat(self.space, observation)
 
 
 class CheckFrames(gym.Wrapper):
@@ -171,29 +154,27 @@ class CheckFrames(gym.Wrapper):
         obs, *rest = self.env.step(action)
         if not np.array_equal(obs[..., :-1], self.last[..., 1:]):
             raise ConfigError(f"env: {self.name!r} observes images {obs.shape} whose channels are not its last frames, "
-                              "expected grey frames stacked along the last axis, the newest last")
+                              "expected grey frames stacked along the last axis, the newest last: "
+                              "gymnasium.wrappers.GrayscaleObservation, FrameStackObservation and, for the axes, "
+                              "TransformObservation")
         self.last = obs.copy()                              # some environments reuse their array
         return self.last, *rest
 
 
-class ScaleAction(gym.ActionWrapper):
-    """Takes actions in [-1, 1] and passes action * action_space.high to the environment."""
-
-    def __init__(self, env: gym.Env):
-        super().__init__(env)
-        self.high = env.action_space.high
-        self.action_space = Box(-1.0, 1.0, env.action_space.shape, np.float32)
-
-    def action(self, action: np.ndarray) -> np.ndarray:
-        return np.asarray(action, self.high.dtype) * self.high
-
-
 class TrueReward(gym.Wrapper):
-    """Puts the reward of the step into `info["true_reward"]`; outer wrappers may change the reward itself."""
+    """Puts the reward of the step, and the episode's sum so far, into `info["true_reward"]` and `info["true_return"]`.
+
+    Outer wrappers may change the reward itself.
+    """
+
+    def reset(self, **kwargs):
+        self.true_return = 0.0
+        return self.env.reset(**kwargs)
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
-        return obs, float(reward), terminated, truncated, {**info, "true_reward": float(reward)}
+        self.true_return += (reward := float(reward))
+        return obs, reward, terminated, truncated, {**info, "true_reward": reward, "true_return": self.true_return}
 
 
 class ClipReward(gym.RewardWrapper):
@@ -207,19 +188,26 @@ class ClipReward(gym.RewardWrapper):
         return max(-self.scale, min(self.scale, reward)) if is_finite(reward) else reward
 
 
-class EpisodicReward(gym.Wrapper):
-    """Pays 0 until the episode ends, then the sum of the episode's rewards.
+class LateReward(gym.Wrapper):
+    """Pays 0, and at every so many steps and when the episode ends the sum of the rewards since it last paid.
 
     A sum that is not finite is paid at once, so that the error names the step that caused it.
     """
 
+    def __init__(self, env: gym.Env, every: int | None = None):
+        """every: steps between payments; None: the whole return is paid when the episode ends."""
+        super().__init__(env)
+        self.every = every
+
     def reset(self, **kwargs):
-        self.episode_return = 0.0
+        self.owed, self.steps = 0.0, 0
         return self.env.reset(**kwargs)
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.episode_return += reward
-        due = terminated or truncated or not is_finite(self.episode_return)
-        paid = self.episode_return if due else 0.0
+        self.owed, self.steps = self.owed + reward, self.steps + 1
+        due = terminated or truncated or not is_finite(self.owed)
+        if not due and (self.every is None or self.steps % self.every):
+            return obs, 0.0, terminated, truncated, info
+        paid, self.owed = self.owed, 0.0
         return obs, paid, terminated, truncated, info

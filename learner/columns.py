@@ -26,5 +26,6 @@ def check_best(config: Config, columns: list[str]) -> None:
 
 def metric_names(config: Config, env: gym.Env, agent: Any) -> list[str]:
     """Return the metrics of a run, after its counts and times, in the order of `metrics.csv`."""
+    dropped = ["test/dropped"] if config.on_nan == "drop" else []
     return [*agent.explore_info, *agent.train_info, *agent.step_info, "Steps", "Rewards", *rollout_columns(config),
-            *task_columns(config, env), *diagnosis_columns(config)]
+            *dropped, *task_columns(config, env), *diagnosis_columns(config)]

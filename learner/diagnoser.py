@@ -11,8 +11,9 @@ from algorithm.decomposition.judge import create_judge
 from algorithm.engine import Engine
 from envs import make_env
 from envs.origin import State
-from learner.episodes import Player, numbers_of
+from learner.episodes import PlayedEpisode, Player, numbers_of
 from learner.evaluator import Evaluator
+from utils.errors import EpisodeNotFiniteError
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 
@@ -57,9 +58,18 @@ class Diagnoser:
         judge = self.player.judge = create_judge(self.engine.agent, self.engine.buffer)
         if judge is None:                                                   # its payments depend on an empty replay
             return {}
-        episodes = [self.player.play(stream_seed(self.seed, f"diagnosis {self.evaluations} {number}"), explore)
-                    for number in range(EPISODES) for explore in (False, True)]
-        return numbers_of(episodes, judge.unit) | judge.replay_error()
+        played = [self._play(number, explore) for number in range(EPISODES) for explore in (False, True)]
+        episodes = [one for one in played if one is not None]
+        return (numbers_of(episodes, judge.unit) if episodes else {}) | judge.replay_error()
+
+    def _play(self, number: int, explore: bool) -> PlayedEpisode | None:
+        """Play an episode; None if it is dropped."""
+        try:
+            return self.player.play(stream_seed(self.seed, f"diagnosis {self.evaluations} {number}"), explore)
+        except EpisodeNotFiniteError:
+            if not self.evaluator.drops:
+                raise
+            return None
 
 
 def diagnosis_env(config: Config) -> gym.Env | None:

@@ -13,6 +13,7 @@ import numpy as np
 from algorithm.decomposition import diagnosis
 from algorithm.decomposition.judge import Judge, check_predicted
 from algorithm.replay_buffer.episode import OpenEpisode
+from envs.origin import OwnDraws
 from utils.finite import check_observation, check_reward
 from utils.seeding import stream_seed
 from utils.stop import Stop
@@ -60,7 +61,7 @@ class Player:
             NotFiniteError: an observation, a true or a predicted reward is not finite.
             Stopped: the environment is `Stoppable`, and the run was asked to stop.
         """
-        with own_draws(self.actor, stream_seed(seed, "actions")):
+        with own_draws(self.actor, stream_seed(seed, "actions")), OwnDraws(self.env, seed).active():
             episode, true = self._collect(seed, explore)
         columns = episode.columns()
         predicted = self.judge.redistribute(columns) if self.judge else None

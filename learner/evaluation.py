@@ -12,10 +12,10 @@ from typing import Any
 from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
-from envs import make_env, sizes
+from envs import make_env, sizes, with_version
 from envs.given import eval_config
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
-from learner.loading import check_pytorch, load_replay
+from learner.loading import check_pytorch, existing, load_replay
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
@@ -26,6 +26,7 @@ from utils.settings.json_files import read_json
 from utils.settings.resolve import coerce, not_diagnosed, resolve
 from utils.stop import Stop
 from utils.threads import one_thread
+from utils.torch_state import apart
 
 
 @dataclass
@@ -57,11 +58,14 @@ def run_settings(run: Path, given: dict[str, str]) -> Config:
         check_import(settings.get("env") or "", str(run / "config.json"))
     if "env_kwargs" in given:
         settings.pop("eval_env_kwargs", None)           # the flag wins
+    if "env_type" in given:
+        settings.pop("reward_every", None)              # the flag wins
     if given.get("env_type") == "ep_rews":
         settings.pop("rews_scale", None)                # only read with the other one
     return resolve(settings | {name: coerce(name, text) for name, text in given.items()})
 
 
+@apart
 def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop) -> Evaluation:
     """Load the trained agent, and make its environment.
 
@@ -73,14 +77,14 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
         CheckpointError: the checkpoint is missing, damaged, or of another agent, such as one of other sizes.
     """
     from utils.torch_utils import resolve_device
-    check_pytorch(run)
+    check_pytorch(run, checkpoint)
     config = eval_config(run_settings(run, given))
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
     try:
-        config = sizes(config, env)
+        config = sizes(dataclasses.replace(config, env=with_version(config.env)), env)
         agent = create_agent(config)
-        agent.load_model(checkpoint)
+        agent.load_model(existing(checkpoint, "--checkpoint {}"))
         digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
     except BaseException:
         env.close()
@@ -88,6 +92,7 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     return Evaluation(run, checkpoint, digest, config, agent, Stoppable(env, stop))
 
 
+@apart
 def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> None:
     """Prepare an evaluation to predict rewards.
 
@@ -111,6 +116,7 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
             f"without which {agent.config.alg} predicts no reward"))
 
 
+@apart
 def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, diagnose: bool) -> None:
     """Play `count` episodes; for a diagnosis also as many of the other kind, with the same seeds.
 
@@ -127,6 +133,7 @@ def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, 
             evaluation.others = [player.play(one, not explore) for one in seeds]
 
 
+@apart
 def diagnose_episodes(evaluation: Evaluation) -> dict[str, Numbers]:
     """Return `algorithm.decomposition.diagnosis.NAMES` by kind of episode; those of the replay belong to `both`.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from envs.origin import State, random_state, set_random_state
+from envs.origin import OwnDraws, State, random_state, set_random_state
 from learner.episodes import Player
 from record.logger import Logger
+from utils.errors import EpisodeNotFiniteError
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 
@@ -20,33 +22,62 @@ class Evaluator(Player):
     def __init__(self, config: Config, env: gym.Env | None, actor: Any):
         """env: used for evaluation only; None if `test_rollouts` is 0 and there is none."""
         super().__init__(env, actor, config.test_eps or 0.0)
-        self.rollouts = config.test_rollouts
+        self.rollouts, self.drops = config.test_rollouts, config.on_nan == "drop"
         self.random = np.random.default_rng(stream_seed(config.seed, "test actions"))
+        self.draws = None
         if env is not None:
-            env.reset(seed=stream_seed(config.seed, "test env"))
+            seed = stream_seed(config.seed, "test env")
+            self.draws = OwnDraws(env, seed)
+            with self.draws.active():
+                env.reset(seed=seed)
 
     def state(self) -> State:
         """Return the state of all generators that the next episodes depend on."""
-        return {"env": {} if self.env is None else random_state(self.env), "actions": self.random.bit_generator.state}
+        return {"env": self._env_state(), "actions": self.random.bit_generator.state}
+
+    def _env_state(self) -> State:
+        if self.draws is None:
+            return {}
+        with self.draws.active():
+            return random_state(self.env)
 
     def restore(self, state: State) -> None:
         """Restore what `state` returned."""
-        if self.env is not None:
-            set_random_state(self.env, state["env"])
+        if self.draws is not None:
+            with self.draws.active():
+                set_random_state(self.env, state["env"])
         self.random.bit_generator.state = state["actions"]
 
     def evaluate(self, logger: Logger) -> None:
+        """Play the episodes with `_evaluate`, on random numbers that training does not share."""
+        if self.draws is not None:
+            with self.draws.active():
+                self._evaluate(logger)
+
+    def _evaluate(self, logger: Logger) -> None:
         """Log the length (`Steps`) and true return (`Rewards`) of each episode, and `step_info` of each step.
 
         Raises:
-            NotFiniteError: an observation or a true reward is not finite.
+            NotFiniteError: an observation or a true reward is not finite, and `on_nan` is not "drop".
         """
         def act(obs: np.ndarray) -> Any:
             action, info = self.actor.step(obs, test_info=True)
             logger.add(info)
             return action
+        dropped = 0
         for _ in range(self.rollouts):
-            length, total = 0, 0.0
-            for step in self.steps(self.reset(), act, self.random):
-                length, total = length + 1, total + step.true_reward
-            logger.add({"Steps": length, "Rewards": total})
+            try:
+                logger.add(self._episode(act))
+            except EpisodeNotFiniteError:
+                dropped += 1
+                if not self.drops:
+                    raise
+        if self.drops:
+            logger.add({"test/dropped": dropped})
+
+    def _episode(self, act: Callable[[np.ndarray], Any]) -> dict[str, float]:
+        """Play an episode; return its length and its true return."""
+        length, total = 0, 0.0
+        for step in self.steps(self.reset(), act, self.random):
+            length, total = length + 1, total + step.true_reward
+        return {"Steps": length, "Rewards": total}

@@ -118,6 +118,8 @@ class Learner:
             self.run.logger.set_sums(sums)
             raise
         self.run.logger.add({"TimeCost(sec)/train": self.trained, "TimeCost(sec)/test": time.perf_counter() - start})
+        if self.collector.drops.allowed:
+            self.run.logger.add({"train/dropped": self.collector.drops.count})
         metrics = self.run.record(cycle, self.steps, self.episodes, self.agent.save_model)
         self.recorded, self.trained = self.due, 0.0
         return metrics

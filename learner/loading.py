@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from utils.settings.fields import Config
 from utils.settings.json_files import read_json, read_object
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
+from utils.torch_state import apart
 
 
 def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path]:
@@ -29,6 +31,8 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
         ConfigError: there is no run, or the file is not inside a run.
     """
     path, place = Path(place), str(place)
+    if tensorflow := _tensorflow_prefix(path):
+        raise ConfigError(f"{place!r}: a checkpoint of TensorFlow; {converted_by(tensorflow)}")
     if path.suffix == ".safetensors":
         if checkpoint:
             raise ConfigError(f"checkpoint: got {str(checkpoint)!r}, but {place!r} is one already; give one of the two")
@@ -43,17 +47,18 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
 
 
 def default_checkpoint(run: Path) -> str:
-    """`best`, or `last` of a run that was never evaluated and so has no best one."""
-    there = [(run / "checkpoints" / f"{name}.safetensors").is_file() for name in ("best", "last")]
-    return "last" if there == [False, True] else "best"
+    """`best`, or `last` of a run that evaluated nothing and so has no best one."""
+    evaluates = read_object(run / "config.json").get("test_rollouts") != 0
+    return "best" if evaluates or (run / "checkpoints" / "best.safetensors").is_file() else "last"
 
 
+@apart
 def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it. No environment is made.
 
     Args:
         place, checkpoint: as for `find_run`.
-        device: cpu, cuda, cuda:1, ... or auto.
+        device: cpu, cuda, cuda:1, ..., mps or auto.
     Raises:
         ConfigError: there is no such run, or its settings are wrong.
         CheckpointError: the checkpoint is missing, damaged, or of another agent.
@@ -63,7 +68,7 @@ def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cp
 
 def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
-    check_pytorch(run)
+    check_pytorch(run, path)
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
@@ -72,29 +77,50 @@ def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     return agent
 
 
-def check_pytorch(run: Path) -> None:
-    """Raise ConfigError unless PyTorch is chosen and the run is PyTorch's; name the converter otherwise."""
+def check_pytorch(run: Path, checkpoint: Path) -> None:
+    """Raise ConfigError unless PyTorch is chosen and the checkpoint is PyTorch's; name the converter otherwise."""
     if check_backend() != "pytorch":
         raise ConfigError("USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1, or unset it")
+    if prefix := _tensorflow_prefix(checkpoint):
+        raise ConfigError(f"{str(checkpoint)!r}: a checkpoint of TensorFlow; {converted_by(prefix)}")
     try:
         backend = read_object(run / "run.json").get("backend")
     except ConfigError:                                 # run.json is information; the checkpoint decides
         return
-    if backend == "tensorflow":
-        raise ConfigError(f"{str(run)!r} is a run of the TensorFlow reference; convert its checkpoint first: "
-                          "python -m utils.tf_checkpoint CHECKPOINT --alg ALG --out DIR")
+    if backend == "tensorflow" and not checkpoint.is_file():        # a file may be a converted one
+        raise ConfigError(f"{str(run)!r} is a run of the TensorFlow reference; "
+                          f"{converted_by(checkpoint.with_suffix('.ckpt'))}")
 
 
-def existing(path: Path) -> Path:
+def _tensorflow_prefix(path: Path) -> Path | None:
+    """The prefix of the TensorFlow checkpoint that a path names, by its prefix or by one of its files, or None."""
+    prefix = path.with_name(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name))
+    return prefix if path.name and prefix.with_name(f"{prefix.name}.index").is_file() else None
+
+
+def converted_by(prefix: Path) -> str:
+    """The commands that convert a TensorFlow checkpoint and evaluate the result, with the settings of its run."""
+    run = next((one for one in (prefix.parent, prefix.parent.parent) if (one / "config.json").is_file()), None)
+    settings = read_object(run / "config.json") if run else {"alg": "ALG", "basis_alg": "BASIS"}
+    flags = [f"--{name}={settings[name]}" for name in ("alg", "basis_alg") if settings.get(name)]
+    out = prefix.parent / "pytorch"
+    convert = shlex.join(["python", "-m", "utils.tf_checkpoint", str(prefix), *flags, f"--out={out}"])
+    evaluate = shlex.join(["python", "evaluate.py", str(run or "RUN"), "--checkpoint", str(out / "model.safetensors")])
+    return f"convert it: `{convert}`, then `{evaluate}`"
+
+
+def existing(path: Path, option: str = "checkpoint='{}'") -> Path:
     """The checkpoint's path.
 
+    Args:
+        option: how another checkpoint is chosen, for the message.
     Raises:
         CheckpointError: it does not exist; names the ones that do.
     """
     if path.is_file():
         return path
     others = sorted(one.stem for one in path.parent.glob("*.safetensors"))
-    hint = f"; checkpoint={others[-1]!r} exists" if others else "; the run has saved no checkpoint yet"
+    hint = f"; {option.format(others[-1])} exists" if others else "; the run has saved no checkpoint yet"
     raise CheckpointError(f"{path}: no such file{hint}")
 
 
@@ -132,6 +158,7 @@ def parts_of(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
         raise CheckpointError(f"{path}: obs_parts: got {text!r}, expected names and shapes") from None
 
 
+@apart
 def load_replay(run: Path, config: Config) -> Any:
     """Load the replay that a run has saved, on the CPU; None if it has saved none.
 

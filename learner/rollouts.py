@@ -14,22 +14,23 @@ from algorithm.collecting import joined
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from envs.curriculum import Curriculum
 from envs.tensor import TensorEnv
+from learner.drops import DROPPED, Drops
 from learner.staging import Dense, Staged
 from utils.finite import NotFiniteError
 from utils.settings.fields import Config
 
 
 def rollout_columns(config: Config) -> list[str]:
-    """Return the columns that an on-policy run's record has beside the others."""
-    return ["train/return", "train/length"] if config.on_policy else []
+    """Return the columns of the episodes that training has gathered."""
+    return ["train/return", "train/length", *([DROPPED] if config.on_nan == "drop" else [])]
 
 
 class Rollouts:
     """The collector of an on-policy agent: N environments on one device, and the agent's memory of their episodes."""
 
-    def __init__(self, env: TensorEnv, agent: Any, curriculum: Curriculum | None = None):
-        """`env` is reset here; its actions are in [-1, 1] or indices."""
-        self.env, self.agent, self.num_envs = env, agent, env.num_envs
+    def __init__(self, env: TensorEnv, agent: Any, curriculum: Curriculum | None = None, drops: Drops | None = None):
+        """`env` is reset here; its actions are in [-1, 1] or indices. It counts dropped episodes by `drops`."""
+        self.env, self.agent, self.num_envs, self.drops = env, agent, env.num_envs, drops or Drops()
         self.steps = 0                                  # of each environment
         self.dense, self.staged = Dense(env), Staged(env, curriculum)
         self.env.reset()
@@ -75,6 +76,7 @@ class Rollouts:
         """Log what the last rollout told: each step of what the environment tells, and the episodes that ended."""
         self.dense.log(logger, self.steps)
         self.staged.log(logger)
+        self.drops.log(logger)
         returns, lengths, episodes = self.sums.tolist()
         if episodes:
             logger.add_sums([("train/return", torch.tensor(returns), int(episodes)),
@@ -87,12 +89,14 @@ class Rollouts:
         own = {"returns": self.returns, "lengths": self.lengths}
         own |= {} if self.memory is None else {"memory": self.memory}
         env = {f"env/{name}": tensor for name, tensor in self.env.state().items()}
-        return {"steps": self.steps, "curriculum": self.staged.state()}, own | env
+        values = {"steps": self.steps, "curriculum": self.staged.state(), "dropped": self.drops.count}
+        return values, own | env
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
         """Restore the open episodes; return how many could not be restored and are dropped."""
         self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
         self.staged.restore(values["curriculum"])
+        self.drops.count = values.get("dropped", 0)     # states of earlier versions do not say it
         lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
                                  if name.startswith("env/")})
         device = self.env.device

@@ -6,15 +6,17 @@ generator belongs to one of them. So its numbers equal, to the bit, those of a s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
 import torch
 
+from utils import global_draws
 from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import CheckpointError, ConfigError, SeedsError
@@ -43,7 +45,7 @@ def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[
                           "torch.compile is shared by the whole process)")
     seeds = Seeds(config, build, learn, stop, report)
     try:
-        if not on_cuda(seeds):
+        if not on_gpu(seeds):
             SideBySide(seeds).run()
         elif seeds.can_share:
             Together(seeds).run()
@@ -115,15 +117,16 @@ def in_turn(seeds: Seeds) -> None:
         seeds.begin(f"one after the other on {seeds.config.device}")
         for seed in seeds.config.seeds:
             try:
-                seeds.learn(seed, seeds.parts(seed), seeds.view(seed))
+                with global_draws.seeded(seed):
+                    seeds.learn(seed, seeds.parts(seed), seeds.view(seed))
             except Exception as error:
                 seeds.fail(seed, error_line(error))
             release()
 
 
-def on_cuda(seeds: Seeds) -> bool:
+def on_gpu(seeds: Seeds) -> bool:
     """Return whether agents or replays share one GPU."""
-    return seeds.config.device.startswith("cuda") or seeds.buffer_device.type == "cuda"
+    return seeds.config.device.startswith(("cuda", "mps")) or seeds.buffer_device.type == "cuda"
 
 
 class SideBySide:
@@ -142,7 +145,7 @@ class SideBySide:
         """Train all seeds, and wait for them."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        with self.seeds.display:
+        with self.seeds.display, self._global_generators():
             try:
                 self._start_all()
                 while self.running:
@@ -159,6 +162,15 @@ class SideBySide:
                     if complaint:
                         self.seeds.fail(seed, complaint)
                 torch.set_num_threads(threads)
+
+    @contextlib.contextmanager
+    def _global_generators(self) -> Iterator[None]:
+        """Leave the generators of the process to all seeds; report if any environment draws from them."""
+        with global_draws.shared() as drawn:
+            yield
+        if any(drawn):
+            self.seeds.display.say("note: an environment draws from global generators (random, numpy.random or torch), "
+                                   "which all seeds share, so these runs do not repeat; train one --seed at a time")
 
     def _count_lanes(self, seeds: int) -> int:
         """Return how many train at a time."""

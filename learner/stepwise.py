@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from learner.drops import Drops
+
 Columns = dict[str, np.ndarray]         # a finished episode, as `store_episode` takes it
 
 
@@ -13,6 +15,9 @@ class Stepwise:
     """A collector that stores episodes as they end."""
 
     num_envs: int
+    drops: Drops
+    returns: list[tuple[float, int]]        # true return and length of the episodes that `step` returned
+    ended: tuple[tuple[float, int], ...] = ()           # likewise, of those since `log`
 
     def step(self) -> list[Columns]:
         """Step each environment; return the episodes that ended."""
@@ -30,8 +35,13 @@ class Stepwise:
             taken += self.num_envs
             for episode in episodes:
                 buffer.store_episode(episode)
+            self.ended += tuple(self.returns)
             stored += len(episodes)
         return taken, stored
 
     def log(self, logger: Any) -> None:
-        """Log what the environments tell beside the reward: nothing."""
+        """Log the true returns and lengths of the episodes that ended, and how many were dropped so far."""
+        for total, length in self.ended:
+            logger.add({"train/return": total, "train/length": length})
+        self.ended = ()
+        self.drops.log(logger)

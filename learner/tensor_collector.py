@@ -13,6 +13,7 @@ from algorithm.replay_buffer.episode import OpenEpisode
 from envs.curriculum import Curriculum
 from envs.state import below
 from envs.training_env import TrainingEnv
+from learner.drops import Drops
 from learner.staging import Dense, Staged
 from learner.stepwise import Columns, Stepwise
 from utils.finite import all_finite, check_observation, check_reward, place
@@ -25,8 +26,9 @@ class TensorCollector(Stepwise):
     episodes, so every episode is restored. It owns the curriculum.
     """
 
-    def __init__(self, env: TrainingEnv, agent: Any, curriculum: Curriculum | None = None):
-        self.env, self.agent, self.num_envs = env, agent, env.num_envs
+    def __init__(self, env: TrainingEnv, agent: Any, curriculum: Curriculum | None = None, drops: Drops | None = None):
+        """drops: none may be allowed, see `learner.training.check_drops`."""
+        self.env, self.agent, self.num_envs, self.drops = env, agent, env.num_envs, drops or Drops()
         self.steps = 0                                                                  # of each environment
         self.dense, self.staged = Dense(env), Staged(env, curriculum)
         self.obs = as_array(env.reset())                                                # (N, O)
@@ -53,7 +55,9 @@ class TensorCollector(Stepwise):
 
     def _close(self, over: Tensor, info: Mapping[str, Any]) -> list[Columns]:
         """Return the episodes that ended, and begin the next ones."""
-        episodes = [self.open_episodes[i].columns() for i in np.flatnonzero(as_array(over))]
+        ended = np.flatnonzero(as_array(over))
+        episodes = [self.open_episodes[i].columns() for i in ended]
+        self.returns = [(float(info["return"][i]), int(info["length"][i])) for i in ended]
         if not episodes:
             return episodes
         self.staged.update(over, info, self.steps)
@@ -76,7 +80,8 @@ class TensorCollector(Stepwise):
                 check_reward(rewards[i], where)
 
     def log(self, logger: Any) -> None:
-        """Log what the environment told at each step since the last call, and the stage."""
+        """Log what the environment told at each step since the last call, the stage, and the episodes that ended."""
+        super().log(logger)
         self.dense.log(logger, self.steps)
         self.staged.log(logger)
 

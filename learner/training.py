@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
-from algorithm import check_backend, create_agent
-from algorithm.engine import Engine, create_engine
-from algorithm.replay_buffer import create_buffer
-from envs import close_env, env_kwargs, make_env, sizes
-from envs.build import task_of
-from envs.given import check_given, eval_config, is_instance, name_of
+from algorithm import check_backend
+from envs import env_kwargs, with_version
+from envs.given import check_given, eval_config, name_of
 from envs.names import missing_reward, resolve_env
+from envs.spaces import scaling
 from learner.collector import open_collector
 from learner.columns import check_best, metric_names
-from learner.diagnoser import Diagnoser, diagnosis_env
+from learner.diagnoser import Diagnoser
 from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
+from learner.parts import Parts, build, processes, report_error
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
+from utils import global_draws
 from utils.cores import count_cores
 from utils.display import Display, View
 from utils.errors import ConfigError
-from utils.memory import check_workers
 from utils.settings.algorithms import decompositions
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 from utils.text import human_bytes
 from utils.threads import prepare_threads
+from utils.torch_state import apart
 
 
 @dataclass(frozen=True)
@@ -47,38 +44,7 @@ class TrainedRun:
     metrics: list[dict[str, float]]             # a row for each cycle, without the metrics that have no value
 
 
-@dataclass(eq=False)
-class Parts:
-    """The parts that a run is built of."""
-
-    config: Config                              # with the sizes of observations and actions
-    env: gym.Env
-    test_env: gym.Env | None = None             # None: evaluation is off
-    engine: Engine | None = None
-    why: str = ""                               # the reason for this engine
-    diagnosis_env: gym.Env | None = None        # with `diagnose_every`
-
-    closed: set[int] = field(default_factory=set)           # ids of the environments that are closed
-
-    def close(self) -> None:
-        """Close the environments, each once; instances that the caller gave stay open."""
-        for env in (self.env, self.test_env, self.diagnosis_env):
-            self.close_env(env)
-
-    def close_env(self, env: gym.Env | None) -> None:
-        """Close one of the environments, unless it is closed or an instance that the caller gave."""
-        given = [one.unwrapped for one in (self.config.env_given, self.config.eval_given) if is_instance(one)]
-        if env is None or id(env) in self.closed or any(env.unwrapped is one for one in given):
-            return
-        self.closed.add(id(env))
-        close_env(env, report_error)
-
-
-def report_error(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
+@apart
 def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
                report: Callable[[str], Any] = report_error) -> list[TrainedRun]:
     """Train with `config.seed`, or with each of `config.seeds`; return the runs in the order of the seeds.
@@ -106,9 +72,10 @@ def train_runs(config: Config, stop: Stop, callback: Callback | None = None,
     config = dataclasses.replace(config, device=str(resolve_device(config.device)))
     if config.seeds:
         return _train_seeds(config, stop, callback, report)
-    parts = build(config)
-    with Display() as display:
-        return [learn(parts, display.view(config.run_length), stop, callback)]
+    with global_draws.seeded(config.seed):
+        parts = build(config)
+        with Display() as display:
+            return [learn(parts, display.view(config.run_length), stop, callback)]
 
 
 def _train_seeds(config: Config, stop: Stop, callback: Callback | None, report: Callable[[str], Any],
@@ -135,50 +102,6 @@ def check_reference(config: Config) -> None:
     if config.device not in ("auto", "cpu"):
         raise ConfigError(f"device: got {config.device!r}, but the TensorFlow reference (USE_PYTORCH=0) trains on the "
                           "CPU; expected cpu or auto")
-
-
-def build(config: Config) -> Parts:
-    """Build the parts of a run.
-
-    Raises:
-        ConfigError: a setting is wrong, or not possible on this machine.
-    """
-    parts = Parts(config, make_env(config))
-    try:
-        return _complete(parts)
-    except BaseException:
-        parts.close()
-        raise
-
-
-def _complete(parts: Parts) -> Parts:
-    """Build what belongs to the environment that trains."""
-    own = eval_config(parts.config)
-    if own is None:
-        parts.config = dataclasses.replace(parts.config, test_rollouts=0)
-    elif parts.config.test_rollouts:
-        parts.test_env = make_env(own)
-        _check_spaces(parts.env, parts.test_env)
-    parts.config = config = sizes(parts.config, parts.env)
-    agent, buffer = create_agent(config), create_buffer(config)
-    check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    parts.engine, parts.why = create_engine(config, agent, buffer)
-    parts.diagnosis_env = diagnosis_env(own or config)
-    if config.num_envs > 1:                             # the worker processes have their own
-        parts.close_env(parts.env)
-    return parts
-
-
-def processes(config: Config) -> int:
-    """Return how many environments step at once in processes of their own; 1: the environment is in this one."""
-    return config.num_envs if task_of(config) is None else 1
-
-
-def _check_spaces(env: gym.Env, test_env: gym.Env) -> None:
-    for name in ("observation_space", "action_space"):
-        ours, theirs = getattr(env, name), getattr(test_env, name)
-        if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
-            raise ConfigError(f"eval_env: got {name} {theirs}, expected that of env, {ours}")
 
 
 def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None) -> TrainedRun:
@@ -216,6 +139,8 @@ def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> Non
             if run.store.newest:
                 run.say(f"saved after {learner.steps} steps; {how_to_resume(run)}")
             raise
+        if collector.drops.count:
+            run.say(f"note: {collector.drops.count} episodes were dropped, because they were not finite")
         if not finished:
             run.say(f"stopped by the callback after {learner.steps} steps; {how_to_resume(run)}")
 
@@ -250,7 +175,7 @@ def facts(parts: Parts) -> dict[str, Any]:
     found = {"backend": check_backend(), "env_id": parts.env.spec.id if config.env_given is None else config.env,
              "env_kwargs": env_kwargs(config), "obs_dims": config.obs_dims, "acts_dims": config.acts_dims}
     if config.eval_given is not None:
-        found["eval_env"] = name_of(config.eval_given, "eval_env")
+        found["eval_env"] = with_version(name_of(config.eval_given, "eval_env"))
     needed = [name for name, env in (("env", config.env_given), ("eval_env", config.eval_given)) if env is not None]
     return found | ({"resume_needs": needed} if needed else {})
 
@@ -277,6 +202,8 @@ def hints(parts: Parts) -> Iterator[str]:
         yield hint
     if lack := missing_reward(config.env):
         yield f"note: {lack}"
+    if line := scaling(parts.own_actions):
+        yield line
     if eval_config(config) is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
     if processes(config) > (cores := count_cores()):

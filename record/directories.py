@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
 import re
 import shutil
 import time
@@ -15,7 +17,7 @@ from utils.settings.json_files import read_json, read_object
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
-              "worker_timeout", "track")
+              "worker_timeout", "track", "on_nan")
 TIME = r"_\d{8}-\d{6}(\.\d+)?"
 
 
@@ -73,8 +75,10 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and not _is_equal(name, theirs[name], ours.get(name))]
     if different:
-        raise ConfigError(f"resume: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
-                          f"the same ones, or a new run (only {', '.join(MAY_CHANGE[:4])} may change)")
+        field, way = ("resume", "without --resume") if config.resume else ("on_existing", "by --on_existing=new")
+        *some, last = (name for name in MAY_CHANGE if name != "on_existing")
+        raise ConfigError(f"{field}: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
+                          f"the same ones, or a new run {way} (only {', '.join(some)} and {last} may change)")
 
 
 def _is_equal(name: str, theirs: Any, ours: Any) -> bool:
@@ -93,15 +97,36 @@ def _shown(value: Any) -> str:
 
 
 def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
-    """Return the last run in `root` of the same tag, algorithm, environment, seed and basis; None if there is none."""
-    pattern = re.compile(re.escape(_stem(config, which)) + TIME)
+    """Return the last run in `root` of the same tag, algorithm, basis, environment and seed; None if there is none."""
+    stems = (_stem(config, which), _stem(config, which, with_basis=False))          # older names lack the basis
+    pattern = re.compile(f"({'|'.join(map(re.escape, stems))}){TIME}")
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
     found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
     return max(found, key=_by_time, default=None)
 
 
+def finished(config: Config, root: Path) -> dict[str, str] | None:
+    """Return the last row of the metrics of the run that `on_existing=resume` finds, if nothing is left of it to do.
+
+    None if there is no such run, or it has other settings, has failed or is not done: then train.py says more.
+    """
+    directory = newest_run(config, root)
+    if directory is None or (directory / "error.txt").exists():
+        return None
+    try:
+        theirs = read_json(directory / "config.json")
+        device = theirs.get("device", config.device) if config.device == "auto" else config.device
+        compare(theirs, dataclasses.replace(config, device=device), directory)
+        with open(directory / "metrics.csv", newline="", encoding="utf-8") as file:
+            row = list(csv.DictReader(file))[-1]
+        done = float(row["Timesteps"]) >= config.run_length
+    except (ConfigError, OSError, ValueError, KeyError, IndexError, TypeError, csv.Error):
+        return None
+    return {name: value for name, value in row.items() if value} if done else None
+
+
 def _is_same(directory: Path, config: Config) -> bool:
-    """Return whether the run there has the same tag, seed and basis, which its short name does not say."""
+    """Return whether the run there has the same tag, seed and basis, which its name does not say or cuts short."""
     try:
         theirs = read_object(directory / "config.json")
     except ConfigError:
@@ -134,8 +159,9 @@ def make_directory(config: Config, root: Path, which: str = "") -> Path:
     raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
 
 
-def _stem(config: Config, which: str) -> str:
-    parts = [file_name(part) for part in (config.tag, config.alg, config.env)]
+def _stem(config: Config, which: str, with_basis: bool = True) -> str:
+    basis = config.basis_alg if with_basis and config.basis_alg else ""
+    parts = [file_name(part) for part in (config.tag, config.alg, basis, config.env)]
     return "-".join(filter(None, parts)) + f"_{which}" * bool(which)
 
 

@@ -22,6 +22,7 @@ from tensorboardX.summary import scalar
 
 from utils.errors import ConfigError
 from utils.files import saving, sync, write_file
+from utils.floats import widened
 
 
 class Logger:
@@ -34,6 +35,7 @@ class Logger:
             names: all metrics, in the order of the columns.
             saved: `state` of the record in the directory; lines that were written after it are removed.
         """
+        names = _columns(saved["csv"], names) if saved else names
         self.means = {name: Mean() for name in names}
         self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
         self._restore(saved or {"csv": _line(names).decode(), "events": {}, "sums": {}})
@@ -138,7 +140,7 @@ class Logger:
         return {"csv": self.path.read_bytes().decode(), "events": sizes, "sums": self.sums()}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        write_file(self.path, saved["csv"].encode())
+        write_file(self.path, _widened(saved["csv"], list(self.means)).encode())
         for path in sorted(self.events.iterdir()) if self.events.is_dir() else ():
             size = saved["events"].get(path.name)
             if size is None:
@@ -146,6 +148,19 @@ class Logger:
             elif path.stat().st_size > size:
                 os.truncate(path, size)
         self.set_sums(saved["sums"])
+
+
+def _columns(text: str, names: list[str]) -> list[str]:
+    """The columns of a record, and behind them those of `names` that an earlier version, or other settings, lacked."""
+    return list(dict.fromkeys([*next(csv.reader([text.partition("\n")[0]]), []), *names]))
+
+
+def _widened(text: str, names: list[str]) -> str:
+    """The text of a record with these columns; the new ones are empty."""
+    rows = list(csv.reader(text.splitlines()))
+    if not rows or rows[0] == names:
+        return text
+    return b"".join(_line([*row, *[""] * (len(names) - len(row))]) for row in [names, *rows[1:]]).decode()
 
 
 def read_rows(directory: Path) -> list[dict[str, float]]:
@@ -183,7 +198,7 @@ class Mean:
     def add(self, value: float | np.ndarray | torch.Tensor, count: int = 1) -> None:
         """Add one value, or the sum of `count` values."""
         if isinstance(value, torch.Tensor):
-            value = value.double() if value.ndim == 0 else value.double().mean()
+            value = widened(value) if value.ndim == 0 else widened(value).mean()
         elif isinstance(value, np.ndarray):
             value = value.mean(dtype=np.float64)
         self.total, self.count = self.total + value, self.count + count

@@ -29,7 +29,7 @@ Metrics = dict[str, float | None]           # None: nothing was measured
 
 
 class Run:
-    """Directory `outputs/<tag>-<alg>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
+    """Directory `outputs/<tag>-<alg>-<basis>-<env>_<time>/`: settings, versions, metrics, returns, checkpoints.
 
     A context manager, which closes the files. If an error ends the run, its traceback is kept in `error.txt`.
     """
@@ -166,7 +166,7 @@ class Run:
             self.tracker.log(means, steps)
         self._save_model(save_model, "last")
         self._keep_best(save_model, means)
-        if self.config.test_rollouts:
+        if self.config.test_rollouts and means["Rewards"] is not None:      # None: every episode was dropped
             self._keep_returns(steps, means["Rewards"])
         return means
 

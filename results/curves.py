@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,11 @@ from utils.text import printable
 
 FEW = 3                             # with fewer runs no interval is computed, and each run is drawn
 MOST_POINTS = 500                   # of a curve that is drawn
-# Settings in which the runs of one curve may differ: the seed, the name of one task, and what does not affect learning.
-OF_A_RUN = {"env", "tag", "seed", "seeds", "device", "buffer_device", "engine", *MAY_CHANGE}
+# Settings in which the runs of one curve may differ: the seed, and those that do not affect learning.
+OF_A_RUN = {"tag", "seed", "seeds", "env", "device", "buffer_device", "engine", "cycles", "iterations", "test_rollouts",
+            "diagnose_every", *MAY_CHANGE}
+MOST_STEPS = 2**62
+FEWER = "fewer"                     # the kind of the line that resumes an average where fewer than FEW runs continue
 
 
 class Curve(NamedTuple):
@@ -29,13 +33,14 @@ class Curve(NamedTuple):
     rows: np.ndarray                # (evaluations, 2): environment steps, increasing, and mean return
     settings: dict[str, Any]        # its config.json; empty for a file of the original program
     path: Path = Path()             # the run's directory, or the file
+    named: bool = False             # whether the user chose the name, by NAME= or --by=tag
 
 
 class Line(NamedTuple):
     """A line of a figure: the average of a group of runs with its band, or a single run."""
 
     algorithm: str
-    kind: str                       # IQM, mean, or the name of the run
+    kind: str                       # IQM, mean, FEWER, or the name of the run
     steps: np.ndarray               # (P,)
     runs: np.ndarray                # (P,), the number of runs at each step
     value: np.ndarray               # (P,)
@@ -69,6 +74,18 @@ def notes(groups: Groups) -> Iterator[str]:
             ends = sorted({curve.rows[-1, 0] for curve in curves})
             if len(ends) > 1:
                 yield f"{where}: the runs end after {ends[0]:g} to {ends[-1]:g} steps; each run is scored at its end"
+
+
+def run_length(settings: dict[str, Any]) -> int | None:
+    """The number of steps that a run of these settings is to make; None if they do not say."""
+    parts = [settings.get(name) for name in ("epochs", "cycles", "iterations", "timesteps")]
+    length = settings.get("total_timesteps") or (math.prod(parts) if all(map(is_count, parts)) else None)
+    return length if is_count(length) else None
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is a whole number above 0 that a run may count."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_STEPS
 
 
 def _differences(settings: Sequence[dict[str, Any]]) -> list[str]:
@@ -112,8 +129,9 @@ def on_grid(rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
 def lines(algorithm: str, curves: Sequence[Curve], window: int = 1, resamples: int = 2000) -> list[Line]:
     """The lines of the runs of one algorithm on one environment.
 
-    Three runs or more give the IQM with a 95 % band at steps that at least three of them reach. Fewer runs give a line
-    each, and their mean at steps that all of them reach. Runs that do not overlap give only a line each.
+    Three runs or more give the IQM with a 95 % band at steps that at least three of them reach, and a line of the kind
+    FEWER, the mean of the others, at the steps after these. Fewer runs give a line each, and their mean at steps that
+    all of them reach. Runs that do not overlap give only a line each.
     """
     smoothed = [np.column_stack([one.rows[:, 0], smooth(one.rows[:, 1], window)]) for one in curves]
     steps = common_grid(smoothed)
@@ -121,10 +139,20 @@ def lines(algorithm: str, curves: Sequence[Curve], window: int = 1, resamples: i
     average = _average(algorithm, steps, values, resamples)
     averages = [average] if len(average.steps) and len(curves) > 1 else []
     if averages and len(curves) >= FEW:
-        return averages
+        return [*averages, *_rest(algorithm, steps, values, average)]
     single = [Line(algorithm, one.run, rows[:, 0], np.ones(len(rows), int), rows[:, 1], *_no_band(len(rows)))
               for one, rows in zip(curves, smoothed, strict=True)]
-    return [*single, *averages]
+    is_dot = len(average.steps) == 1 < len(steps)       # of runs that overlap at one step
+    return single if is_dot else [*single, *averages]
+
+
+def _rest(algorithm: str, steps: np.ndarray, values: np.ndarray, average: Line) -> list[Line]:
+    """The mean of the runs that continue after the end of an average, if any does."""
+    after = steps > average.steps[-1]
+    if not after.any():
+        return []
+    return [Line(algorithm, FEWER, steps[after], np.isfinite(values[after]).sum(axis=1),
+                 np.nanmean(values[after], axis=1), *_no_band(after.sum()))]
 
 
 def _average(algorithm: str, steps: np.ndarray, values: np.ndarray, resamples: int) -> Line:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,13 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from results.curves import Line
+from results.curves import FEW, FEWER, Line
+from results.labels import ends_of, label_ends, plain, wrapped
 from results.scores import AGGREGATES, Estimate, Improvement, Profile
 from results.styles import DIFFERENT, Styles, missing_letters, styled
 
 WIDTH = 4.2                             # inches
-LABEL = 7                               # points
-WRAP = 17                               # characters of a line of a label
 MOST_PAIRS = 45                         # pairs in a figure: those of ten algorithms
 UNITS = {1: "", 1e3: " (thousands)", 1e6: " (millions)"}
 # The metrics of a diagnosis that are drawn, in this order, and the part of their range that is shown.
@@ -48,24 +45,41 @@ def notes(algorithms: Sequence[str], envs: Sequence[str], found: Sequence[Improv
 
 # Learning curves ----------------------------------------------------------------------------------------------------
 
-def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1) -> Figure:
-    """The lines of one environment, averages with bands and thin single runs, labelled at their ends."""
+def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int = 1,
+                    metric: str = "") -> Figure:
+    """The lines of one environment, averages with bands and thin single runs, labelled at their ends.
+
+    Args:
+        metric: what is drawn; evaluation returns if it is "".
+    """
     with styled():
-        ends = _ends(lines)
-        labels = sum(label.count("\n") + 1 for _, label, _ in ends)
+        ends = ends_of(lines)
+        labels = sum(end.label.count("\n") + 1 for end in ends)
         figure = Figure((WIDTH, max(2.9, 1.1 + 0.13 * labels)), layout="constrained")
         axes = figure.add_subplot()
         most = max(line.steps[-1] for line in lines if len(line.steps))
         unit = _unit(most)
-        for line in lines:
+        for line in joined(lines):
             _curve(axes, line, styles[line.algorithm], unit)
         axes.set_xlim(0, most / unit or 1)                   # labels are at the right edge
-        axes.set_title(_plain(env), loc="left")
+        axes.set_title(plain(env), loc="left")
         axes.set_xlabel("environment steps" + UNITS[unit])
-        axes.set_ylabel("mean return" + f", mean of {window} evaluations" * (window > 1))
+        axes.set_ylabel((metric or "mean return") + f", mean of {window} evaluations" * (window > 1))
         figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
-        _label_ends(figure, axes, ends, styles)
+        label_ends(figure, axes, ends, styles, most)
     return figure
+
+
+def joined(lines: Sequence[Line]) -> list[Line]:
+    """The lines, where a FEWER one begins at the end of the average that it resumes."""
+    averages = {line.algorithm: line for line in lines if line.kind in ("IQM", "mean")}
+    return [_after(averages[line.algorithm], line) if line.kind == FEWER else line for line in lines]
+
+
+def _after(average: Line, line: Line) -> Line:
+    columns = {name: np.append(getattr(average, name)[-1:], getattr(line, name)) for name in ("steps", "runs", "value")}
+    nothing = np.full(len(columns["steps"]), np.nan)
+    return line._replace(**columns, low=nothing, high=nothing)
 
 
 def _curve(axes: Axes, line: Line, style: dict, unit: float) -> None:
@@ -86,62 +100,11 @@ def _kinds(lines: Sequence[Line]) -> list:
         handles.append(Line2D([], [], color="0.3", linewidth=1.6, label=", ".join(averages)))
     if "IQM" in kinds:
         handles.append(Patch(color="0.3", alpha=0.2, linewidth=0, label="95 % bootstrap interval"))
-    if kinds - {"IQM", "mean"}:
+    if FEWER in kinds:
+        handles.append(Line2D([], [], color="0.3", linewidth=0.7, label=f"mean of fewer than {FEW}"))
+    if kinds - {"IQM", "mean", FEWER}:
         handles.append(Line2D([], [], color="0.3", linewidth=0.7, label="single run"))
     return handles
-
-
-def _ends(lines: Sequence[Line]) -> list[tuple[str, str, float]]:
-    """(algorithm, label, height of its end) of each algorithm's last line, which is its average if it has one."""
-    last = {line.algorithm: line for line in lines if len(line.steps)}
-    counts = {name: max(one.runs.max(initial=1) for one in lines if one.algorithm == name) for name in last}
-    return [(name, f"{_wrapped(name)} (n={counts[name]})", line.value[-1]) for name, line in last.items()]
-
-
-def _label_ends(figure: Figure, axes: Axes, ends: list[tuple[str, str, float]], styles: Styles) -> None:
-    """Write labels at the right edge, as high as their lines end, moved apart where they would overlap."""
-    texts = [axes.annotate(label, (1.02, 0.5), xycoords="axes fraction", fontsize=LABEL, va="center",
-                           color=styles[name]["color"], linespacing=1.0, annotation_clip=False)
-             for name, label, _ in ends]
-    figure.draw_without_rendering()                     # computes the sizes of axes and labels
-    box = axes.get_window_extent()
-    low, high = axes.get_ylim()
-    sizes = [text.get_window_extent().height / box.height * 1.05 for text in texts]
-    wanted = [(height - low) / (high - low) for _, _, height in ends]
-    for text, place in zip(texts, spread(wanted, sizes), strict=True):
-        text.xyann = (1.02, place)
-
-
-def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Positions near the wanted ones, in the same order, at which boxes of these sizes do not overlap, inside [0, 1].
-
-    Boxes that touch form a pile, centred at the mean of their wanted positions. A pile larger than 1 is centred at 0.5.
-    """
-    order = np.argsort(wanted, kind="stable")
-    piles: list[tuple[float, float, list[int]]] = []    # (centre, size, members)
-    for index in order:
-        pile = (_inside(wanted[index], sizes[index]), sizes[index], [index])
-        while piles and piles[-1][0] + piles[-1][1] / 2 > pile[0] - pile[1] / 2:
-            pile = _join(piles.pop(), pile)
-        piles.append(pile)
-    places = [0.0] * len(wanted)
-    for centre, size, members in piles:
-        edge = centre - size / 2
-        for index in members:
-            places[index] = float(edge + sizes[index] / 2)
-            edge += sizes[index]
-    return places
-
-
-def _join(below: tuple, above: tuple) -> tuple[float, float, list[int]]:
-    members = below[2] + above[2]
-    centre = (below[0] * len(below[2]) + above[0] * len(above[2])) / len(members)
-    size = below[1] + above[1]
-    return _inside(centre, size), size, members
-
-
-def _inside(centre: float, size: float) -> float:
-    return 0.5 if size > 1 else min(max(centre, size / 2), 1 - size / 2)
 
 
 # Learned rewards ----------------------------------------------------------------------------------------------------
@@ -162,18 +125,18 @@ def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styl
             axes.set_xlabel("environment steps" + UNITS[unit], fontsize=7)
         for axes in panels[len(names):]:
             axes.set_axis_off()
-        figure.suptitle(f"{_plain(env)}: the learned reward beside the true one", fontsize=8, x=0.01, ha="left")
+        figure.suptitle(f"{plain(env)}: the learned reward beside the true one", fontsize=8, x=0.01, ha="left")
         shown = dict.fromkeys(line.algorithm for line in every)
-        handles = [Line2D([], [], **styles[name], label=_plain(name)) for name in shown]
+        handles = [Line2D([], [], **styles[name], label=plain(name)) for name in shown]
         figure.legend(handles=[*handles, *_kinds(every)], loc="outside lower center", ncols=3, handlelength=1.6,
                       columnspacing=1.5)
     return figure
 
 
 def _panel(axes: Axes, name: str, lines: Sequence[Line], styles: Styles, unit: float) -> None:
-    for line in lines:
+    for line in joined(lines):
         _curve(axes, line, styles[line.algorithm], unit)
-    axes.set_title(_plain(name), fontsize=7, loc="left")
+    axes.set_title(plain(name), fontsize=7, loc="left")
     _limit(axes, *PANELS.get(name, (None, None)))
 
 
@@ -197,7 +160,7 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
                 _interval(axes, names.index(one.algorithm), one, one.value, styles[one.algorithm]["color"])
             better = "lower is better" if statistic == "optimality gap" else "higher is better"
             axes.set_title(f"{statistic} ({better})", fontsize=7, loc="left")
-            _rows(axes, [_wrapped(name) for name in names])
+            _rows(axes, [wrapped(name) for name in names])
             axes.use_sticky_edges = False
             axes.margins(x=0.06)
         figure.supxlabel("normalised score", fontsize=8)
@@ -215,7 +178,7 @@ def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
             _interval(axes, row, one, one.probability, styles[one.x]["color"])
         axes.axvline(0.5, color="0.3", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlim=(-0.02, 1.02), xlabel="probability that a run of the first is better")
-        _rows(axes, [f"{_plain(one.x)}\nover {_plain(one.y)}" for one in reversed(found)])
+        _rows(axes, [f"{plain(one.x)}\nover {plain(one.y)}" for one in reversed(found)])
     return figure
 
 
@@ -248,7 +211,7 @@ def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
                                   linewidth=0)
         axes.set(ylim=(-0.02, 1.02), xlabel="normalised score $\\tau$", ylabel="share of runs with score > $\\tau$")
         axes.margins(x=0)
-        handles = [Line2D([], [], **styles[one.algorithm], label=_plain(one.algorithm)) for one in found]
+        handles = [Line2D([], [], **styles[one.algorithm], label=plain(one.algorithm)) for one in found]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)
     return figure
 
@@ -257,12 +220,3 @@ def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
 
 def _unit(most: float) -> float:
     return 1e6 if most >= 2e6 else 1e3 if most >= 2e3 else 1
-
-
-def _wrapped(name: str) -> str:
-    return _plain("\n".join(textwrap.wrap(name, WRAP, break_on_hyphens=False)))
-
-
-def _plain(name: str) -> str:
-    """Escape a name for matplotlib: a $ would begin a formula, a _ at the start would hide the label."""
-    return re.sub(r"^_", " _", name.replace("$", r"\$"))

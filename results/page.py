@@ -35,6 +35,7 @@ class Table(NamedTuple):
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     numbers: range = range(0)           # the columns that hold numbers
+    best: int = -1                      # the row that is marked, from 0
 
 
 def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str:
@@ -53,7 +54,7 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
         notes=[*study.notes, *figures.notes(study.algorithms, [*study.groups], study.improvements),
                *(f"not shown: {line}" for line in study.unread)],
         scores=score_tables(study),
-        curves=[drawn(f"Learning curves on {env}", figures.learning_curves(env, lines, styles, smooth))
+        curves=[drawn(f"Learning curves on {env}", figures.learning_curves(env, lines, styles, smooth, study.metric))
                 for env, lines in study.lines.items()],
         overall=overall(study, styles), tasks=study.tasks,
         rewards=[(drawn(f"The learned reward on {env}", figures.reward_numbers(env, study.reward_lines[env], styles)),
@@ -93,10 +94,15 @@ def _count(number: int, what: str) -> str:
 def score_tables(study: Study) -> list[tuple[str, Table]]:
     """The final scores on each environment."""
     head = ("algorithm", "runs", "score", "95 % interval", "normalised")
-    return [(env, Table(head, [(one.algorithm, str(one.runs), _score(one.value) + _of_few(one),
-                                _interval(one.low, one.high, _score), _number(one.normalized, "z.3f"))
-                               for one in study.scores if one.env == env], range(1, 5)))
-            for env in study.groups]
+    rows = {env: [(one.algorithm, str(one.runs), _score(one.value) + _of_few(one),
+                   _interval(one.low, one.high, _score), _number(one.normalized, "z.3f"))
+                  for one in study.scores if one.env == env] for env in study.groups}
+    return [(env, Table(head, some, range(1, 5), _first(some))) for env, some in rows.items()]
+
+
+def _first(rows: Sequence) -> int:
+    """The row of the best of several, which are sorted; none of a single one."""
+    return 0 if len(rows) > 1 else -1
 
 
 def _of_few(one) -> str:
@@ -115,7 +121,7 @@ def overall(study: Study, styles) -> dict[str, Any]:
                 drawn("Performance profiles", figures.profiles(study.profiles, styles))]
     if study.improvements:
         pictures.append(drawn("Probability of improvement", figures.improvements(study.improvements, styles)))
-    return {"table": Table(("algorithm", *names), rows, range(1, 1 + len(names))), "pictures": pictures}
+    return {"table": Table(("algorithm", *names), rows, range(1, 1 + len(names)), _first(rows)), "pictures": pictures}
 
 
 def reward_table(numbers: dict[str, dict], last: float) -> Table:
@@ -195,7 +201,7 @@ def run_table(records: Iterable[Record], last: float) -> Table:
 
 
 def failures(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """(path, last line of the traceback) of each run that failed."""
+    """(path, error) of each run that failed."""
     return [(printable(str(record.curve.path)), record.error) for record in records if record.error]
 
 

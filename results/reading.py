@@ -14,24 +14,25 @@ from typing import Any
 import numpy as np
 
 from envs.names import resolve_env, without_module
-from results.curves import Curve
+from results.curves import MOST_STEPS, Curve
+from results.metrics import LARGEST, metric_rows
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
-from utils.text import one_line, printable
+from utils.text import error_of, one_line, printable
 
 MOST_ROWS = 2**26                   # bytes of evaluation returns in a file
-LARGEST = 1e100                     # magnitude of a number; sums of squares stay finite
-MOST_STEPS = 2**62
 NO_TAG = re.compile(r"(?:^|[ ,_-]+)seed[ _=-]*\d+$")      # sweep.py adds it to the name of a run
 
 
-def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by: str = "algorithm") -> list[Curve]:
+def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by: str = "algorithm",
+                metric: str = "") -> list[Curve]:
     """Read the runs that a command line names.
 
     Args:
         arguments: directories of runs, directories above runs, or npz files; each may be written NAME=PATH.
         complain: called with a line for each path that cannot be read.
         by: the curve's name, "algorithm" or "tag"; NAME= wins.
+        metric: a column of metrics.csv, instead of the evaluation returns.
     """
     curves: list[Curve] = []
     seen: set[Path] = set()
@@ -43,7 +44,7 @@ def read_curves(arguments: Iterable[str], complain: Callable[[str], object], by:
         for one in (one for one in everything if one.resolve() not in seen):
             seen.add(one.resolve())
             try:
-                curves.append(read_run(one, name, by) if one.is_dir() else read_original(one, name))
+                curves.append(read_run(one, name, by, metric) if one.is_dir() else read_original(one, name))
             except ValueError as error:
                 why = last_error(one)
                 complain(f"{one}: {error}" + f"; the run ended with {why}" * bool(why))
@@ -91,54 +92,45 @@ def _belongs_to_a_run(path: Path) -> bool:
     return path.parent.name == "rews" and (path.parent.parent / "config.json").is_file()
 
 
-def read_run(directory: Path, name: str | None = None, by: str = "algorithm") -> Curve:
-    """Read the evaluation returns of a run of train.py.
+def read_run(directory: Path, name: str | None = None, by: str = "algorithm", metric: str = "") -> Curve:
+    """Read the evaluation returns, or a metric, of a run of train.py.
 
     Args:
         name: the curve's name, instead of one from the settings.
         by: the setting that names the curve, "algorithm" or "tag".
+        metric: a column of metrics.csv.
     Raises:
         ValueError: the run cannot be read, or has no evaluation yet.
     """
     settings = read_settings(directory / "config.json")
-    files = sorted((directory / "rews").glob("*.npz"))
-    if len(files) != 1:
-        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, expected one")
     seed = settings.get("seed")
     which = f"seed {seed}" if isinstance(seed, int) else printable(directory.name)
-    name = name or (by == "tag" and tag_name(settings)) or algorithm_name(settings)
-    return Curve(name, task_name(settings), which, read_rows(files[0]), settings, directory)
+    chosen = name or (by == "tag" and tag_name(settings))
+    rows = metric_rows(directory, metric) if metric else evaluation_rows(directory, settings)
+    return Curve(chosen or algorithm_name(settings), task_name(settings), which, rows, settings, directory,
+                 bool(chosen))
+
+
+def evaluation_rows(directory: Path, settings: dict[str, Any]) -> np.ndarray:
+    """Read (evaluations, 2) of a run: environment steps and mean return.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = sorted((directory / "rews").glob("*.npz"))
+    if not files and settings.get("test_rollouts") == 0:
+        raise ValueError("no evaluations; --metric=train/return draws its training returns")
+    if len(files) != 1:
+        raise ValueError(f"{len(files) or 'no'} files of evaluation returns in rews/, expected one")
+    return read_rows(files[0])
 
 
 def last_error(directory: Path) -> str:
     """The type and the first line of the error in a run's error.txt; "" if no error ended the run."""
     try:
-        text = read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace").rstrip()
+        return error_of(read_file(directory / "error.txt", MOST_BYTES).decode("utf-8", errors="replace"))
     except (OSError, ValueError):
         return ""
-    return printable(error_of(text.splitlines()))
-
-
-TRACEBACK = "Traceback (most recent call last):"
-CHAINED = ("The above exception was the direct cause of the following exception:",
-           "During handling of the above exception, another exception occurred:")
-
-
-def error_of(lines: list[str]) -> str:
-    """The type and the first line of the message of the error whose traceback, as Python prints it, is in `lines`.
-
-    A message of several lines and notes stand below it; an error that caused it, with a traceback, above it.
-    """
-    if any(f"Exception Group {TRACEBACK}" in line for line in lines):           # framed on the left
-        lines = [re.sub(r"^  [+|] ?", "", line).replace(f"Exception Group {TRACEBACK}", TRACEBACK) for line in lines]
-    causes = [i for i, line in enumerate(lines) if line in CHAINED and TRACEBACK in lines[i + 1:i + 3]]
-    lines = lines[causes[-1]:] if causes else lines
-    if TRACEBACK not in lines:
-        return lines[-1] if lines else ""
-    found = [line for line in lines[lines.index(TRACEBACK) + 1:] if line and not line[0].isspace()]
-    after = lines[lines.index(found[0]) + 1:] if found else []
-    rest = next((line.strip() for line in after if line.strip()), "") if found and found[0].endswith(": ") else ""
-    return (found[0] + rest) if found else lines[-1]
 
 
 def read_original(path: Path, name: str | None = None) -> Curve:
@@ -151,7 +143,7 @@ def read_original(path: Path, name: str | None = None) -> Curve:
     rows = read_rows(path)
     algorithm = name or printable(path.resolve().parent.name)
     which = f"seed {seed}" if seed else printable(str(path))
-    return Curve(algorithm, environment_name(env), which, rows, {}, path)
+    return Curve(algorithm, environment_name(env), which, rows, {}, path, name is not None)
 
 
 def read_rows(path: Path) -> np.ndarray:
@@ -191,7 +183,9 @@ def algorithm_name(settings: dict[str, Any]) -> str:
     name = alg.capitalize() if alg == "uniform" else alg.upper()        # a word among abbreviations
     name += "-L(RD)" * bool(settings.get("rrd_bias_correction"))
     basis = f"-{settings['basis_alg'].upper()}" if settings.get("basis_alg") else ""
-    return printable(name + basis + " (dense reward)" * (settings.get("env_type") == "normal"))
+    every = settings.get("reward_every")
+    paid = f" (reward every {every} steps)" if every else " (dense reward)" * (settings.get("env_type") == "normal")
+    return printable(name + basis + paid)
 
 
 def tag_name(settings: dict[str, Any]) -> str:

@@ -6,9 +6,7 @@ The files may be damaged or still growing. A part that cannot be read counts as 
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from results.curves import Curve
-from results.reading import LARGEST, MOST_STEPS, last_error
+from results.curves import MOST_STEPS, Curve, run_length
+from results.metrics import Metrics, read_metrics, text_of
+from results.reading import last_error
 from utils.files import read_file
 from utils.settings.json_files import MOST_BYTES
 
-MOST_CSV = 2**27                        # bytes of metrics
 MOST_PICTURE = 2**22
 PNG = b"\x89PNG\r\n\x1a\n"
 REWARD = "Reward/"                      # `algorithm.decomposition.diagnosis.PREFIX`; its package imports PyTorch
-Metrics = dict[str, np.ndarray]         # column -> (rows,), NaN for an empty cell
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Record:
     curve: Curve
     metrics: Metrics = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)         # run.json
-    error: str = ""                     # the last line of error.txt
+    error: str = ""                     # type and first line of error.txt
 
     @property
     def steps(self) -> int:
@@ -45,10 +42,7 @@ class Record:
     @property
     def length(self) -> int | None:
         """The number of steps that the run is set to make; None if its settings do not say."""
-        settings = self.curve.settings
-        parts = [settings.get(name) for name in ("epochs", "cycles", "iterations", "timesteps")]
-        length = settings.get("total_timesteps") or (math.prod(parts) if all(map(_is_count, parts)) else None)
-        return length if _is_count(length) else None
+        return run_length(self.curve.settings)
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -72,17 +66,10 @@ def read_record(curve: Curve) -> Record:
     return Record(curve, read_metrics(curve.path), read_facts(curve.path), last_error(curve.path))
 
 
-def read_metrics(directory: Path) -> Metrics:
-    """Read the columns of metrics.csv."""
-    rows = [_cells(line) for line in _text(directory / "metrics.csv", MOST_CSV).replace("\0", "").splitlines()]
-    names, cells = (rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]) if rows else ([], [])
-    return {name: np.array([_number(row[i]) for row in cells]) for i, name in enumerate(names)}
-
-
 def read_facts(directory: Path) -> dict[str, Any]:
     """Read run.json, an object; {} if it cannot be read."""
     try:
-        facts = json.loads(_text(directory / "run.json", MOST_BYTES) or "{}")
+        facts = json.loads(text_of(directory / "run.json", MOST_BYTES) or "{}")
     except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -114,32 +101,6 @@ def newest_picture(directory: Path) -> bytes:
     return b""
 
 
-def _text(path: Path, most: int) -> str:
-    try:
-        return read_file(path, most).decode("utf-8-sig", errors="replace")
-    except (OSError, ValueError):
-        return ""
-
-
-def _cells(line: str) -> list[str]:
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:                                   # a quote without an end
-        return []
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        return math.nan
-    return number if abs(number) <= LARGEST else math.nan
-
-
 def _last(values: Sequence[float] | None) -> float:
     counts = [value for value in ([] if values is None else values) if abs(value) < MOST_STEPS]
     return counts[-1] if counts else 0.0
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_STEPS

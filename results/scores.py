@@ -74,7 +74,7 @@ def final_scores(groups: Groups, last: float) -> dict[str, dict[str, np.ndarray]
 
 
 def score_table(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors, resamples: int) -> list[Score]:
-    """A row for each algorithm on each environment."""
+    """A row for each algorithm on each environment, the highest score of an environment first."""
     rows = []
     for env, algorithms in scores.items():
         low, high = anchors.get(env, (math.nan, math.nan))
@@ -82,7 +82,16 @@ def score_table(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors, resa
             name = "IQM" if len(values) >= FEW else "mean"
             value, *ends = _estimate(AGGREGATES[name], [[values]], resamples)
             rows.append(Score(env, algorithm, len(values), name, value, *ends, (value - low) / (high - low)))
-    return rows
+    order = {env: i for i, env in enumerate(scores)}
+    return sorted(rows, key=lambda row: (order[row.env], -row.value))
+
+
+def best(table: Sequence[Score]) -> set[tuple[str, str]]:
+    """(environment, algorithm) of the highest score on each environment that has several algorithms."""
+    rows: dict[str, list[Score]] = {}
+    for row in table:
+        rows.setdefault(row.env, []).append(row)
+    return {(env, max(some, key=lambda row: row.value).algorithm) for env, some in rows.items() if len(some) > 1}
 
 
 # Normalised scores --------------------------------------------------------------------------------------------------
@@ -98,10 +107,14 @@ def anchors_of_runs(groups: Groups, last: float, complain: Callable[[str], None]
     anchors = {}
     for env, algorithms in groups.items():
         curves = [curve for group in algorithms.values() for curve in group if curve.settings.get("alg") == "sac"]
-        ends = [[final_score(curve.rows, last) for curve in curves if curve.settings.get("env_type") == kind]
-                for kind in ("ep_rews", "normal")]
-        if not all(ends):
+        kinds = [[curve for curve in curves if curve.settings.get("env_type") == kind
+                  and not curve.settings.get("reward_every")] for kind in ("ep_rews", "normal")]
+        if not all(kinds):
             continue
+        if mixed := [names for kind in kinds if len(names := dict.fromkeys(one.algorithm for one in kind)) > 1]:
+            complain(f"{env}: not normalised: an anchor would be the mean of {', '.join(mixed[0])}; give --normalize")
+            continue
+        ends = [[final_score(curve.rows, last) for curve in kind] for kind in kinds]
         low, high = map(float, map(np.mean, ends))
         if low < high:
             anchors[env] = (low, high)
@@ -169,9 +182,18 @@ def normalized(scores: dict[str, dict[str, np.ndarray]], anchors: Anchors,
 # Over all environments ----------------------------------------------------------------------------------------------
 
 def estimates(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Estimate]:
-    """IQM, median, mean and optimality gap of each algorithm; `scores` is the result of `normalized`."""
-    return [Estimate(algorithm, name, *_estimate(statistic, [tasks], resamples))
-            for algorithm, tasks in scores.items() for name, statistic in AGGREGATES.items()]
+    """IQM, median, mean and optimality gap of each algorithm, the one with the highest IQM first.
+
+    Args:
+        scores: the result of `normalized`.
+    """
+    return [Estimate(algorithm, name, *_estimate(statistic, [scores[algorithm]], resamples))
+            for algorithm in ranked(scores) for name, statistic in AGGREGATES.items()]
+
+
+def ranked(scores: dict[str, list[np.ndarray]]) -> list[str]:
+    """The algorithms by their IQM, the highest first."""
+    return sorted(scores, key=lambda name: -statistics.interquartile_mean(scores[name]))
 
 
 def profiles(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Profile]:
@@ -187,9 +209,8 @@ def profiles(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Profil
 
 def improvements(scores: dict[str, list[np.ndarray]], resamples: int) -> list[Improvement]:
     """The probability of improvement of each pair of algorithms, the one with the higher IQM first."""
-    ranked = sorted(scores, key=lambda name: -statistics.interquartile_mean(scores[name]))
     return [Improvement(x, y, *_estimate(statistics.probability_of_improvement, [scores[x], scores[y]], resamples))
-            for x, y in combinations(ranked, 2)]
+            for x, y in combinations(ranked(scores), 2)]
 
 
 def _estimate(statistic: Callable, samples: Sequence[Sequence[np.ndarray]], resamples: int) -> tuple:

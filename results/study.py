@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=["algorithm", "tag"], default="algorithm", help="which runs share a curve: "
                         "those of one algorithm, or those whose tags differ only in the seed, as in a suite (default: "
                         "algorithm)")
+    parser.add_argument("--metric", metavar="NAME", default="", help="a column of metrics.csv instead of the "
+                        "evaluation returns, such as train/return")
     parser.add_argument("--last", metavar="FRACTION", type=_fraction, default=0.1, help="the final score of a run is "
                         "the mean of this last share of its evaluations, of at least one (default: 0.1)")
     parser.add_argument("--smooth", metavar="N", type=positive, default=1, help="draw the mean of each evaluation "
@@ -56,6 +58,7 @@ class Study:
     tasks: int                          # the number of environments that have anchors
     notes: list[str]                    # warnings about the comparison
     unread: list[str]                   # a line for each run that cannot be read, with the reason
+    metric: str = ""                    # what was read, if not evaluation returns
 
     @property
     def algorithms(self) -> list[str]:
@@ -74,18 +77,20 @@ def read_study(options: argparse.Namespace, complain: Callable[[str], object]) -
     """
     from results import curves, scores
     from results.records import read_record, reward_curves
+    from results.variants import tell_apart
 
     given = scores.read_anchors(options.normalize) if options.normalize else {}
     found, unread = _read(options, complain)
+    found, splits = tell_apart(found)
     records, groups = [read_record(curve) for curve in found], curves.group(found)
     rewards = {env: {name: curves.group(runs)[env] for name, runs in numbers.items()}
                for env, numbers in reward_curves(records).items()}
     return Study(
-        records=records, groups=groups, rewards=rewards, unread=unread,
+        records=records, groups=groups, rewards=rewards, unread=unread, metric=options.metric,
         lines={env: _lines(algorithms, options) for env, algorithms in groups.items()},
         reward_lines={env: {name: _lines(runs, options) for name, runs in numbers.items()}
                       for env, numbers in rewards.items()},
-        **_statistics(groups, given, options))
+        **_statistics(groups, given, options, splits))
 
 
 def _read(options: argparse.Namespace, complain: Callable[[str], object]) -> tuple[list, list[str]]:
@@ -97,16 +102,21 @@ def _read(options: argparse.Namespace, complain: Callable[[str], object]) -> tup
     def miss(line: str) -> None:
         unread.append(line)
         complain(line)
-    found = read_curves(options.runs, miss, options.by)
+    found = read_curves(options.runs, miss, options.by, options.metric)
     if not found:
         raise ConfigError("no run could be read")
     return found, unread
 
 
-def _statistics(groups: dict, given: dict, options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a study that are scores, and the notes on them; `given` are the anchors of a file."""
+def _statistics(groups: dict, given: dict, options: argparse.Namespace, splits: list[str]) -> dict[str, Any]:
+    """The fields of a study that are scores, and the notes on them.
+
+    Args:
+        given: the anchors of a file.
+        splits: notes on runs that were told apart.
+    """
     from results import curves, scores
-    notes = list(curves.notes(groups))
+    notes = [*splits, *curves.notes(groups)]
     anchors = scores.anchors_of_runs(groups, options.last, notes.append) | given
     finals = scores.final_scores(groups, options.last)
     notes += _on_anchors(finals, given, anchors)

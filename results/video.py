@@ -15,10 +15,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from results.reward_plots import Strip
+from results.reward_plots import Strip, caption
 from utils.installed import pip_install
 
 BLOCK = 16              # pixels of a block of H.264; imageio would stretch other sizes
+LEAST = 320             # pixels of width that captions need; smaller frames are enlarged
 # Without a display GLFW makes a context with warnings only; using the context fails.
 PROBE = """import mujoco
 context = mujoco.GLContext(16, 16)
@@ -78,29 +79,31 @@ def undisturbed() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def record(path: Path, env: gym.Env, seed: int, acts: np.ndarray,
+def record(path: Path, env: gym.Env, title: str, seed: int, acts: np.ndarray,
            make_strip: Callable[[int], Strip] | None = None) -> None:
     """Play the episode of `seed` with its actions again, and write a frame of its start and of each step.
 
     Args:
-        env: its `render()` returns RGB, uint8 (H, W, 3).
+        env: its `render()` returns RGB, uint8 (H, W, 3), and its `info` has `true_reward`.
+        title: written below each frame.
         acts: (T, A), or indices (T,).
         make_strip: makes the plot below the frames, given their width.
     Raises:
         Exception: anything that an environment, an OpenGL driver or an encoder may raise; then no file is left.
     """
     env.reset(seed=seed)
-    frame = rendered(env)
+    frame, total = rendered(env), 0.0
     strip = make_strip(frame.shape[1]) if make_strip else None
     with writer(path, env.metadata.get("render_fps") or 30) as write:
-        write(composed(frame, strip, 0))
+        write(composed(frame, title, total, strip, 0))
         for step, action in enumerate(acts, 1):
-            env.step(action)
-            write(composed(rendered(env), strip, step))
+            *_, info = env.step(action)
+            total += info["true_reward"]
+            write(composed(rendered(env), title, total, strip, step))
 
 
 def rendered(env: gym.Env) -> np.ndarray:
-    """Render the environment, uint8 (H, W, 3).
+    """Render the environment, uint8 (H, W, 3); a small picture is enlarged by a whole factor.
 
     Raises:
         ValueError: `render()` returns something else.
@@ -108,12 +111,14 @@ def rendered(env: gym.Env) -> np.ndarray:
     frame = np.asarray(env.render())
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"render: got {frame.dtype} {frame.shape}, expected uint8 (H, W, 3)")
-    return frame
+    factor = -(-LEAST // max(frame.shape[1], 1))
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else frame
 
 
-def composed(frame: np.ndarray, strip: Strip | None, step: int) -> np.ndarray:
-    """A frame with the plot below it, padded with black to whole blocks of the encoder."""
-    picture = np.concatenate([frame, strip.until(step)]) if strip else frame
+def composed(frame: np.ndarray, title: str, total: float, strip: Strip | None, step: int) -> np.ndarray:
+    """A frame with its caption and the plot below it, padded with black to whole blocks of the encoder."""
+    below = [caption(title, f"step {step}  return {total:.5g}", frame.shape[1])]
+    picture = np.concatenate([frame, *below, *([strip.until(step)] if strip else [])])
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)))
 

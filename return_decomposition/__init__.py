@@ -10,9 +10,9 @@
 Importing this package imports neither PyTorch nor TensorFlow.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
+
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 if TYPE_CHECKING:
     from algorithm import register_algorithm, register_decomposition

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from program import ROOMS, complain, foreign_package, leave_early, run_program
 
@@ -35,21 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if argv is None else list(argv)
     if not given or given[0] not in HELP:
-        return run_program("rrd", lambda: answer(given[0] if given else ""))
+        return run_program("rrd", lambda: answer(given[0] if given else "", given[1:]))
     name, *rest = given
-    from utils.installed import PROGRAMS, module_of
+    from utils.installed import PROGRAMS
     if stranger := foreign_package((*ROOMS, *PROGRAMS)):
         return complain("rrd", stranger, 2)
-    module = "algorithm.tf.convert" if name == "convert" else module_of(name)
-    return importlib.import_module(module).main(rest)
+    return module_named(name).main(rest)
 
 
-def answer(word: str) -> int:
-    """Print the help or the version.
+def module_named(name: str) -> Any:
+    """Return the module of a subcommand."""
+    from utils.installed import module_of
+    return importlib.import_module("algorithm.tf.convert" if name == "convert" else module_of(name))
+
+
+def answer(word: str, rest: Sequence[str] = ()) -> int:
+    """Print the help, the version, or a shell's completion of all subcommands.
 
     Raises:
-        ConfigError: the word is neither, nor a subcommand.
+        ConfigError: the word asks for none of them, and is no subcommand.
     """
+    flag, _, shell = word.partition("=")
     from utils.errors import ConfigError
     from utils.text import did_you_mean, printable
     if word in ("-h", "--help", "help"):
@@ -57,6 +64,8 @@ def answer(word: str) -> int:
     elif word in ("--version", "-V"):
         from return_decomposition import __version__
         print(f"rrd {__version__}")
+    elif flag == "--completion":
+        complete(shell or next(iter(rest), ""))
     else:
         expected = f"expected one of {', '.join(HELP)}, or --help"
         got = f"got {printable(word)!r}, {expected}{did_you_mean(word, HELP)}" if word else f"none given, {expected}"
@@ -64,9 +73,32 @@ def answer(word: str) -> int:
     return 0
 
 
+def complete(shell: str) -> None:
+    """Print the script by which a shell completes every subcommand and its flags.
+
+    Raises:
+        ConfigError: the shell is unknown.
+    """
+    from utils.errors import ConfigError
+    from utils.installed import PROGRAMS
+    from utils.settings.completion import SHELLS
+    if stranger := foreign_package((*ROOMS, *PROGRAMS)):
+        raise ConfigError(stranger)
+    if shell not in SHELLS:
+        raise ConfigError(f"--completion: got {shell!r}, expected one of {', '.join(SHELLS)}")
+    for name in HELP:
+        try:
+            if code := module_named(name).main([f"--completion={shell}"]):      # the program has said why
+                sys.exit(code)
+        except SystemExit as end:                       # the script is printed
+            if end.code:
+                raise
+
+
 def usage() -> str:
     """The text of `rrd --help`."""
     lines = (f"  {name:10}{text}" for name, text in HELP.items())
     return "\n".join(["usage: rrd COMMAND [ARGUMENTS]", "", "Return decomposition: learn a reward for every step from "
                       "the return of whole episodes.", "", "commands:", *lines, "",
-                      "`rrd COMMAND --help` explains a command; `rrd --version` prints the version."])
+                      "`rrd COMMAND --help` explains a command; `rrd --version` prints the version;",
+                      "`rrd --completion bash|zsh|fish` prints the script by which a shell completes all of them."])

@@ -14,8 +14,8 @@ def load(run: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> A
 
     Args:
         run: a run's directory, such as outputs/RUN, or a .safetensors file in one.
-        checkpoint: "best" (default), "last", or the path of a .safetensors file.
-        device: cpu, cuda, cuda:1, ... or auto.
+        checkpoint: "best" (default; "last" if the run was never evaluated), "last", or the path of a .safetensors file.
+        device: cpu, cuda, cuda:1, ..., mps or auto.
     Raises:
         ConfigError: there is no such run. Import the module that registers an algorithm of your own first.
         CheckpointError: the checkpoint is missing, damaged, or of another agent.

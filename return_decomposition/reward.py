@@ -9,9 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, flatdim
 from torch import Tensor
 
+from envs.spaces import flat, is_flattenable, unscaled
 from utils.errors import ConfigError
 
 
@@ -76,8 +77,8 @@ class Reward:
 class LearnedReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Pay the learned reward of each step; `info["true_reward"]` is the environment's own.
 
-    Any library then trains on the learned reward: Stable-Baselines3, CleanRL, TorchRL. Actions are the environment's
-    own; the wrapper scales them to the [-1, 1] that the reward was trained on.
+    Any library then trains on the learned reward: Stable-Baselines3, CleanRL, TorchRL. Observations and actions are the
+    environment's own; the wrapper flattens and scales them, as they were when the reward was trained.
     """
 
     def __init__(self, env: gym.Env, reward: Reward):
@@ -90,7 +91,7 @@ class LearnedReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
             raise ConfigError(f"reward: {reward.agent.config.alg} is not Markov, so a step alone has no reward; "
                               "expected the reward of a Markov decomposition, such as rrd")
         check_observations(env.observation_space, reward)
-        self.scale = scale_of(env.action_space, reward)
+        check_actions(env.action_space, reward)
         gym.utils.RecordConstructorArgs.__init__(self, reward=reward)
         gym.Wrapper.__init__(self, env)
         self.learned = reward
@@ -112,39 +113,34 @@ class LearnedReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
         """A copy, flat as in training: (O,) float32, or a picture (H, W, C)."""
         if len(self.learned.obs_dims) == 3:
             return np.array(obs)
-        return np.array(obs, np.float32).reshape(-1)
+        return flat(self.env.observation_space, obs)
 
     def _action(self, action: Any) -> np.ndarray:
         """The action as the reward was trained on it: (A,) in [-1, 1], or an index ()."""
         if self.learned.discrete:
             return np.asarray(int(action) - int(self.env.action_space.start))
-        return np.asarray(action, np.float32) / self.scale
+        return unscaled(action, self.env.action_space)
 
 
 def check_observations(space: gym.Space, reward: Reward) -> None:
     """Raise ConfigError unless the observations, flat, have the sizes that the reward was trained on."""
-    shape, expected = getattr(space, "shape", None), reward.obs_dims
-    flat = len(expected) == 1
-    size = (int(np.prod(shape)),) if flat and isinstance(space, Box) else shape
-    if not isinstance(space, Box) or size != expected:
-        raise ConfigError(f"observation_space: got {space}, expected a Box of {'size' if flat else 'shape'} "
-                          f"{expected[0] if flat else expected}, as the reward was trained on")
+    expected = reward.obs_dims
+    is_vector = len(expected) == 1
+    size = (flatdim(space),) if is_vector and is_flattenable(space) else getattr(space, "shape", None)
+    if size != expected or not (is_vector or isinstance(space, Box)):
+        raise ConfigError(f"observation_space: got {space}, expected one of {'size' if is_vector else 'shape'} "
+                          f"{expected[0] if is_vector else expected}, as the reward was trained on")
 
 
-def scale_of(space: gym.Space, reward: Reward) -> np.ndarray | float:
-    """Return the divisor of the environment's actions, (A,) or 1.
-
-    Raises:
-        ConfigError: the actions are not those that the reward was trained on.
-    """
+def check_actions(space: gym.Space, reward: Reward) -> None:
+    """Raise ConfigError unless the actions are those that the reward was trained on."""
     if reward.discrete:
         if not isinstance(space, Discrete) or int(space.n) != reward.act_dim:
             raise ConfigError(f"action_space: got {space}, expected Discrete({reward.act_dim}), as the reward was "
                               "trained on")
-        return 1.0
+        return
     if not isinstance(space, Box) or space.shape != (reward.act_dim,):
         raise ConfigError(f"action_space: got {space}, expected a Box of shape ({reward.act_dim},), as the reward was "
                           "trained on")
-    if not np.isfinite(space.high).all() or (space.low != -space.high).any():
-        raise ConfigError(f"action_space: got {space}, expected bounds that are finite and symmetric, [-high, high]")
-    return np.asarray(space.high, np.float32)
+    if not (np.isfinite(space.high).all() and np.isfinite(space.low).all()):
+        raise ConfigError(f"action_space: got {space}, expected finite bounds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs.names import check_registered, resolve_env, without_module
-from record.directories import file_name
+from envs.names import check_registered, resolve_env, with_version, without_module
+from record.directories import file_name, finished
 from utils.errors import ConfigError
 from utils.settings.cli import parse_args
+from utils.settings.fields import Config, all_settings
 from utils.settings.imports import import_modules
-from utils.settings.json_files import SCHEMA, flatten, read_object
+from utils.settings.json_files import SCHEMA, SECTIONS, flatten, read_object
 from utils.settings.resolve import coerce
 from utils.settings.values import as_text
 from utils.text import printable
@@ -39,10 +41,48 @@ class Trial:
     state: str = "waiting"              # then running, then done, failed, stopped or elsewhere (run by another process)
     tries: int = 0
     error: str = ""                     # why it failed
+    trace: list[str] = field(default_factory=list)              # the log from the traceback on
     may_recover: bool = False           # another try may succeed
     stopping: bool = False              # it was asked to stop
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
     read: int = 0                       # bytes of the log that older tries wrote, or that were read
+    config: Config | None = None        # its settings, resolved
+    began: tuple[float, int] | None = None          # (time, steps) at the beginning of this try
+    last: tuple[float, int] | None = None           # (time, steps) at the last line of the record in this try
+
+    @property
+    def steps(self) -> int:
+        """The environment steps at the last line of its record."""
+        return int(float(self.fields.get("Timesteps", 0)))
+
+    @property
+    def length(self) -> int:
+        """The environment steps of the whole run."""
+        return self.config.run_length if self.config else 0
+
+    @property
+    def speed(self) -> float:
+        """Environment steps per second in this try, evaluation included; 0 before the first line of its record."""
+        if self.began is None or self.last is None or self.last[0] <= self.began[0]:
+            return 0.0
+        return (self.last[1] - self.began[1]) / (self.last[0] - self.began[0])
+
+    def expected(self, now: float) -> float:
+        """The steps that it has probably made by now."""
+        since = self.speed * (now - self.last[0]) if self.state == "running" and self.last else 0.0
+        return min(self.length, self.steps + since)
+
+    def left(self, now: float) -> float | None:
+        """An estimate of the seconds until a running trial ends; None if its speed is unknown."""
+        if self.state != "running" or not self.speed:
+            return None
+        return (self.length - self.expected(now)) / self.speed
+
+    def skip_if_finished(self) -> None:
+        """Take the result of a trial that an earlier sweep has finished; it needs no process."""
+        row = finished(self.config, Path("outputs")) if self.config else None
+        if row is not None:
+            self.state, self.fields = "done", row
 
     @property
     def flags(self) -> list[str]:
@@ -99,6 +139,9 @@ def read_suite(path: Path, seeds: str, modules: list[str]) -> list[Trial]:
 def _check_parts(suite: dict[str, Any], path: Path) -> None:
     suite.pop(SCHEMA, None)
     for name, value in suite.items():
+        if name not in PARTS and (name in all_settings() or name in SECTIONS) and "runs" not in suite:
+            command = shlex.join(["python", "train.py", "--config", str(path)])
+            raise ConfigError(f"{str(path)!r} holds the settings of one run; `{command}` runs it")
         if name not in PARTS:
             raise ConfigError(f"{name}: unknown in a suite, expected {', '.join(PARTS)}")
         kind, expected = PARTS[name]
@@ -156,7 +199,7 @@ def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: li
     trial = Trial(f"{name}, {env}, seed {seed}", settings | {"env": env, "seed": seed, "tag": f"{name} seed {seed}"},
                   modules)
     try:
-        parse_args(trial.flags)
+        trial.config = dataclasses.replace(parse_args(trial.flags), env=with_version(env))
     except ConfigError as error:
         raise ConfigError(f"runs: {name!r}: {re.sub(r'^--', '', str(error))}") from None
     return trial

@@ -13,6 +13,7 @@ import torch
 
 from algorithm import batch, create_agent
 from algorithm.replay_buffer import create_buffer
+from utils import torch_state
 
 
 def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), device="cpu", seed=3, batch_size=16,
@@ -33,13 +34,10 @@ def build(alg="rrd", basis="sac", obs_dim=11, act_dim=3, lengths=(20, 7, 33), de
 
 def build_buffer(args: Namespace):
     """The replay of `args`. It holds float32 under `float64` too; there its batches are widened."""
-    if torch.get_default_dtype() == torch.float32:
+    if torch.float32 == torch_state.FLOAT:
         return create_buffer(args)
-    torch.set_default_dtype(torch.float32)
-    try:
+    with mock.patch.object(torch_state, "FLOAT", torch.float32):
         buffer = create_buffer(args)
-    finally:
-        torch.set_default_dtype(torch.float64)
     sample = buffer.sample
     buffer.sample = lambda *sizes: widened(sample(*sizes))
     return buffer
@@ -70,7 +68,8 @@ def float64() -> Iterator[None]:
     to_tensor = batch.to_tensor
     torch.set_default_dtype(torch.float64)
     try:
-        with mock.patch.object(batch, "to_tensor", lambda *args, **named: wide(to_tensor(*args, **named))):
+        with mock.patch.object(batch, "to_tensor", lambda *args, **named: wide(to_tensor(*args, **named))), \
+                mock.patch.object(torch_state, "FLOAT", torch.float64):
             yield
     finally:
         torch.set_default_dtype(torch.float32)

@@ -13,7 +13,15 @@ from algorithm import create_agent, tf_names
 from algorithm.basis_alg.base_torch import Agent
 
 FOLDER = Path(__file__).parent / "reference"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.npz"))
+
+
+def is_agents(path: Path) -> bool:
+    """Whether a file holds the calls of an agent; others hold episodes of environments."""
+    with np.load(path) as data:
+        return "step/action" in data
+
+
+NAMES = sorted(path.stem for path in FOLDER.glob("*.npz") if is_agents(path))
 
 
 class Case:

@@ -34,7 +34,8 @@ def flags_of(alg: str | None, basis: str) -> list[str]:
     return [f"--alg={alg}", f"--basis_alg={basis}", *small] if alg else [f"--alg={basis}"]
 
 
-def twice(argv: list[str], short: int, long: int) -> None:
+def twice(argv: list[str], short: int, long: int, *again: str) -> None:
+    """A run that is resumed is as one that was never stopped; `again` are flags that the resumed one needs."""
     parts = run(*argv, f"--total_timesteps={short}", "--tag=parts")
-    assert train.main([f"--resume={parts}", f"--total_timesteps={long}"]) == 0
+    assert train.main([f"--resume={parts}", f"--total_timesteps={long}", *again]) == 0
     same(parts, run(*argv, f"--total_timesteps={long}", "--tag=whole"))

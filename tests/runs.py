@@ -53,10 +53,10 @@ def run(*argv: str) -> Finished:
     return Finished(directory)
 
 
-def run_on_terminal(*argv: str) -> str:
-    """The output of train.py on a terminal of 100 columns, without its escape sequences; it must succeed."""
+def run_on_terminal(*argv: str, columns: int = 100) -> str:
+    """The output of train.py on a terminal, without its escape sequences; it must succeed."""
     main, other = pty.openpty()
-    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": "100"}
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm-256color", "COLUMNS": str(columns)}
     code = "import sys, tiny_envs, train; sys.exit(train.main(sys.argv[1:]))"
     with subprocess.Popen([sys.executable, "-c", code, *argv], stdout=other, env=env) as process:
         os.close(other)

@@ -11,6 +11,7 @@ import importlib
 import re
 import runpy
 import shlex
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,6 +290,16 @@ def run_pip(words: list[str]) -> None:
             assert set((match[1] or "test").split(",")) <= set(extras), word
         elif word != "-e":
             assert word in {re.match(r"[\w-]+", entry)[0] for entries in extras.values() for entry in entries}, word
+
+
+@rule("pip download", "pip install --no-index")
+def run_pip_for_wheels(words: list[str]) -> None:
+    """The options are pip's, and the file is the one that `benchmarks/gpu.py --wheels` writes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                 # setuptools stands in for distutils
+        from pip._internal.commands import create_command
+    options, packages = create_command(words[1]).parse_args(words[2:])
+    assert (options.requirements, packages) == (["wheels.txt"], [])
 
 
 def declared() -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Display runs: on a terminal a table for each cycle and a progress bar, elsewhere plain lines."""
+"""Display runs: on a terminal a row for each cycle and a progress bar, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
+
+from utils.rows import Rows, percent
+
+WIDE = 80                   # columns of a terminal from which a progress bar shows the time that has passed
 
 
 def say(line: str) -> None:
@@ -69,9 +73,11 @@ class Display:
     def __init__(self) -> None:
         self.console = console(soft_wrap=True)
         self.is_terminal = self.console.is_terminal
-        self.bars = Progress(TextColumn("{task.description}{task.completed}/{task.total} steps"), BarColumn(), _Rate(),
-                             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        elapsed = [TimeElapsedColumn()] * (self.console.width >= WIDE)
+        self.bars = Progress(TextColumn("{task.description}{task.completed}/{task.total} steps"), BarColumn(None),
+                             _Rate(), *elapsed, TextColumn("left"), TimeRemainingColumn(), expand=True,
                              console=self.console, speed_estimate_period=300, disable=not self.is_terminal)
+        self.rows, self.lock = Rows(), threading.Lock()
 
     def __enter__(self) -> Display:
         if self.is_terminal:
@@ -97,10 +103,10 @@ class Display:
 
 
 class View:
-    """The part of a display that belongs to one run; its name, if any, begins its lines and titles its tables."""
+    """The part of a display that belongs to one run; its name, if any, begins its lines and rows."""
 
     def __init__(self, display: Display, run_length: int, name: str):
-        self.display, self.name = display, name
+        self.display, self.name, self.run_length = display, name, run_length
         self.begins = f"{name}: " if name else ""
         self.task = display.bars.add_task(self.begins, total=run_length)
 
@@ -114,14 +120,21 @@ class View:
 
     def show(self, means: dict[str, float | None]) -> None:
         """Display the metrics of a cycle."""
-        shown = {name: "" if value is None else f"{value:.6g}" for name, value in means.items()}
         if not self.display.is_terminal:
-            self.say("  ".join(f"{name}={value}" for name, value in shown.items() if value))
+            self.say(self._line(means))
             return
-        table = Table(show_header=False, title=self.name or None)
-        for name, value in shown.items():
-            table.add_row(name, value, style="green" if name in ("Episodes", "Rewards") else None)
-        self.display.console.print(table)
+        console = self.display.console
+        with self.display.lock:
+            for line in self.display.rows.add(means, self.run_length, self.name, console.width):
+                console.print(line)
+
+    def _line(self, means: dict[str, float | None]) -> str:
+        """Return `Timesteps=40  Progress=33%  ...`; what was not measured is left out."""
+        shown = {name: f"{value:.6g}" for name, value in means.items() if value is not None}
+        parts = [f"{name}={value}" for name, value in shown.items()]
+        if "Timesteps" in shown:
+            parts.insert([*shown].index("Timesteps") + 1, f"Progress={percent(means['Timesteps'], self.run_length)}")
+        return "  ".join(parts)
 
     def close(self) -> None:
         """Stop the clock of the progress bar."""

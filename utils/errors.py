@@ -25,3 +25,7 @@ class SeedsError(RuntimeError):
 
 class NotFiniteError(ArithmeticError):
     """A number is NaN or infinite. The message is one line: which number, and when."""
+
+
+class EpisodeNotFiniteError(NotFiniteError):
+    """An environment gave a number that is NaN or infinite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.errors import NotFiniteError
+from utils.errors import EpisodeNotFiniteError, NotFiniteError  # noqa: F401 (imported from here)
 
 LARGEST = float(np.finfo(np.float32).max)           # that replay can hold
 
@@ -32,8 +32,8 @@ def check_observation(obs: np.ndarray, where: str) -> None:
     places = np.argwhere(~(np.abs(obs) <= LARGEST))
     first = tuple(map(int, places[0]))
     more = f" ({len(places)} of {obs.size} components are not finite)" if len(places) > 1 else ""
-    raise NotFiniteError(f"observation[{', '.join(map(str, first))}]: got {obs[first]} {where}{more}; expected finite "
-                         "numbers")
+    raise EpisodeNotFiniteError(f"observation[{', '.join(map(str, first))}]: got {obs[first]} {where}{more}; expected "
+                                "finite numbers")
 
 
 def check_reward(reward: float, where: str, name: str = "reward") -> None:
@@ -46,7 +46,7 @@ def check_reward(reward: float, where: str, name: str = "reward") -> None:
         NotFiniteError: it is not finite.
     """
     if not is_finite(reward):
-        raise NotFiniteError(f"{name}: got {float(reward)} {where}; expected a finite float32")
+        raise EpisodeNotFiniteError(f"{name}: got {float(reward)} {where}; expected a finite float32")
 
 
 def place(steps: int, step: int) -> str:

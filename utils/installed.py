@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent.parent           # the folder that holds 
 PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
 COMMANDS = (*PROGRAMS, "convert")                       # the subcommands of `rrd`
 _COMMAND = re.compile(rf"(?<![\w./'\"-])(?:python ({'|'.join(PROGRAMS)})\.py\b|({'|'.join(PROGRAMS)})\.py(?= --))")
+_CONVERTER = re.compile(r"python -m (?:return_decomposition\.)?(?:utils\.tf_checkpoint|algorithm\.tf\.convert)\b")
 _UNKNOWN = "the packages that setup.py requires"
 _REQUIREMENT = re.compile(r"""([^;]+?)\s*(?:;\s*extra\s*==\s*['"]([\w-]+)['"])?""")
 
@@ -53,7 +54,7 @@ def as_called(text: str) -> str:
     """A text whose commands are those that the user can give: `python train.py --env=X` may be `rrd train --env=X`."""
     if not (ROOT or is_command()):
         return text
-    return _COMMAND.sub(lambda match: f"rrd {match[1] or match[2]}", text)
+    return _COMMAND.sub(lambda match: f"rrd {match[1] or match[2]}", _CONVERTER.sub("rrd convert", text))
 
 
 def pip_install(extra: str = "") -> str:

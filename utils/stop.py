@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -34,7 +35,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():       # Python allows handlers only there
-            self.handlers = {number: signal.signal(number, self._hear) for number in SIGNALS if not _is_left(number)}
+            self.handlers = {number: handle(number, self._hear) for number in SIGNALS if not _is_left(number)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -81,6 +82,31 @@ class Stop:
         if self.signal not in (None, signal.SIGINT):
             signal.raise_signal(self.signal)
         raise KeyboardInterrupt(self.told())
+
+
+_ours: list[Any] = []                       # the handlers of SIGTERM that a process must not inherit
+
+
+def handle(number: int, handler: Any) -> Any:
+    """Set a handler and return the one before; a process that is forked later does not inherit it for SIGTERM.
+
+    An environment may fork a helper process. Python ends it by SIGTERM when the program ends, and waits: a helper that
+    only takes note of the signal would never end. Other signals go to the whole group of processes; the helper leaves
+    them to this one, which may first save while its environments work.
+    """
+    if number == signal.SIGTERM:
+        _ours[:] = [handler]
+    return signal.signal(number, handler)
+
+
+def _forget() -> None:
+    """In a forked process: SIGTERM ends it, as it ends any process."""
+    if _ours and signal.getsignal(signal.SIGTERM) == _ours[0]:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _is_left(number: int) -> bool:

@@ -1,10 +1,10 @@
 """`algorithm.tf.convert`, the converter of checkpoints, by its published name: python -m utils.tf_checkpoint."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from typing import Any
+
+import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,16 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.errors import ConfigError
+from utils.normalizer import Normalizer  # noqa: F401 (a name that stays)
 
 
 def resolve_device(name: str, field: str = "device") -> torch.device:
-    """`auto` is CUDA where it works; a CUDA device that is not there is a ConfigError that names the field."""
+    """`auto` is CUDA where it works; a device that is not there is a ConfigError that names the field."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{field}: got {name!r}, but this PyTorch sees {torch.cuda.device_count()} CUDA devices; "
                           "expected cpu, auto, or one of those")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"{field}: got 'mps', but this PyTorch finds no GPU of Apple's (MPS) here; expected cpu, "
+                          "cuda or auto")
     return device
 
 
@@ -134,44 +138,3 @@ class RandomNormal:
         return (other.logstd - self.logstd + 0.5 * (ratio + shift - 1)).sum(-1, keepdim=True)
 
 
-class Normalizer(nn.Module):
-    """Scale vectors by their running mean and std: clip((x - mean) / std, -5, 5), std = max(1e-2, .).
-
-    Two things differ from the original, which divides by a std of 0 before its first update and takes the root
-    of a variance that rounding can make negative: here it is the identity until the first update, and the
-    variance is clamped at 0.
-    """
-
-    def __init__(self, shape: int | tuple[int, ...], eps_std: float = 1e-2, norm_clip: float = 5.0):
-        super().__init__()
-        self.eps_std, self.norm_clip = eps_std, norm_clip
-        for name in ("sum", "sum_sqr", "mean", "std"):
-            self.register_buffer(name, torch.zeros(shape))
-        self.register_buffer("cnt", torch.zeros(1))
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """(..., O) -> (..., O)."""
-        return self._scale(x, self.mean, self.std)
-
-    def normalize_prefix(self, x: Tensor) -> Tensor:
-        """Normalise vectors of the first D components alone: (..., D <= O) -> (..., D)."""
-        return self._scale(x, self.mean[:x.shape[-1]], self.std[:x.shape[-1]])
-
-    def normalize_suffix(self, x: Tensor) -> Tensor:
-        """Normalise vectors of the last D components alone: (..., D <= O) -> (..., D)."""
-        return self._scale(x, self.mean[-x.shape[-1]:], self.std[-x.shape[-1]:])
-
-    def _scale(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        scaled = ((x - mean) / std).clamp(-self.norm_clip, self.norm_clip)
-        return torch.where(std > 0, scaled, x)              # std is 0 as long as nothing was counted
-
-    @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Count a batch of vectors, (B, O)."""
-        x = torch.as_tensor(x, dtype=self.sum.dtype, device=self.sum.device)
-        self.sum += x.sum(0)
-        self.sum_sqr += x.square().sum(0)
-        self.cnt += x.shape[0]
-        self.mean.copy_(self.sum / self.cnt)
-        variance = self.sum_sqr / self.cnt - self.mean.square()
-        self.std.copy_(variance.clamp_min(0).sqrt().clamp_min(self.eps_std))

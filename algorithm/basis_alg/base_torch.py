@@ -17,14 +17,19 @@ from algorithm.batch import Batch, Spec, check_batch, check_observations, observ
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
+from utils.normalizer import Normalizer, upgraded
 from utils.optimizers import TFAdam, TFRMSProp
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
-from utils.torch_utils import Normalizer, resolve_device
+from utils.torch_state import methods_apart
+from utils.torch_utils import resolve_device
 
 Info = dict[str, Tensor]
 
 
+@methods_apart("__init__", "step", "normalizer_update", "train", "train_q", "train_pi", "update", "target_update",
+               "rewards", "redistribute", "state_dict", "load_state_dict", "save_model", "load_model", "tf_variables",
+               "load_tf_variables")
 class Agent:
     """An agent with continuous actions in [-1, 1]; a subclass may have discrete ones."""
 
@@ -228,7 +233,7 @@ class Agent:
         Raises:
             ValueError: a name is missing or unknown, or a shape differs; nothing was changed.
         """
-        own = self.state_dict()
+        own, state = self.state_dict(), upgraded(state)
         check_same(state, own, "state")
         for name, tensor in own.items():
             tensor.copy_(state[name])

@@ -42,12 +42,14 @@ from utils.optimizers import TFOptimizer
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
+from utils.torch_state import methods_apart
 from utils.torch_utils import Normalizer, resolve_device
 
 Info = dict[str, Tensor]
 PICTURES, VECTORS = 256, 16384      # steps that `redistribute` reads at once, at most: stacks of frames are large
 
 
+@methods_apart("__init__", "rewards", "redistribute", "fit", "load_state_dict")
 class Decomposition(nn.Module):
     """A model of the rewards that the steps of an episode are paid."""
 

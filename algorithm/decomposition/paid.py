@@ -12,6 +12,7 @@ from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.episodes import return_of
 from algorithm.payments import mean_reward, scaled_return
 from utils.errors import ConfigError
+from utils.floats import widened, widest
 from utils.settings.fields import Config
 
 
@@ -22,7 +23,7 @@ class Uniform(Decomposition):
 
     def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Return R/T, float64, (N, L)."""
-        returns = episodes["rews"].double().sum((1, 2))
+        returns = widened(episodes["rews"]).sum((1, 2))
         return mean_reward(returns, mask.sum(1))[:, None].expand(mask.shape)
 
 
@@ -39,7 +40,7 @@ class IRCR(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the model; it knows no range yet."""
         super().__init__(config, generator)
-        unknown = torch.full((1, 2), torch.nan, dtype=torch.float64, device=self.device)
+        unknown = torch.full((1, 2), torch.nan, dtype=widest(self.device), device=self.device)
         self.register_buffer("fitted", unknown)             # the range of the episodes of `fit`
 
     def parts(self) -> dict[str, nn.Module]:
@@ -56,7 +57,7 @@ class IRCR(Decomposition):
         if span.isnan().any():
             raise ConfigError("return_range: missing, expected the least and the greatest return of a replay; give it "
                               "with the episode, or call fit(episodes, 0)")
-        returns = episodes["rews"].double().sum((1, 2))
+        returns = widened(episodes["rews"]).sum((1, 2))
         return scaled_return(returns, *span.unbind(-1))[:, None].expand(mask.shape)
 
     def observe(self, episodes: Sequence[Mapping[str, Array]]) -> None:

@@ -29,11 +29,20 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
                           f"{agent.device}")
     # of the whole process: an earlier run's tf32 must not reach this one
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    if agent.device.type == "mps":
+        _check_mps(config)
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
                           "(gradients by hand are float32)")
     return _load(name)(agent, buffer), why
+
+
+def _check_mps(config: Config) -> None:
+    """Raise a ConfigError for an engine or a precision that is not made for Apple's GPUs."""
+    for name, wanted in (("engine", ("eager", "auto")), ("precision", ("fp32",))):
+        if (got := getattr(config, name)) not in wanted:
+            raise ConfigError(f"{name}: got {got!r} with --device=mps, expected {' or '.join(wanted)}")
 
 
 def _check_optimizers(agent: Any) -> None:
@@ -61,6 +70,8 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
     from algorithm.engine.by_hand.choice import why_not_by_hand
     missing = why_not_by_hand(agent)
+    if agent.device.type == "mps":
+        return "eager", "the engine for MPS"
     on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device
     if on_one_gpu and _is_ours(agent, buffer) and _is_captured(agent, missing):
         return "cudagraph", "the agent and its replay are on one CUDA device"

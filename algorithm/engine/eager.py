@@ -15,7 +15,9 @@ from algorithm.engine.guard import check_tensors, create_guard, labels
 from algorithm.schedule import Schedule
 from utils.errors import ConfigError
 from utils.finite import NotFiniteError
+from utils.floats import widened
 from utils.threads import patience, threads, worth
+from utils.torch_state import methods_apart
 
 
 class Sums:
@@ -27,7 +29,7 @@ class Sums:
 
     def add(self, info: dict[str, Tensor], count: int = 1) -> None:
         """Add metrics, (), or sums of `count` of them."""
-        names, values = tuple(info), torch.stack([torch.as_tensor(value) for value in info.values()]).double()
+        names, values = tuple(info), widened(torch.stack([torch.as_tensor(value) for value in info.values()]))
         total, counted = self.sums.get(names, (0.0, 0))
         self.sums[names] = total + values, counted + count
 
@@ -59,6 +61,7 @@ class Sums:
         return chosen
 
 
+@methods_apart("__init__", "run", "call", "check_batch", "check_state", "refresh")
 class Engine:
     """Carries out the updates of an agent from its replay."""
 

@@ -14,9 +14,11 @@ from utils.memory import available_bytes
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.text import human_bytes
+from utils.torch_state import methods_apart
 from utils.torch_utils import resolve_device
 
 
+@methods_apart("__init__", "store_episode", "sample", "draw", "episode_fields", "read_episodes", "restore")
 class TransitionReplay:
     """A ring of steps; the oldest episodes are dropped whole.
 
@@ -64,12 +66,20 @@ class TransitionReplay:
         """Choose the device of the settings; by default the agent's, or the CPU if a GPU lacks the memory."""
         auto = config.buffer_device == "auto"
         self.device = resolve_device(config.device) if auto else resolve_device(config.buffer_device, "buffer_device")
+        if self.device.type == "mps":                   # the returns are float64, which it lacks
+            self.device = self._beside_mps(auto)
         self.storage = create_storage(config, self.device)
         available = available_bytes(self.device)
         if auto and self.device.type == "cuda" and available is not None and self.bytes_needed > available:
             self.device = torch.device("cpu")
             self.storage = create_storage(config, self.device)
         self._check_memory(config.test_timesteps)
+
+    @staticmethod
+    def _beside_mps(auto: bool) -> torch.device:
+        if not auto:
+            raise ConfigError("buffer_device: got 'mps', which has no float64 for the returns; expected cpu or auto")
+        return torch.device("cpu")
 
     @property
     def bytes_beside(self) -> int:

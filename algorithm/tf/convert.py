@@ -26,6 +26,7 @@ from utils.errors import ConfigError
 from utils.installed import called, is_command
 from utils.settings.algorithms import any_of, bases, decompositions, is_decomposition, referenced
 from utils.settings.cli import Parser
+from utils.settings.completion import add_completion
 from utils.text import did_you_mean
 
 # To PyTorch ---------------------------------------------------------------------------------------------------------
@@ -159,17 +160,19 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     parser = Parser(prog=command, allow_abbrev=False, epilog=examples,
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Convert a checkpoint of the TensorFlow 1 program to PyTorch, or back.")
-    parser.add_argument("checkpoint", help="prefix of the TensorFlow checkpoint, such as model.ckpt; with --to-tf a "
-                                           "PyTorch checkpoint")
-    parser.add_argument("--alg", default="rrd", help=f"{', '.join(referenced())} (default: rrd)")
-    parser.add_argument("--basis_alg", "--basis-alg", help="basis of a decomposition (default: sac)")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="prefix of the TensorFlow checkpoint, "
+                        "such as model.ckpt; with --to_tf a PyTorch checkpoint")
+    known_bases = [name for name in referenced() if name in bases()]
+    parser.add_argument("--alg", default="rrd", metavar="|".join(referenced()), help="algorithm (default: rrd)")
+    parser.add_argument("--basis_alg", "--basis-alg", metavar="|".join(known_bases),
+                        help="basis of a decomposition (default: sac)")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory to write to; created if missing")
-    parser.add_argument("--to-tf", "--to_tf", action="store_true", help="convert from PyTorch to TensorFlow")
+    parser.add_argument("--to_tf", "--to-tf", action="store_true", help="convert from PyTorch to TensorFlow")
+    add_completion(parser)
     args = parser.parse_args(argv)
     for field in ("checkpoint", "out"):
         if not getattr(args, field):
             raise ConfigError(f"{field}: got '', expected a path")
-    known_bases = [name for name in referenced() if name in bases()]
     for field, value, known in (("alg", args.alg, referenced()), ("basis_alg", args.basis_alg, known_bases)):
         if value is not None and value not in known:
             raise ConfigError(f"{field}: got {value!r}{did_you_mean(value, known)}, expected one of {', '.join(known)}")

@@ -38,7 +38,8 @@ def read_checkpoint(path: str | Path) -> Arrays:
     TensorFlow reads it in a process of its own: see `algorithm.tf.reader`.
 
     Args:
-        path: its prefix, such as DIR/model.ckpt, or the path of one of its files.
+        path: its prefix, such as DIR/model.ckpt, or the path of one of its files; of a checkpoint in TensorFlow's first
+            format (before 1.0, or `write_version=V1`) its only file.
     Raises:
         CheckpointError: it is missing, damaged, or of another kind.
         ConfigError: TensorFlow is not installed, or cannot be imported here.

@@ -88,19 +88,20 @@ class Workers:
         Args:
             actions: (N, A), or (N,) indices.
         Returns:
-            Observations (N, O), rewards, terminated, truncated, and `info` with `restarted`, each (N,). Where
-            `restarted` is true, a process was replaced: its episode is lost, the step belongs to no episode, and the
-            observation is the first one of a new episode.
+            Observations (N, O), rewards, terminated, truncated, and `info` with `true_reward`, `true_return` (of the
+            episodes so far) and `restarted`, each (N,). Where `restarted` is true, a process was replaced: its episode
+            is lost, the step belongs to no episode, and the observation is the first one of a new episode.
         """
         answers = self._ask({i: ("step", action) for i, action in enumerate(actions)})
-        rewards = np.zeros(self.num_envs)
+        rewards, true_rewards, true_returns = np.zeros((3, self.num_envs))
         terminated, truncated, restarted = np.zeros((3, self.num_envs), bool)
         for i in range(self.num_envs):
             if i in answers:
-                rewards[i], terminated[i], truncated[i] = answers[i]
+                rewards[i], terminated[i], truncated[i], true_rewards[i], true_returns[i] = answers[i]
             else:
                 restarted[i] = True
-        return self.obs.copy(), rewards, terminated, truncated, {"restarted": restarted}
+        told = {"restarted": restarted, "true_reward": true_rewards, "true_return": true_returns}
+        return self.obs.copy(), rewards, terminated, truncated, told
 
     def play(self, episodes: list[tuple[int, State | None, np.ndarray]]):
         """Bring each environment into the middle of an episode.

@@ -30,7 +30,9 @@ class Worker:
         """
         self.restart, self.heard = restart, False
         self.pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=serve, args=(theirs, config, layout, i), daemon=True)
+        # No daemon, which may start no processes: an environment may. `Workers.close` ends it, and so does the end of
+        # this process, see `envs.workers.worker`.
+        self.process = SPAWN.Process(target=serve, args=(theirs, config, layout, i), daemon=False)
         with theirs:                                    # else the pipe would stay open when the worker dies
             self.process.start()
 

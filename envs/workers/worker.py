@@ -17,9 +17,10 @@ from envs import make_env
 from envs.names import resolve_env
 from envs.origin import Origin, State, replay_actions
 from utils.errors import ConfigError
+from utils.global_draws import seed_global
 from utils.settings.fields import Config
 from utils.settings.imports import import_modules
-from utils.stop import SIGNALS
+from utils.stop import SIGNALS, handle
 from utils.text import one_line
 
 GRACE = 5.0         # seconds that workers have to close their environments
@@ -49,15 +50,17 @@ class WorkerEnv:
         return first, steps
 
     def _build(self, seed: int) -> None:
+        seed_global(seed)
         if self.env is None:
             self.env = _make(self.config)
+            seed_global(seed)                           # its module may have imported PyTorch
         self.origin = Origin(self.env, seed)
 
-    def step(self, action: np.ndarray | int) -> tuple[float, bool, bool]:
-        """Step; returns reward, terminated, truncated. `info` is not sent."""
-        obs, reward, terminated, truncated, _ = self.env.step(action)
+    def step(self, action: np.ndarray | int) -> tuple[float, bool, bool, float, float]:
+        """Step; returns reward, terminated, truncated and, of `info`, the true reward and the episode's true return."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
         self._show(obs)
-        return float(reward), bool(terminated), bool(truncated)
+        return float(reward), bool(terminated), bool(truncated), info["true_reward"], info["true_return"]
 
     def close(self) -> None:
         """Close the environment, if it was built."""
@@ -82,7 +85,7 @@ def serve(pipe, config: Config, layout: tuple, i: int) -> None:
     decides when to end, and may first save while its environments are alive.
     """
     for one in SIGNALS:
-        signal.signal(one, _ignore)
+        handle(one, _ignore)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)     # see `signals_held`
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()

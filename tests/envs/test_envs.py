@@ -11,11 +11,11 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Sequence
 
 import train
 from envs import env_kwargs, make_env
-from envs.names import resolve_env
+from envs.names import resolve_env, with_version
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 
@@ -88,7 +88,7 @@ def test_every_name_makes_the_documented_environment(name, id, width, acts):
     assert (env.action_space, env.spec.max_episode_steps) == (Box(-1, 1, (acts,), np.float32), 1000)
 
 
-@pytest.mark.parametrize("name", ["Mine-v2", "AntMaze-v3", "Ant-v20", "Ant-v2x", "my/Ant-v2", "Ant"])
+@pytest.mark.parametrize("name", ["Mine-v2", "AntMaze-v3", "Ant-v20", "Ant-v2x", "my/Ant-v2", "AntMaze", "ant"])
 def test_other_names_are_unchanged(name):
     assert str(resolve_env(name)) == name
 
@@ -102,7 +102,9 @@ def test_the_resolved_name_has_its_arguments():
 @pytest.mark.parametrize(("name", "says"), [
     ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("Pendulum-v7", "did you mean Pendulum-v1?"),
     ("ant-v2", "did you mean Ant-v"), ("AntX-v2", "did you mean Ant-v"),
-    ("zzz-v0", "expected a registered Gymnasium id"),
+    ("zzz-v0", "expected a registered Gymnasium id; --import=MODULE imports the module that registers one of your own"),
+    ("AntX-v2", "; --import=MODULE imports the module that"),
+    ("tiny_envs:Macth-v0", "did you mean Match-v0?; the module tiny_envs does not register it"),
     ("Assault", "expected --alg=dqn"), ("Asault", "did you mean Assault?"),
     ("Pusher-v4", "cannot be made here"), ("Pusher-v2", "cannot be made here"),
     ("", "cannot be made here"), ("a\nb-v0", "cannot be made here"), ("a:b:c", "'a:b:c'"),
@@ -117,6 +119,25 @@ def test_a_wrong_name_gives_a_one_line_error_with_a_hint(name, says):
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("name", "id"), [
+    ("HalfCheetah", "HalfCheetah-v5"), ("Pendulum", "Pendulum-v1"), ("Many", "Many-v10"), ("tiny_envs:Match",
+                                                                                           "tiny_envs:Match-v0")])
+def test_without_a_version_a_name_is_the_newest_one_without_a_warning(name, id, monkeypatch):
+    for version in (2, 10, 9):
+        spec = gym.envs.registration.EnvSpec(f"Many-v{version}", Recorder)
+        monkeypatch.setitem(gym.registry, spec.id, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert make(name).spec.id == id.rpartition(":")[2]
+    assert with_version(name) == str(resolve_env(name)) == id
+
+
+def test_an_id_that_is_registered_without_a_version_is_itself(monkeypatch):
+    for id in ("Own", "Own-v3"):
+        monkeypatch.setitem(gym.registry, id, gym.envs.registration.EnvSpec(id, Recorder))
+    assert with_version("Own") == "Own"
+
+
 def test_an_old_version_that_was_asked_for_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -126,9 +147,9 @@ def test_an_old_version_that_was_asked_for_gives_no_warning():
 # Spaces ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("spaces", [
-    {"acts": Discrete(3)}, {"acts": Box(-1, 1, (2, 2))}, {"acts": Box(-1, 2, (2,))}, {"acts": Box(0, 1, (2,))},
+    {"acts": Discrete(3)}, {"acts": Box(-1, 1, (2, 2))}, {"acts": Box(0, np.inf, (2,))},
     {"acts": Box(-np.inf, np.inf, (2,))}, {"acts": Box(-3, 3, (2,), np.int32)}, {"acts": Box(1, 255, (2,), np.uint8)},
-    {"acts": MultiBinary(2)}, {"observes": Discrete(3)}, {"observes": Dict(a=Box(-1, 1, (2,)), b=Discrete(3))},
+    {"acts": MultiBinary(2)}, {"observes": Sequence(Discrete(3))}, {"observes": Dict(a=Sequence(Box(-1, 1, (2,))))},
 ], ids=str)
 def test_spaces_that_no_agent_can_use_are_refused(spaces, register):
     name = register(**spaces)

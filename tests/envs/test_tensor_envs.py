@@ -20,7 +20,7 @@ from envs.training_env import TrainingEnv
 from utils.errors import ConfigError
 from utils.settings.resolve import resolve
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def acts_of(env: TensorEnv, steps: int, seed: int = 0) -> torch.Tensor:

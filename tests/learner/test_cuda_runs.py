@@ -89,7 +89,7 @@ def test_a_run_that_is_resumed_there_is_the_uninterrupted_one(alg, first, device
 
 
 def test_seeds_share_an_update_there(device, monkeypatch, capsys):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda seeds: True)
     assert train.main(flags("rrd-sac", device, "--seeds=0-2")) == 0
     assert f"seeds 0, 1, 2: together on {device}, in one captured update" in capsys.readouterr().out
     runs = [Finished(path) for path in Path("outputs").iterdir()]

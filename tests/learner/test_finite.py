@@ -394,7 +394,7 @@ def test_a_seed_that_fails_does_not_stop_the_others(capfd, monkeypatch):
 
 
 def test_a_seed_that_fails_in_the_update_of_all(capfd, no_graphs, monkeypatch):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda seeds: True)
     poison_on_device(monkeypatch, "gradient", 7, agent=1)
     line = refusal(capfd, *SMALL_RRD, "--env=Match-v0", "--engine=cudagraph", "--seeds=0-2")
     assert line.startswith("seed 1: gradient of nets.main.policy.pi.weight: got nan or an infinity in update 7; ")

@@ -156,7 +156,7 @@ def test_a_seed_has_one_thread_and_the_program_keeps_its_own():
 def test_the_config_of_one_seed_repeats_it_and_may_be_run_with_others(cores):
     found = together(*MATCH, "--seeds=3,4", "--tag=my tag")
     assert (found[4].config["seed"], "seeds" in found[4].config) == (4, False)
-    assert re.fullmatch(r"my_tag-rrd-Match-v0_seed4_\d{8}-\d{6}", found[4].directory.name)
+    assert re.fullmatch(r"my_tag-rrd-sac-Match-v0_seed4_\d{8}-\d{6}", found[4].directory.name)
     assert {path.name for path in found[4].directory.iterdir()} == {
         "config.json", "run.json", "metrics.csv", "tensorboard", "rews", "checkpoints"}
     path = str(found[4].directory / "config.json")
@@ -190,8 +190,8 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     assert count_cores() == 3
 
 
-@pytest.mark.parametrize("on_cuda", [False, True])
-def test_the_replay_of_an_ended_seed_is_freed_before_the_next_is_made(cores, monkeypatch, on_cuda):
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_replay_of_an_ended_seed_is_freed_before_the_next_is_made(cores, monkeypatch, on_gpu):
     cores(1)
     build, replays, held = training.build, [], []
 
@@ -202,13 +202,13 @@ def test_the_replay_of_an_ended_seed_is_freed_before_the_next_is_made(cores, mon
         replays.append(weakref.ref(parts.engine.buffer))
         return parts
     monkeypatch.setattr("learner.training.build", watched)
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     together(*MATCH, "--seeds=0-2")
     assert held == [0, 0, 0]
 
 
-def test_on_cuda_seeds_run_one_after_another_in_the_main_thread(capsys, monkeypatch):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: True)
+def test_on_gpu_seeds_run_one_after_another_in_the_main_thread(capsys, monkeypatch):
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: True)
     learn, threads = training.learn, []
 
     def watched(*args):
@@ -236,22 +236,24 @@ def test_a_pipe_gets_a_line_for_each_cycle_and_seed(cores, capsys):
     assert len(lines) == 10
 
 
-def test_a_terminal_gets_tables_with_the_seed_and_a_bar_for_each():
+def test_a_terminal_gets_rows_with_the_seed_and_a_bar_for_each():
     text = run_on_terminal(*MATCH, "--seeds=0,7")
-    assert len(re.findall(r"Rewards +│", text)) == 6
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    assert lines.count("seed 0") == lines.count("seed 7") == 3                      # the tables' titles
+    lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    assert len([line for line in lines if line.split()[:4] == ["run", "done", "steps", "return"]]) == 1
+    for seed in (0, 7):
+        rows = [line.split() for line in lines if re.match(rf"seed {seed} +\d+% +\d+", line)]
+        assert [row[2:4] for row in rows] == [["33%", "40"], ["66%", "80"], ["100%", "120"]]
     assert [line[:21] for line in lines[-2:]] == ["seed 0: 120/120 steps", "seed 7: 120/120 steps"]
 
 
 # Failures -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("on_cuda", [False, True])
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(("how", "line"), [
     ("raise", r"ValueError: the arm fell \x1b[31moff; "), ("disk", r"the arm fell \x1b[31moff; "),
 ])
-def test_a_failing_seed_gives_a_one_line_error_and_the_others_continue(cores, capsys, monkeypatch, how, line, on_cuda):
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda _: on_cuda)
+def test_a_failing_seed_gives_a_one_line_error_and_the_others_continue(cores, capsys, monkeypatch, how, line, on_gpu):
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     argv = [*SMALL_RRD, f"--env=FailsOnSeed1-{how}-v0"]
     found = together(*argv, "--seeds=0-2", returns=1)
     err = capsys.readouterr().err
@@ -389,7 +391,7 @@ def test_the_tensorflow_reference_takes_one_seed_at_a_time(capsys, monkeypatch):
 @pytest.mark.parametrize("env", ["Match-v0", "FailsOnSeed1-raise-v0"])
 def test_seeds_on_one_gpu_share_an_update_and_learn_what_each_would_alone(env, no_graphs, monkeypatch, capfd):
     """Computed on the CPU, without graphs; after one seed fails, the others continue by themselves."""
-    monkeypatch.setattr("learner.seeds.on_cuda", lambda seeds: True)
+    monkeypatch.setattr("learner.seeds.on_gpu", lambda seeds: True)
     fails = env != "Match-v0"
     argv = [*SMALL_RRD, f"--env={env}"]
     assert train.main([*argv, "--seeds=0-2", "--engine=cudagraph"]) == fails

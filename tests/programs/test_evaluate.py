@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,8 +25,23 @@ from runs import SMALL, SMALL_RRD, run
 import evaluate
 from algorithm.decomposition.diagnosis import NAMES
 from learner.episodes import Player
-from results import video
-from results.reward_plots import MARGIN, PAPER, PREDICTED, STRIP, TRUE, Strip, draw_png
+from results import reward_plots, video
+from results.reward_plots import (
+    CAPTION,
+    INK,
+    MARGIN,
+    PAPER,
+    PLOT,
+    PREDICTED,
+    SIDE,
+    STRIP,
+    TOP,
+    TRUE,
+    Strip,
+    caption,
+    draw_png,
+    text_width,
+)
 from results.statistics import interquartile_mean, summary
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -239,19 +256,61 @@ def test_the_png_holds_both_lines():
 
 
 def test_the_strip_under_a_video():
-    strip = Strip(np.array([0.0, 0.0, 4.0, 4.0]), np.array([4.0, 4.0, 4.0, 2.0]), True, 80)
-    picture = strip.until(4)
-    assert picture.shape == (STRIP, 80, 3)
+    strip = Strip(np.array([0.0, 0.0, 4.0, 4.0]), np.array([4.0, 4.0, 4.0, 2.0]), True, SIDE + 80 + MARGIN)
+    assert strip.until(4).shape == (STRIP, SIDE + 80 + MARGIN, 3)
+    picture = strip.until(4)[strip.area]
+    assert picture.shape == (PLOT, 80, 3)
 
     def row(column: int, color: tuple) -> int:
         return int(np.flatnonzero((picture[:, column] == color).all(-1))[0])
-    assert row(5, PREDICTED) == STRIP - MARGIN - 2                  # the least value, at the bottom
+    assert row(5, PREDICTED) == PLOT - MARGIN - 2                   # the least value, at the bottom
     assert row(5, TRUE) == row(55, PREDICTED) == MARGIN             # the greatest, at the top
-    assert row(75, TRUE) == pytest.approx(STRIP / 2, abs=2)
-    assert (strip.until(2)[1:, 40:] == PAPER).all()                 # the steps after it
-    assert (strip.until(2)[:, :40] == picture[:, :40]).all()
-    apart = Strip(np.array([0.1, 0.1]), np.array([5.0, 7.0]), False, 80).until(2)
-    assert (apart == PREDICTED).all(-1).any()                       # its own scale
+    assert row(75, TRUE) == pytest.approx(PLOT / 2, abs=2)
+    half = strip.until(2)[strip.area]
+    assert (half[:, 40:] == PAPER).all()                            # the steps after it
+    assert (half[:, :40] == picture[:, :40]).all()
+    apart = Strip(np.array([0.1, 0.1]), np.array([5.0, 7.0]), False, 320)
+    assert (apart.until(2)[apart.area] == PREDICTED).all(-1).any()  # its own scale
+
+
+def test_the_strip_has_axes_a_scale_and_a_legend(monkeypatch):
+    written = []
+    monkeypatch.setattr(reward_plots, "write", lambda picture, text, place, color, from_right=False:
+                        written.append((text, color)) or place[0])
+    width = 400
+    Strip(np.array([0.5, 0.25]), np.array([5.0, 7.0]), False, width)
+    assert written == [("1", INK), ("2", INK), ("step", INK), ("true reward", TRUE), ("predicted", PREDICTED),
+                       ("7", TRUE), ("5", TRUE), ("0.5", PREDICTED), ("0.25", PREDICTED)]
+    written.clear()
+    Strip(np.array([-0.5, 1.0]), np.array([5.0, 7.0]), True, width)
+    assert written[-2:] == [("7", INK), ("-0.5", INK)]
+
+
+def coloured(picture: np.ndarray, color: tuple) -> bool:
+    """Whether some pixels are nearly of this colour."""
+    return bool((np.abs(picture.astype(int) - color).max(-1) < 40).any())
+
+
+def test_letters_are_drawn_in_their_colours_and_do_not_leave_the_strip():
+    strip = Strip(np.array([0.5, 0.25]), np.array([-1234.5, 7.0]), False, 320)
+    blank = strip.until(0)
+    assert (blank[strip.area] == PAPER).all()
+    rows, columns = strip.area
+    left, right = blank[rows, :columns.start - 1], blank[rows, columns.stop:]
+    assert (coloured(left, TRUE), coloured(left, PREDICTED)) == (True, False)
+    assert (coloured(right, TRUE), coloured(right, PREDICTED)) == (False, True)
+    assert coloured(blank[:rows.start], TRUE)
+    assert coloured(blank[:rows.start], PREDICTED)
+    assert (blank[1:, 0] == PAPER).all()                            # the longest number has room
+
+
+@pytest.mark.parametrize("title", ["E-v0", "a_module_with_a_long_name:AnEnvironmentWithALongName-v12", "\u6f22-v0", ""])
+def test_a_caption_has_the_task_and_the_numbers(title):
+    with_title, without = (caption(one, "step 12  return 345", 320) for one in (title, ""))
+    assert with_title.shape == (CAPTION, 320, 3)
+    differs = np.flatnonzero((with_title != without).any(-1).any(0))
+    assert len(differs) > 20 or not title
+    assert differs.max(initial=0) < 320 - text_width("step 12  return 345") - MARGIN         # it is cut before them
 
 
 # Video ------------------------------------------------------------------------------------------------------------
@@ -289,17 +348,24 @@ def test_a_video_has_a_frame_of_the_start_and_of_each_step(trained, films, diagn
     assert capsys.readouterr().err == ""
     ((given, pictures),) = films.values()
     assert given == {"format": "FFMPEG", "mode": "I", "fps": 25, "codec": "libx264", "macro_block_size": 16}
-    height = 21 + STRIP * diagnose
-    assert {picture.shape for picture in pictures} == {(height + -height % 16, 48, 3)}
+    height, width = 9 * 21, 9 * 37                                  # a small picture is enlarged
+    whole = height + CAPTION + STRIP * diagnose
+    assert {picture.shape for picture in pictures} == {(whole + -whole % 16, width + -width % 16, 3)}
     assert {picture.dtype for picture in pictures} == {np.dtype(np.uint8)}
     assert [int(picture[0, 0, 0]) for picture in pictures] == list(range(11))
     env = Shown()                                                   # it is the episode that was evaluated first
     env.reset(seed=results_of(trained)["seeds"][0])
     seen = [env.render(), *(env.step(np.zeros(1)) and env.render() for _ in range(10))]
-    assert all((picture[:21, 1:37] == frame[:, 1:]).all() for picture, frame in zip(pictures, seen, strict=True))
+    assert all((picture[4:height:9, 13:width:9] == frame[:, 1:]).all()
+               for picture, frame in zip(pictures, seen, strict=True))
+    captions = [picture[height:height + CAPTION, :width] for picture in pictures]
+    total = results_of(trained)["returns"][0]
+    assert (captions[0] == caption("Shown-v0", "step 0  return 0", width)).all()
+    assert (captions[10] == caption("Shown-v0", f"step 10  return {total:.5g}", width)).all()
     assert [path.read_bytes() for path in (trained / "evaluations").glob("*.mp4")] == [b"video"]
     if diagnose:
-        blank = [(picture[22:21 + STRIP, :37] == PAPER).all(-1).mean() for picture in pictures]
+        plots = slice(height + CAPTION + TOP, height + CAPTION + TOP + PLOT), slice(SIDE, width - MARGIN)
+        blank = [(picture[plots] == PAPER).all(-1).mean() for picture in pictures]
         assert blank[0] == 1
         assert sorted(blank, reverse=True) == blank
 
@@ -313,7 +379,7 @@ def test_a_real_video(trained):
     assert evaluate.main([str(trained), FEW, "--video=mine.mp4", "--diagnose"]) == 0
     with imageio.v2.get_reader("mine.mp4", format="FFMPEG") as reader:
         assert reader.get_meta_data()["fps"] == 25
-        assert {frame.shape for frame in reader} == {(128, 48, 3)}
+        assert {frame.shape for frame in reader} == {(352, 336, 3)}
 
 
 def test_a_failed_rendering_gives_one_line_and_no_file(trained, films, capsys):
@@ -492,6 +558,51 @@ def test_the_tensorflow_reference_is_not_evaluated(trained, capsys, monkeypatch)
     monkeypatch.setenv("USE_PYTORCH", "0")
     assert evaluate.main([str(trained)]) == 2
     assert "USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1" in capsys.readouterr().err
+
+
+def tensorflow_run(trained: Path) -> Path:
+    """As if the TensorFlow reference had made the run."""
+    (trained / "run.json").write_text('{"backend": "tensorflow"}')
+    for name in ("best", "last"):
+        (trained / "checkpoints" / f"{name}.safetensors").unlink()
+        for part in (".index", ".data-00000-of-00001"):
+            (trained / "checkpoints" / f"{name}.ckpt{part}").touch()
+    return trained
+
+
+@pytest.mark.parametrize(("place", "flags", "name"), [
+    ("", [], "best"), ("", ["--checkpoint=last"], "last"), ("/checkpoints/best.ckpt", [], "best"),
+    ("/checkpoints/last.ckpt.index", [], "last"), ("", ["--checkpoint=RUN/checkpoints/last.ckpt"], "last"),
+    ("/checkpoints/best.ckpt.data-00000-of-00001", [], "best")])
+def test_a_run_of_tensorflow_names_the_commands_that_convert_and_evaluate_it(place, flags, name, trained, capsys):
+    checkpoints = tensorflow_run(trained) / "checkpoints"
+    given = [flag.replace("RUN", str(trained)) for flag in flags]
+    assert evaluate.main([f"{trained}{place}", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    convert, then = re.findall("`(.*?)`", error)
+    assert shlex.split(convert) == ["python", "-m", "utils.tf_checkpoint", f"{checkpoints}/{name}.ckpt", "--alg=rrd",
+                                    "--basis_alg=sac", f"--out={checkpoints}/pytorch"]
+    assert shlex.split(then) == ["python", "evaluate.py", str(trained), "--checkpoint",
+                                 f"{checkpoints}/pytorch/model.safetensors"]
+
+
+def test_a_converted_checkpoint_of_a_run_of_tensorflow_is_evaluated(trained):
+    converted = trained / "checkpoints" / "pytorch" / "model.safetensors"
+    converted.parent.mkdir()
+    converted.write_bytes((trained / "checkpoints" / "best.safetensors").read_bytes())
+    assert evaluate.main([str(tensorflow_run(trained)), FEW, "--checkpoint", str(converted)]) == 0
+
+
+@pytest.mark.parametrize("trained", [[*SMALL_RRD, "--env=Match-v0", "--test_rollouts=0"]], indirect=True)
+def test_of_a_run_without_evaluations_the_last_checkpoint_is_evaluated(trained, capsys):
+    assert evaluate.main([str(trained), FEW]) == 0
+    out, err = capsys.readouterr()
+    assert err == ("evaluate.py: note: the run has no evaluation, and so no best checkpoint; evaluating its last one, "
+                   "as --checkpoint last does\n")
+    assert "checkpoints/last.safetensors: 3 greedy episodes" in out
+    assert evaluate.main([str(trained), FEW, "--checkpoint=best"]) == 2
+    assert capsys.readouterr().err.endswith("best.safetensors: no such file; --checkpoint last exists\n")
 
 
 def test_as_a_script_and_beside_a_foreign_package():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -71,3 +72,44 @@ def test_a_missing_module_of_the_users_code_stays_a_traceback(name):
         importlib.import_module(name)
     with pytest.raises(ModuleNotFoundError, match=f"No module named '{name}'"):
         run_program("x", work)
+
+
+# What an old Python reads of each thing that a user can start, up to the check of its version.
+STARTED = {"train.py": [], "evaluate.py": [], "plot.py": [], "report.py": [], "sweep.py": [], "doctor.py": [],
+           "return_decomposition": ["return_decomposition/__init__.py"],
+           "return_decomposition.cli": ["return_decomposition/__init__.py"],
+           "utils.tf_checkpoint": ["utils/__init__.py", "utils/tf_checkpoint.py"],
+           "algorithm.tf.convert": ["algorithm/__init__.py"], "sweeps.schema": ["sweeps/__init__.py"],
+           "utils.settings.schema": ["utils/__init__.py", "utils/settings/__init__.py"]}
+OLD = """
+import runpy, sys
+sys.version_info = (3, 6, 9, "final", 0)
+sys.argv = [sys.argv[1], "--help"]
+if sys.argv[0].endswith(".py"):
+    runpy.run_path(sys.argv[0], run_name="__main__")
+else:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_python_that_is_too_old_is_one_line(name):
+    where = str(ROOT / name) if name.endswith(".py") else name
+    done = subprocess.run([sys.executable, "-c", OLD, where], env=os.environ | {"PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    called = name if ".py" in name else "tf_checkpoint.py" if "tf_ch" in name else "return_decomposition"
+    assert done.stderr == (f"{called}: Python 3.6.9 at {sys.executable}, expected 3.11 or newer: `make "
+                           "PYTHON=python3.12` makes .venv with one\n")
+
+
+@pytest.mark.parametrize("name", sorted({"python_check.py", "program.py", *(name for name in STARTED if ".py" in name),
+                                         *(file for files in STARTED.values() for file in files)}))
+def test_what_an_old_python_reads_before_the_check_has_no_newer_syntax(name):
+    tree = ast.parse((ROOT / name).read_text(encoding="utf-8"), feature_version=(3, 7))
+    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    assert future == []                                 # 3.6 knows no annotations there
+    first = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or node.names[0].name for node in first]
+    ours = [one for one in names if one.partition(".")[0] not in sys.stdlib_module_names]
+    assert ours[:1] in ([], ["python_check"], ["program"])

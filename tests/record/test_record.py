@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -133,14 +134,30 @@ def test_a_pipe_gets_plain_lines(capsys):
     assert all(line.isprintable() for line in lines)
     assert len(lines) == 5                                          # the first line, three cycles, the directory
     assert "1 observations, 1 actions" in lines[0]
-    assert re.match(r"Epoch=0  Cycle=0  Episodes=4  Timesteps=40 ", lines[1])
+    assert re.match(r"Epoch=0  Cycle=0  Episodes=4  Timesteps=40  Progress=33%  TimeCost", lines[1])
+    assert [re.search(r"Progress=(\d+)%", line)[1] for line in lines[1:4]] == ["33", "66", "100"]
 
 
-def test_a_terminal_gets_a_table_a_cycle_and_a_progress_bar():
-    text = run_on_terminal(*SMALL_RRD, "--env=Match-v0")
-    assert len(re.findall(r"Rewards +│", text)) == 3
+@pytest.mark.parametrize(("columns", "shown"), [
+    (60, ["done", "steps", "return", "length", "episodes", "Pi_loss"]),
+    (120, ["done", "steps", "return", "length", "episodes", "Pi_loss", "Q_loss", "R_loss", "Q_average", "Pi_step_std",
+           "train sec"])])
+def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
+    text = run_on_terminal(*SMALL_RRD, "--env=Match-v0", columns=columns)
     assert "120/120 steps" in text
     assert "steps/s" in text
+    lines = [line.rpartition("\r")[2] for line in text.splitlines()]
+    assert all(len(line) <= columns for line in lines if " in outputs/" not in line)
+    (heading,) = [i for i, line in enumerate(lines) if " ".join(line.split()) == " ".join(shown)]
+    rows = [line.split() for line in lines[heading + 1:] if re.match(r" +\d+% +\d+ |100% +\d+ ", line)]
+    assert [row[:2] for row in rows] == [["33%", "40"], ["66%", "80"], ["100%", "120"]]
+    (directory,) = Path("outputs").iterdir()
+    with open(directory / "metrics.csv", newline="") as file:
+        recorded = list(csv.DictReader(file))
+    for row, other in zip(rows, recorded, strict=True):
+        assert len(row) == len(shown)
+        assert float(row[2]) == pytest.approx(float(other["Rewards"]), rel=1e-4)
+        assert (row[3], row[4]) == (f"{float(other['Steps']):g}", other["Episodes"])
 
 
 def test_ctrl_c_ends_with_one_line_and_130(monkeypatch, capsys):
@@ -155,3 +172,15 @@ def test_config_json_holds_only_what_the_algorithm_reads():
     config = json.loads((run(*SMALL, "--alg=td3", "--env=Match-v0").directory / "config.json").read_text())
     assert "pi_delay_freq" in config
     assert not {"alpha_lr", "rrd_sample_size", "basis_alg", "obs_dims"} & set(config)
+
+
+def test_a_name_without_a_version_is_recorded_with_the_newest_one():
+    argv = [*SMALL, "--alg=sac", "--env=Pendulum"]
+    done = run(*argv)
+    assert done.directory.name.startswith("sac-Pendulum-v1_")
+    assert (done.config["env"], done.facts["env_id"]) == ("Pendulum-v1", "Pendulum-v1")
+    assert len(done.returns("Pendulum-v1")) == len(done.rows)
+    own = run(*SMALL, "--alg=sac", "--env=tiny_envs:Match")
+    assert own.config["env"] == "tiny_envs:Match-v0"
+    assert train.main([*argv, "--on_existing=resume"]) == 0
+    assert len(list(Path("outputs").iterdir())) == 2

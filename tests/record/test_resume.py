@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from resumes import FLAGS, flags_of, run, same, twice
 from runs import ROOT, SMALL, SMALL_RRD
 from saved import digest, rows
 
+import record.directories
 import record.system
 import train
 from algorithm import create_agent
@@ -138,13 +140,46 @@ def test_on_existing():
     assert run(*argv[:-1], "--tag=two", "--on_existing=resume").name.startswith("two")
 
 
+def test_a_directory_is_named_after_its_basis_and_one_of_an_older_name_is_found():
+    argv = [*SMALL_RRD, "--env=Match-v0", "--basis_alg=td3"]
+    (sac, td3) = (run(*argv[:-1]), run(*argv))
+    assert sac.name.startswith("rrd-sac-Match-v0_")
+    assert td3.name.startswith("rrd-td3-Match-v0_")
+    assert run(*SMALL, "--env=Match-v0", "--alg=sac").name.startswith("sac-Match-v0_")
+    assert run(*argv, "--tag=a b", "--seeds=3").name.startswith("a_b-rrd-td3-Match-v0_seed3_")
+    older = td3.rename(td3.with_name(td3.name.replace("rrd-td3-", "rrd-")))
+    assert run(*argv, "--on_existing=resume") is None
+    assert json.loads((older / "run.json").read_text())["resumed"]
+    assert not json.loads((sac / "run.json").read_text())["resumed"]
+
+
+MAY_CHANGE = (" (only epochs, total_timesteps, save_rews, checkpoint_every, worker_restarts, worker_timeout and track "
+              "may change)")
+
+
+def test_what_may_change_is_what_the_error_and_the_documents_list(capsys):
+    argv = [*SMALL, "--alg=sac", "--env=Match-v0"]
+    directory = run(*argv)
+    changed = ["--total_timesteps=160", "--save_rews=False", "--checkpoint_every=2", "--worker_restarts=1",
+               "--worker_timeout=9"]
+    assert train.main([*argv, *changed, "--on_existing=resume"]) == 0
+    capsys.readouterr()
+    assert train.main([*argv, *changed, "--on_existing=resume", "--gamma=0.5"]) == 2
+    assert capsys.readouterr().err == (
+        f"train.py: on_existing: '{directory}' was run with other settings: gamma 0.99 -> 0.5; expected the same ones, "
+        f"or a new run by --on_existing=new{MAY_CHANGE}\n")
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    line = page[page.index("**Settings**"):page.index("may change.")]
+    assert re.findall(r"`(\w+)`", line) == list(record.directories.MAY_CHANGE)
+
+
 def test_another_setting_is_refused_with_all_differences(capsys):
     directory = run(*SMALL, "--alg=sac", "--env=Match-v0")
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     assert train.main([f"--resume={directory}", "--gamma=0.5", "--batch_size=9", "--save_rews=False"]) == 2
     assert capsys.readouterr().err == (
         f"train.py: resume: '{directory}' was run with other settings: batch_size 8 -> 9, gamma 0.99 -> 0.5; expected "
-        "the same ones, or a new run (only epochs, total_timesteps, save_rews, checkpoint_every may change)\n")
+        f"the same ones, or a new run without --resume{MAY_CHANGE}\n")
     assert before == {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
@@ -202,12 +237,13 @@ def test_playing_an_episode_again_is_exact(env):
                       "normal"} | ({"sticky": True} if env == "Assault" else {}))
     ours, theirs = make_env(config), make_env(config)
     origin = Origin(ours, 3)
-    ours.action_space.seed(0)
+    space = copy.deepcopy(ours.action_space)                        # the environment may draw from its own
+    space.seed(0)
     for _ in range(3):                                              # the third one has a generator's state before it
         first, _ = origin.reset()
         steps = []
         for _ in range(20):
-            action = ours.action_space.sample()
+            action = space.sample()
             obs, reward, done, over, _ = ours.step(action)
             steps.append((action, reward, done, obs))
             if done or over:

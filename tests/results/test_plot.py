@@ -11,6 +11,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import traceback
 import xml.etree.ElementTree
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from studies import DENSE, ORIGINAL, RRD, SAC, make_run, make_runs, make_study
 
 import plot
 import results
-from results import curves, figures, reading, scores, statistics, styles
+from results import curves, figures, labels, reading, scores, statistics, styles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -71,8 +72,8 @@ def curve(*pairs, run: str = "seed 0") -> curves.Curve:
 def test_the_iqm_of_four_runs_is_drawn_where_three_continue():
     runs = [curve((1, 0), (2, 0), (3, 0), (4, 9)), curve((1, 1), (3, 3)), curve((1, 5), (2, 5), (3, 6)),
             curve((1, 100), (2, 100))]
-    line, = curves.lines("A", runs, resamples=100)
-    assert line.kind == "IQM"
+    line, rest = curves.lines("A", runs, resamples=100)
+    assert (line.kind, rest.kind) == ("IQM", curves.FEWER)
     np.testing.assert_array_equal(line.steps, [1, 2, 3])
     np.testing.assert_array_equal(line.runs, [4, 4, 3])
     np.testing.assert_allclose(line.value, [3, (2 + 5) / 2, 3])     # the mean of the middle two; of 0, 3, 6
@@ -80,6 +81,44 @@ def test_the_iqm_of_four_runs_is_drawn_where_three_continue():
     assert (line.value <= line.high).all()
     expected = statistics.bootstrap(statistics.interquartile_mean, [np.array([0.0, 3, 6])], resamples=100)
     np.testing.assert_allclose([line.low[2], line.high[2]], expected)
+
+
+    np.testing.assert_array_equal([rest.steps, rest.runs, rest.value], [[4], [1], [9]])
+    assert np.isnan([rest.low, rest.high]).all()
+
+
+def test_where_fewer_than_three_of_them_go_on_their_mean_goes_on_thin():
+    runs = [curve((1, 0), (2, 2), (3, 4), (4, 6)), curve((1, 0), (2, 0), (3, 0)), curve((1, 6)), curve((1, 6))]
+    average, rest = lines = curves.lines("A", runs, resamples=10)
+    np.testing.assert_array_equal(average.steps, [1])
+    np.testing.assert_array_equal([rest.steps, rest.runs, rest.value], [[2, 3, 4], [2, 2, 1], [1, 2, 6]])
+    figure = figures.learning_curves("E", lines, figures.Styles(["A"]))
+    (axes,) = figure.axes
+    thick, thin = axes.lines[:2]
+    assert thick.get_linewidth() > thin.get_linewidth()
+    np.testing.assert_array_equal(thin.get_xydata(), [[1, average.value[0]], [2, 1], [3, 2], [4, 6]])    # joined
+    assert axes.texts[0].get_text() == "A (n=1 of 4)"
+    low, high = axes.get_ylim()
+    assert axes.texts[0].xyann[1] == pytest.approx((6 - low) / (high - low), abs=0.1)         # beside the end
+    assert "mean of fewer than 3" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert curves.lines("A", runs[:1] * 3, resamples=10)[1:] == []
+
+
+def test_runs_that_overlap_at_one_step_have_no_mean_of_one_dot():
+    lines = curves.lines("A", [curve((1, 0), (2, 5), (3, 9)), curve((1, 4), run="seed 1")])
+    assert [line.kind for line in lines] == ["seed 0", "seed 1"]
+    figure = figures.learning_curves("E", lines, figures.Styles(["A"]))
+    assert figure.axes[0].texts[0].get_text() == "A (n=1 of 2)"
+    assert [line.kind for line in curves.lines("A", [curve((1, 0)), curve((1, 4), run="seed 1")])][-1] == "mean"
+
+
+def test_a_curve_that_ends_early_is_led_to_its_label():
+    lines = [*curves.lines("A", [curve((1, 0), (100, 5))]),
+             *curves.lines("B", [curve((1, 0), (30, 3))._replace(algorithm="B")])]
+    axes = figures.learning_curves("E", lines, figures.Styles(["A", "B"])).axes[0]
+    (leader,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert leader.get_xdata()[0] == pytest.approx(0.3)
+    assert leader.get_ydata()[1] == axes.texts[1].xyann[1]
 
 
 def test_two_runs_are_drawn_with_their_mean_where_both_continue():
@@ -165,6 +204,91 @@ def test_notes_report_what_a_curve_mixes():
                      where + "the runs end after 2000 to 3000 steps; each run is scored at its end"]
 
 
+def split(*flags: str) -> dict:
+    """(environment, algorithm) -> its number of runs, as plot.py groups them."""
+    assert plot.main(["outputs", "--resamples=10", *flags]) == 0
+    return {(row["env"], row["algorithm"]): int(row["runs"]) for row in read_csv("scores.csv")}
+
+
+def test_runs_of_other_settings_are_not_averaged(capsys):
+    for seed in range(2):
+        make_run(f"a{seed}", RRD | dict(q_lr=1e-3, gamma=0.9), [1, 2], seed=seed)
+        make_run(f"b{seed}", RRD | dict(q_lr=1e-4, gamma=0.8), [5, 6], seed=seed)
+    make_run("older", RRD | dict(gamma=0.9), [3, 4], seed=2)             # has what most have
+    make_run("dense", DENSE, [9, 9])
+    assert split() == {("Hopper-v4", "SAC (dense reward)"): 1, ("Hopper-v4", "RRD-SAC, q_lr=0.001"): 3,
+                       ("Hopper-v4", "RRD-SAC, q_lr=0.0001"): 2}
+    told = capsys.readouterr()
+    assert ("note: RRD-SAC on Hopper-v4: the runs differ in q_lr, gamma and are not averaged: each value has a curve "
+            "of its own (--by=tag or NAME=PATH groups them otherwise)\n") in told.err
+    assert split("--by=tag").keys() == {("Hopper-v4", name) for name in ("a0", "a1", "b0", "b1", "older", "dense")}
+    assert plot.main([*(f"mine=outputs/{name}" for name in ("a0", "b0")), "--out=named"]) == 0
+    assert "note: mine on Hopper-v4: the runs differ in q_lr, gamma; --by=tag" in capsys.readouterr().err
+    with open("named/scores.csv", newline="") as file:
+        assert [row["runs"] for row in csv.DictReader(file)] == ["2"]
+
+
+def test_runs_of_another_length_are_not_averaged_but_unfinished_ones_are(capsys):
+    make_run("short", SAC | dict(total_timesteps=2000), [1, 2])
+    make_run("long", SAC | dict(epochs=1, cycles=5, iterations=10, timesteps=100), range(5))
+    make_run("unfinished", SAC | dict(total_timesteps=5000), [0, 1, 2], seed=1)
+    assert split() == {("Hopper-v4", "SAC, total_timesteps=5000"): 2, ("Hopper-v4", "SAC, total_timesteps=2000"): 1}
+    assert "differ in epochs" not in capsys.readouterr().err
+
+
+def test_other_limits_of_an_episode_are_other_tasks(capsys):
+    for limit in (50, 1000):
+        make_run(f"rrd{limit}", RRD | dict(test_timesteps=limit), [limit, limit])
+        make_run(f"ep{limit}", SAC | dict(test_timesteps=limit), [limit, limit])
+    make_run("default", SAC, [1, 2], seed=1)                            # the limit of an older record is the default
+    make_run("other", SAC | dict(test_timesteps=50), [1], "Walker2d-v4")
+    assert split() == {("Hopper-v4, test_timesteps=50", "RRD-SAC"): 1, ("Hopper-v4, test_timesteps=50", "SAC"): 1,
+                       ("Hopper-v4, test_timesteps=1000", "RRD-SAC"): 1, ("Hopper-v4, test_timesteps=1000", "SAC"): 2,
+                       ("Walker2d-v4", "SAC"): 1}
+    assert ("note: Hopper-v4: the runs differ in test_timesteps; each value is an environment of its own here\n"
+            ) in capsys.readouterr().err
+    assert Path("plots/curves-Hopper-v4_test_timesteps=50.png").exists()
+
+
+def test_the_seed_the_device_and_how_often_one_looks_tell_no_runs_apart():
+    make_run("a", SAC | dict(seed=0, device="cpu", num_envs=1, test_rollouts=5, checkpoint_every=1), [1])
+    make_run("b", SAC | dict(device="cuda", num_envs=1, test_rollouts=10, checkpoint_every=3), [1], seed=1)
+    assert split() == {("Hopper-v4", "SAC"): 2}
+
+
+def test_a_scale_is_not_the_mean_of_unlike_runs(capsys):
+    make_study()
+    make_runs("other", SAC | dict(q_lr=1.0), [5])
+    make_runs("one", SAC | dict(q_lr=2.0), [6])
+    assert split()
+    assert "note: Hopper-v4: not normalised: an anchor would be the mean of SAC, q_lr=" in capsys.readouterr().err
+    assert {row["normalized"] != "" for row in read_csv("scores.csv") if row["env"] == "Hopper-v4"} == {False}
+
+
+def test_the_table_is_sorted_and_its_best_marked(capsys):
+    make_runs("rrd", RRD, [100, 200, 300])
+    make_runs("ep", SAC, [500, 600, 700])
+    make_runs("dense", DENSE, [50], "Walker2d-v4")
+    assert list(split()) == [("Walker2d-v4", "SAC (dense reward)"), ("Hopper-v4", "SAC"), ("Hopper-v4", "RRD-SAC")]
+    out = capsys.readouterr().out
+    assert [line.split()[:3] for line in out.splitlines() if "SAC" in line] == [
+        ["Walker2d-v4", "SAC", "(dense"], ["Hopper-v4", "*", "SAC"], ["RRD-SAC", "3", "200"]]
+    assert "* the highest score of its environment" in out
+
+
+def test_warnings_come_before_the_numbers():
+    make_run("a", RRD | dict(q_lr=1e-3), [1, 2])
+    make_run("b", RRD | dict(q_lr=1e-4), [1, 2])
+    Path("plots").mkdir()
+    Path("plots/curves-Old-v1.csv").touch()
+    os.utime("plots/curves-Old-v1.csv", (0, 0))
+    done = subprocess.run([sys.executable, str(ROOT / "plot.py"), "outputs"], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=True)
+    numbers = done.stdout.index("final scores")
+    assert done.stdout.index("the runs differ in q_lr") < done.stdout.index("also holds older figures") < numbers
+    assert "note: " not in done.stdout[numbers:]
+
+
 def test_links_are_followed_and_a_loop_ends():
     made = make_run("a", RRD, [1])
     Path("few").mkdir()
@@ -214,6 +338,17 @@ def test_the_reason_why_a_run_has_no_returns_is_reported(capsys):
     assert plot.main(["outputs"]) == 2
     assert capsys.readouterr().err.startswith("plot.py: outputs/a: no files of evaluation returns in rews/, expected "
                                               "one; the run ended with ValueError: no air\n")
+
+
+def test_of_a_message_of_several_lines_the_first_is_told(capsys):
+    (make_run("a", RRD, [1]) / "rews" / "Hopper-v4.npz").unlink()
+    try:
+        raise RuntimeError("lost the simulator\nsee the manual\n  section 2")
+    except RuntimeError as error:
+        error.add_note("and a note")
+        Path("outputs/a/error.txt").write_text("".join(traceback.format_exception(error)))
+    assert plot.main(["outputs"]) == 2
+    assert capsys.readouterr().err.splitlines()[0].endswith("; the run ended with RuntimeError: lost the simulator")
 
 
 @pytest.mark.parametrize("row", [(1, 1e101), (1, -np.inf), (1e300, 0)])
@@ -478,7 +613,7 @@ def test_names_are_drawn_as_they_are(recwarn):
 @given(st.lists(st.tuples(st.floats(-1, 2), st.floats(0.01, 0.2)), max_size=6))
 def test_labels_do_not_overlap_and_keep_their_order(things):
     wanted, sizes = [place for place, _ in things], [size for _, size in things]
-    places = figures.spread(wanted, sizes)
+    places = labels.spread(wanted, sizes)
     order = sorted(range(len(things)), key=lambda index: places[index])
     for one, other in pairwise(order):
         assert places[other] - places[one] >= (sizes[one] + sizes[other]) / 2 - 1e-9
@@ -488,8 +623,8 @@ def test_labels_do_not_overlap_and_keep_their_order(things):
 
 
 def test_labels_with_enough_room_keep_their_positions():
-    assert figures.spread([0.8, 0.2, 0.5], [0.1] * 3) == pytest.approx([0.8, 0.2, 0.5])
-    assert figures.spread([0.5, 0.5], [0.2, 0.2]) == pytest.approx([0.4, 0.6])
+    assert labels.spread([0.8, 0.2, 0.5], [0.1] * 3) == pytest.approx([0.8, 0.2, 0.5])
+    assert labels.spread([0.5, 0.5], [0.2, 0.2]) == pytest.approx([0.4, 0.6])
 
 
 # The command line ---------------------------------------------------------------------------------------------------

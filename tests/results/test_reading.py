@@ -28,7 +28,7 @@ ERRORS = {
     "no message": (KeyboardInterrupt(), "KeyboardInterrupt"),
     "a note": (_with_note(), "ValueError: lost"),
     "a package's": (Simulator("lost"), f"{__name__}.Simulator: lost"),
-    "a traceback in the message": (RuntimeError(f"in process 2:\n{reading.TRACEBACK}\n  File x\nOSError: gone"),
+    "a traceback in the message": (RuntimeError(f"in process 2:\nTraceback (most recent call last):\n  File x\nOSError: gone"),
                                    "RuntimeError: in process 2:"),
     "syntax": (SyntaxError("invalid", ("x.py", 3, 4, "a b c\n")), "SyntaxError: invalid"),
     "a group": (ExceptionGroup("two failed", [OSError("a\nb"), OSError("c")]),
@@ -56,8 +56,8 @@ def test_an_error_is_told_by_its_type_and_first_line(error, told):
     assert reading.last_error(Path()) == told
 
 
-def test_a_file_that_holds_no_traceback_is_told_by_its_last_line():
+def test_a_file_without_a_traceback_gives_its_first_line():
     Path("error.txt").write_text("one\ntwo\n")
-    assert reading.last_error(Path()) == "two"
+    assert reading.last_error(Path()) == "one"
     Path("error.txt").write_text("")
     assert reading.last_error(Path()) == ""

@@ -161,6 +161,16 @@ def test_the_scores_equal_those_of_plot_py(capsys):
     assert capsys.readouterr().out == "the report is in report.html\n"
 
 
+def test_the_best_of_an_environment_stands_first_in_bold():
+    make_runs("rrd", RRD, [100, 200, 300])
+    make_runs("ep", SAC, [500, 600, 700])
+    make_runs("dense", DENSE, [50], "Walker2d-v4")
+    html = page("outputs").partition('id="curves"')[0]
+    assert re.findall(r'<th scope="row" class="best">(.*?)</th>', html) == ["SAC"]
+    assert html.index(">SAC<") < html.index(">RRD-SAC<")
+    assert 'class="number best">' in html
+
+
 def test_numbers_of_a_diagnosis_are_means_over_runs(study):
     expected = np.mean([float(one.rows[-1]["Reward/pearson_across"]) for one in study])
     table = cells(page(*(str(one.directory) for one in study)))
@@ -189,8 +199,8 @@ def test_settings_that_differ_are_separated_from_shared_ones():
     make_run("c", DENSE | dict(gamma=0.99, q_lr=1e-3), [1])
     html = page("outputs")
     own, common = html.split("<details>")
-    assert "q_lr|0.001, 0.0001|0.001" in cells(own)
-    assert "basis_alg|sac|-" in cells(own)
+    assert "q_lr|0.001|0.0001|0.001" in cells(own)
+    assert "basis_alg|sac|sac|-" in cells(own)
     assert "gamma|0.99" in cells(common)
     assert "gamma" not in cells(own)
     assert "the runs differ in q_lr" in own

@@ -99,7 +99,7 @@ def test_it_needs_no_terminal_and_leaves_standard_output_as_it_was(monkeypatch):
     train(env="Match-v0", tag="日本", **SMALL)
     assert out.errors == "strict"
     out.flush()
-    assert b"record in outputs/??-rrd-Match-v0" in out.buffer.getvalue()
+    assert b"record in outputs/??-rrd-sac-Match-v0" in out.buffer.getvalue()
 
 
 def test_signal_handlers_are_restored():
@@ -177,7 +177,7 @@ def test_a_function_makes_all_environments_and_they_are_closed():
     assert "Reward/std_within" in run.metrics[-1]
     whole = Finished(run.directory)
     assert whole.config["env"] == "object=Closing"
-    assert run.directory.name.startswith("rrd-object=Closing_")
+    assert run.directory.name.startswith("rrd-sac-object=Closing_")
     assert [row["Rewards"] for row in whole.rows] == [
         row["Rewards"] for row in run_program(*FLAGS, "--env=Match-v0").rows]
 

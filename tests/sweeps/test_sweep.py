@@ -21,7 +21,9 @@ from runs import ROOT, SMALL
 from saved import digest
 
 import sweep
-from sweeps import lanes, ray_lanes, suite
+import train
+from record.directories import finished
+from sweeps import board, lanes, ray_lanes, suite
 
 COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
 RUNS = {"SAC": {"alg": "sac"}, "RRD-SAC": {"alg": "rrd", "rrd_batch_size": 8, "rrd_sample_size": 4}}
@@ -57,14 +59,43 @@ def test_every_trial_is_its_single_run(capsys):
     assert digest(ours) == digest(theirs)
 
 
-def test_the_same_command_again_resumes(capsys):
+def test_the_same_command_again_resumes(capsys, monkeypatch):
     suite = write(runs={"SAC": RUNS["SAC"]})
     assert sweep.main([suite]) == 0
     (run,) = directories("*")
-    before = (run / "metrics.csv").read_bytes()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    first = capsys.readouterr().out
+    monkeypatch.setattr(lanes.Lanes, "start", lambda self, trial: pytest.fail("a process was started"))
     assert sweep.main([suite]) == 0
     assert directories("*") == [run]
-    assert (run / "metrics.csv").read_bytes() == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    second = capsys.readouterr().out
+    assert re.fullmatch(r"SAC, Pendulum-v1, seed 0: done; return -[\d.]+ after 120 steps\n1 done\n", second)
+    assert second.splitlines() == first.splitlines()[1:]
+
+
+def ended(run: Path, **changes):
+    """What `finished` finds of the suite's only trial, with changed settings."""
+    (trial,) = suite.read_suite(Path(write(runs={"SAC": RUNS["SAC"]}, **changes)), "0", [])
+    return finished(trial.config, Path("outputs"))
+
+
+def test_only_what_has_ended_as_it_is_asked_for_needs_no_process():
+    assert sweep.main([write(runs={"SAC": RUNS["SAC"]})]) == 0
+    (run,) = directories("*")
+    assert ended(run)["Timesteps"] == "120"
+    assert ended(run, test_rollouts=2, worker_restarts=1) is not None
+    assert ended(run, total_timesteps=121) is None                      # not done
+    assert ended(run, total_timesteps=100) is not None
+    assert ended(run, gamma=0.5) is None                                # train.py says what differs
+    metrics = (run / "metrics.csv").read_text()
+    for damaged in ("", metrics.splitlines()[0], metrics.replace("Timesteps", "Steps2"), "\0"):
+        (run / "metrics.csv").write_text(damaged)
+        assert ended(run) is None
+    (run / "metrics.csv").write_text(metrics)
+    assert ended(run) is not None
+    (run / "error.txt").write_text("SaveError: no space\n")
+    assert ended(run) is None
 
 
 def test_a_trial_that_fails_is_tried_again_and_reported_and_stops_no_other(capsys):
@@ -102,6 +133,7 @@ GOOD = {"env": ["A"], "runs": {"x": {"alg": "sac"}}}
     (GOOD | {"more": 1}, "more: unknown in a suite, expected common, env, runs"),
     (GOOD | {"runs": {"x": {"alg": "what"}}}, "runs: 'x': alg: got 'what', expected one of"),
     (GOOD | {"runs": {"x": {"alg": "sac", "gama": 1}}}, "runs: 'x': gama: unknown setting; did you mean gamma?"),
+    (GOOD | {"common": {"learning_rate": 1}}, "common: learning_rate: unknown setting; expected pi_lr, q_lr or r_lr "),
     (GOOD | {"runs": {"x": {"completion": "bash"}}}, "runs: 'x': completion: unknown setting"),
     (GOOD | {"runs": {"x": {"gamma": [1]}}}, "runs: 'x': gamma: got '[1]', expected a finite number"),
     (GOOD | {"runs": {"x": {"runtime": {"gamma": 1}}}}, "runs: 'x': runtime.gamma: not a setting of this section"),
@@ -122,6 +154,18 @@ def test_a_wrong_suite_gives_a_one_line_error_and_nothing_is_started(suite, mess
     assert out == ""
     assert err.startswith(f"sweep.py: {message}")
     assert err.count("\n") == 1
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("settings", [{"alg": "sac", "env": "Pendulum-v1"}, {"policy": {"pi_lr": 1e-3}}])
+def test_a_file_of_settings_leads_to_train_and_a_suite_to_sweep(settings, capsys):
+    Path("my run.json").write_text(json.dumps(settings))
+    assert sweep.main(["my run.json"]) == 2
+    assert capsys.readouterr().err == ("sweep.py: 'my run.json' holds the settings of one run; "
+                                       "`python train.py --config 'my run.json'` runs it\n")
+    assert train.main(["--config", write()]) == 2
+    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; "
+                                       "`python sweep.py suite.json` runs it\n")
     assert not Path("outputs").exists()
 
 
@@ -306,7 +350,9 @@ def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     (1, "Epoch=0  Rewards=3\ntrain.py: no disk\nEpoch=9  Rewards=4\n", "failed", "train.py: no disk", True),
     (2, "train.py: gamma: wrong\n", "failed", "train.py: gamma: wrong", False),
     (2, "train.py: d: in use by another process, expected to be alone\n", "elsewhere", None, False),
-    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True)])
+    (-9, "", "failed", "killed by SIGKILL", True), (1, "Traceback\n", "failed", "exit code 1", True),
+    (1, 'Traceback (most recent call last):\n  File "a"\nKeyError: 3\nin two lines\n', "failed", "KeyError: 3", True),
+    (1, "Traceback (most recent call last):\nOSError: x\ntrain.py: no disk\n", "failed", "train.py: no disk", True)])
 def test_the_state_of_a_trial_follows_from_its_exit_code_and_its_own_lines(code, log, state, reported, again):
     trial = suite.Trial("a, b", {})
     trial.log.parent.mkdir(parents=True)
@@ -326,12 +372,77 @@ def test_the_live_table_shows_running_trials(height):
     states = ["done"] * 40 + ["running"] * 2 + ["failed"] + ["waiting"] * 17
     trials = [suite.Trial(f"[/b] {i}", {}, state=state) for i, state in enumerate(states)]
     file = io.StringIO()
-    Console(file=file, width=80, height=height).print(sweep.table(trials, height))
+    Console(file=file, width=80, height=height).print(board.table(trials, height, 80))
     lines = file.getvalue().splitlines()
     assert len(lines) <= max(height, 40 + 2 + 1 + 5)
     assert len(lines) <= height or height == 200
     assert [line.split()[2] for line in lines if "running" in line and "[/b]" in line] == ["40", "41"]
     assert "40 done, 2 running, 1 failed, 17 waiting" in lines[-1]
+
+
+class Length:
+    """The settings of a run, as far as its length."""
+
+    run_length = 1000
+
+
+def trial_at(steps: int, began=(100.0, 0), now: float = 110.0, state: str = "running", name: str = "a") -> suite.Trial:
+    """A trial whose last line of the record was written now."""
+    return suite.Trial(name, {}, config=Length(), state=state, began=began, last=(now, steps),
+                       fields={"Timesteps": str(steps), "Rewards": "-1234.5678"})
+
+
+def test_the_time_left_follows_from_the_speed_of_this_try():
+    trial = trial_at(500)                                               # 50 steps a second
+    assert trial.left(110.0) == 10
+    assert trial.left(114.0) == 6                                       # it has gone on since
+    assert trial.left(999.0) == 0
+    assert trial_at(500, began=(100.0, 400)).left(110.0) == 50          # resumed after 400 steps: 10 a second
+    assert suite.Trial("a", {}, config=Length(), state="running").left(110.0) is None
+    assert trial_at(500, state="done").left(110.0) is None
+
+
+def test_the_time_left_of_the_sweep_counts_what_waits_and_the_slowest():
+    waiting = suite.Trial("w", {}, config=Length())
+    both = [trial_at(500), trial_at(500)]
+    assert board.seconds_left([*both, trial_at(1000, state="done")], 110.0) == 10
+    assert board.seconds_left([*both, waiting, waiting], 110.0) == (500 + 500 + 2000) / 100
+    assert board.seconds_left([trial_at(900), trial_at(100)], 110.0) == 90
+    assert board.seconds_left([waiting], 110.0) is None
+    begins = suite.Trial("b", {}, config=Length(), state="running")     # at the others' speed
+    assert board.seconds_left([*both, begins], 110.0) == pytest.approx(2000 / 150)
+
+
+def test_a_log_says_where_a_resumed_trial_began():
+    trial = suite.Trial("a, b", {}, config=Length(), state="running")
+    trial.log.parent.mkdir(parents=True)
+    trial.log.write_text("env E: ...\nresumed after 400 steps of 1000\nEpoch=0  Timesteps=500  Progress=50%\n")
+    sweep.read_log(trial)
+    assert (trial.began[1], trial.last[1], trial.steps) == (400, 500, 500)
+
+
+@pytest.mark.parametrize(("width", "steps"), [(60, "500/1000"), (120, "500/1000")])
+def test_the_table_fits_and_says_how_many_steps_of_how_many_and_how_long(width, steps, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 110.0)
+    long = "RRD with a name of forty letters or more, HalfCheetah-v4, seed "
+    trials = [trial_at(500, name=f"{long}{i}") for i in range(12)] + [suite.Trial("w", {}, config=Length())]
+    file = io.StringIO()
+    Console(file=file, width=width, height=30).print(board.table(trials, 30, width))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if "running " in line]
+    for i, row in enumerate(rows):
+        words = row.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split()
+        assert words[-5:] == [str(i), "running", steps, "0:00:10", "-1234.57"]
+    assert len(rows) == 12
+    assert lines[-1].startswith("12 running, 1 waiting; about 0:00:12 left")
+
+
+@pytest.mark.parametrize(("name", "width", "shown"), [
+    ("abc", 8, "abc"), ("abcdefghijkl", 8, "abc\u2026ijkl"), ("abcdefghijkl", 2, "abc\u2026ijkl"),
+    ("\u6f22" * 9, 10, "\u6f22\u6f22 \u2026\u6f22\u6f22")])
+def test_a_long_name_keeps_its_beginning_and_its_end(name, width, shown):
+    assert board.shortened(name, width) == shown
 
 
 def test_on_a_terminal_the_table_is_drawn(monkeypatch):

@@ -79,6 +79,8 @@ def test_names_by_the_command(capsys):
     ("evaluate.py --diagnose judges it", "rrd evaluate --diagnose judges it"), ("python plot.py outputs",
                                                                                "rrd plot outputs"),
     ("import: got 'train.py', expected a name", "import: got 'train.py', expected a name"),
+    ("convert it: `python -m utils.tf_checkpoint m.ckpt --out=x`", "convert it: `rrd convert m.ckpt --out=x`"),
+    ("python -m return_decomposition.algorithm.tf.convert x", "rrd convert x"),
     ("my_train.py --x", "my_train.py --x"), ("./train.py --x", "./train.py --x"), ("train.py is a file",
                                                                                   "train.py is a file"),
     ("python trainer.py", "python trainer.py"),

@@ -43,13 +43,96 @@ def test_normalizer_clips_at_5_and_floors_std_at_1e_2():
     assert normalizer.normalize(torch.tensor([[1.01, 100.0]]))[0].tolist() == pytest.approx([1.0, 5.0], rel=1e-3)
 
 
-def test_a_variance_rounded_below_0_gives_no_nan():
-    normalizer, rounded = Normalizer(1), []
+def test_a_constant_has_no_variance_however_often_it_was_counted():
+    normalizer = Normalizer(1)
     for _ in range(100):
         normalizer.update(torch.full((7, 1), 1234.567))
-        rounded.append(float(normalizer.sum_sqr / normalizer.cnt - normalizer.mean.square()))
-        assert torch.isfinite(normalizer.std).all()
-    assert min(rounded) < 0                        # it did happen
+        assert float(normalizer.m2) == 0
+        assert float(normalizer.std) == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (295, 0.5), (-1000, 0.2), (20, 0.02), (101_325, 100), (3e6, 40)])
+@pytest.mark.parametrize("batches", [1, 7, 600])
+def test_moments_are_those_of_all_that_was_counted_however_far_from_0(mean, std, batches):
+    data = np.float32(np.random.default_rng(0).normal(mean, std, (batches * 300, 2)))
+    normalizer = Normalizer(2)
+    for batch in np.split(data, batches):
+        normalizer.update(torch.from_numpy(batch))
+    true = data.astype(np.float64)
+    np.testing.assert_allclose(normalizer.average, true.mean(0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose((normalizer.m2 / normalizer.cnt).sqrt(), true.std(0), rtol=1e-9)
+    np.testing.assert_allclose(normalizer.normalize(torch.from_numpy(data[:300])).std(0), 1, rtol=0.15)
+
+
+def originals_of(data: np.ndarray) -> dict[str, torch.Tensor]:
+    """What the original keeps after it has counted (N, O), batch by batch of 100."""
+    total, squares = (np.zeros(data.shape[1], np.float32) for _ in "ab")
+    for batch in np.split(data, len(data) // 100):
+        total, squares = total + batch.sum(0), squares + np.square(batch).sum(0)
+    mean = total / np.float32(len(data))
+    std = np.maximum(np.sqrt(np.maximum(squares / np.float32(len(data)) - np.square(mean), 0)), np.float32(1e-2))
+    found = dict(sum=total, sum_sqr=squares, cnt=np.float32([len(data)]), mean=mean, std=std)
+    return {name: torch.from_numpy(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1000.0])
+def test_the_originals_sums_come_over_and_go_back(mean):
+    data = np.float32(np.random.default_rng(1).normal(mean, [0.3, 1, 7], (1000, 3)))
+    given, normalizer = originals_of(data), Normalizer(3)
+    normalizer.load_originals(given)
+    for name, value in normalizer.originals().items():
+        torch.testing.assert_close(value, given[name], rtol=1e-6, atol=1e-6)
+    again = Normalizer(3)
+    again.load_originals(normalizer.originals())
+    for name in ("average", "m2", "cnt"):
+        torch.testing.assert_close(getattr(again, name), getattr(normalizer, name), rtol=1e-5, atol=1e-6)
+    more = np.float32(np.random.default_rng(2).normal(mean, [0.3, 1, 7], (1000, 3)))
+    normalizer.update(torch.from_numpy(more))
+    both = np.concatenate([data, more]).astype(np.float64)
+    np.testing.assert_allclose(normalizer.mean, both.mean(0), rtol=1e-4, atol=1e-6)
+    if mean < 10:                                   # else the original's own sums have lost the variance
+        np.testing.assert_allclose(normalizer.std, both.std(0), rtol=1e-4)
+
+
+def test_sums_of_nothing_come_over_as_nothing():
+    normalizer = Normalizer(2)
+    normalizer.load_originals(Normalizer(2).originals())
+    assert all(not tensor.any() for tensor in normalizer.state_dict().values())
+
+
+def test_a_checkpoint_of_an_earlier_version_is_loaded_and_continues():
+    data = np.float32(np.random.default_rng(3).normal(2, 1, (1000, O)))
+    saved, agent = make_agent("ddpg"), make_agent("ddpg", seed=9)
+    saved.normalizer.load_originals(originals_of(data))
+    prefix = "nets.normalizer.normalizer_variables."
+    old = {name: value for name, value in saved.state_dict().items() if not name.startswith(prefix)}
+    old |= {prefix + name: value for name, value in originals_of(data).items()}
+    agent.load_state_dict(old)
+    obs = torch.from_numpy(data[:5])
+    assert torch.equal(agent.normalize(obs), saved.normalize(obs))
+    agent.normalizer.update(obs)
+    seen = np.concatenate([data, data[:5]])
+    np.testing.assert_allclose(agent.normalizer.std, seen.std(0), rtol=1e-4)
+    module = Normalizer(O)
+    module.load_state_dict({name.removeprefix(prefix): value for name, value in old.items() if name.startswith(prefix)})
+    assert torch.equal(module.mean, saved.normalizer.mean)
+
+
+@pytest.mark.parametrize("damage", [{"sum": None}, {"std": torch.zeros(2)}, {"cnt": torch.zeros(())},
+                                    {"sum_sqr": torch.zeros(1, 1)}], ids=str)
+def test_damaged_sums_are_refused_by_name(damage):
+    agent = make_agent("ddpg")
+    prefix = "nets.normalizer.normalizer_variables."
+    old = {name: value for name, value in agent.state_dict().items() if not name.startswith(prefix)}
+    sums = agent.normalizer.originals() | damage
+    with pytest.raises(ValueError, match="normalizer_variables"):
+        agent.load_state_dict(old | {prefix + name: value for name, value in sums.items() if value is not None})
+
+
+def test_the_moments_stay_float64():
+    normalizer = Normalizer(2).float()
+    assert normalizer.m2.dtype == normalizer.half().cnt.dtype == torch.float64
+    assert normalizer.mean.dtype == torch.float16
 
 
 def test_prefix_and_suffix_use_their_part():

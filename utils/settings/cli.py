@@ -19,6 +19,7 @@ from utils.settings.completion import add_completion
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
 from utils.settings.json_files import read_json
+from utils.settings.near import called_elsewhere
 from utils.settings.resolve import choices_of, coerce, resolve
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
@@ -101,6 +102,10 @@ def _from_file(path: str | None, flags: dict[str, Any], notes: list[str]) -> dic
         if "total_timesteps" in flags:
             raise ConfigError("epochs: not read with --total_timesteps; give one of the two")
         from_file.pop("total_timesteps", None)          # the flag wins
+    if "env_type" in flags:
+        if str(flags.get("reward_every", 0)) != "0":
+            raise ConfigError("env_type: not read with --reward_every; give one of the two")
+        from_file.pop("reward_every", None)             # the flag wins
     _check_seeds(flags, from_file)
     return from_file
 
@@ -146,7 +151,9 @@ def _check_seeds(flags: dict[str, Any], from_file: dict[str, Any]) -> None:
 def _unknown(word: str) -> ConfigError:
     if not word.startswith("-"):
         return ConfigError(f"{word!r}: expected a --flag before it")
-    hint = did_you_mean(word.lstrip("-"), [*all_settings(), *FLAGS]).replace("mean ", "mean --")
+    name = word.lstrip("-")
+    near = did_you_mean(name, [*all_settings(), *FLAGS]).replace("mean ", "mean --")
+    hint = called_elsewhere(name, all_settings(), "--") or near
     return ConfigError(f"{shown(word)}: unknown flag"
                        + (hint or "; the settings of an algorithm of your own need --import=MODULE"))
 

@@ -15,6 +15,7 @@ from typing import Any
 from utils.installed import COMMANDS
 
 SHELLS = ("bash", "zsh", "fish")
+RRD = (*COMMANDS, "--help", "--version", "--completion")       # what follows `rrd`
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
@@ -32,17 +33,18 @@ class _Print(argparse.Action):
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards."""
     import shtab
-    parser.prog = f"{parser.prog.split()[-1].removesuffix('.py')}.py"       # `rrd train` is train.py
+    name = parser.prog.split()[-1].removesuffix(".py").rpartition(".")[2]
+    parser.prog = f"{name}.py"                          # `rrd train` is train.py, and so is `python -m x.train`
     for action in parser._actions:
         _spell(action, shell)
         if words := words_of(action):
             action.choices = words
-        elif kind := re.search(r"DIR|FILE|RUN", _metavar(action)):
+        elif kind := re.search(r"DIR|FILE|RUN|CHECKPOINT", _metavar(action)):
             action.complete = shtab.DIRECTORY if kind[0] == "DIR" else shtab.FILE
     text = shtab.complete(parser, shell)
     # For zsh, shtab's text registers its function only inside `eval`; elsewhere it calls the function at once.
-    ours = DISPATCH[shell].replace("@PROG@", parser.prog).replace("@COMMANDS@", " ".join(COMMANDS))
-    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + ours
+    dispatch = DISPATCH[shell].replace("@PROG@", parser.prog).replace("@COMMANDS@", " ".join(RRD))
+    return (f"eval {shlex.quote(text)}\n" if shell == "zsh" else text) + dispatch
 
 
 def _spell(action: argparse.Action, shell: str) -> None:
@@ -66,12 +68,13 @@ def _metavar(action: argparse.Action) -> str:
 _BASH = r"""
 _return_decomposition() {
     local i word run words
-    if ((COMP_CWORD == 1)) && [[ ${COMP_WORDS[0]##*/} == rrd ]]; then
+    if [[ ${COMP_WORDS[0]##*/} == rrd && $COMP_CWORD == 1 ]]; then
         COMPREPLY=($(compgen -W "@COMMANDS@" -- "${COMP_WORDS[1]}"))
-        return
+        return 0
     fi
     for ((i = 0; i < COMP_CWORD; i++)); do
         run=${COMP_WORDS[i]##*/}
+        [[ $run == *tf_checkpoint || $run == *tf.convert ]] && run=convert.py
         [[ $i == 1 && ${COMP_WORDS[0]##*/} == rrd ]] && run+=.py
         run=_shtab_${run//[^[:alnum:]_]/_}
         declare -F "$run" >/dev/null && break
@@ -102,12 +105,13 @@ complete -o bashdefault -o default -F _return_decomposition python python3 rrd @
 _ZSH = r"""
 _return_decomposition() {
     local i run
-    if ((CURRENT == 2)) && [[ ${words[1]:t} == rrd ]]; then
+    if [[ ${words[1]:t} == rrd ]] && ((CURRENT == 2)); then
         compadd -- @COMMANDS@
         return
     fi
     for ((i = 1; i < CURRENT; i++)); do
         run=${words[i]:t}
+        [[ $run == *tf_checkpoint || $run == *tf.convert ]] && run=convert.py
         [[ $i == 2 && ${words[1]:t} == rrd ]] && run+=.py
         run=_shtab_${run//[^[:alnum:]_]/_}
         (($+functions[$run])) && break
@@ -132,6 +136,7 @@ function _return_decomposition_words
     set -l words (commandline -opc)
     for i in (seq (count $words))
         set -l name (string replace -r '.*/' '' -- $words[$i])
+        string match -qr '(tf_checkpoint|tf\.convert)$' -- $name; and set name convert.py
         test $i = 2; and string match -qr '(^|/)rrd$' -- $words[1]; and set name $name.py
         if functions -q _shtab_(string replace -ra '\W' _ -- $name)_using
             echo $name

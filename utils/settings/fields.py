@@ -56,7 +56,8 @@ class Config:
         None, "instead of --seed: several, such as 0,1,2 or 0-4, each with the record of its single run; on CPUs as "
         "many at a time as there are cores, with a thread each, on CUDA in one captured update, if they can share it",
         form="seeds")
-    device: str = of_compute("auto", "cpu, cuda, cuda:1, ... or auto (cuda where it works)", form="device")
+    device: str = of_compute("auto", "cpu, cuda, cuda:1, ..., mps (Apple's GPUs, eager and in fp32; "
+                             "never tested) or auto (cuda where it works)", form="device")
     engine: str = of_compute("auto", "how updates are computed: eager (autograd), manual (gradients by hand, two "
                              "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto (the fastest "
                              "that fits; the run prints which)",
@@ -64,7 +65,8 @@ class Config:
     precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 gives "
                                 "the original's numbers", choices=("fp32", "tf32", "bf16"))
     buffer_device: str = of_compute(
-        "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there)",
+        "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there; not "
+        "mps)",
         form="device")
     total_timesteps: int | None = setting(
         None, "environment steps of the run (default: epochs * cycles * iterations * timesteps)", low=1)
@@ -76,8 +78,9 @@ class Config:
                                     "end and when it is stopped", low=0)
     best: str = setting("Rewards", "column of metrics.csv by which the best checkpoint is chosen, such as "
                         "metrics/success; the least value with a - before it")
-    on_existing: str = setting("new", "if outputs/ has a run of the same tag, algorithm and environment: new "
-                               "(a new one beside it), resume (the last one) or overwrite (remove the last one)",
+    on_existing: str = setting("new", "if outputs/ has runs of the same tag, algorithm, basis, environment and "
+                               "seed: new (make another one), resume (the last one, which needs the same settings) or "
+                               "overwrite (remove the last one, and make a new one)",
                                choices=("new", "resume", "overwrite"))
     num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process, or, of "
                             "a tensor environment, all in one batch", low=1)
@@ -88,14 +91,18 @@ class Config:
     track: bool = setting(False, "log to Weights & Biases as well, offline unless you are logged in (needs the extra "
                           "`track`)")
 
-    env: str = of_env("Ant-v2", "Gymnasium id; MuJoCo's -v2 and -v3 run as -v4")
+    env: str = of_env("Ant-v2", "Gymnasium id; without a version the newest one; MuJoCo's -v2 and -v3 run as -v4")
     env_kwargs: dict | None = of_env(                                                       # noqa: RUF009
         None, 'arguments that the environment is made with, an object of JSON, such as \'{"size": 5}\'')
     eval_env_kwargs: dict | None = of_env(                                                  # noqa: RUF009
         None, "the same, instead, for evaluation, diagnosis and videos (default: --env_kwargs)")
     env_type: str = of_env("ep_rews", "ep_rews: the return at the episode's end; normal: reward per step",
                            choices=("ep_rews", "normal"))
-    test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0 turns evaluation off", low=0)
+    reward_every: int = of_env(0, "instead of --env_type: pay the sum of the rewards of each so many steps at the last "
+                               "of them, and what is left at the episode's end; 0: as --env_type says", low=0)
+    on_nan: str = of_env("stop", "what an observation or reward that is not finite does: stop the run, or drop its "
+                         "episode and count it", choices=("stop", "drop"))
+    test_rollouts: int = of_env(10, "greedy episodes after each cycle; 0: none, and no environment for them", low=0)
     test_timesteps: int = of_env(1000, "longest episode, in training too", low=1)
     diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
                                  "of their own; 0: none", low=0)

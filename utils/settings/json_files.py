@@ -9,6 +9,7 @@ The section of a setting is that of its group (`utils.settings.setting.GROUPS`).
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,12 +35,20 @@ def read_json(path: str | Path, note: Callable[[str], Any] = lambda line: None) 
         note: called with a line for what a file of that form says and that is not used; see `utils.settings.forms`.
     """
     data = read_object(path)
+    if is_suite(data):
+        command = shlex.join(["python", "sweep.py", str(path)])
+        raise ConfigError(f"config: {str(path)!r} is a suite of runs; `{command}` runs it")
     settings = (translated(data, lambda other: read_object(path_of(other, path)), note) if is_published(data)
                 else flatten(data))
     for name, value in settings.items():
         if value is not None:
             coerce(name, value)                 # a wrong value is wrong even where a flag wins
     return settings
+
+
+def is_suite(data: dict[str, Any]) -> bool:
+    """Whether the object of a file is a suite of sweep.py."""
+    return isinstance(data.get("runs"), dict) and "runs" not in all_settings()
 
 
 def read_object(path: str | Path) -> dict[str, Any]:

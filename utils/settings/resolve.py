@@ -19,6 +19,7 @@ from utils.settings.algorithms import (
 )
 from utils.settings.fields import DERIVED, FIELDS, SCHEDULES, Config, all_settings
 from utils.settings.games import ATARI, REWS_SCALE, is_atari
+from utils.settings.near import called_elsewhere
 from utils.settings.policies import POLICIES
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
@@ -40,7 +41,9 @@ def resolve(given: dict[str, Any]) -> Config:
     known = all_settings()
     for name in values:
         if known[name].default is None and known[name].belongs not in ("run", "env") and not reads(name, defaults):
-            raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}")
+            read = [one for one in known if reads(one, defaults)]
+            raise ConfigError(f"{name}: not a setting of {_algorithm_name(values)}; it belongs to {_readers(name)}"
+                              + called_elsewhere(name, read))
     if is_on_policy(basis_of(values)):
         defaults |= _rollout_defaults(values, defaults)
     config = _build(defaults | values)
@@ -89,7 +92,8 @@ def environment_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The defaults of the kind of environment that `values` chooses."""
     if not is_atari(values.get("env", Config.env)):
         return {}
-    return ATARI | (dict(rews_scale=REWS_SCALE) if values.get("env_type") == "normal" else {})
+    clips = values.get("env_type") == "normal" and not values.get("reward_every")
+    return ATARI | (dict(rews_scale=REWS_SCALE) if clips else {})
 
 
 def algorithm_defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -208,8 +212,9 @@ def find_setting(name: str) -> Setting:
 
 def unknown_setting(place: str, name: str, known) -> ConfigError:
     """The error of an unknown name: the nearest known one, or how an algorithm's own settings become known."""
-    hint = did_you_mean(name, known) or "; the settings of an algorithm of your own need --import=MODULE"
-    return ConfigError(f"{place}: unknown setting{hint}")
+    hint = called_elsewhere(name, known) or did_you_mean(name, known)
+    own = "; the settings of an algorithm of your own need --import=MODULE"
+    return ConfigError(f"{place}: unknown setting{hint or own}")
 
 
 def choices_of(name: str) -> list[str] | None:

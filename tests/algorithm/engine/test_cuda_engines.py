@@ -72,7 +72,7 @@ def after(make, pair: tuple, device: str, runs: int = 4, updates: int | None = N
 
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_200_captured_updates_walk_eagers_way(pair, device):
+def test_200_captured_updates_follow_the_eager_engine(pair, device):
     start, expected, metrics, _ = after(Engine, pair, device)
     _, got, ours, engine = after(partial(engine_of, "cudagraph"), pair, device)
     assert type(engine) is CapturedEngine
@@ -82,7 +82,7 @@ def test_200_captured_updates_walk_eagers_way(pair, device):
 
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("pair", [("rrd", "sac"), ("uniform", "td3"), ("ddpg", None)], ids=str)
-def test_200_replayed_updates_are_those_that_were_computed_each_time(pair, device):
+def test_200_replayed_updates_are_those_that_are_computed_each_time(pair, device):
     """Only the graph differs, so that nothing but its kernels' order of sums may."""
     start, expected, metrics, _ = after(Unreplayed, pair, device)
     _, got, ours, engine = after(CapturedEngine, pair, device)
@@ -154,7 +154,7 @@ def test_tf32_holds_for_its_own_engine_alone():
 
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
-def test_gradients_by_hand_walk_autograds_way(pair, device):
+def test_gradients_by_hand_follow_autograd(pair, device):
     start, expected, metrics, _ = after(partial(engine_of, "eager"), pair, device, runs=3, updates=3)
     _, got, ours, engine = after(partial(engine_of, "manual"), pair, device, runs=3, updates=3)
     assert type(engine) is ManualEngine

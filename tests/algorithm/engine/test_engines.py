@@ -401,7 +401,7 @@ def test_the_tf32_of_an_earlier_run_does_not_reach_a_later_one(precision):
     (["--precision=fp16"], "precision: got 'fp16', expected one of fp32, tf32, bf16"),
     (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
     (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
-    (["--buffer_device=disk"], "buffer_device: got 'disk', expected cpu, cuda, cuda:N or auto"),
+    (["--buffer_device=disk"], "buffer_device: got 'disk', expected cpu, cuda, cuda:N, mps or auto"),
     (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
     (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
 ])

@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit_whatever_the_workers_timing
     ours, theirs = first.tensors(), second.tensors()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert Path("closed").read_text() == "..." * 3              # by the workers, at each run's end
+    assert Path("closed").read_text() == "....." * 3            # three by workers, an example and that of evaluation
     out, err = capfd.readouterr()
     assert "note: 3 environments take turns on 2 cores\n" in out
     assert err == ""
@@ -221,7 +221,8 @@ def test_an_environment_that_fails_gives_a_one_line_error_that_names_it(how, lin
 
 def test_an_environment_that_only_the_main_process_knows_is_refused(capfd):
     assert refusal([*SMALL_RRD, "--env=Match-v0", "--num_envs=2"], capfd) == (
-        "env: got 'Match-v0', expected a registered Gymnasium id (in a worker process, which finds environments by "
+        "env: got 'Match-v0', expected a registered Gymnasium id; --import=MODULE imports the module that registers "
+        "one of your own (in a worker process, which finds environments by "
         "--env=module:id, or in a module of --import)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import shlex
 import shutil
@@ -16,14 +17,16 @@ from pathlib import Path
 
 import pytest
 
+import doctor
 import evaluate
 import plot
 import report
 import sweep
 import train
-from return_decomposition.cli import HELP
-from utils.installed import COMMANDS, pip_install
-from utils.settings.completion import SHELLS, add_completion, script, words_of
+from algorithm.tf import convert
+from return_decomposition import cli
+from utils.installed import pip_install
+from utils.settings.completion import RRD, SHELLS, add_completion, script, words_of
 from utils.settings.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -178,6 +181,8 @@ def test_bash_completes_by_the_line_in_the_docs():
     (evaluate, ("--checkpoint", ""), ["best", "last"]), (evaluate, ("--env-t",), ["--env_type"]),
     (plot, ("--by", ""), ["algorithm", "tag"]), (plot, ("a",), ["a.json", "aside"]),
     (report, ("--titl",), ["--title"]), (report, ("a.json", "as"), ["aside"]),
+    (doctor, ("--js",), ["--json"]), (doctor, ("--completion", "z"), ["zsh"]),
+    (convert, ("--to",), ["--to_tf"]), (convert, ("--alg", "s"), ["sac"]), (convert, ("a.j",), ["a.json"]),
     (sweep, ("--engine", "r"), ["ray"]), (sweep, ("a.j",), ["a.json"]), (sweep, ("a.json", "--s"), ["--seeds"]),
 ], ids=str)
 def test_bash_completes_the_other_programs(program, words, offered, sourced):
@@ -188,25 +193,88 @@ def test_bash_completes_the_other_programs(program, words, offered, sourced):
     assert bash(path, "rrd", name, *words) == offered
 
 
-def test_every_subcommand_is_offered():
-    assert list(COMMANDS) == list(HELP)
-
-
-@shell("bash")
-@pytest.mark.parametrize(("words", "offered"), [
-    (("rrd", ""), sorted(COMMANDS)), (("rrd", "tr"), ["train"]), (("/a/rrd", "e"), ["evaluate"]), (("rrd", "x"), []),
-    (("rrd", "train", "tr"), []), (("python", "tr"), []),
-], ids=str)
-def test_bash_offers_the_subcommands(words, offered, sourced):
-    assert bash(sourced(train, "bash"), *words) == offered
-
-
 @shell("bash")
 def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
     both = Path("both")
     both.write_text("".join(sourced(program, "bash").read_text() for program in (train, plot)))
     assert bash(both, "python", "train.py", "--rrd_s") == ["--rrd_sample_size"]
     assert bash(both, "python", "plot.py", "--norm") == ["--normalize"]
+
+
+# Flags of each program that are no subcommand's setting, by the parser that it really has.
+PROGRAMS = {"train": train, "evaluate": evaluate, "plot": plot, "report": report, "sweep": sweep, "doctor": doctor,
+            "convert": convert}
+
+
+@pytest.fixture
+def all_of_them(capsys, monkeypatch):
+    """Write the script of `rrd --completion` for a shell; returns the file."""
+    def write(name: str) -> Path:
+        monkeypatch.setattr(sys, "argv", ["rrd"])
+        assert cli.main([f"--completion={name}"]) == 0
+        path = Path(f"completion.{name}")
+        path.write_text(capsys.readouterr().out)
+        return path
+    return write
+
+
+def test_every_subcommand_has_a_completion():
+    assert set(PROGRAMS) == set(cli.HELP)
+    assert set(cli.HELP) | {"--help", "--version", "--completion"} == set(RRD)
+
+
+@shell("bash")
+def test_one_script_has_every_flag_of_every_subcommand(all_of_them, capsys):
+    path = all_of_them("bash")
+    for name, program in PROGRAMS.items():
+        with pytest.raises(SystemExit):
+            program.main(["--help"])
+        flags = set(re.findall(r"(?<=[ \[])--\w[\w-]*", capsys.readouterr().out.partition("\n\n")[0]))
+        offered = {one.replace("_", "-") for one in bash(path, "rrd", name, "--")}
+        assert {flag.replace("_", "-") for flag in flags} <= offered | {"--help"}, name
+        assert len(offered) > 3
+
+
+@shell("bash")
+@pytest.mark.parametrize(("words", "offered"), [
+    (("rrd", ""), sorted(RRD)), (("rrd", "tr"), ["train"]), (("/a/rrd", "--v"), ["--version"]),
+    (("rrd", "doctor", "--on"), ["--only"]), (("rrd", "train", "--alg", ""), ALGORITHMS),
+    (("python", "-m", "utils.tf_checkpoint", "--basis_alg", "s"), ["sac"]),
+    (("python", "-m", "return_decomposition.algorithm.tf.convert", "--o"), ["--out"]),
+], ids=str)
+def test_bash_completes_the_command(words, offered, all_of_them):
+    assert bash(all_of_them("bash"), *words) == offered
+
+
+@shell("zsh")
+@pytest.mark.parametrize(("line", "becomes"), [
+    ("rrd swe", "rrd sweep "), ("rrd doctor --js", "rrd doctor --json "),
+    ("python -m utils.tf_checkpoint --basis_alg s", "python -m utils.tf_checkpoint --basis_alg sac "),
+], ids=str)
+def test_zsh_completes_the_command(line, becomes, all_of_them):
+    assert zsh(all_of_them("zsh"), line) == becomes
+
+
+@shell("fish")
+@pytest.mark.parametrize(("line", "offered"), [
+    ("rrd tr", ["train"]), ("rrd doctor --js", ["--json"]), ("rrd convert --basis_alg s", ["sac"]),
+    ("python -m utils.tf_checkpoint --basis_alg s", ["sac"]),
+], ids=str)
+def test_fish_completes_the_command(line, offered, all_of_them):
+    assert fish(all_of_them("fish"), line) == offered
+
+
+def test_another_shell_for_all_subcommands_is_one_line(capsys):
+    assert cli.main(["--completion", "ksh"]) == cli.main(["--completion"]) == 2
+    assert capsys.readouterr().err == ("rrd: --completion: got 'ksh', expected one of bash, zsh, fish\n"
+                                       "rrd: --completion: got '', expected one of bash, zsh, fish\n")
+
+
+def test_without_shtab_doctor_and_convert_say_so(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    for program, name in ((doctor, "doctor.py"), (convert, "tf_checkpoint")):
+        assert program.main(["--completion=bash"]) == 2
+        assert capsys.readouterr().err.startswith(f"{name}: completion: shtab is not installed; pip install")
 
 
 @shell("zsh")
@@ -229,7 +297,7 @@ def test_zsh_offers(line, becomes, sourced):
 @pytest.mark.parametrize(("line", "offered"), [
     ("python train.py --rrd_s", ["--rrd_sample_size"]), ("python train.py --basis_alg=t", ["--basis_alg=td3"]),
     ("python train.py --basis-alg t", ["td3"]), ("rrd train --alg ", ALGORITHMS),
-    ("rrd ", sorted(COMMANDS)), ("rrd tr", ["train"]), ("rrd train tr", []),
+    ("rrd ", sorted(RRD)), ("rrd tr", ["train"]), ("rrd train tr", []),
     ("python3 a/train.py --save_rews ", ["False", "True"]), ("./train.py --on_ex", ["--on_existing"]),
     ("python train.py --completion ", ["bash", "fish", "zsh"]), ("python train.py --tag='a b' --rrd_s",
                                                                   ["--rrd_sample_size"]),

@@ -24,7 +24,7 @@ CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} fo
 
 # The table of the original, specs/rrd.md; `seed` and `device` are the port's own.
 COMMON = dict(engine="auto", precision="fp32", buffer_device="auto", num_envs=1, diagnose_every=0,
-              checkpoint_every=1, track=False, on_existing="new", best="Rewards",
+              checkpoint_every=1, track=False, on_existing="new", best="Rewards", curriculum="default",
               worker_restarts=3, worker_timeout=60.0,    # of which the original has no word
               tag="", seed=0, device="auto", env="Ant-v2", env_type="ep_rews", epochs=3, cycles=100, iterations=100,
               timesteps=100, test_rollouts=10, test_timesteps=1000, save_rews=True, buffer_size=1_000_000,
@@ -135,7 +135,7 @@ def test_a_value_takes_the_type_of_its_setting_exactly(name, text, value):
     ("pi_lr", math.inf), ("std_act", "inf"), ("pi_delay_freq", 0), ("rrd_sample_size", 0), ("test_rollouts", -1),
     ("test_timesteps", 0), ("buffer_size", 0), ("save_rews", "maybe"), ("save_rews", 2), ("save_rews", None),
     ("noop", -1), ("noop", 1001), ("noop", 2**63 - 1), ("tag", 5), ("tag", ["a"]), ("alg", {"a": 1}),
-    ("env_type", "norml"), ("device", "mps"), ("device", "cuda:-1"), ("device", "cpu\n"), ("device", "cuda:\u0663"),
+    ("env_type", "norml"), ("device", "mps:x"), ("device", "cuda:-1"), ("device", "cpu\n"), ("device", "cuda:\u0663"),
 ])
 def test_a_wrong_value_is_named_with_the_expected_one(name, value):
     message = complaint(coerce, name, value)

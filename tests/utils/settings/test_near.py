@@ -11,7 +11,7 @@ import pytest
 from algorithm import create_agent
 from algorithm.replay_buffer import create_buffer
 from utils.settings.fields import FIELDS
-from utils.settings.near import nearly
+from utils.settings.near import ELSEWHERE, called_elsewhere, nearly
 
 READ = [name for name, one in FIELDS.items() if one.group.read_by_agent]
 NEAR = {"pi_lrr": "pi_lr", "q_lrr": "q_lr", "ppi_lr": "pi_lr", "gama": "gamma", "gamma_": "gamma", "gmama": "gamma",
@@ -78,3 +78,12 @@ def test_nothing_else_warns(fine):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         create_agent(args(**fine))
+
+
+def test_what_other_libraries_call_settings_leads_to_settings_that_exist():
+    assert {name for names in ELSEWHERE for name in names} <= {*FIELDS}
+    others = " ".join(ELSEWHERE.values()).split()
+    assert len(others) == len(set(others))
+    assert not {*others} & {*FIELDS}
+    assert called_elsewhere("lr", ["q_lr", "gamma"]) == "; expected q_lr (of policy, critics and reward network)"
+    assert called_elsewhere("lr", ["gamma"]) == called_elsewhere("rate", FIELDS) == ""

@@ -81,8 +81,8 @@ def test_a_run_takes_it_as_a_flag_resumes_with_it_and_is_evaluated():
     assert Finished(directory).rows[-1]["Timesteps"] == "120"
     done = program(*resume)
     assert done.returncode == 2
-    assert done.stderr == ("train.py: alg: got 'decaying', expected one of ddpg, td3, sac, dqn, rrd, ircr, uniform, or "
-                           "one of your own with --import=MODULE\n")
+    assert done.stderr == ("train.py: alg: got 'decaying', expected one of ddpg, td3, sac, dqn, ppo, a2c, rrd, ircr, "
+                           "uniform, or one of your own with --import=MODULE\n")
     done = program(str(ROOT / "evaluate.py"), str(directory), IMPORT[0], "--episodes=1")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -321,7 +321,7 @@ def test_every_list_of_names_has_what_is_registered():
     from envs import make_env
     register_algorithm("my_dqn", like="dqn")(SAC)
     register_decomposition("my_pay")(lambda config, basis: basis)
-    for given, text in (({"alg": "scc"}, "sac, dqn, my_dqn, rrd, ircr, uniform, my_pay"),
+    for given, text in (({"alg": "scc"}, "sac, dqn, ppo, a2c, my_dqn, rrd, ircr, uniform, my_pay"),
                         ({"alg": "sac", "diagnose_every": 1}, "--alg=rrd, ircr, uniform or my_pay"),
                         ({"alg": "sac", "basis_alg": "sac"}, "it belongs to rrd, ircr, uniform, my_pay")):
         with pytest.raises(ConfigError, match=text):
@@ -348,3 +348,11 @@ def test_an_algorithm_without_a_reference_gives_a_one_line_error_under_tensorflo
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"train.py: {field}: got 'mine', which is for PyTorch only; expected one of ddpg, td3")
     assert not Path("outputs").exists()
+
+
+def test_a_setting_of_another_algorithm_leads_to_those_that_the_chosen_one_reads():
+    with pytest.raises(ConfigError, match=r"^learning_rate: not a setting of sac; it belongs to .*ppo.*; expected "
+                                          r"pi_lr or q_lr \(of policy, critics"):
+        resolve({"alg": "sac", "learning_rate": 1e-3})
+    with pytest.raises(ConfigError, match=r"expected q_lr or r_lr"):
+        resolve({"alg": "rrd", "basis_alg": "dqn", "env": "CartPole-v1", "learning_rate": 1e-3})

@@ -82,7 +82,7 @@ def test_the_written_config_fits_the_schema(choice):
 @pytest.mark.parametrize("wrong", [
     {"gamma": 1.5}, {"gamma": -0.1}, {"pi_lr": 0}, {"seed": -1}, {"seed": 0.5}, {"epochs": True}, {"save_rews": 1},
     {"alg": "ppoo"},
-    {"basis_alg": "rrd"}, {"env_type": "dense"}, {"device": "mps"}, {"device": "cuda:x"}, {"seeds": []},
+    {"basis_alg": "rrd"}, {"env_type": "dense"}, {"device": "mps:x"}, {"device": "cuda:x"}, {"seeds": []},
     {"seeds": [0, 0]}, {"seeds": [-1]}, {"epoch": 3}, {"tag": 5}, {"noop": 1001}, {"worker_timeout": 0},
 ], ids=str)
 def test_wrong_settings_fit_neither_the_schema_nor_the_program(wrong):

@@ -1,0 +1,114 @@
+"""The parts that a run is built of: environments, agent, replay, engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+
+import gymnasium as gym
+
+from algorithm import create_agent
+from algorithm.engine import Engine, create_engine
+from algorithm.replay_buffer import create_buffer
+from envs import close_env, make_env, sizes, with_version
+from envs.build import task_of
+from envs.given import eval_config, is_instance
+from envs.wrappers import CheckedLimit
+from learner.diagnoser import diagnosis_env
+from utils.errors import ConfigError
+from utils.memory import check_workers
+from utils.settings.fields import Config
+
+
+@dataclass(eq=False)
+class Parts:
+    """The parts that a run is built of."""
+
+    config: Config                              # with the sizes of observations and actions
+    env: gym.Env
+    test_env: gym.Env | None = None             # None: evaluation is off
+    engine: Engine | None = None
+    why: str = ""                               # the reason for this engine
+    diagnosis_env: gym.Env | None = None        # with `diagnose_every`
+
+    closed: set[int] = field(default_factory=set)           # ids of the environments that are closed
+
+    @property
+    def own_actions(self) -> gym.Space:
+        """The environment's own space of actions, to which those of the agent are rescaled."""
+        layer = self.env
+        while not isinstance(layer, CheckedLimit) and isinstance(layer, gym.Wrapper):
+            layer = layer.env
+        return layer.action_space
+
+    def close(self) -> None:
+        """Close the environments, each once; instances that the caller gave stay open."""
+        for env in (self.env, self.test_env, self.diagnosis_env):
+            self.close_env(env)
+
+    def close_env(self, env: gym.Env | None) -> None:
+        """Close one of the environments, unless it is closed or an instance that the caller gave."""
+        given = [one.unwrapped for one in (self.config.env_given, self.config.eval_given) if is_instance(one)]
+        if env is None or id(env) in self.closed or any(env.unwrapped is one for one in given):
+            return
+        self.closed.add(id(env))
+        close_env(env, report_error)
+
+
+def report_error(line: str) -> None:
+    """Print a line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def build(config: Config) -> Parts:
+    """Build the parts of a run.
+
+    Raises:
+        ConfigError: a setting is wrong, or not possible on this machine.
+    """
+    parts = Parts(config, make_env(config))
+    try:
+        return _complete(parts)
+    except BaseException:
+        parts.close()
+        raise
+
+
+def _complete(parts: Parts) -> Parts:
+    """Build what belongs to the environment that trains."""
+    own = eval_config(parts.config)
+    if own is None:
+        parts.config = dataclasses.replace(parts.config, test_rollouts=0)
+    elif parts.config.test_rollouts:
+        parts.test_env = make_env(own)
+        _check_spaces(parts.env, parts.test_env)
+    named = dataclasses.replace(parts.config, env=with_version(parts.config.env))      # its module is imported now
+    parts.config = config = sizes(named, parts.env)
+    check_drops(config)
+    agent, buffer = create_agent(config), create_buffer(config)
+    check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    parts.engine, parts.why = create_engine(config, agent, buffer)
+    parts.diagnosis_env = diagnosis_env(own or config)
+    if config.num_envs > 1:                             # the worker processes have their own
+        parts.close_env(parts.env)
+    return parts
+
+
+def check_drops(config: Config) -> None:
+    """Raise a ConfigError if episodes would have to be dropped where they cannot be."""
+    if config.on_nan == "drop" and task_of(config) is not None:
+        raise ConfigError("on_nan: got 'drop', not read by tensor environments, whose step can itself end an episode; "
+                          "expected stop")
+
+
+def processes(config: Config) -> int:
+    """Return how many environments step at once in processes of their own; 1: the environment is in this one."""
+    return config.num_envs if task_of(config) is None else 1
+
+
+def _check_spaces(env: gym.Env, test_env: gym.Env) -> None:
+    for name in ("observation_space", "action_space"):
+        ours, theirs = getattr(env, name), getattr(test_env, name)
+        if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
+            raise ConfigError(f"eval_env: got {name} {theirs}, expected that of env, {ours}")
