@@ -1,0 +1,112 @@
+"""Environment steps a second of whole PPO runs, beside Stable-Baselines3's PPO on the same task, by turns.
+
+    python benchmarks/on_policy/speed.py [--turns 3] [--only NAME]
+
+Each run is a process of its own with one thread; its own clock starts after imports and the first rollout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+POINTS, CHEETAH = "PointMassRL-v0", "HalfCheetah-v4"
+# name: (program, environment, environments, rollout steps of each, batch, epochs, steps that are timed)
+RUNS = {
+    "ours, 256 rows": ("ours", POINTS, 256, 128, 4096, 10, 400_000),
+    "SB3, 8 environments, its defaults": ("sb3", POINTS, 8, 2048, 64, 10, 16_384),
+    "ours, equal rollout": ("ours", POINTS, 8, 2048, 64, 10, 32_768),
+    "ours, equal rollout, 256 rows": ("ours", POINTS, 256, 64, 64, 10, 32_768),
+    "ours, HalfCheetah": ("ours", CHEETAH, 8, 256, 256, 10, 16_384),
+    "SB3, HalfCheetah": ("sb3", CHEETAH, 8, 256, 256, 10, 16_384),
+}
+
+
+def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+    """Seconds of this program for the timed steps, after one rollout."""
+    import return_decomposition as rd
+    clock = Clock()
+    rd.train(env=env, alg="ppo", device="cpu", num_envs=rows, rollout_steps=steps, batch_size=batch, n_epochs=epochs,
+             iterations=1, total_timesteps=timed + rows * steps, test_rollouts=0, env_type="normal",
+             checkpoint_every=0, callback=clock.look)
+    return clock.seconds()
+
+
+def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+    """Seconds of Stable-Baselines3 for the timed steps, after one rollout."""
+    import gymnasium as gym
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    import envs.registration  # noqa: F401 (registers PointMassRL)
+    clock = Clock()
+
+    class Look(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps:
+                clock.look({})
+
+        def _on_step(self) -> bool:
+            return True
+    kind = DummyVecEnv if env == POINTS else SubprocVecEnv
+    model = stable_baselines3.PPO("MlpPolicy", kind([lambda: gym.make(env)] * rows), n_steps=steps, batch_size=batch,
+                                  n_epochs=epochs, device="cpu")
+    model.learn(timed + rows * steps, callback=Look())
+    clock.look({})
+    return clock.seconds()
+
+
+class Clock:
+    """Takes the time at the end of each rollout; the first one warms up."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def look(self, row: dict) -> None:
+        """Take the time."""
+        self.times.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        """The seconds since the end of the first rollout."""
+        return self.times[-1] - self.times[0]
+
+
+def measure(name: str) -> float:
+    """Environment steps a second of one run, in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--run", name], capture_output=True, text=True, check=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure all runs by turns, and print their medians."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--only", default="", help="runs whose names contain this")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        program, *sizes = RUNS[args.run]
+        seconds = {"ours": ours, "sb3": sb3}[program](*sizes)
+        print(json.dumps(sizes[-1] / seconds))
+        return
+    names = [name for name in RUNS if args.only in name]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(args.turns):
+        for name in names:
+            found[name].append(measure(name))
+    for name, speeds in found.items():
+        print(f"{name:36}{statistics.median(speeds):12.0f} steps/s   {min(speeds):.0f} to {max(speeds):.0f}")
+
+
+if __name__ == "__main__":
+    main()
