@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from algorithm.registry import check_agent, check_backend, check_decomposition, load, load_replay_class
+from algorithm.registry import check_agent, check_backend, check_decomposition, check_paid, load, load_replay_class
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS, decompositions, is_decomposition, is_on_policy, names
 from utils.settings.fields import DERIVED, FIELDS, Config, all_settings
@@ -88,6 +88,7 @@ def _build(backend: str, config: Config, args: Any) -> Any:
     check_agent("basis_alg", config.basis_alg, basis)
     model = _build_model(config, args, basis.weights_generator)
     if config.on_policy:
+        check_paid(config.basis_alg, basis)
         from algorithm.decomposition.on_policy import DecomposedOnPolicy
         return DecomposedOnPolicy(basis, model)
     from algorithm.decomposition.agent import Decomposed

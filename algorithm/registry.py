@@ -118,6 +118,13 @@ def check_agent(field: str, name: str, agent: Any) -> None:
                           "expected a subclass of algorithm.basis_alg.base_torch.Agent")
 
 
+def check_paid(name: str, agent: Any) -> None:
+    """Raise a ConfigError if the rollouts of an on-policy agent cannot be paid by a decomposition."""
+    if not getattr(agent, "pays", True):
+        raise ConfigError(f"basis_alg: {name!r} computes its advantages itself, from the environment's rewards; "
+                          "expected an OnPolicy, such as a subclass of algorithm.basis_alg.ppo_torch.PPO")
+
+
 def check_decomposition(name: str, model: Any) -> None:
     from algorithm.decomposition.base import Decomposition
     if not isinstance(model, Decomposition):

@@ -12,8 +12,8 @@ from typing import Any
 import gymnasium as gym
 
 ONE_ROW, ROWS = "envs.one_row:OneRow", "envs.one_row:make_rows"
-OWN = {"PointMassRL-v0": "envs.point_mass:PointMassRL", "Arena-v0": "envs.arena.env:Arena",
-       "MarineNav-v0": "envs.marinenav.env:MarineNav"}
+OWN = {"PointMassRL-v0": "envs.point_mass:PointMassRL", "PushCubeRL-v0": "envs.push_cube:PushCubeRL",
+       "Arena-v0": "envs.arena.env:Arena", "MarineNav-v0": "envs.marinenav.env:MarineNav"}
 
 
 def register_env(id: str, max_episode_steps: int | None = None, override: bool = False) -> Callable[[type], type]:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from envs.point_mass import PointMassRL
+from envs.push_cube import PushCubeRL, planar, reward_parts
+from envs.ur10 import JOINTS, forward
 from utils.cases import Arrays, Case, replay_main
 
 
@@ -43,7 +45,39 @@ def _step(env: PointMassRL, acts: torch.Tensor) -> Arrays:
     return {name: value.numpy().copy() for name, value in found.items()}
 
 
-KINDS = {"point_mass": point_mass}
+def push_cube(case: Case) -> Arrays:
+    """Compute the kinematics of the arm at angles `fk/q` (M, 6), and the rewards of T steps of N cubes.
+
+    The distance before the first step is that of `reward/cube_start`. `meta` may hold settings of the task.
+    """
+    return _kinematics(case) | _rewards(case)
+
+
+def _kinematics(case: Case) -> Arrays:
+    pose = forward(torch.as_tensor(case.take("fk/q", None, JOINTS)).double())
+    found = {"ee": pose.tool, "rotation": pose.rotation, "flange": pose.origins[:, -1], "link_origins": pose.origins}
+    return {f"fk/{name}": value.numpy() for name, value in found.items()}
+
+
+def _rewards(case: Case) -> Arrays:
+    acts = _floats(case, "acts", None, None, JOINTS)                                # (T, N, 6)
+    steps, rows = acts.shape[:2]
+    tool, cube = (_floats(case, name, steps, rows, 3) for name in ("ee", "cube"))
+    start, goal = (_floats(case, name, rows, 3) for name in ("cube_start", "goal"))
+    env = PushCubeRL(rows, **{name: case.meta[name] for name in PushCubeRL.SETTINGS if name in case.meta})
+    distance = planar(torch.cat([start[None], cube]), goal)                         # (T + 1, N)
+    success = distance[1:] < env.settings["success_threshold"]
+    parts = reward_parts(tool, cube, goal, env.change(acts), distance[:-1], success, env.settings)
+    found = {"reward": sum(parts.values()), "success": success} | parts
+    return {f"reward/{name}": value.numpy() for name, value in found.items()}
+
+
+def _floats(case: Case, name: str, *shape: int | None) -> torch.Tensor:
+    found = torch.as_tensor(case.take(f"reward/{name}", *shape))
+    return found if found.is_floating_point() else found.double()
+
+
+KINDS = {"point_mass": point_mass, "push_cube": push_cube}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -197,6 +197,7 @@ def description(parts: Parts, run: Run) -> str:
 def hints(parts: Parts) -> Iterator[str]:
     """Yield the notes that are useful before a long run."""
     config = parts.config
+    yield from config.notes
     if hint := crowded():
         yield hint
     if lack := missing_reward(config.env):

@@ -19,6 +19,8 @@ import train
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--device=cpu", "--test_timesteps=10", "--timesteps=20", "--iterations=2", "--total_timesteps=120",
          "--warmup=40", "--buffer_size=200", "--batch_size=8", "--train_batches=5", "--test_rollouts=2"]
+SMALL_ROLLOUTS = ["--device=cpu", "--test_timesteps=10", "--rollout_steps=20", "--iterations=2", "--batch_size=10",
+                  "--total_timesteps=120", "--buffer_size=200", "--n_epochs=2", "--test_rollouts=2"]
 SMALL_RRD = ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4", *SMALL]
 
 

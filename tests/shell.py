@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import setuptools
 from documents import ROOT
-from runs import SMALL
+from runs import SMALL, SMALL_ROLLOUTS
 
 import evaluate
 import plot
@@ -120,7 +120,8 @@ def small(config: Config) -> list[str]:
     if config.resume:
         return ["--total_timesteps=160"]                            # 40 more than SMALL
     images = config.env.startswith("Assault") or "catch" in config.env
-    return [*SMALL, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
+    size = [*SMALL_ROLLOUTS, f"--num_envs={min(config.num_envs, 2)}"] if config.on_policy else SMALL
+    return [*size, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
             *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
             *["--diagnose_every=2"] * bool(config.diagnose_every),
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]

@@ -38,6 +38,10 @@ class Policy(nn.Module, ABC):
         """Where its parameters are."""
         return next(self.parameters()).device
 
+    @device.setter
+    def device(self, device: torch.device) -> None:
+        """Ignore what a subclass sets: its parameters say where it is."""
+
     @abstractmethod
     def get_action(self, obs: Tensor, deterministic: bool = False) -> Drawn:
         """Draw actions, or choose the most probable ones; without gradient.

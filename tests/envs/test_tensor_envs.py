@@ -13,6 +13,7 @@ from tasks import Team, Walk
 from envs import make_env
 from envs.build import build_env
 from envs.point_mass import PointMassRL
+from envs.push_cube import PushCubeRL
 from envs.registration import register_env, tensor_class
 from envs.tensor import TensorEnv
 from envs.training_env import TrainingEnv
@@ -52,6 +53,7 @@ def training(task: TensorEnv) -> TrainingEnv:
 
 
 KINDS = {"walk": lambda device, seed=0: Walk(5, device, seed), "team": lambda device, seed=0: Team(4, device, seed),
+         "push cube": lambda device, seed=0: PushCubeRL(5, device, seed, episode_length=6),
          "point mass": lambda device, seed=0: PointMassRL(5, device, seed, max_episode_steps=6),
          "training": lambda device, seed=0: training(Walk(5, device, seed)),
          "training of a team": lambda device, seed=0: training(Team(4, device, seed))}

@@ -76,10 +76,11 @@ def combine(flags: dict[str, Any], path: str | None = None, directory: str | Non
     """
     if directory is not None:
         path = _config_of(directory, path, flags)
-    from_file = _from_file(path, flags)
+    notes: list[str] = []
+    from_file = _from_file(path, flags, notes)
     config = _resolved(from_file, {name: coerce(name, text) for name, text in flags.items()}, path)
     _check_run(config)
-    return dataclasses.replace(config, resume=directory, imports=tuple(modules))
+    return dataclasses.replace(config, resume=directory, imports=tuple(modules), notes=tuple(notes))
 
 
 def _flags(argv: Sequence[str]) -> dict[str, Any]:
@@ -90,9 +91,9 @@ def _flags(argv: Sequence[str]) -> dict[str, Any]:
     return {name: text for name, text in vars(given).items() if name != "modules"}
 
 
-def _from_file(path: str | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the file that flags leave as they are."""
-    from_file = read_json(path) if path is not None else {}
+def _from_file(path: str | None, flags: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The settings of the file that flags leave as they are; what it says and that is not used goes to `notes`."""
+    from_file = read_json(path, notes.append) if path is not None else {}
     if ":" in flags.get("env", ""):
         search_here()
     if "env" not in flags:

@@ -217,6 +217,7 @@ class Config:
 
     resume: str | None = None           # --resume: the directory of the run that is resumed
     imports: tuple[str, ...] = ()       # --import: modules, which no file of settings may name
+    notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)      # about the file, for the user
     env_given: Any = None               # the environment as an object, see `envs.given`; `env` holds its name
     eval_given: Any = None              # the environment of evaluation, if it is another one: an object, or an id
     own: tuple[tuple[str, Any], ...] = ()       # (name, value) of the settings that registered algorithms bring

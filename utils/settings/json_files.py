@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from utils.errors import ConfigError
 from utils.files import read_file
 from utils.settings.algorithms import bases, names
 from utils.settings.fields import all_settings
+from utils.settings.forms import is_published, path_of, translated
 from utils.settings.resolve import coerce, unknown_algorithm, unknown_setting
 from utils.text import shown
 
@@ -27,13 +28,18 @@ SCHEMA = "$schema"              # for editors; the programs skip it
 SECTIONS = ("runtime", "env", "policy", "algorithm")
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """The settings in a JSON file by name; the file may group them in sections, see `flatten`."""
+def read_json(path: str | Path, note: Callable[[str], Any] = lambda line: None) -> dict[str, Any]:
+    """The settings in a JSON file by name, flat, in sections (see `flatten`) or in EmbodiChain's form.
+
+    Args:
+        note: called with a line for what a file of that form says and that is not used; see `utils.settings.forms`.
+    """
     data = read_object(path)
     if is_suite(data):
         command = shlex.join(["python", "sweep.py", str(path)])
         raise ConfigError(f"config: {str(path)!r} is a suite of runs; `{command}` runs it")
-    settings = flatten(data)
+    settings = (translated(data, lambda other: read_object(path_of(other, path)), note) if is_published(data)
+                else flatten(data))
     for name, value in settings.items():
         if value is not None:
             coerce(name, value)                 # a wrong value is wrong even where a flag wins
@@ -110,8 +116,6 @@ def _settings_in(section: str, values: Any, data: dict[str, Any]) -> dict[str, A
     known = all_settings()
     for name in values:
         place = f"{section}.{shown(name)}"
-        if name not in known and (section, name) == ("env", "id"):
-            raise ConfigError(f"{place}: unknown setting; did you mean env?")
         if name not in known:
             raise _unknown(place, name, known, data)
         if section_of(name) != section:

@@ -13,5 +13,6 @@ POLICIES: dict[str, str | Callable] = {
     "conv": "algorithm.policy.conv:ConvActorCritic",
     "recurrent": "algorithm.policy.recurrent:RecurrentActorCritic",
     "keyed": "algorithm.policy.keyed:KeyedActorCritic",
+    "vla": "algorithm.policy.published:VLAPlaceholderPolicy",
 }
 BUILT_IN = tuple(POLICIES)

@@ -54,7 +54,6 @@ def test_both_forms_may_be_in_one_file_and_flags_win(load):
     ({"policy": {"gamma": 0.5}}, "policy.gamma: not a setting of this section; it belongs to algorithm"),
     ({"runtime": {"env": "Ant-v4"}}, "runtime.env: not a setting of this section; it belongs to env"),
     ({"policy": {"pi_lrr": 1}}, "policy.pi_lrr: unknown setting; did you mean pi_lr?"),
-    ({"env": {"id": "Ant-v4"}}, "env.id: unknown setting; did you mean env?"),
     ({"policy": {"a\nb": 1}}, "policy.'a\\nb': unknown setting"),
     ({"algorithm": {"algorithm": {}}}, "algorithm.algorithm: unknown setting"),
     ({"policies": {"pi_lr": 1}}, "policies: unknown setting; did you mean policy?"),

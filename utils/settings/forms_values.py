@@ -1,0 +1,113 @@
+"""Values of the trainer's form of a file that are not ours as they stand; see `utils.settings.forms`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from utils.errors import ConfigError
+from utils.settings.setting import Setting
+from utils.text import shown
+
+GAINS = {"actor": (1.414, 0.01), "critic": (1.414, 1.0)}        # of hidden layers and of the output, here
+CLOSE = 0.01                                                     # how far a gain may be from ours
+METRICS = {"eval/avg_reward": "Rewards", "eval/success_rate": "metrics/success"}
+
+
+def whole(name: str, value: Any, low: int) -> int:
+    """Return an integer of at least `low`; a ConfigError names the key."""
+    return Setting(name, int, low=low).checked(value)
+
+
+def number(name: str, value: Any) -> Any:
+    """Return a positive integer; a ConfigError names the key."""
+    return whole(name, value, 1)
+
+
+def as_device(given: Mapping[str, Any]) -> str:
+    """Return the device that `cuda`, true or false, or `device`, a text, names; cpu by default."""
+    cuda, device = given.get("runtime.cuda"), given.get("runtime.device")
+    if cuda is not None and device is not None:
+        raise ConfigError("runtime.cuda: got 2 values, with device; expected one of the two")
+    if cuda is not None and not isinstance(cuda, bool):
+        raise ConfigError(f"runtime.cuda: got {cuda!r}, expected true or false")
+    return ("cuda" if cuda else "cpu") if device is None else device
+
+
+def as_best(found: Mapping[str, Any]) -> str | None:
+    """Return the column of the record that `best_eval_metric` and `best_eval_mode` name; None if neither is given."""
+    metric, mode = found.get("runtime.best_eval_metric"), found.get("runtime.best_eval_mode", "max")
+    if metric is None and mode == "max":
+        return None
+    metric = "eval/avg_reward" if metric is None else metric
+    column = METRICS.get(metric, str(metric).removeprefix("eval/"))
+    if mode not in ("max", "min") or not (column == "Rewards" or column.startswith("metrics/")):
+        raise ConfigError(f"runtime.best_eval_metric: got {metric!r} with mode {mode!r}, expected "
+                          f"{', '.join(METRICS)} or eval/metrics/NAME, and max or min")
+    return f"-{column}" if mode == "min" else column
+
+
+def as_gains(found: Mapping[str, Any], note: Callable[[str], Any]) -> bool:
+    """Return whether layers are initialised orthogonally; gains that differ from ours are a note."""
+    given = {one: found[f"policy.{one}.orthogonal_init"] for one in GAINS if f"policy.{one}.orthogonal_init" in found}
+    for one, gains in given.items():
+        listed = list(gains) if isinstance(gains, (list, tuple)) else [gains]
+        if not listed or not all(isinstance(gain, (int, float)) for gain in listed) or isinstance(gains, bool):
+            raise ConfigError(f"policy.{one}.orthogonal_init: got {gains!r}, expected a gain, or one for each layer")
+        hidden, last = GAINS[one]
+        ours = [*[hidden] * (len(listed) - 1), last] if len(listed) > 1 else [last]
+        if any(abs(gain - own) > CLOSE for gain, own in zip(listed, ours, strict=True)):
+            note(f"note: policy.{one}.orthogonal_init: got gains {listed}, here {hidden} for hidden layers and {last} "
+                 "for the output")
+    return bool(given)
+
+
+def check_mlp(one: str, network: Mapping[str, Any]) -> None:
+    """Raise a ConfigError if a network is of a kind that does not exist here."""
+    if (kind := network.get("type", "mlp")) != "mlp":
+        raise ConfigError(f"policy.{one}.type: got {kind!r}, expected mlp; for another network register a policy")
+    for name in ("use_layernorm", "dropout_p"):
+        if network.get(name):
+            raise ConfigError(f"policy.{one}.{name}: got {network[name]!r}, expected none; for another network "
+                              "register a policy")
+
+
+def as_schedule(optimizer: Any, scheduler: Any, rate: Any, iterations: int) -> dict[str, Any]:
+    """Return our settings for `optimizer` and `lr_scheduler`.
+
+    Args:
+        rate: the learning rate that the file gives beside `optimizer`.
+        iterations: the rollouts of the run, at each of which the scheduler makes a step.
+    """
+    ours = {} if optimizer is None else _optimizer(optimizer)
+    if scheduler is None:
+        return ours
+    name, kwargs = _block("lr_scheduler", scheduler)
+    rate = ours.get("learning_rate", rate)
+    if name == "linear" and kwargs.get("start_factor", 1) == 1:
+        return ours | {"lr_schedule": "linear", "lr_end": kwargs.get("end_factor", 1.0)}
+    if name == "cosine":
+        return ours | {"lr_schedule": "cosine", "lr_end": kwargs.get("eta_min", 0.0) / rate}
+    if name == "exponential" and "gamma" in kwargs:
+        return ours | {"lr_schedule": "exponential", "lr_end": kwargs["gamma"] ** iterations}
+    raise ConfigError(f"algorithm.cfg.lr_scheduler: got {name!r} with {kwargs}, expected linear (start_factor 1), "
+                      "cosine or exponential (gamma)")
+
+
+def _optimizer(block: Any) -> dict[str, Any]:
+    name, kwargs = _block("optimizer", block)
+    rates = {"learning_rate": block["learning_rate"]} if "learning_rate" in block else {}
+    names = {"adam": {"eps": "Adam_eps"}, "rmsprop": {"eps": "RMSProp_eps", "alpha": "RMSProp_decay"}}.get(name)
+    if names is None or not set(kwargs) <= set(names):
+        raise ConfigError(f"algorithm.cfg.optimizer: got {name!r} with {', '.join(map(shown, kwargs)) or 'no kwargs'}, "
+                          "expected adam (eps) or rmsprop (eps, alpha)")
+    return {"optimizer": name} | rates | {names[key]: value for key, value in kwargs.items()}
+
+
+def _block(place: str, block: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the arguments in `{"name": ..., "kwargs": {...}}`."""
+    known = ("name", "kwargs", "learning_rate")
+    fits = isinstance(block, Mapping) and set(block) <= set(known)
+    if not fits or not isinstance(block.get("kwargs", {}), Mapping):
+        raise ConfigError(f"algorithm.cfg.{place}: got {block!r}, expected an object of {', '.join(known)}")
+    return str(block.get("name", "adam")).lower(), block.get("kwargs", {})
