@@ -28,7 +28,7 @@ ERRORS = {
     "no message": (KeyboardInterrupt(), "KeyboardInterrupt"),
     "a note": (_with_note(), "ValueError: lost"),
     "a package's": (Simulator("lost"), f"{__name__}.Simulator: lost"),
-    "a traceback in the message": (RuntimeError(f"in process 2:\nTraceback (most recent call last):\n  File x\nOSError: gone"),
+    "a traceback in the message": (RuntimeError("in process 2:\nTraceback (most recent call last):\n  x\nOSError: no"),
                                    "RuntimeError: in process 2:"),
     "syntax": (SyntaxError("invalid", ("x.py", 3, 4, "a b c\n")), "SyntaxError: invalid"),
     "a group": (ExceptionGroup("two failed", [OSError("a\nb"), OSError("c")]),

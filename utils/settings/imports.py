@@ -85,10 +85,9 @@ def check_first(name: str) -> None:
         ConfigError: one does; the message says which.
     """
     top, here = name.partition(".")[0], Path.cwd()
-    if not top or not any(path.exists() for path in (here / f"{top}.py", here / top / "__init__.py", here / top)):
-        return
-    found = _place(top)
-    if found is None or found.is_relative_to(here):
+    own = [path for path in (here / f"{top}.py", here / top) if path.exists()]
+    found = _place(top) if top and own else None
+    if found is None or found.is_relative_to(here) or found.resolve() in [path.resolve() for path in own]:
         return
     ours = f", or `pip install {HERE}` and `rrd`, whose modules have names of their own" * (found.parent == HERE)
     raise ConfigError(f"import: {name!r} was not read from {here}, because the module {top!r} that comes first on the "
