@@ -77,7 +77,7 @@ def test_a_wheel_holds_every_module_and_all_data(wheel):
     there = {name.removeprefix("return_decomposition/") for name in names(wheel)}
     assert {"py.typed", "results/page.html", "configs/quickstart.json", "configs/quickstart.txt", "program.py",
             "programs/__init__.py", "programs/train.py", "programs/doctor.py", "cli.py"} <= there
-    assert {f"configs/{path.name}" for path in (ROOT / "configs").iterdir()} <= there
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*") if path.is_file()} <= there
     for room in ("algorithm", "envs", "learner", "record", "results", "sweeps", "utils"):
         ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
         assert ours == {name for name in there if name.startswith(f"{room}/") and name.endswith(".py")}

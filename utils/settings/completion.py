@@ -12,7 +12,8 @@ import re
 import shlex
 from typing import Any
 
-from utils.installed import COMMANDS
+from utils.errors import ConfigError
+from utils.installed import COMMANDS, pip_install
 
 SHELLS = ("bash", "zsh", "fish")
 RRD = (*COMMANDS, "--help", "--version", "--completion")       # what follows `rrd`
@@ -31,8 +32,15 @@ class _Print(argparse.Action):
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards."""
-    import shtab
+    """The text that `shell` sources to complete the flags of a parser; the parser cannot parse afterwards.
+
+    Raises:
+        ConfigError: shtab is not installed.
+    """
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise ConfigError(f"shtab is not installed; `{pip_install()}` installs it") from None
     name = parser.prog.split()[-1].removesuffix(".py").rpartition(".")[2]
     parser.prog = f"{name}.py"                          # `rrd train` is train.py, and so is `python -m x.train`
     for action in parser._actions:

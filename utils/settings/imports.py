@@ -53,8 +53,8 @@ def import_modules(names: Iterable[str]) -> None:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or name.endswith(".py"):
             raise ConfigError(f"import: got {name!r}, expected a module's name, such as my_rewards for my_rewards.py")
         search_here()
+        check_first(name)
         try:
-            check_first(name)
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             check_first(error.name or "")
@@ -62,8 +62,6 @@ def import_modules(names: Iterable[str]) -> None:
                 raise _failed(name, error) from None
             raise ConfigError(f"import: there is no module {error.name!r}, neither installed nor in "
                               f"{os.getcwd()}") from None
-        except ConfigError:
-            raise
         except (Exception, SystemExit) as error:        # its code may raise anything
             if isinstance(error, ImportError):
                 check_first(error.name or "")

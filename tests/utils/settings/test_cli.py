@@ -85,9 +85,9 @@ def test_the_originals_commands_run(command, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert "env Ant-v4, use_contact_forces=True: 111 observations, 8 actions" in out
-    tag, alg = re.search(r"--tag='(.*)' --alg=(\w+)", command).groups()
+    tag, alg, basis = re.search(r"--tag='(.*)' --alg=(\w+) --basis_alg=(\w+)", command).groups()
     name, = os.listdir("outputs")
-    assert name.startswith(f"{tag.replace(' ', '_')}-{alg}-Ant-v2_")
+    assert name.startswith(f"{tag.replace(' ', '_')}-{alg}-{basis}-Ant-v2_")
 
 
 @pytest.mark.parametrize("command", ATARI)
@@ -143,7 +143,7 @@ def test_help_is_instant_and_imports_no_torch():
 @pytest.mark.parametrize(("argv", "begins"), [
     (["--epoch=3"], "--epoch: unknown flag; did you mean --epochs?"),
     (["--total-timestep=3"], "--total-timestep: unknown flag; did you mean --total_timesteps?"),
-    (["--learning_rate=1"], "--learning_rate: unknown flag; expected --pi_lr, --q_lr or --r_lr (of policy, "),
+    (["--learning_rate=1"], "learning_rate: not a setting of rrd over sac; it belongs to ppo, a2c; expected "),
     (["--LR", "1"], "--LR: unknown flag; expected --pi_lr, --q_lr or --r_lr"),
     (["--learning-starts=9"], "--learning-starts: unknown flag; expected --warmup"),
     (["--tau=0.005"], "--tau: unknown flag; expected --polyak (1 - tau)"),
@@ -198,7 +198,7 @@ def test_tensorflow_that_is_not_installed_is_refused_before_any_environment_is_b
     ("NoSuch-v1", "registered"), ("HalfCheeta-v4", "did you mean HalfCheetah-v4?"), ("", "''"), ("a:b:c", "a:b:c"),
     ("nosuchmodule:Foo-v0", "nosuchmodule"), ("Pusher-v4", "mujoco<3"), ("CartPole-v1", "expected --alg=dqn"),
     ("Asault", "did you mean Assault?"), ("ALE/Asault-v5", "did you mean ALE/Assault-v5?"),
-    ("Blackjack-v1", "observes"),
+    ("Blackjack-v1", "expected --alg=dqn"),
 ])
 def test_a_wrong_environment_is_refused(name, holds, capsys):
     message = refusal([*SHORT, f"--env={name}"], capsys)
@@ -206,9 +206,8 @@ def test_a_wrong_environment_is_refused(name, holds, capsys):
     assert holds in message
 
 
-@pytest.mark.parametrize("acts", [Box(-1, 2, (2,)), Box(0, 1, (2,)), Box(-float("inf"), float("inf"), (2,)),
-                                  Box(-1, 1, (2, 2)), Discrete(3)], ids=repr)
-def test_an_action_space_that_is_no_symmetric_vector_is_refused(acts, capsys, register):
+@pytest.mark.parametrize("acts", [Box(-float("inf"), float("inf"), (2,)), Box(-1, 1, (2, 2)), Discrete(3)], ids=repr)
+def test_an_action_space_that_is_no_bounded_vector_is_refused(acts, capsys, register):
     name = register(Box(-1, 1, (3,)), acts)
     assert refusal([*SHORT, f"--env={name}"], capsys).startswith(f"env: '{name}' acts in ")
 

@@ -274,7 +274,7 @@ def test_without_shtab_doctor_and_convert_say_so(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     for program, name in ((doctor, "doctor.py"), (convert, "tf_checkpoint")):
         assert program.main(["--completion=bash"]) == 2
-        assert capsys.readouterr().err.startswith(f"{name}: completion: shtab is not installed; pip install")
+        assert capsys.readouterr().err.startswith(f"{name}: shtab is not installed; `pip install")
 
 
 @shell("zsh")
