@@ -12,7 +12,8 @@ from utils.settings.fields import FIELDS
 from utils.text import printable
 
 # Settings that make another task: returns with other values cannot be compared.
-OF_A_TASK = ("test_timesteps", "sticky", "env_kwargs", "eval_env_kwargs")
+OF_A_TASK = ("test_timesteps", "sticky")
+IN_ITS_NAME = ("env_kwargs", "eval_env_kwargs")         # the name of the environment has them already
 LENGTH = "total_timesteps"
 Values = dict[str, str]             # setting -> its value as text
 
@@ -76,7 +77,8 @@ def _shown(settings: dict[str, Any], of_task: bool) -> Values:
     if of_task:
         return {name: _text(settings[name]) for name in OF_A_TASK if name in settings}
     length = run_length(settings)
-    others = {name: _text(value) for name, value in settings.items() if name not in {*OF_A_RUN, *OF_A_TASK}}
+    elsewhere = {*OF_A_RUN, *OF_A_TASK, *IN_ITS_NAME}
+    others = {name: _text(value) for name, value in settings.items() if name not in elsewhere}
     return others | ({LENGTH: str(length)} if length else {})
 
 
