@@ -67,7 +67,13 @@ def set_random_state(env: gym.Env, state: State) -> None:
 
 
 def seed_spaces(env: gym.Env, seed: int) -> None:
-    """Seed the spaces of an environment, from which some draw by `sample()`; `reset(seed=...)` does not."""
+    """Seed the spaces of an environment, from which some draw by `sample()`; `reset(seed=...)` does not.
+
+    A space of the environment's class, which other environments share, becomes a copy of its own.
+    """
+    for name in ("observation_space", "action_space"):
+        if isinstance(getattr(type(env.unwrapped), name, None), gym.Space) and name not in vars(env.unwrapped):
+            setattr(env.unwrapped, name, copy.deepcopy(getattr(env.unwrapped, name)))
     for i, space in enumerate(_own_spaces(env)):
         space.seed(stream_seed(seed, f"space {i}"))
 

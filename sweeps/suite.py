@@ -192,7 +192,18 @@ def _part(where: str, part: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"{where}: {error}") from None
     for setting in (one for one in given if one in RESERVED):
         raise ConfigError(f"{where}: {setting}: not read here: {RESERVED[setting]}")
+    _check_lists(given, where)
     return given
+
+
+def _check_lists(given: dict[str, Any], where: str) -> None:
+    """Raise a ConfigError for a list where no list is expected: as the text of a flag it may be a number."""
+    try:
+        for name, value in given.items():
+            if isinstance(value, list):
+                coerce(name, value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: list[str]) -> Trial:

@@ -182,6 +182,14 @@ def unglobbed(words: list[str]) -> list[str]:
     return [path for word in words for path in (sorted(glob.glob(word)) if "*" in word else [word])]
 
 
+@rule("python -m envs.arena.replay")
+def run_arena(words: list[str]) -> None:
+    case = ROOT / "tests" / "reference" / "arena_s2_win.npz"
+    words = [str(case) if word == "CASE.npz" else word for word in words]
+    assert importlib.import_module(words[2]).main(words[3:]) == 0
+    assert Path(words[words.index("--out") + 1]).is_file()
+
+
 @rule("python -m envs.marinenav.sample", "python -m envs.marinenav.replay")
 def run_marinenav(words: list[str]) -> None:
     case = ROOT / "tests" / "reference" / "marinenav" / "table_field.npz"
@@ -225,7 +233,7 @@ def run_schema(match: re.Match) -> None:
     assert make()["$defs"]
 
 
-@sentence(r"source <\(python train\.py (--completion \w+)\)|python train\.py (--completion \w+) \| source")
+@sentence(r"source <\((?:python train\.py|rrd) (--completion \w+)\)|python train\.py (--completion \w+) \| source")
 def run_completion(match: re.Match) -> None:
     run(f"python train.py {match[1] or match[2]}")
 

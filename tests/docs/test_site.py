@@ -193,9 +193,9 @@ def test_tables_of_settings_equal_the_programs(page):
 # Files of settings ---------------------------------------------------------------------------------------------------
 
 def test_every_config_is_in_the_table_and_every_one_that_is_named_is_there():
-    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").iterdir()}
-    assert there >= {name for text in TEXTS.values() for name in re.findall(r"configs/[\w.]+\.\w+", text)}
-    assert there == set(re.findall(r"configs/[\w.]+\.\w+", TEXTS["docs/configs.md"]))
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*") if path.is_file()}
+    assert there >= {name for text in TEXTS.values() for name in re.findall(r"configs/[\w./]+\.\w+", text)}
+    assert there == set(re.findall(r"configs/[\w./]+\.\w+", TEXTS["docs/configs.md"]))
 
 
 def test_a_configs_row_links_a_page_that_uses_it():

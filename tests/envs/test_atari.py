@@ -20,7 +20,7 @@ from envs import env_kwargs, make_env
 from envs.atari import FrameStack
 from envs.names import resolve_env
 from envs.wrappers import TrueReward
-from learner import Evaluator, training
+from learner import Evaluator, parts
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.settings.games import ATARI, GAMES
@@ -453,8 +453,8 @@ def _tidy():
 @pytest.fixture
 def built(monkeypatch):
     """The agents that runs build."""
-    agents, create = [], training.create_agent
-    monkeypatch.setattr(training, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
+    agents, create = [], parts.create_agent
+    monkeypatch.setattr(parts, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
     return agents
 
 

@@ -429,10 +429,14 @@ def test_a_row_of_a_group_that_is_truncated_waits_for_the_others():
     assert (env.task.count == 0).all()
 
 
-def test_bounds_that_are_not_symmetric_are_refused():
-    class Odd(Walk):
-        def setup(self):
-            super().setup()
-            self.action_space = Box(0, 2, (1,), np.float32)
-    with pytest.raises(ConfigError, match=r"Odd acts in .*, expected finite bounds that are symmetric"):
-        training(Odd(2))
+def test_bounds_that_are_not_symmetric_are_rescaled_and_infinite_ones_refused():
+    def bounded(low: float, high: float) -> type:
+        class Bounded(Walk):
+            def setup(self):
+                super().setup()
+                self.action_space = Box(low, high, (1,), np.float32)
+        return Bounded
+    acts = training(bounded(0, 3)(2))._own(torch.tensor([[-1.0], [0.5]]))
+    torch.testing.assert_close(acts, torch.tensor([[0.0], [2.25]]))
+    with pytest.raises(ConfigError, match=r"Bounded acts in .*, expected finite bounds"):
+        training(bounded(-np.inf, 1)(2))

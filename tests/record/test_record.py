@@ -39,7 +39,7 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_a_run_writes_to_its_directory_only():
     finished = run(*SMALL_RRD, "--env=Hopper-v4", "--tag=my tag/RRD-L(RD)")
-    assert re.fullmatch(r"my_tag_RRD-L\(RD\)-rrd-Hopper-v4_\d{8}-\d{6}", finished.directory.name)
+    assert re.fullmatch(r"my_tag_RRD-L\(RD\)-rrd-sac-Hopper-v4_\d{8}-\d{6}", finished.directory.name)
     assert os.listdir() == ["outputs"]
     assert len(os.listdir("outputs")) == 1
     files = {str(path.relative_to(finished.directory)) for path in finished.directory.rglob("*") if path.is_file()}
@@ -53,7 +53,8 @@ def test_metrics_have_the_originals_names_one_row_a_cycle():
     finished = run(*SMALL_RRD, "--env=Match-v0", "--rrd_bias_correction=True", "--basis_alg=ddpg")
     assert list(finished.rows[0]) == [
         "Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test",
-        "Pi_loss", "Q_loss", "Q_reg_loss", "R_loss", "R_var", "Q_average", "Steps", "Rewards"]
+        "Pi_loss", "Q_loss", "Q_reg_loss", "R_loss", "R_var", "Q_average", "Steps", "Rewards",
+        "train/return", "train/length"]
     assert [row["Timesteps"] for row in finished.rows] == ["40", "80", "120"]
     assert [row["Cycle"] for row in finished.rows] == ["0", "1", "2"]
     assert all(float(value) == float(value) for row in finished.rows for value in row.values())
@@ -139,9 +140,9 @@ def test_a_pipe_gets_plain_lines(capsys):
 
 
 @pytest.mark.parametrize(("columns", "shown"), [
-    (60, ["done", "steps", "return", "length", "episodes", "Pi_loss"]),
-    (120, ["done", "steps", "return", "length", "episodes", "Pi_loss", "Q_loss", "R_loss", "Q_average", "Pi_step_std",
-           "train sec"])])
+    (60, ["done", "steps", "return", "train return", "length"]),
+    (120, ["done", "steps", "return", "train return", "length", "train length", "episodes", "Pi_loss", "Q_loss",
+           "R_loss"])])
 def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
     text = run_on_terminal(*SMALL_RRD, "--env=Match-v0", columns=columns)
     assert "120/120 steps" in text
@@ -156,8 +157,11 @@ def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
         recorded = list(csv.DictReader(file))
     for row, other in zip(rows, recorded, strict=True):
         assert len(row) == len(shown)
-        assert float(row[2]) == pytest.approx(float(other["Rewards"]), rel=1e-4)
-        assert (row[3], row[4]) == (f"{float(other['Steps']):g}", other["Episodes"])
+        cells = dict(zip(shown, row, strict=True))
+        assert float(cells["return"]) == pytest.approx(float(other["Rewards"]), rel=1e-4)
+        assert float(cells["train return"]) == pytest.approx(float(other["train/return"]), rel=1e-4)
+        assert cells["length"] == f"{float(other['Steps']):g}"
+        assert cells.get("episodes", other["Episodes"]) == other["Episodes"]
 
 
 def test_ctrl_c_ends_with_one_line_and_130(monkeypatch, capsys):

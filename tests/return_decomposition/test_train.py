@@ -239,7 +239,8 @@ def test_other_programs_refuse_the_name_of_an_object(capsys):
     (dict(calback=print), "calback: unknown keyword; did you mean callback?"),
     (dict(evalenv="Match-v0"), "evalenv: unknown keyword; did you mean eval_env?"),
     (dict(batch_size="many"), "batch_size: got 'many', expected an integer"),
-    (dict(env="Macth-v0"), "env: got 'Macth-v0'; did you mean Match-v0?"),
+    (dict(env="Macth-v0"), "env: got 'Macth-v0'; did you mean Match-v0?; --import=MODULE imports the module that "
+                           "registers one of your own"),
     (dict(env=3), "env: got int, expected an id, a gymnasium.Env, or a function that makes one"),
     (dict(env=dict), "env: its function returned dict, expected a gymnasium.Env"),
     (dict(eval_env=tiny_envs.Clock), "eval_env: got observation_space Box(-inf, inf, (2,), float32), expected that of "
