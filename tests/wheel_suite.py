@@ -39,7 +39,8 @@ LEFT_OUT = (
     "algorithm/test_create_agent.py::test_the_pytorch_backend_never_imports_tensorflow",
     "algorithm/test_create_agent.py::test_importing_the_package_imports_neither_backend",
     "envs/workers/test_signals.py::test_a_program_that_ends_while_a_thread_steps_leaves_no_process",
-    "utils/settings/test_own_settings.py", "utils/settings/test_imports.py",
+    "utils/settings/test_own_settings.py", "utils/settings/test_imports.py", "utils/settings/test_first.py",
+    "algorithm/policy/test_published_policies.py::test_importing_the_names_needs_no_pytorch_until_they_are_used",
     # Tests that take minutes and do not depend on the names of modules.
     "algorithm/engine", "algorithm/tf", "algorithm/test_parity.py", "learner/test_learning.py", "record/test_store.py",
     "utils/test_hostile.py", "utils/test_fuzz.py",

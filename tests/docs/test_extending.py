@@ -36,7 +36,7 @@ def test_every_file_of_the_pages_is_a_block_with_its_name():
 def test_the_pages_commands_run(page, command, capsys):
     write_files(page)
     done = run(*small(command))
-    assert done.rows[-1]["Timesteps"] == "120"
+    assert done.rows[-1]["Timesteps"] == str(-(-120 // done.config["num_envs"]) * done.config["num_envs"])
     loss = "V_loss" if "--alg=ppo" in command else "Q_loss"
     assert any(float(row[loss] or "nan") > 0 for row in done.rows)
     assert ":" in done.config["env"] or ":" not in command

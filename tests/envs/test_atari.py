@@ -482,7 +482,8 @@ def test_a_run_on_a_game_writes_its_record_and_its_config_repeats_it(alg, built,
     shown = capsys.readouterr()
     assert "84x84x4 observations, 7 actions" in shown.out
     assert shown.err == ""
-    assert first.directory.name.startswith(f"{alg.upper()}_Assault-{alg}-Assault_")
+    over = "" if alg == "dqn" else "-dqn"
+    assert first.directory.name.startswith(f"{alg.upper()}_Assault-{alg}{over}-Assault_")
     assert (first.facts["env_id"], first.facts["obs_dims"]) == ("ALE/Assault-v5", [84, 84, 4])
     assert first.facts["env_kwargs"] == {"frameskip": 4, "repeat_action_probability": 0.25,
                                          "max_num_frames_per_episode": 0}

@@ -19,6 +19,8 @@ from envs import make_env
 from envs.workers.pool import Workers
 from learner import Learner
 from learner.collector import VectorCollector, env_seeds
+from learner.drops import Drops
+from learner.stepwise import Stepwise
 from utils.errors import ConfigError
 from utils.memory import WORKER_BYTES, check_workers
 from utils.seeding import stream_seed
@@ -83,11 +85,11 @@ def test_the_last_step_of_an_episode_holds_its_own_last_observation():
 
 # The schedule ---------------------------------------------------------------------------------------------------
 
-class Steps:
+class Steps(Stepwise):
     """A stand-in for a collector: every step of it ends an episode in each environment."""
 
     def __init__(self, num_envs: int):
-        self.num_envs, self.calls = num_envs, 0
+        self.num_envs, self.calls, self.drops, self.returns = num_envs, 0, Drops(), []
 
     def step(self):
         self.calls += 1
