@@ -20,7 +20,9 @@ from utils.checkpoint import read_identity
 from utils.errors import CheckpointError, ConfigError
 
 NAMES = ["hidden_sizes", "activation", "critic_hidden_sizes", "critic_activation", "reward_hidden_sizes",
-         "reward_activation", "max_grad_norm", "lr_schedule", "lr_end", "lr_warmup"]
+         "reward_activation", "max_grad_norm", "lr_schedule", "lr_end", "lr_decay", "lr_start",
+         "lr_warmup"]
+OF_A_SCHEDULE = ("lr_end", "lr_decay", "lr_start", "lr_warmup")
 
 
 def make_game(alg: str = "dqn", basis: str | None = None, **settings):
@@ -178,12 +180,14 @@ def test_a_run_is_resumed_with_its_own_shapes_only(capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tensorflow_reference_refuses_each(name, monkeypatch):
     monkeypatch.setattr(algorithm.create, "check_backend", lambda args: "tensorflow")
-    value = {"activation": "relu", "max_grad_norm": 1.0, "lr_schedule": "linear", "lr_end": 0.1,
-             "lr_warmup": 0.1}.get(name.split("_", 1)[-1] if name.endswith("activation") else name, "256,256")
-    given = {name: value} | ({"lr_schedule": "linear"} if name in ("lr_end", "lr_warmup") else {})
+    values = {"max_grad_norm": 1.0, "lr_schedule": "linear"} | dict.fromkeys(OF_A_SCHEDULE, 0.1)
+    value = "relu" if name.endswith("activation") else values.get(name, "256,256")
+    schedule = "exponential" if name == "lr_decay" else "linear"
+    given = {name: value} | ({"lr_schedule": schedule} if name in OF_A_SCHEDULE else {})
+    given |= {"lr_warmup": 0.1} if name == "lr_start" else {}
     with pytest.raises(ConfigError) as error:
         make_agent("rrd", "sac", **given)
-    first = "lr_schedule" if name in ("lr_end", "lr_warmup") else name
+    first = "lr_schedule" if name in OF_A_SCHEDULE else name
     assert str(error.value) == (f"{first}: got {given[first]}, not read by the TensorFlow reference (USE_PYTORCH=0), "
                                 f"which has the original's networks and optimisers; expected no {first}")
     assert NETWORKS == NAMES

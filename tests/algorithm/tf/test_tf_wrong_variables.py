@@ -119,7 +119,7 @@ def test_wrong_flags_are_refused(capfd, flags, complaint):
 
 
 @pytest.mark.parametrize(("argv", "complaint"), [
-    ([], "required: checkpoint, --out"), (["model.ckpt"], "required: --out"), (["--out=out"], "required: checkpoint"),
+    ([], "required: CHECKPOINT, --out"), (["model.ckpt"], "required: --out"), (["--out=out"], "required: CHECKPOINT"),
     (["model.ckpt", "--out"], "--out: expected one argument"), (["model.ckpt", "--out="], "out: got ''"),
     (["", "--out=out"], "checkpoint: got ''"),
 ])
