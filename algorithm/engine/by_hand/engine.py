@@ -23,6 +23,11 @@ from utils.errors import ConfigError
 from utils.threads import patience
 
 
+def as_they_are(parts: Sequence[Part], batch: Batch) -> Part:
+    """What computes parts for batches like this one, without a graph."""
+    return partial(compute, parts)
+
+
 class Verb(NamedTuple):
     """One of the agent's verbs `train`, `train_q` and `train_pi`."""
 
@@ -74,7 +79,7 @@ class ManualEngine(Engine):
 
     def run(self, updates: int) -> Sums:
         """See `Engine.run`. An update is one verb, or two with a batch each."""
-        sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else compute
+        sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else as_they_are
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
         with self._pair() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
@@ -127,14 +132,16 @@ class ManualEngine(Engine):
         if targets:
             self.target_update()
 
-    def losses(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Info] = compute) -> Info:
+    def losses(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Part] = as_they_are,
+               ) -> Info:
         """Write the gradients of one verb; return its losses, ().
 
         The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up.
         """
         found: Info = {}
         for step in verb.steps:
-            calls = [partial(how, parts, {**batch, **found}) for parts in step if parts]
+            fields = {**batch, **found}
+            calls = [partial(how(parts, fields), fields) for parts in step if parts]
             one, other = self.pair(*calls) if len(calls) == 2 else (calls[0](), {})
             found |= {**one, **other, **{name: one[name] + other[name] for name in one if name in other}}
         return {name: found[name] for name in self.agent.train_info if name in found}

@@ -32,13 +32,16 @@ class Graphs:
         self.state, self.warned = state, False
         self.made: dict[tuple, Part] = {}
 
-    def __call__(self, parts: Sequence[Part], batch: Batch) -> Info:
-        """Compute parts by their graph; if tracing fails, warn once and compute them without one."""
+    def __call__(self, parts: Sequence[Part], batch: Batch) -> Part:
+        """What computes parts for batches like this one: their graph; if tracing fails, that warns once, the parts.
+
+        Graphs are made one at a time, while nothing else computes: the check of a graph reads every tensor.
+        """
         key = (*parts, *((name, value.shape) for name, value in batch.items()))
         if key not in self.made:
             with LOCK:
                 self.made[key] = self._make(partial(compute, parts), batch)
-        return self.made[key](batch)
+        return self.made[key]
 
     def _make(self, part: Part, batch: Batch) -> Part:
         part(batch)                                     # makes its buffers
