@@ -231,8 +231,8 @@ def test_algorithms_with_replay_train_on_rows(alg):
 
 
 def test_indices_and_pictures():
-    register_env("Pictures-v0")(Pictures)
-    done = run(*SMALL, "--alg=dqn", "--env=Pictures-v0", "--num_envs=3", "--eps_decay=100")
+    register_env("TensorPictures-v0")(Pictures)
+    done = run(*SMALL, "--alg=dqn", "--env=TensorPictures-v0", "--num_envs=3", "--eps_decay=100")
     assert float(done.rows[-1]["Q_loss"]) > 0
 
 

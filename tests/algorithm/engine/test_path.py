@@ -14,6 +14,7 @@ from algorithm.engine import create_engine
 from algorithm.engine.by_hand.engine import as_they_are
 
 ROOT = str(Path(__file__).resolve().parent.parent.parent.parent)
+ROOMS = ("algorithm", "envs", "learner", "utils")      # not the virtual environment, which may be in the checkout
 LEAVES = ("MLP._differentiate", "TFAdam.step_group")        # they write a gradient, and a weight
 
 
@@ -26,8 +27,9 @@ def functions_above(leaves: tuple[str, ...], call) -> set[str]:
             while frame:
                 code = frame.f_code
                 # a decorator of entry points, which keeps the caller's state of PyTorch apart, is no step of the path
-                ours = code.co_filename.startswith(ROOT) and not code.co_filename.endswith("torch_state.py")
-                if ours and "tests" not in code.co_filename and "<" not in code.co_name:
+                room = Path(code.co_filename).relative_to(ROOT).parts[0] if code.co_filename.startswith(ROOT) else ""
+                ours = room in ROOMS and not code.co_filename.endswith("torch_state.py")
+                if ours and "<" not in code.co_name:
                     found.add(code.co_qualname)
                 frame = frame.f_back
     threading.setprofile(look)
