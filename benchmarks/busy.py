@@ -1,4 +1,4 @@
-"""Evaluation and training on cores that other programs use: `python benchmarks/busy.py`, two minutes.
+"""Evaluation and training on cores that other programs use: `python benchmarks/busy.py`, three minutes.
 
 Three processes by turns, beside `--spinners` processes that never wait: this package as it is, with one thread
 (OMP_NUM_THREADS=1), and with two threads that wait as PyTorch's do by default. With `--spinners=0` on a quiet machine
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -73,10 +74,10 @@ def spinning(count: int) -> Iterator[None]:
 def measure(processes: dict[str, subprocess.Popen], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds by work and contestant, of each round."""
     found: dict[str, dict[str, list[float]]] = {what: {who: [] for who in processes} for what in WORK}
-    for number in range(rounds):
+    order = random.Random(0)
+    for _ in range(rounds):
         for what, times in found.items():
-            names = list(processes)
-            for who in names[number % len(names):] + names[:number % len(names)]:
+            for who in order.sample(list(processes), len(processes)):       # whose turn is next bears on the caches
                 processes[who].stdin.write(f"{what}\n")
                 processes[who].stdin.flush()
                 times[who].append(float(processes[who].stdout.readline()))
@@ -86,7 +87,7 @@ def measure(processes: dict[str, subprocess.Popen], rounds: int) -> dict[str, di
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spinners", type=int, default=4, help="processes beside it that never wait (default: 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each (default: 15)")
     parser.add_argument("--out", type=Path, help="write the seconds to this JSON file")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
