@@ -101,6 +101,9 @@ def _build_basis(field: str, config: Config, args: Any, backend: str) -> Any:
     build, view = load(field, name, backend), _view(name, config, args)
     if not is_on_policy(name):
         return build(view)
+    if config.device == "mps":
+        raise ConfigError(f"device: got 'mps' with --{field}={name}, expected cpu, cuda or auto: it has no float64, "
+                          "which the returns of rollouts are")
     from algorithm.policy import create_policy
     return build(view, create_policy(view))
 

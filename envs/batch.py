@@ -83,7 +83,8 @@ class GymBatch(TensorEnv):
 
     Where a process was replaced, the row's episode is truncated: at its last observation, with reward 0. So it is where
     an observation or a reward is not finite, if `finite` allows that. Its state is the actions of the open episodes;
-    `restore` plays them again. `info["true_rews"]` (N,) holds the environments' own rewards.
+    `restore` plays them again. `info["true_rews"]` (N,) holds the environments' own rewards,
+    and `info["lost"]` (N,) whether the episode was cut because it could not go on.
     """
 
     def __init__(self, envs: Environments, example: gym.Env, seeds: Sequence[int], device: str | torch.device = "cpu",
@@ -130,7 +131,7 @@ class GymBatch(TensorEnv):
             episode.add(actions[i], self.shown[i], rews[i])
         self.fresh |= restarted
         seen = np.where(lost.reshape(-1, *[1] * (before.ndim - 1)), before, self.shown) if lost.any() else self.shown
-        told = {"restarted": self._on_device(restarted), "true_rews": self._on_device(np.float32(true))}
+        told = {"lost": self._on_device(lost), "true_rews": self._on_device(np.float32(true))}
         return (self._on_device(seen), self._on_device(np.float32(rews)), self._on_device(terminated & ~lost),
                 self._on_device(truncated | lost), told)
 

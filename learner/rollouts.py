@@ -67,7 +67,8 @@ class Rollouts:
         active = self.env.active | over
         self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
         self.lengths = self.lengths + active
-        self.sums += torch.stack([(self.returns * over).sum(), (self.lengths * over).sum(), over.sum().double()])
+        counted = over & ~info["lost"] if "lost" in info else over
+        self.sums += torch.stack([(x * counted).sum() for x in (self.returns, self.lengths, counted.double())])
         self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
         self.dense.add(info, active)
         self.staged.update(over, info, self.steps + self.taken)

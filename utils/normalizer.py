@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from utils.floats import widest
+
 MOMENTS = ("average", "m2", "cnt")
 ORIGINALS = ("sum", "sum_sqr", "cnt", "mean", "std")    # what the original keeps, in this order, in float32
 
@@ -35,7 +37,7 @@ class Normalizer(nn.Module):
         moments = {name: self._buffers.pop(name) for name in MOMENTS}
         super()._apply(fn, recurse)
         device = self.mean.device
-        self._buffers = {name: moment if device.type == "mps" else moment.to(device)
+        self._buffers = {name: moment.to(device) if widest(device) == torch.float64 else moment
                          for name, moment in moments.items()} | self._buffers
         return self
 
@@ -62,15 +64,15 @@ class Normalizer(nn.Module):
         With the batch's mean b, M2_b = sum (x - b)^2, d = b - mean and n vectors counted so far:
         mean += d B / (n + B),  M2 += M2_b + d^2 n B / (n + B).
         """
-        x = torch.as_tensor(x).to(self.average.device, torch.float64)
+        x = torch.as_tensor(x).to(self.average.device).double()         # in two steps: MPS itself makes no float64
         total, share = self.cnt + len(x), len(x) / (self.cnt + len(x))
         own = x.mean(0)
         distance = own - self.average
         self.m2 += (x - own).square().sum(0) + distance.square() * self.cnt * share
         self.average += distance * share
         self.cnt.copy_(total)
-        self.mean.copy_(self.average)
-        self.std.copy_((self.m2 / self.cnt).sqrt().clamp_min(self.eps_std))
+        self.mean.copy_(self.average.to(self.mean.dtype))
+        self.std.copy_((self.m2 / self.cnt).sqrt().clamp_min(self.eps_std).to(self.std.dtype))
 
     def originals(self) -> dict[str, Tensor]:
         """What the original keeps, float32: `sum`, `sum_sqr`, `cnt`, `mean` and `std`."""

@@ -121,7 +121,7 @@ def test_a_lost_process_truncates_the_episode_at_its_last_observation():
     obs, rews, terminated, truncated, info = env.step(torch.zeros(2, 1))
     assert (obs[:, 0].tolist(), rews.tolist()) == ([3, 2], [1, 0])
     assert (terminated.tolist(), truncated.tolist()) == ([False, False], [False, True])
-    assert info["restarted"].tolist() == [False, True]
+    assert info["lost"].tolist() == [False, True]
     assert env.reset(truncated)[:, 0].tolist() == [3, -2]                   # it has begun already
     assert env.envs.mask is None
     env.step(torch.zeros(2, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from resumes import FLAGS, twice
-from runs import SMALL, SMALL_RRD, run
+from runs import SMALL, SMALL_ROLLOUTS, SMALL_RRD, refusal, run
 
 import learner.episodes
 import train
@@ -63,6 +63,8 @@ for what in ("obs", "reward", "start"):
     gym.register(f"{what}-v0", Breaks, kwargs={"what": what})
 """
 SAC = ["--alg=sac", *SMALL]
+PPO = ["--alg=ppo", *SMALL_ROLLOUTS]
+RRD = ["--alg=rrd", "--basis_alg=ppo", "--rrd_batch_size=8", "--rrd_sample_size=4"]
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,27 @@ def test_by_default_the_run_stops(flags, capsys):
     assert "observation[1]: got nan" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--num_envs=2"], RRD], ids=["one", "workers", "rrd"])
+@pytest.mark.parametrize("what", ["obs", "reward", "start"])
+def test_on_policy_runs_drop_episodes_too(what, flags):
+    finished = run(*PPO, f"--env=breaks:{what}-v0", "--on_nan=drop", "--test_rollouts=0", *flags)
+    assert int(finished.rows[-1]["train/dropped"]) >= 3
+    assert {row["train/length"] for row in finished.rows} <= {"7", ""}
+    assert {row["train/return"] for row in finished.rows} <= {"28", ""}
+    assert all(torch.isfinite(tensor).all() for tensor in finished.tensors().values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
+def test_by_default_an_on_policy_run_stops(flags, capsys):
+    assert train.main([*PPO, "--env=breaks:obs-v0", *flags]) == 1
+    assert "observation[1]: got nan" in capsys.readouterr().err
+
+
+def test_tensor_environments_refuse_it(capsys):
+    assert refusal([*PPO, "--env=PointMassRL", "--on_nan=drop"], capsys) == (
+        "on_nan: got 'drop', not read by tensor environments, whose step can itself end an episode; expected stop")
+
+
 @pytest.mark.parametrize("value", ["Infinity", "-1e39", "1e300"])
 def test_what_is_too_large_is_dropped_as_well(value, monkeypatch):
     Path("huge.py").write_text(MODULE.replace('float("nan")', value.replace("Infinity", 'float("inf")')))
@@ -135,6 +158,12 @@ def test_an_environment_that_never_starts_stops_the_run(flags, capsys):
 def test_a_resumed_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
     twice([*FLAGS, "--alg=sac", "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 50, 130,
           "--import=breaks")
+
+
+@pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
+@pytest.mark.parametrize("what", ["obs", "start"])
+def test_a_resumed_on_policy_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
+    twice([*PPO, "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 60, 130, "--import=breaks")
 
 
 def test_a_run_that_has_stopped_is_resumed_with_it():

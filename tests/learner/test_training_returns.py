@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from resumes import FLAGS, twice
-from runs import SMALL, SMALL_RRD, run
+from runs import SMALL, SMALL_ROLLOUTS, SMALL_RRD, run
 
 import plot
 import report
@@ -90,6 +91,57 @@ def test_a_record_of_an_earlier_version_gets_their_columns(monkeypatch):
     with open(old.directory / "metrics.csv", newline="") as file:
         assert {len(line) for line in csv.reader(file)} == {len(old.rows[0]) + 2}
     assert [row["Rewards"] for row in rows[:3]] == [float(row["Rewards"]) for row in old.rows]
+
+
+TIMER = '''
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from envs.registration import register_env
+from envs.tensor import TensorEnv
+
+@register_env("Timer-v0")
+class Timer(TensorEnv):
+    """Pays 1, 2, 3, ... and ends after seven steps; `acts` keeps the actions it was given."""
+
+    STATE = ("count",)
+    acts = []
+
+    def setup(self):
+        self.observation_space = Box(0, 1, (1,), np.float32)
+        self.action_space = Box(np.float32([1, -3]), np.float32([5, 9]))
+        self.count = self.zeros()
+
+    def _reset(self, rows):
+        self.count = self.count.masked_fill(rows, 0)
+        return self.observe()
+
+    def observe(self):
+        return self.count[:, None] / 10
+
+    def _step(self, acts):
+        Timer.acts.append(acts.clone())
+        self.count = self.count + 1
+        return self.observe(), self.count, self.count >= 7, torch.zeros_like(self.count, dtype=torch.bool), {}
+'''
+
+
+@pytest.mark.parametrize("alg", ["sac", "ppo"])
+@pytest.mark.parametrize("paid", [["--env_type=ep_rews"], ["--env_type=normal"], ["--reward_every=3"]], ids=str)
+def test_those_of_a_tensor_environment_whose_actions_are_in_its_own_bounds(alg, paid, monkeypatch):
+    Path("timer.py").write_text(TIMER)
+    monkeypatch.syspath_prepend(".")
+    small = SMALL if alg == "sac" else SMALL_ROLLOUTS
+    finished = run(f"--alg={alg}", *small, "--env=timer:Timer-v0", *paid, "--num_envs=3", "--test_rollouts=0")
+    assert {row["train/return"] for row in finished.rows} == {"28"}
+    assert {row["train/length"] for row in finished.rows} == {"7"}
+    from timer import Timer
+    acts = torch.cat(Timer.acts)
+    assert (acts.min(0).values >= torch.tensor([1.0, -3.0])).all()
+    assert (acts.max(0).values <= torch.tensor([5.0, 9.0])).all()
+    assert acts[:, 0].min() < 2
+    assert acts[:, 1].max() > 6
 
 
 # Figures --------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 from agents import IDS, PAIRS
 from engines import build
-from runs import SMALL, refusal
+from runs import SMALL, SMALL_ROLLOUTS, refusal
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -14,10 +14,12 @@ import algorithm.batch
 import algorithm.decomposition.paid
 import train
 import utils.floats
+import utils.normalizer
 from algorithm.engine import Sums, create_engine
 from record.logger import Mean
 from utils.errors import ConfigError
 from utils.floats import widened, widest
+from utils.normalizer import Normalizer
 from utils.settings.resolve import resolve
 from utils.torch_utils import resolve_device
 
@@ -44,11 +46,12 @@ def _as_on_mps(monkeypatch):
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 @pytest.mark.usefixtures("_as_on_mps")
 def test_an_agent_acts_and_learns_without_float64(pair):
-    agent, buffer = build(*pair, obs_normalization=False)         # its moments are float64, which MPS lacks
+    agent, buffer = build(*pair, obs_normalization=True)
     batches, sums, mean = [buffer.sample() for _ in range(3)], Sums(), Mean()
+    for batch in batches:                                           # its moments are float64, and stay on the CPU
+        agent.normalizer_update({"obs": batch["obs"], "obs_next": batch["obs_next"]})
     with NoFloat64():
         for batch in batches:
-            agent.normalizer_update({"obs": batch["obs"], "obs_next": batch["obs_next"]})
             sums.add(agent.train(batch))
         agent.step(torch.zeros(11).numpy(), explore=True, test_info=True)
         for _, total, count in sums.items():
@@ -86,6 +89,23 @@ def test_what_is_not_made_for_it_is_refused(flags, told):
     with pytest.raises(ConfigError, match=told):
         create_engine(resolve(dict(alg="sac", **flags)), agent, buffer)
     assert create_engine(resolve(dict(alg="sac")), agent, buffer)[1] == "the engine for MPS"
+
+
+@pytest.mark.parametrize("alg", ["ppo", "a2c"])
+def test_on_policy_algorithms_are_refused(alg, monkeypatch, capsys):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert refusal([f"--alg={alg}", *SMALL_ROLLOUTS[1:], "--device=mps", "--env=Pendulum-v1"], capsys) == (
+        f"device: got 'mps' with --alg={alg}, expected cpu, cuda or auto: it has no float64, which the returns of "
+        "rollouts are")
+
+
+def test_moments_stay_on_the_cpu(monkeypatch):
+    """`meta` stands for MPS."""
+    normalizer = Normalizer(3)
+    monkeypatch.setattr(utils.normalizer, "widest", lambda device, dtype=torch.float64: widest(MPS, dtype))
+    normalizer.to("meta")
+    assert {name: tensor.device.type for name, tensor in normalizer.named_buffers()} == {
+        "average": "cpu", "m2": "cpu", "cnt": "cpu", "mean": "meta", "std": "meta"}
 
 
 def test_the_replay_stays_on_the_cpu(monkeypatch, capsys):
