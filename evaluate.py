@@ -49,7 +49,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
-    add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, or a .safetensors file in one")
+    add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, a .safetensors file in one, or a "
+        "model's file, MODEL.pt")
     add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best, or "
         "last if the run was never evaluated)")
     add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
@@ -60,6 +61,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "those with which the run evaluated)")
     add("--env_type", "--env-type", metavar="ep_rews|normal", help="as for train.py")
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
+    add("--curriculum", metavar="none|default|FILE.json", help="the last stage of this curriculum is played; none: the "
+        "task as --env_kwargs makes it (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ..., mps or auto (default)")
     add("--json", default="", metavar="FILE", help="file of the results (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
@@ -95,7 +98,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
         if path and (not path.endswith(ending) or Path(path).is_dir()):
             raise ConfigError(f"{name}: got {path!r}, expected a file's name that ends in {ending}")
-    names = ("env", "env_kwargs", "env_type", "test_timesteps", "device")
+    names = ("env", "env_kwargs", "env_type", "test_timesteps", "curriculum", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args
 
@@ -161,15 +164,19 @@ def write_results(args: argparse.Namespace, evaluation: "Evaluation", diagnosis:
 
 def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: dict[str, dict]) -> str:
     """Return the true returns and the lengths as a table."""
+    from results.played import summarise
     lengths = [len(one.true) for one in evaluation.episodes]
+    metrics = summarise([one.metrics for one in evaluation.episodes])
     kind = "exploring" if args.explore else "greedy"
     lines = [f"{evaluation.checkpoint}: {args.episodes} {kind} episode{'s' * (args.episodes > 1)} of "
              f"{evaluation.config.env}, seed {args.seed}", f"{'return':8}{'':>12}   95 % interval"]
     for name, one in returns.items():
         interval = "{:.6g} to {:.6g}".format(*one["interval"]) if one["interval"] else "(none for one episode)"
         lines.append(f"{name:8}{one['value']:>12.6g}   {interval}")
-    return "\n".join([*lines, f"{'length':8}{sum(lengths) / len(lengths):>12.6g}   {min(lengths)} to {max(lengths)}, "
-                      "the shortest and the longest"])
+    lines.append(f"{'length':8}{sum(lengths) / len(lengths):>12.6g}   {min(lengths)} to {max(lengths)}, the shortest "
+                 "and the longest")
+    return "\n".join([*lines, *(f"{name}: mean {one['mean']:.6g}, {one['min']:g} to {one['max']:g}"
+                                for name, one in metrics.items() if one["mean"] is not None)])
 
 
 def diagnosis_table(diagnosis: dict[str, dict]) -> str:
@@ -192,12 +199,14 @@ def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, 
              ) -> dict[str, Any]:
     """Return the content of the JSON file."""
     from record.system import describe_system
+    from results.played import summarise
     episodes, config = evaluation.episodes, evaluation.config
+    metrics = summarise([{"length": len(one.true), **one.metrics} for one in episodes])
     facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
                             "updates": evaluation.agent.updates},
              "episodes": args.episodes, "seed": args.seed, "explore": args.explore, "summary": returns,
              "returns": [one.true_return for one in episodes], "lengths": [len(one.true) for one in episodes],
-             "seeds": [one.seed for one in episodes], "settings": config.settings(),
+             "metrics": metrics, "seeds": [one.seed for one in episodes], "settings": config.settings(),
              "system": describe_system(config.device)}
     return facts | ({"diagnosis": diagnosis} if diagnosis else {})
 

@@ -27,7 +27,8 @@ class Shape(NamedTuple):
 # The settings of each part of an agent, and what a checkpoint calls them.
 PARTS = {"policy": ("hidden_sizes", "activation"), "critic": ("critic_hidden_sizes", "critic_activation"),
          "reward": ("reward_hidden_sizes", "reward_activation")}
-SHAPE_NAMES = tuple(name for names in PARTS.values() for name in names)
+NORMALIZER = ("obs_clip", "obs_eps")
+SHAPE_NAMES = (*(name for names in PARTS.values() for name in names), *NORMALIZER)
 
 
 def default_hidden(obs_dims: Sequence[int]) -> tuple[int, ...]:
@@ -47,12 +48,13 @@ def shape_of(config: Config, part: str, hidden: Sequence[int]) -> Shape:
 def shape_identity(config: Config, hidden: Sequence[int]) -> dict[str, str]:
     """The shapes that differ from the default, by the names of the settings, as a checkpoint records them.
 
-    A checkpoint with the default shapes records none, as before these settings existed.
+    How observations are normalised counts as one. A checkpoint with the default shapes records none, as before these
+    settings existed.
 
     Args:
         hidden: the default widths of the policy's and the critics' hidden layers.
     """
-    found: dict[str, str] = {}
+    found = {name: str(value) for name in NORMALIZER if (value := getattr(config, name)) is not None}
     for part, needed in (("policy", "q_lr"), ("critic", "pi_lr"), ("reward", "r_lr")):
         if getattr(config, needed) is not None:
             default = Shape(tuple(hidden if part != "reward" else default_hidden(config.obs_dims)), "relu")

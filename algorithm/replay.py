@@ -32,6 +32,7 @@ ADAPTERS: dict[str, str] = {
     "kind=a2c": "algorithm.replays.arena:a2c_case",
     "kind=recurrent_ppo": "algorithm.replays.arena:recurrent_case",
     "kind=schedules": "algorithm.replays.schedules:schedules_case",
+    "kind=convert": "adapters.replay_sb3:convert_case",
 }
 
 

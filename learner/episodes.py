@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -28,6 +28,7 @@ class Step(NamedTuple):
     obs_next: np.ndarray                # (O,), or a stack of frames (H, W, C)
     true_reward: float                  # the environment's own reward
     over: bool                          # terminated or truncated
+    metrics: dict[str, float]           # of the episode so far, as the environment tells them in info["metrics"]
 
 
 @dataclass
@@ -39,6 +40,7 @@ class PlayedEpisode:
     acts: np.ndarray                    # (T, A), or indices (T,)
     true: np.ndarray                    # (T,), float64: the environment's own rewards
     predicted: np.ndarray | None        # (T,), float64; None without a judge
+    metrics: dict[str, float] = field(default_factory=dict)         # of the whole episode, as its last step told them
 
     @property
     def true_return(self) -> float:
@@ -62,22 +64,23 @@ class Player:
             Stopped: the environment is `Stoppable`, and the run was asked to stop.
         """
         with own_draws(self.actor, stream_seed(seed, "actions")), OwnDraws(self.env, seed).active():
-            episode, true = self._collect(seed, explore)
+            episode, true, metrics = self._collect(seed, explore)
         columns = episode.columns()
         predicted = self.judge.redistribute(columns) if self.judge else None
         if predicted is not None:
             check_predicted(predicted, "in evaluation, at step {} of an episode")
-        return PlayedEpisode(seed, explore, columns["acts"], np.array(true), predicted)
+        return PlayedEpisode(seed, explore, columns["acts"], np.array(true), predicted, metrics)
 
-    def _collect(self, seed: int, explore: bool) -> tuple[OpenEpisode, list[float]]:
-        """Return the episode, and its true rewards."""
+    def _collect(self, seed: int, explore: bool) -> tuple[OpenEpisode, list[float], dict[str, float]]:
+        """Return the episode, its true rewards, and its metrics."""
         draws = None if explore else np.random.default_rng(stream_seed(seed, "random share"))
         obs = self.reset(seed)
-        episode, true = OpenEpisode(obs), []
+        episode, true, metrics = OpenEpisode(obs), [], {}
         for step in self.steps(obs, lambda obs: self.actor.step(obs, explore=explore), draws):
             episode.add(step.action, step.reward, step.terminated, step.obs_next)
             true.append(step.true_reward)
-        return episode, true
+            metrics = step.metrics
+        return episode, true, metrics
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Begin an episode; return its first observation, (O,) or (H, W, C).
@@ -119,7 +122,9 @@ class Player:
 
     def _step(self, action: Any) -> Step:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        return Step(action, reward, terminated, obs, info["true_reward"], terminated or truncated)
+        metrics = info.get("metrics")
+        return Step(action, reward, terminated, obs, info["true_reward"], terminated or truncated,
+                    metrics if isinstance(metrics, dict) else {})
 
 
 class Stoppable(gym.Wrapper):

@@ -12,6 +12,7 @@ from typing import Any
 from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
+from algorithm.model_file import SUFFIX, Model, read_model, settings_with
 from envs import make_env, sizes, with_version
 from envs.given import eval_config
 from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
@@ -23,7 +24,7 @@ from utils.settings.algorithms import diagnosed
 from utils.settings.cli import check_import
 from utils.settings.fields import Config
 from utils.settings.json_files import read_json
-from utils.settings.resolve import coerce, not_diagnosed, resolve
+from utils.settings.resolve import coerce, not_diagnosed
 from utils.stop import Stop
 from utils.threads import one_thread
 from utils.torch_state import apart
@@ -56,13 +57,30 @@ def run_settings(run: Path, given: dict[str, str]) -> Config:
     settings = read_json(run / "config.json")
     if "env" not in given:
         check_import(settings.get("env") or "", str(run / "config.json"))
+    return changed(settings, given)
+
+
+def model_settings(model: Model, given: dict[str, str]) -> Config:
+    """Return the settings of a model's file, which names no environment, with changes.
+
+    Raises:
+        ConfigError: a setting is wrong, or there is no environment among the changes.
+    """
+    if "env" not in given:
+        raise ConfigError(f"env: {str(model.path)!r} names no environment; expected --env=ID")
+    skipped = ("env", "env_kwargs", "test_timesteps")
+    return changed({name: value for name, value in model.settings.items() if name not in skipped}, given)
+
+
+def changed(settings: dict[str, Any], given: dict[str, str]) -> Config:
+    """Return settings with changes, as text by name, resolved."""
     if "env_kwargs" in given:
         settings.pop("eval_env_kwargs", None)           # the flag wins
     if "env_type" in given:
         settings.pop("reward_every", None)              # the flag wins
     if given.get("env_type") == "ep_rews":
         settings.pop("rews_scale", None)                # only read with the other one
-    return resolve(settings | {name: coerce(name, text) for name, text in given.items()})
+    return settings_with(settings | {name: coerce(name, text) for name, text in given.items()})
 
 
 @apart
@@ -78,13 +96,17 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     """
     from utils.torch_utils import resolve_device
     check_pytorch(run, checkpoint)
-    config = eval_config(run_settings(run, given))
+    model = read_model(checkpoint) if checkpoint.suffix == SUFFIX else None
+    config = eval_config(run_settings(run, given) if model is None else model_settings(model, given))
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
     try:
         config = sizes(dataclasses.replace(config, env=with_version(config.env)), env)
         agent = create_agent(config)
-        agent.load_model(existing(checkpoint, "--checkpoint {}"))
+        if model is None:
+            agent.load_model(existing(checkpoint, "--checkpoint {}"))
+        else:
+            model.load_into(agent)
         digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
     except BaseException:
         env.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithm import check_backend, create_agent
+from algorithm.model_file import SUFFIX, load_model
 from algorithm.replay_buffer import create_buffer
 from record.store import Store, fitting
 from utils.checkpoint import read_identity
@@ -24,7 +25,7 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
     """Find a run's directory and the checkpoint to load.
 
     Args:
-        place: a run's directory, or a .safetensors file in one or in its `checkpoints`.
+        place: a run's directory, a .safetensors file in one or in its `checkpoints`, or a model's file, MODEL.pt.
         checkpoint: which checkpoint of a directory: `best`, `last`, or a file; by default `best`, or `last` if the run
             has no best one, because it was not evaluated.
     Raises:
@@ -33,15 +34,18 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
     path, place = Path(place), str(place)
     if tensorflow := _tensorflow_prefix(path):
         raise ConfigError(f"{place!r}: a checkpoint of TensorFlow; {converted_by(tensorflow)}")
-    if path.suffix == ".safetensors":
+    if path.suffix in (".safetensors", SUFFIX):
         if checkpoint:
             raise ConfigError(f"checkpoint: got {str(checkpoint)!r}, but {place!r} is one already; give one of the two")
+        if path.suffix == SUFFIX:
+            return path.absolute().parent, path
         runs = [one for one in list(path.absolute().parents)[:2] if (one / "config.json").is_file()]
         if not runs:
             raise ConfigError(f"{place!r}: expected a checkpoint inside a run's directory, which has its config.json")
         return runs[0], path
     if not (path / "config.json").is_file():
-        raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, or a .safetensors file in one")
+        raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, a .safetensors file in one, or "
+                          "a model's file, MODEL.pt")
     name = str(checkpoint) or default_checkpoint(path)
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
 
@@ -69,6 +73,8 @@ def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cp
 def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
     check_pytorch(run, path)
+    if path.suffix == SUFFIX:
+        return load_model(path, device)
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
@@ -83,6 +89,8 @@ def check_pytorch(run: Path, checkpoint: Path) -> None:
         raise ConfigError("USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1, or unset it")
     if prefix := _tensorflow_prefix(checkpoint):
         raise ConfigError(f"{str(checkpoint)!r}: a checkpoint of TensorFlow; {converted_by(prefix)}")
+    if checkpoint.suffix == SUFFIX:
+        return
     try:
         backend = read_object(run / "run.json").get("backend")
     except ConfigError:                                 # run.json is information; the checkpoint decides

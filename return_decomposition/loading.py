@@ -13,7 +13,7 @@ def load(run: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> A
     """Load the agent of a run: `agent.step(obs)`, (O,) or (N, O) -> actions in [-1, 1], (A,) or (N, A).
 
     Args:
-        run: a run's directory, such as outputs/RUN, or a .safetensors file in one.
+        run: a run's directory, such as outputs/RUN, a .safetensors file in one, or a model's file, MODEL.pt.
         checkpoint: "best" (default; "last" if the run was never evaluated), "last", or the path of a .safetensors file.
         device: cpu, cuda, cuda:1, ..., mps or auto.
     Raises:

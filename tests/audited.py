@@ -16,6 +16,9 @@ from pathlib import Path
 import hostile
 from agents import make_agent
 
+from adapters.convert_sb3 import convert_files
+from adapters.sb3_files import read_vecnormalize
+from algorithm import model_file
 from algorithm.tf import convert as tf_checkpoint
 from record import manifest, store
 from utils import checkpoint
@@ -58,6 +61,9 @@ READERS = {
     "read_identity": (checkpoint.read_identity, checkpoint.CheckpointError),
     "config": (lambda path: parse_args(["--config", path]), ConfigError),
     "run": (load_run, checkpoint.CheckpointError),
+    "convert": (convert_files, checkpoint.CheckpointError),
+    "vecnormalize": (read_vecnormalize, checkpoint.CheckpointError),
+    "model_file": (model_file.load_model, checkpoint.CheckpointError),
     "tensorflow": (tf_checkpoint.read_checkpoint, checkpoint.CheckpointError),
 }
 LOADED: list[str] = []

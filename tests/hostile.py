@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -91,6 +92,40 @@ def _json() -> Iterator[tuple[str, bytes]]:
         "two-boms": b"\xef\xbb\xbf\xef\xbb\xbf{}", "half-a-pair": b'{"alg": "\\ud800"}',
         "utf-16": '{"seed": 1}'.encode("utf-16"),
     }.items()
+
+
+def models(model: Path, statistics: Path) -> dict[str, bytes]:
+    """Hostile files in the forms of Stable-Baselines3: a model's zip, by `*.zip`, and a VecNormalize, by `*.pkl`.
+
+    Args:
+        model, statistics: whole ones, which these are made from.
+    """
+    saved = io.BytesIO()
+    torch.save({"bomb": Bomb()}, saved)
+    bomb, text = pickle.dumps(Bomb()), base64.b64encode(pickle.dumps(Bomb())).decode()
+    space = {"action_space": {":type:": "<class 'gymnasium.spaces.discrete.Discrete'>", ":serialized:": text}}
+    with zipfile.ZipFile(model) as archive:
+        data = json.loads(archive.read("data"))
+    whole = statistics.read_bytes()
+    gadget = b"\x8c\x08builtins\x8c\x04exec\x93\x8c\x20__import__('os').mkdir('canary')\x85R0"
+    return {
+        "weights.zip": _with(model, "policy.pth", saved.getvalue()),
+        "pickled-weights.zip": _with(model, "policy.pth", bomb),
+        "variables.zip": _with(model, "pytorch_variables.pth", saved.getvalue()),
+        "data.zip": _with(model, "data", bomb), "space.zip": _with(model, "data", json.dumps(data | space).encode()),
+        "zeros.zip": _with(model, "policy.pth", bytes(2**24)), "deep.zip": _with(model, "data", b"[" * 100_000),
+        "bomb.pkl": bomb, "bomb-0.pkl": pickle.dumps(Bomb(), 0), "bomb-inside.pkl": whole[:11] + gadget + whole[11:],
+        "many.pkl": b"\x80\x04" + b"]" * 2_000_000 + b".", "long.pkl": b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f.",
+        "named.pkl": f"c{MODULE}\nVecNormalize\n)\x81.".encode()}
+
+
+def _with(path: Path, name: str, data: bytes) -> bytes:
+    """The bytes of a zip in which one member is another."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, data if member == name else old.read(member))
+    return target.getvalue()
 
 
 def make_nodes(folder: Path, suffix: str) -> list[Path]:

@@ -19,7 +19,7 @@ from wheels import ROOT, build, copy_sources, environment, install
 import setup_wheel
 
 PLACE = ROOT / "build" / "wheel"
-FOLDERS = ("algorithm", "envs", "learner", "record", "results", "return_decomposition", "sweeps", "utils")
+FOLDERS = ("adapters", "algorithm", "envs", "learner", "record", "results", "return_decomposition", "sweeps", "utils")
 LEFT_OUT = (
     # Features of a clone alone: hints that name extras, checks for foreign packages, the sources themselves.
     "utils/test_installed.py",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from utils.floats import widest
+from utils.settings.fields import Config
 
 MOMENTS = ("average", "m2", "cnt")
 ORIGINALS = ("sum", "sum_sqr", "cnt", "mean", "std")    # what the original keeps, in this order, in float32
@@ -20,11 +22,15 @@ class Normalizer(nn.Module):
     until then. It takes the root of a variance that rounding can make negative, the difference of two float32 sums,
     which gets worse the more it has counted: here are running moments in float64 (Chan, Golub, LeVeque, 1979).
     `originals` gives its sums, `load_originals` takes them over.
+
+    With `eps` the std is sqrt(variance + eps) without a least value, in float64, as Stable-Baselines3's VecNormalize
+    has it; `set_normalization_stats` takes such statistics over.
     """
 
-    def __init__(self, shape: int | tuple[int, ...], eps_std: float = 1e-2, norm_clip: float = 5.0):
+    def __init__(self, shape: int | tuple[int, ...], eps_std: float = 1e-2, norm_clip: float = 5.0,
+                 eps: float | None = None):
         super().__init__()
-        self.eps_std, self.norm_clip = eps_std, norm_clip
+        self.eps_std, self.norm_clip, self.eps = eps_std, norm_clip, eps
         for name in ("average", "m2"):                  # the mean, and the sum of the squared distances from it
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("cnt", torch.zeros(1, dtype=torch.float64))
@@ -43,19 +49,29 @@ class Normalizer(nn.Module):
 
     def normalize(self, x: Tensor) -> Tensor:
         """(..., O) -> (..., O)."""
-        return self._scale(x, self.mean, self.std)
+        return self._scale(x, slice(None))
 
     def normalize_prefix(self, x: Tensor) -> Tensor:
         """The same for vectors that are the first part of what was counted: (..., D <= O) -> (..., D)."""
-        return self._scale(x, self.mean[:x.shape[-1]], self.std[:x.shape[-1]])
+        return self._scale(x, slice(x.shape[-1]))
 
     def normalize_suffix(self, x: Tensor) -> Tensor:
         """The same for vectors that are the last part of what was counted: (..., D <= O) -> (..., D)."""
-        return self._scale(x, self.mean[-x.shape[-1]:], self.std[-x.shape[-1]:])
+        return self._scale(x, slice(-x.shape[-1], None))
 
-    def _scale(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    def _scale(self, x: Tensor, part: slice) -> Tensor:
+        if self.eps is None:
+            mean, std = self.mean[part], self.std[part]
+        else:                                               # float32 loses digits where the variance is small
+            mean, std = (moment.to(x.device, widest(x.device))[part] for moment in (self.average, self._deviation()))
         scaled = ((x - mean) / std).clamp(-self.norm_clip, self.norm_clip)
-        return torch.where(std > 0, scaled, x)              # std is 0 as long as nothing was counted
+        scaled = scaled if self.eps is None else scaled.to(x.dtype)
+        return torch.where(self.std[part] > 0, scaled, x)   # std is 0 as long as nothing was counted
+
+    def _deviation(self) -> Tensor:
+        """The std that vectors are divided by, float64."""
+        variance = self.m2 / self.cnt.clamp_min(1e-300)
+        return variance.sqrt().clamp_min(self.eps_std) if self.eps is None else (variance + self.eps).sqrt()
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
@@ -72,7 +88,34 @@ class Normalizer(nn.Module):
         self.average += distance * share
         self.cnt.copy_(total)
         self.mean.copy_(self.average.to(self.mean.dtype))
-        self.std.copy_((self.m2 / self.cnt).sqrt().clamp_min(self.eps_std).to(self.std.dtype))
+        self.std.copy_(self._deviation().to(self.std.dtype))
+
+    def normalization_stats(self) -> dict[str, Any]:
+        """The statistics as JSON can hold them: `obs_mean` and `obs_var`, lists of O, and `obs_count`.
+
+        Before the first update they are 0, 1 and 0.
+        """
+        variance = self.m2 / self.cnt if self.cnt > 0 else torch.ones_like(self.m2)
+        return {"obs_mean": self.average.tolist(), "obs_var": variance.tolist(), "obs_count": float(self.cnt)}
+
+    @torch.no_grad()
+    def set_normalization_stats(self, stats: Mapping[str, Any]) -> None:
+        """Take over what `normalization_stats` returned; other names are not read.
+
+        Raises:
+            ValueError: a number is missing, of another size, or not finite, or a variance or the count is negative.
+        """
+        shape = tuple(self.average.shape)
+        mean, variance = (_numbers(stats, name, shape) for name in ("obs_mean", "obs_var"))
+        count = _numbers(stats, "obs_count", ())
+        for name, value in (("obs_var", variance), ("obs_count", count)):
+            if (value < 0).any():
+                raise ValueError(f"{name}: got {float(value.min()):g}, expected no negative number")
+        self.average.copy_(mean)
+        self.m2.copy_(variance * count)
+        self.cnt.copy_(count)
+        self.mean.copy_(mean.to(self.mean.dtype))
+        self.std.copy_((self._deviation() * (self.cnt > 0)).to(self.std.dtype))
 
     def originals(self) -> dict[str, Tensor]:
         """What the original keeps, float32: `sum`, `sum_sqr`, `cnt`, `mean` and `std`."""
@@ -87,6 +130,26 @@ class Normalizer(nn.Module):
             getattr(self, name).copy_(value)
         for name in ("mean", "std"):
             getattr(self, name).copy_(given[name])
+
+
+def normalizer_of(config: Config) -> Normalizer:
+    """The normaliser that the settings `obs_clip` and `obs_eps` say, for observations of `obs_dims`."""
+    return Normalizer(config.obs_dims, norm_clip=5.0 if config.obs_clip is None else config.obs_clip,
+                      eps=config.obs_eps)
+
+
+def _numbers(stats: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Tensor:
+    """A field of statistics, float64."""
+    try:
+        value = torch.as_tensor(stats[name], dtype=torch.float64)
+    except KeyError:
+        raise ValueError(f"{name}: missing, expected numbers of shape {shape}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name}: got something else than numbers, expected numbers of shape {shape}") from None
+    if tuple(value.shape) != shape or not value.isfinite().all():
+        raise ValueError(f"{name}: got shape {tuple(value.shape)}{', not all finite' * (tuple(value.shape) == shape)}, "
+                         f"expected finite numbers of shape {shape}")
+    return value
 
 
 def moments_of(given: Mapping[str, Tensor], eps_std: float = 1e-2) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from algorithm.batch import Batch, Spec, check_batch, check_observations, observ
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
-from utils.normalizer import Normalizer, upgraded
+from utils.normalizer import Normalizer, normalizer_of, upgraded
 from utils.optimizers import TFAdam, TFRMSProp
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
@@ -57,7 +57,7 @@ class Agent:
         self.weights_generator = torch.Generator().manual_seed(stream_seed(config.seed, "weights"))
         self.nets = nn.ModuleDict()
         if config.obs_normalization:
-            self.nets["normalizer"] = nn.ModuleDict({"normalizer_variables": Normalizer(self.obs_dims)})
+            self.nets["normalizer"] = nn.ModuleDict({"normalizer_variables": normalizer_of(config)})
         self.counters = {"updates": 0}      # saved with the model; DQN also counts its steps
 
     @property

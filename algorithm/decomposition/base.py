@@ -38,12 +38,13 @@ from algorithm.decomposition.episodes import (
     whole_episodes,
 )
 from utils.errors import ConfigError
+from utils.normalizer import normalizer_of
 from utils.optimizers import TFOptimizer
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
 from utils.torch_state import methods_apart
-from utils.torch_utils import Normalizer, resolve_device
+from utils.torch_utils import resolve_device
 
 Info = dict[str, Tensor]
 PICTURES, VECTORS = 256, 16384      # steps that `redistribute` reads at once, at most: stacks of frames are large
@@ -76,7 +77,7 @@ class Decomposition(nn.Module):
         self.obs_dims, (self.act_dim,) = config.obs_dims, config.acts_dims
         self.weights_generator = generator or torch.Generator().manual_seed(stream_seed(config.seed, "weights"))
         self.generator = torch.Generator().manual_seed(stream_seed(config.seed, "decomposition"))   # of `fit`'s draws
-        self.normalizer = Normalizer(self.obs_dims).to(self.device) if config.obs_normalization else None
+        self.normalizer = normalizer_of(config).to(self.device) if config.obs_normalization else None
         self.opts: list[TFOptimizer] = []
 
     # What a subclass says -------------------------------------------------------------------------------------

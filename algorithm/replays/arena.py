@@ -13,41 +13,19 @@ from algorithm.basis_alg.on_policy_torch import OnPolicy
 from algorithm.policy.distributions import Categorical
 from algorithm.replays.case import Case, CaseError, drawn_weights, summary
 from algorithm.replays.training import Record, build, fill, settings_of
+from algorithm.sb3_names import renamed, sb3_names, widths
 
 METRICS = {"policy_loss": "Pi_loss", "value_loss": "V_loss", "entropy": "Entropy", "grad_norm": "grad_norm"}
 OF_PPO = {"approx_kl": "KL", "clip_fraction": "Clip_share"}
-# The beginnings of parameters' names: the programs', and ours.
+# The beginnings of parameters' names: the program's, and ours.
 ARENA = {"shared_net": "shared", "actor": "actor", "critic": "critic"}
-SB3 = {"mlp_extractor.policy_net": "actor", "mlp_extractor.value_net": "critic"}
 
 
 # Names and sizes ----------------------------------------------------------------------------------------------------
 
-def widths(shapes: Mapping[str, list[int]], prefix: str) -> tuple[int, ...]:
-    """The widths of the dense layers whose names begin so, in order."""
-    layers = {int(match[1]): shape[0] for name, shape in shapes.items()
-              if (match := re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.weight", name))}
-    return tuple(layers[at] for at in sorted(layers))
-
-
 def arena_names(shapes: Mapping[str, list[int]]) -> dict[str, str]:
     """Our name of each parameter of the Arena's own PPO."""
     return {name: renamed(name, ARENA) for name in shapes}
-
-
-def sb3_names(shapes: Mapping[str, list[int]]) -> dict[str, str]:
-    """Our name of each parameter of Stable-Baselines3's policies."""
-    last = {"action_net": f"actor.{2 * len(widths(shapes, 'mlp_extractor.policy_net'))}",
-            "value_net": f"critic.{2 * len(widths(shapes, 'mlp_extractor.value_net'))}"}
-    return {name: renamed(name, SB3 | last) for name in shapes}
-
-
-def renamed(name: str, prefixes: Mapping[str, str]) -> str:
-    """The name with another beginning, if it has one of these."""
-    for theirs, ours in prefixes.items():
-        if name.startswith(f"{theirs}."):
-            return ours + name.removeprefix(theirs)
-    return name
 
 
 # Agents -------------------------------------------------------------------------------------------------------------

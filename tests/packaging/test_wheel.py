@@ -78,7 +78,7 @@ def test_a_wheel_holds_every_module_and_all_data(wheel):
     assert {"py.typed", "results/page.html", "configs/quickstart.json", "configs/quickstart.txt", "program.py",
             "programs/__init__.py", "programs/train.py", "programs/doctor.py", "cli.py"} <= there
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*") if path.is_file()} <= there
-    for room in ("algorithm", "envs", "learner", "record", "results", "sweeps", "utils"):
+    for room in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps", "utils"):
         ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
         assert ours == {name for name in there if name.startswith(f"{room}/") and name.endswith(".py")}
     assert not any("setup" in name or name.startswith("tests") for name in there)
@@ -283,7 +283,7 @@ def test_hints_name_the_packages_themselves(rrd, python, tmp_path):
 
 @pytest.mark.parametrize("place", ["hostile"], indirect=True)
 @pytest.mark.parametrize("module", ["utils.tf_checkpoint", "algorithm.tf.convert", "programs.train", "sweeps.schema",
-                                    "utils.settings.schema"])
+                                    "adapters.convert_sb3", "utils.settings.schema"])
 def test_modules_that_are_commands(module, python, place):
     done = run(python, "-m", f"return_decomposition.{module}", *["--help"] * ("schema" not in module))
     assert done.returncode == 0, done.stderr

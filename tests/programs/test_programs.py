@@ -80,6 +80,7 @@ STARTED = {"train.py": [], "evaluate.py": [], "plot.py": [], "report.py": [], "s
            "return_decomposition.cli": ["return_decomposition/__init__.py"],
            "utils.tf_checkpoint": ["utils/__init__.py", "utils/tf_checkpoint.py"],
            "algorithm.tf.convert": ["algorithm/__init__.py"], "sweeps.schema": ["sweeps/__init__.py"],
+           "adapters.convert_sb3": ["adapters/__init__.py"],
            "utils.settings.schema": ["utils/__init__.py", "utils/settings/__init__.py"]}
 OLD = """
 import runpy, sys

@@ -17,6 +17,7 @@ import torch
 from agents import make_agent, parameters
 from reference_cases import FOLDER
 
+from algorithm.model_file import write_model
 from utils import checkpoint
 from utils.checkpoint import CheckpointError, read_checkpoint, read_identity, write_checkpoint
 from utils.errors import ConfigError
@@ -25,6 +26,9 @@ from utils.settings.json_files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TF = FOLDER / "rrd_sac_tf1_checkpoint" / "model.ckpt"
+CASE = FOLDER / "convert" / "convert_dqn"
+STATISTICS = CASE.with_name("convert_dqn_vecnormalize.pkl")
+SB3 = ("convert", "vecnormalize", "model_file")         # readers of models in the forms of Stable-Baselines3
 NODES = ("folder", "pipe", "nowhere", "round", "to-pipe", "endless", "none")
 
 
@@ -170,7 +174,8 @@ def test_commands_in_errors_are_quoted():
 def corpus() -> dict[str, list]:
     """Write all hostile files to the working directory; the paths by reader."""
     with_tensorflow = importlib.util.find_spec("tensorflow") is not None
-    files = {"load_model": [], "read_checkpoint": [], "read_identity": [], "run": [], "config": [], "tensorflow": []}
+    files = {"load_model": [], "read_checkpoint": [], "read_identity": [], "run": [], "config": [], "tensorflow": [],
+             "convert": [], "vecnormalize": [], "model_file": []}
     index, data = (Path(f"{TF}{part}") for part in (".index", ".data-00000-of-00001"))
     for name, content in hostile.contents().items():
         for suffix in (".safetensors", ".json", ".ckpt.index", "-data.ckpt.data-00000-of-00001"):
@@ -180,8 +185,15 @@ def corpus() -> dict[str, list]:
         for reader in ("load_model", "read_checkpoint", "read_identity", "run"):
             files[reader] += [f"{name}.safetensors", f"{name}.json"]
         files["config"] += [f"{name}.json", f"{name}.safetensors"]
+        for reader in SB3:
+            files[reader] += [f"{name}.json"]
         files["tensorflow"] += [f"{name}.ckpt", f"{name}-data.ckpt", f"{name}.json"] * with_tensorflow
-    for suffix, readers in ((".safetensors", list(files)[:4]), (".json", ["config"]), (".index", ["tensorflow"])):
+    for name, content in hostile.models(CASE.with_suffix(".zip"), STATISTICS).items():
+        Path(name).write_bytes(content)
+        for reader in SB3:
+            files[reader] += [name]
+    for suffix, readers in ((".sb3", SB3), (".safetensors", list(files)[:4]), (".json", ["config"]),
+                            (".index", ["tensorflow"])):
         for path in hostile.make_nodes(Path(), suffix):
             for reader in readers:
                 files[reader] += [str(path)] if reader != "tensorflow" or with_tensorflow else []
@@ -192,7 +204,9 @@ def valid(with_tensorflow: bool) -> list[tuple[str, str]]:
     make_agent("sac").save_model("valid.safetensors")
     Path("valid.json").write_text('{"alg": "sac", "seed": 3}')
     readers = ("load_model", "read_checkpoint", "read_identity", "run")
+    write_model(Path("valid.pt"), make_agent("sac"))
     return [*((reader, "valid.safetensors") for reader in readers), ("config", "valid.json"),
+            ("convert", str(CASE.with_suffix(".zip"))), ("vecnormalize", str(STATISTICS)), ("model_file", "valid.pt"),
             *[("tensorflow", str(TF))] * with_tensorflow]
 
 

@@ -200,6 +200,11 @@ class Config:
     max_grad_norm: float | None = of_networks(
         "largest norm of the gradient of the policy, of the critics and of the reward network, each by itself: a "
         "longer one is scaled down to it (default: no limit)", above=0, beside="q_lr")
+    obs_clip: float | None = of_networks("what normalised observations are clipped to, +- (default: 5)", above=0,
+                                         beside="obs_normalization")
+    obs_eps: float | None = of_networks(
+        "added to the variance that observations are normalised with, as 1e-8 by Stable-Baselines3 (default: none, but "
+        "a std of at least 0.01)", low=0, beside="obs_normalization")
     lr_schedule: str | None = of_networks("how all learning rates change over the run (default: constant)",
                                           choices=tuple(SCHEDULES), beside="q_lr")
     lr_end: float | None = of_networks(

@@ -1,0 +1,3 @@
+"""Other people's libraries: their models converted to this package's."""
+
+import python_check  # noqa: F401 (first: it exits where Python is too old)
