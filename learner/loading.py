@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from algorithm import check_backend, create_agent
-from algorithm.model_file import SUFFIX, load_model
+from algorithm.model_file import SUFFIX, load_model, read_model
+from algorithm.networks import SHAPE_NAMES
 from algorithm.replay_buffer import create_buffer
 from record.store import Store, fitting
-from utils.checkpoint import read_identity
+from utils.checkpoint import check_same, read_checkpoint, read_identity
 from utils.errors import CheckpointError, ConfigError
+from utils.normalizer import upgraded
 from utils.settings.fields import Config
 from utils.settings.json_files import read_json, read_object
 from utils.settings.resolve import resolve
@@ -81,6 +83,31 @@ def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     agent = create_agent(with_sizes(resolve(settings), *known))
     agent.load_model(path)
     return agent
+
+
+def load_weights(agent: Any, place: str) -> None:
+    """Give an agent the weights of a model, to begin with; optimisers and counters stay new.
+
+    Args:
+        place: as for `find_run`.
+    Raises:
+        ConfigError: there is no such model.
+        CheckpointError: it is damaged, or of another agent.
+    """
+    run, path = find_run(place)
+    check_pytorch(run, path)
+    if path.suffix == SUFFIX:
+        read_model(path).load_into(agent)
+        return
+    state = agent.state_dict()
+    own = {name: tensor for name, tensor in state.items() if name.startswith("nets.")}
+    found = upgraded(read_checkpoint(existing(path), agent.identity(), SHAPE_NAMES))
+    found = {name: tensor for name, tensor in found.items() if name.startswith("nets.")}
+    try:
+        check_same(found, own, "load_model")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    agent.load_state_dict(state | found)
 
 
 def check_pytorch(run: Path, checkpoint: Path) -> None:

@@ -16,6 +16,7 @@ from envs.build import task_of
 from envs.given import eval_config, is_instance
 from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
+from learner.loading import load_weights
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
@@ -87,6 +88,8 @@ def _complete(parts: Parts) -> Parts:
     parts.config = config = sizes(named, parts.env)
     check_drops(config)
     agent, buffer = create_agent(config), create_buffer(config)
+    if config.load_model and not config.resume:         # a resumed run has weights of its own
+        load_weights(agent, config.load_model)
     check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     parts.engine, parts.why = create_engine(config, agent, buffer)
     parts.diagnosis_env = diagnosis_env(own or config)

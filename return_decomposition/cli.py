@@ -17,6 +17,7 @@ HELP = {
     "sweep": "run environments x algorithms x seeds",
     "doctor": "check what training needs, and say how to mend it",
     "convert": "convert a TensorFlow 1 checkpoint to PyTorch, or back",
+    "export": "write a run's model in another program's form",
 }
 STOPPABLE = ("train", "evaluate", "sweep")              # they save what they have; before that they may just end
 
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def module_named(name: str) -> Any:
     """Return the module of a subcommand."""
     from utils.installed import module_of
-    return importlib.import_module("algorithm.tf.convert" if name == "convert" else module_of(name))
+    home = {"convert": "algorithm.tf.convert", "export": "return_decomposition.exporting"}.get(name) or module_of(name)
+    return importlib.import_module(home)
 
 
 def answer(word: str, rest: Sequence[str] = ()) -> int:

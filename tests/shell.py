@@ -25,11 +25,14 @@ import plot
 import report
 import sweep
 import train
-from algorithm import use_pytorch
+from algorithm import create_agent, use_pytorch
+from algorithm.model_file import write_model
 from return_decomposition import cli
 from sweeps import lanes, suite
 from utils.settings.cli import parse_args
 from utils.settings.fields import Config
+from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 from utils.stop import AGAIN
 
 SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
@@ -159,6 +162,23 @@ def run_sweep(words: list[str]) -> None:
         assert sweep.main(words[2:]) == 0
 
 
+@rule("python -m adapters.convert_sb3")
+def run_convert_sb3(words: list[str]) -> None:
+    """The files of a reference case in place of those of the document."""
+    case = ROOT / "tests" / "reference" / "convert"
+    files = {"MODEL.zip": case / "convert_ppo.zip", "STATS.pkl": case / "convert_ppo_vecnormalize.pkl"}
+    assert importlib.import_module(words[2]).main([str(files.get(word, word)) for word in words[3:]]) == 0
+    assert Path("MODEL_normalization.json").is_file()
+
+
+@rule("python evaluate.py MODEL.pt")
+def run_evaluate_model(words: list[str]) -> None:
+    """A new agent of the environment's sizes in place of the document's model."""
+    config = with_sizes(resolve({"alg": "ppo", "device": "cpu"}), 32, 6, acts_discrete=True)
+    write_model(Path("MODEL.pt"), create_agent(config))
+    assert evaluate.main([*words[2:], "--episodes=1", "--test_timesteps=5", "--device=cpu", "--json=found.json"]) == 0
+
+
 @rule("python evaluate.py")
 def run_evaluate(words: list[str]) -> None:
     assert evaluate.main([*words[2:], "--episodes=2", "--device=cpu"]) == 0
@@ -209,10 +229,20 @@ def run_rrd(words: list[str]) -> None:
     """A subcommand is the program of its name."""
     if words[1] in ("--help", "--version"):
         assert cli.main(words[1:]) == 0
+    elif words[1] == "export":
+        run_export(words[1:])
     elif words[1] == "convert":
         run_tf_checkpoint(["python", "-m", "", *words[2:]])
     else:
         rule_of(["python", f"{words[1]}.py"])(["python", f"{words[1]}.py", *words[2:]])
+
+
+def run_export(words: list[str]) -> None:
+    """A small run of Arena in place of the document's."""
+    assert train.main(["--algo=ppo_torch", "--tag=export", "--steps=8", *SMALL_ROLLOUTS, "--num_envs=2"]) == 0
+    run = next(Path("outputs").glob("export-*"))
+    assert cli.main([str(run) if word == "outputs/RUN" else word for word in words]) == 0
+    assert list((run / "export").glob("*_steps.pt"))
 
 
 @rule("python -m utils.tf_checkpoint")

@@ -20,7 +20,7 @@ from utils.checkpoint import read_identity
 from utils.errors import CheckpointError, ConfigError
 
 NAMES = ["hidden_sizes", "activation", "critic_hidden_sizes", "critic_activation", "reward_hidden_sizes",
-         "reward_activation", "max_grad_norm", "lr_schedule", "lr_end", "lr_decay", "lr_start",
+         "reward_activation", "max_grad_norm", "obs_clip", "obs_eps", "lr_schedule", "lr_end", "lr_decay", "lr_start",
          "lr_warmup"]
 OF_A_SCHEDULE = ("lr_end", "lr_decay", "lr_start", "lr_warmup")
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from utils.errors import ConfigError
 from utils.installed import as_called, called
 from utils.settings.algorithms import ALGORITHMS, IRCR_BATCH, decompositions, defaults_of, names
+from utils.settings.arena_flags import split
 from utils.settings.completion import add_completion
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
@@ -31,6 +32,7 @@ examples:
   python train.py --alg=rrd --basis_alg=td3 --env=HalfCheetah-v4 --total_timesteps=100000 --seed=1
   python train.py --config outputs/RUN/config.json        repeats a run
   python train.py --resume outputs/RUN                    resumes one that was stopped or killed
+  python train.py --algo ppo_torch --style 2 --steps 1000000      the published Arena program's words, see docs/arena.md
   python train.py --import=my_rewards --alg=my_decomposition      registered by my_rewards.py, see docs/extending
 """
 
@@ -57,7 +59,8 @@ def parse_args(argv: Sequence[str]) -> Config:
     """
     modules = named_modules(argv)
     import_modules(modules)                             # first: the parser has a flag for every setting of theirs
-    flags = _flags(argv)
+    published, argv = split(argv)
+    flags = published | _flags(argv)
     path, directory = flags.pop("config", None), flags.pop("resume", None)
     return combine(flags, path, directory, modules)
 

@@ -1,0 +1,121 @@
+"""Write a run's model in another program's form: `rrd export RUN --format arena`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from algorithm.model_file import stats_of
+from learner.loading import find_run, load_found
+from program import run_program
+from results.metrics import STEPS, read_metrics
+from utils.errors import ConfigError
+from utils.files import saving, write_file
+from utils.settings.cli import Parser
+from utils.settings.completion import add_completion
+from utils.settings.json_files import read_json
+
+FORMATS = ("arena",)
+NAMES = {"shared": "shared_net", "actor": "actor", "critic": "critic"}          # ours -> the published program's
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; return the exit code."""
+    def work() -> int:
+        args = _parse(argv)
+        for path in export_arena(args.run, args.checkpoint, args.out):
+            print(f"written to {path}")
+        return 0
+    return run_program("export", work)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="export", allow_abbrev=False, description="Write a run's model in another program's form.")
+    parser.add_argument("run", metavar="RUN", help="the directory of a run, such as outputs/RUN")
+    parser.add_argument("--format", required=True, metavar="|".join(FORMATS), help="arena: checkpoint, metadata and "
+                        "statistics under the names of the published PyTorch program of Arena")
+    parser.add_argument("--checkpoint", default="last", metavar="last|best", help="default: last")
+    parser.add_argument("--out", default="", metavar="DIR", help="directory to write to (default: RUN/export)")
+    add_completion(parser)
+    args = parser.parse_args(argv)
+    for name, value, known in (("format", args.format, FORMATS), ("checkpoint", args.checkpoint, ("last", "best"))):
+        if value not in known:
+            raise ConfigError(f"{name}: got {value!r}, expected {' or '.join(known)}")
+    return args
+
+
+def export_arena(run: str, checkpoint: str = "last", out: str = "") -> list[Path]:
+    """Write `<name>_<n>_steps.pt`, `..._metadata.json` and `..._normalization.json`; return their paths.
+
+    Args:
+        out: the directory; RUN/export by default.
+    Raises:
+        ConfigError: the run is none of PPO with dense layers on Arena-v0.
+        CheckpointError: the checkpoint is missing or damaged.
+        SaveError: a file could not be written.
+    """
+    directory, path = find_run(run, checkpoint)
+    style = _style(directory)
+    agent, steps = load_found(directory, path), int(read_metrics(directory)[STEPS][-1])
+    folder = Path(out) if out else directory / "export"
+    with saving(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+    name = "_".join(["ppo_torch", f"style{style}", *_time(directory)])
+    stem = folder / f"{name}_{steps}_steps"
+    data = io.BytesIO()
+    torch.save({"policy_state_dict": policy_state(agent), "optimizer_state_dict": optimizer_state(agent),
+                "num_timesteps": steps}, data)
+    texts = {"metadata": {"step": steps, "algorithm": "ppo_torch", "style": style,
+                          "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S")}}
+    texts |= {"normalization": stats} if (stats := stats_of(agent)) else {}
+    written = {stem.with_name(f"{stem.name}.pt"): data.getvalue()}
+    written |= {stem.with_name(f"{stem.name}_{what}.json"): (json.dumps(value, indent=2) + "\n").encode()
+                for what, value in texts.items()}
+    for target, content in written.items():
+        write_file(target, content)
+    return list(written)
+
+
+def _style(run: Path) -> int:
+    """The style of a run of Arena that the published program can read."""
+    settings = read_json(run / "config.json")
+    for name, expected in (("env", "Arena-v0"), ("alg", "ppo"), ("policy", "actor_critic"), ("optimizer", "adam")):
+        if settings.get(name) != expected:
+            raise ConfigError(f"export: {str(run)!r} has {name} {settings.get(name)!r}, expected {expected!r}: the "
+                              "published program has no other")
+    return (settings.get("env_kwargs") or {}).get("style", 1)
+
+
+def _time(run: Path) -> list[str]:
+    """The time in the name of a run's directory, as the published program writes it."""
+    found = re.search(r"_(\d{8})-(\d{6})", run.absolute().name)
+    return [found[1], found[2]] if found else []
+
+
+def policy_state(agent: Any) -> dict[str, torch.Tensor]:
+    """Return the policy's parameters by the published names: `shared_net.0.weight` and so on."""
+    return {_published(name): tensor.detach().clone() for name, tensor in agent.policy.named_parameters()}
+
+
+def _published(name: str) -> str:
+    first, _, rest = name.partition(".")
+    return f"{NAMES[first]}.{rest}"
+
+
+def optimizer_state(agent: Any) -> dict[str, Any]:
+    """Return what `torch.optim.Adam` over these parameters, in their order, would return of its state."""
+    (opt, group), = agent.groups()
+    copies = [parameter.detach().clone() for parameter in group["params"]]
+    adam = torch.optim.Adam(copies, lr=group["lr"], betas=tuple(group["betas"]), eps=group["eps"])
+    for copy, parameter in zip(copies, group["params"], strict=True):
+        held = opt.state[parameter]
+        adam.state[copy] = {name: held[name].detach().clone() for name in ("step", "exp_avg", "exp_avg_sq")}
+    return adam.state_dict()
