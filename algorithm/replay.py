@@ -27,6 +27,7 @@ ADAPTERS: dict[str, str] = {
     "kind=gae": "algorithm.replays.on_policy:gae_case",
     "kind=actor_critic": "algorithm.replays.on_policy:actor_critic_case",
     "kind=trainer_ppo": "algorithm.replays.on_policy:trainer_case",
+    "kind=grpo": "algorithm.replays.on_policy:grpo_case",
     "kind=ppo": "algorithm.replays.arena:ppo_case",
     "kind=sb3_ppo": "algorithm.replays.arena:sb3_ppo_case",
     "kind=a2c": "algorithm.replays.arena:a2c_case",

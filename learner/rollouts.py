@@ -54,6 +54,8 @@ class Rollouts:
         self._forget()
         self.taken = 0                                  # steps of this rollout
         buffer.open()
+        if self.agent.begins_anew:                      # the open episodes are not continued
+            self.returns, self.lengths = torch.zeros_like(self.returns), torch.zeros_like(self.lengths)
         self.memory = self.agent.collect_rollout(self.env, buffer, steps, self._on_step, self.memory)
         check_finite(buffer, self.steps)
         self.steps += steps

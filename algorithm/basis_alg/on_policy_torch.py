@@ -35,6 +35,7 @@ class OnPolicy(Agent):
     train_info: tuple[str, ...] = ("Pi_loss", "V_loss", "Entropy")
     step_info = ("V_average",)
     payer: Payer | None = None              # what pays a rollout; None: the environment does
+    begins_anew = False                     # whether each rollout begins with new episodes
 
     def __init__(self, config: Config, policy: Policy):
         """Build the agent around a policy; see `algorithm.policy.create_policy`."""
@@ -108,11 +109,12 @@ class OnPolicy(Agent):
 
     # Losses ---------------------------------------------------------------------------------------------------
 
-    def evaluate(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log_prob, entropy and value of a prepared batch, (B,) or (L, B) each."""
+    def evaluate(self, batch: dict[str, Tensor], policy: Any = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log_prob, entropy and value of a prepared batch, (B,) or (L, B) each, by a policy, or by its own."""
+        policy = self.policy if policy is None else policy
         if self.recurrent:
-            return self.policy.evaluate_sequences(batch["obs"], batch["acts"], batch["starts"], batch["states"])
-        return self.policy.evaluate_actions(batch["obs"], batch["acts"])
+            return policy.evaluate_sequences(batch["obs"], batch["acts"], batch["starts"], batch["states"])
+        return policy.evaluate_actions(batch["obs"], batch["acts"])
 
     def losses(self, batch: dict[str, Tensor], policy: bool = True) -> tuple[Tensor, Info]:
         """policy_loss + vf_coef mean (V(s) - return)^2 - ent_coef mean entropy, over the steps that count."""

@@ -103,3 +103,16 @@ class ActorCritic(Policy):
         if not fits:
             raise ConfigError(f"policy: {self.config.policy!r} got observations of shape {self.obs_dims}, expected "
                               f"{what}")
+
+
+class ActorOnly(ActorCritic):
+    """An actor without a critic, for algorithms that learn no value; its value is 0."""
+
+    def add_heads(self, actor: int, critic: int) -> None:
+        """Add the dense layers of the actor."""
+        super().add_heads(actor, critic)
+        del self.critic
+
+    def value(self, features: Tensor) -> Tensor:
+        """(..., F) -> zeros (...)."""
+        return torch.zeros_like(features[..., 0])

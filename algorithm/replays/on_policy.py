@@ -1,18 +1,22 @@
-"""Cases of the trainer: advantages, the actor-critic's densities and gradients, PPO's updates."""
+"""Cases of the trainer: advantages, the actor-critic's densities and gradients, the updates of PPO and GRPO."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from algorithm.basis_alg.grpo_torch import first_episode
 from algorithm.gae import gae
+from algorithm.replay_buffer.rollout import RolloutBuffer
 from algorithm.replays.case import Case
 from algorithm.replays.training import Record, build, fill, settings_of
 
 METRICS = {"actor_loss": "Pi_loss", "value_loss": "V_loss", "entropy": "Entropy", "grad_norm": "grad_norm",
            "clip_fraction": "Clip_share", "approx_kl": "KL"}
+GROUP_METRICS = {name: ours for name, ours in METRICS.items() if ours != "V_loss"} | {"approx_ref_kl": "Reference_KL"}
 
 
 def gae_case(case: Case) -> dict[str, Any]:
@@ -81,11 +85,39 @@ def updates(case: Case, agent: Any, rollout: dict[str, Tensor]) -> dict[str, Any
     buffer = fill(agent.config, {ours: rollout[name] for ours, name in names.items()} | {"truncated": truncated})
     advantages, returns = agent.set_advantages(buffer, rollout["rewards"], rollout["last_values"],
                                                rollout["final_values"])
+    record, found = trained(case, agent, buffer, METRICS)
+    return {"advantages": advantages, "returns": returns, "minibatch/loss": record.total()} | found
+
+
+def trained(case: Case, agent: Any, buffer: RolloutBuffer, metrics: Mapping[str, str]) -> tuple[Record, dict[str, Any]]:
+    """Make all updates on a finished rollout, and return their record and `minibatch/`, `grad_1/`, `after_/`.
+
+    Args:
+        metrics: the case's name of a metric -> the agent's.
+    """
     agent.begin_updates(buffer, case.tensor("permutations"))
     record = Record(agent, lambda name: name)
     after = record.train(buffer, buffer.updates)
-    columns = {ours: record.column(name) for ours, name in METRICS.items()} | {"loss": record.total()}
     stages = {"grad_1": record.first, "after_1": after, "after_T": record.parameters()}
-    return {"advantages": advantages, "returns": returns,
-            **{f"minibatch/{name}": values for name, values in columns.items()},
-            **{f"{stage}/{name}": value for stage, own in stages.items() for name, value in own.items()}}
+    return record, {**{f"minibatch/{name}": record.column(ours) for name, ours in metrics.items()},
+                    **{f"{stage}/{name}": value for stage, own in stages.items() for name, value in own.items()}}
+
+
+def grpo_case(case: Case) -> dict[str, Any]:
+    """Returns, advantages within groups, and the updates of GRPO on a rollout that is given."""
+    cfg, rollout = case.value("cfg"), stored(case, "rollout/")
+    steps, rows = rollout["rewards"].shape
+    given = {name: value for name, value in network(case).items() if not name.startswith("critic_")} | {
+        "rollout_steps": steps, "num_envs": rows, "optimizer": "adam", "Adam_eps": cfg.get("adam_eps", 1e-8),
+        **{name: cfg[name] for name in ("learning_rate", "n_epochs", "batch_size", "gamma", "clip_coef", "ent_coef",
+                                        "kl_coef", "group_size", "max_grad_norm")}}
+    agent = build(case, settings_of(case, "grpo", given, case.value("obs_dim"), case.value("act_dim"), False),
+                  stored(case, "init/"))
+    names = {"obs": "obs", "acts": "acts", "rews": "rewards", "log_prob": "log_probs", "terminated": "done"}
+    ended = torch.zeros_like(rollout["done"])
+    buffer = fill(agent.config, {ours: rollout[name] for ours, name in names.items()} | {"truncated": ended})
+    whole = not cfg.get("truncate_at_first_done", True)
+    returns = agent.set_group_advantages(buffer, rollout["rewards"],
+                                         torch.ones_like(ended) if whole else first_episode(rollout["done"]))
+    _, found = trained(case, agent, buffer, GROUP_METRICS)
+    return {"advantages": buffer["advantages"], "step_returns": returns, "mask": buffer["mask"]} | found

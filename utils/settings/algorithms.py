@@ -89,6 +89,7 @@ _ON_POLICY = dict(
     encoder_size=64, lstm_size=128, lstm_layers=1, orthogonal=True, log_std_init=0.0, max_grad_norm=0.5,
     lr_schedule=None)
 _ON_POLICY_OPTIMIZERS = {"adam": dict(Adam_eps=1e-5), "rmsprop": dict(RMSProp_decay=0.99, RMSProp_eps=1e-5)}
+_OF_VALUES = ("gae_lambda", "vf_coef", "normalize_advantages", "critic_hidden_sizes", "critic_activation")
 _RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -117,6 +118,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         "algorithm.basis_alg.a2c_torch:A2C", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
         defaults=_ON_POLICY | dict(rollout_steps=5, batch_size=None, learning_rate=7e-4, gae_lambda=1.0,
                                    optimizer="rmsprop")),
+    "grpo": Algorithm(
+        "algorithm.basis_alg.grpo_torch:GRPO", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
+        defaults={name: value for name, value in _ON_POLICY.items() if name not in _OF_VALUES} | dict(
+            rollout_steps=128, n_epochs=10, batch_size=256, clip_coef=0.2, target_kl=None, kl_stop="minibatch",
+            ent_coef=0.01, kl_coef=0.0, group_size=4, policy="actor_only", optimizer="adam")),
     "rrd": Algorithm(
         "algorithm.decomposition.rrd:RRD", "algorithm.tf.rrd:RRD",
         "algorithm.replay_buffer.subsequence:SubsequenceReplay",

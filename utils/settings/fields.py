@@ -123,7 +123,7 @@ class Config:
 
     train_batches: int | None = of_algorithm("updates per iteration", low=1)
     train_target: int | None = of_algorithm("updates per target update", low=1)
-    policy: str | None = of_policy("what acts: the networks of ppo and a2c, by name")
+    policy: str | None = of_policy("what acts on policy, by name")
     learning_rate: float | None = of_policy("learning rate of policy and value", above=0)
     orthogonal: bool | None = of_policy("initialise layers orthogonally, biases 0; False: as PyTorch does")
     log_std_init: float | None = of_policy("initial log std of continuous actions, kept within -5 and 2", low=-5,
@@ -164,6 +164,9 @@ class Config:
     clip_coef: float | None = of_algorithm("how far the ratio of probabilities may leave 1 before it is clipped",
                                            above=0)
     ent_coef: float | None = of_algorithm("weight of the entropy in the loss", low=0)
+    kl_coef: float | None = of_algorithm("weight of the KL divergence from the first policy in the loss", low=0)
+    group_size: int | None = of_algorithm("neighbouring environments whose returns are compared; num_envs is a "
+                                          "multiple of it", low=2)
     vf_coef: float | None = of_algorithm("weight of the value's squared error in the loss", low=0)
     vf_clip_coef: float | None = of_algorithm("how far a value may leave that of the rollout before it is clipped "
                                               "(default: no clip)", above=0)

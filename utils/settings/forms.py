@@ -18,6 +18,7 @@ from utils.settings.forms_values import (
     as_device,
     as_gains,
     as_schedule,
+    check_fixed,
     check_mlp,
     number,
     whole,
@@ -63,7 +64,8 @@ DEFAULTS = {
     "runtime.exp_name": "generic_exp", "runtime.seed": 1, "runtime.num_envs": 1, "runtime.iterations": 250,
     "runtime.rollout_steps": 2048, "runtime.eval_freq": 10_000, "runtime.save_freq": 50_000, "runtime.device": "cpu",
     "runtime.num_eval_episodes": 5, "policy.name": "actor_critic", "algorithm.name": "ppo"}
-PPO_DEFAULTS = {"ent_coef": 0.01, "Adam_eps": 1e-8, "normalize_advantages": "rollout"}
+OWN_DEFAULTS = {"ppo": {"ent_coef": 0.01, "Adam_eps": 1e-8, "normalize_advantages": "rollout"},
+                "grpo": {"Adam_eps": 1e-8}}
 ACTIVATION = "elu"                  # of a network without `activation`
 
 
@@ -210,7 +212,10 @@ def _length(found: Found, settings: Mapping[str, Any], given: Found) -> dict[str
 def _networks(found: Found, note: Callable[[str], Any]) -> dict[str, Any]:
     """Return the settings of the networks, where the file says something of them."""
     settings: dict[str, Any] = {"orthogonal": as_gains(found, note)}
-    for one, ours in (("actor", "activation"), ("critic", "critic_activation")):
+    names = {"actor": "activation", "critic": "critic_activation"}
+    if found.get("policy.name") == "actor_only":
+        names.pop("critic")
+    for one, ours in names.items():
         check_mlp(one, {place.rpartition(".")[2]: value for place, value in found.items()
                         if place.startswith(f"policy.{one}.")})
         name = found.get(f"policy.{one}.activation", ACTIVATION)
@@ -236,14 +241,16 @@ def _activation(place: str, name: Any) -> str:
 
 
 def _algorithm(found: Found, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the algorithm: PPO's with the trainer's defaults, another's by its own."""
+    """Return the settings of the algorithm: those of PPO and GRPO with the trainer's defaults, others by their own."""
     cfg = {place.removeprefix("algorithm.cfg."): value for place, value in found.items()
            if place.startswith("algorithm.cfg.")}
     optimizer, scheduler = cfg.pop("optimizer", None), cfg.pop("lr_scheduler", None)
+    if settings["alg"] == "grpo":
+        check_fixed(cfg)
     for name in (name for name in cfg if not _is_of_algorithm(name)):
         raise ConfigError(f"algorithm.cfg.{shown(name)}: unknown setting"
                           f"{did_you_mean(name, filter(_is_of_algorithm, all_settings()))}")
-    ours = dict(PPO_DEFAULTS) if settings["alg"] == "ppo" else {}
+    ours = dict(OWN_DEFAULTS.get(settings["alg"], {}))
     ours |= cfg | as_schedule(optimizer, scheduler, cfg.get("learning_rate", 3e-4),
                               whole("iterations", found["runtime.iterations"], 1))
     if ours.get("optimizer") == "rmsprop":

@@ -11,6 +11,7 @@ from utils.text import shown
 
 GAINS = {"actor": (1.414, 0.01), "critic": (1.414, 1.0)}        # of hidden layers and of the output, here
 CLOSE = 0.01                                                     # how far a gain may be from ours
+FIXED = {"eps": 1e-8, "truncate_at_first_done": True, "reset_every_rollout": True}     # of GRPO
 METRICS = {"eval/avg_reward": "Rewards", "eval/success_rate": "metrics/success"}
 
 
@@ -70,6 +71,13 @@ def check_mlp(one: str, network: Mapping[str, Any]) -> None:
         if network.get(name):
             raise ConfigError(f"policy.{one}.{name}: got {network[name]!r}, expected none; for another network "
                               "register a policy")
+
+
+def check_fixed(cfg: dict[str, Any]) -> None:
+    """Take the keys of GRPO's cfg that have one value here; a ConfigError if a value is another one."""
+    for name in FIXED.keys() & cfg.keys():
+        if (value := cfg.pop(name)) != FIXED[name]:
+            raise ConfigError(f"algorithm.cfg.{name}: got {value!r}, expected {FIXED[name]!r}, the only one here")
 
 
 def as_schedule(optimizer: Any, scheduler: Any, rate: Any, iterations: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 # What builds each: "module:attribute"; the class or function itself if a user registered it.
 POLICIES: dict[str, str | Callable] = {
     "actor_critic": "algorithm.policy.actor_critic:ActorCritic",
+    "actor_only": "algorithm.policy.actor_critic:ActorOnly",
     "conv": "algorithm.policy.conv:ConvActorCritic",
     "recurrent": "algorithm.policy.recurrent:RecurrentActorCritic",
     "keyed": "algorithm.policy.keyed:KeyedActorCritic",

@@ -161,6 +161,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"rrd_batch_size: got {config.rrd_batch_size}, expected at least "
                           f"rrd_sample_size ({config.rrd_sample_size}): one sub-sequence")
     _check_policy(config)
+    if config.group_size and config.num_envs % config.group_size:
+        raise ConfigError(f"num_envs: got {config.num_envs}, expected a multiple of group_size ({config.group_size}), "
+                          "such as --num_envs=64")
     if config.lr_decay is not None and config.lr_schedule != "exponential":
         raise ConfigError(f"lr_decay: got {config.lr_decay} with --lr_schedule={config.lr_schedule}, expected "
                           "--lr_schedule=exponential, which reads it")

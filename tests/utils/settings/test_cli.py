@@ -143,7 +143,7 @@ def test_help_is_instant_and_imports_no_torch():
 @pytest.mark.parametrize(("argv", "begins"), [
     (["--epoch=3"], "--epoch: unknown flag; did you mean --epochs?"),
     (["--total-timestep=3"], "--total-timestep: unknown flag; did you mean --total_timesteps?"),
-    (["--learning_rate=1"], "learning_rate: not a setting of rrd over sac; it belongs to ppo, a2c; expected "),
+    (["--learning_rate=1"], "learning_rate: not a setting of rrd over sac; it belongs to ppo, a2c, grpo; expected "),
     (["--LR", "1"], "--LR: unknown flag; expected --pi_lr, --q_lr or --r_lr"),
     (["--learning-starts=9"], "--learning-starts: unknown flag; expected --warmup"),
     (["--tau=0.005"], "--tau: unknown flag; expected --polyak (1 - tau)"),

@@ -136,6 +136,19 @@ def test_a_light_task_of_the_later_form():
     assert parsed(changed(changed(data, "trainer.rollout_steps", None), "trainer.buffer_size", 50)) == config
 
 
+GRPO = {"name": "grpo", "cfg": {"group_size": 4, "kl_coef": 0.02, "batch_size": 20, "eps": 1e-8,
+                                "truncate_at_first_done": True}}
+
+
+def test_a_file_of_grpo_which_has_no_critic():
+    data = TUTORIAL | {"policy": {"name": "actor_only", "actor": NETWORK}, "algorithm": GRPO}
+    config = parsed(data)
+    assert (config.alg, config.policy, config.hidden_sizes) == ("grpo", "actor_only", (32, 16))
+    assert (config.group_size, config.kl_coef, config.ent_coef, config.Adam_eps) == (4, 0.02, 0.01, 1e-8)
+    with pytest.raises(ConfigError, match=r"^algorithm\.cfg\.eps: got 0\.1, expected 1e-08, the only one here"):
+        parsed(changed(data, "algorithm.cfg.eps", 0.1))
+
+
 def test_flags_win_and_a_decomposition_may_stand_over_it():
     config = parsed(TUTORIAL, "--num_envs=2", "--alg=rrd", "--basis_alg=ppo", "--env_type=ep_rews", "--gamma=0.5")
     assert (config.num_envs, config.alg, config.basis_alg) == (2, "rrd", "ppo")
