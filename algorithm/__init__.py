@@ -23,13 +23,13 @@ LATER = {"ActorCritic": "algorithm.policy.actor_critic", "Policy": "algorithm.po
                           "get_registered_policy_names"), "algorithm.policy.published"),
          **dict.fromkeys(("BaseAlgorithm", "build_algo", "get_registered_algo_names", "register_algo"),
                          "algorithm.basis_alg.published_torch"),
-         "register_policy": "algorithm.policy"}
+         "RolloutBuffer": "algorithm.replay_buffer.published", "register_policy": "algorithm.policy"}
 
-__all__ = ["MLP", "ActorCritic", "BaseAlgorithm", "Policy", "Setting", "VLAPlaceholderPolicy", "build_algo",
-           "build_mlp_from_cfg", "build_policy", "check_backend", "create_agent", "create_agent_for_spaces",
-           "create_decomposition", "create_twin", "fill_config", "get_policy_class", "get_registered_algo_names",
-           "get_registered_policy_names", "register_algo", "register_algorithm", "register_decomposition",
-           "register_policy", "use_pytorch"]
+__all__ = ["MLP", "ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "Setting", "VLAPlaceholderPolicy",
+           "build_algo", "build_mlp_from_cfg", "build_policy", "check_backend", "create_agent",
+           "create_agent_for_spaces", "create_decomposition", "create_twin", "fill_config", "get_policy_class",
+           "get_registered_algo_names", "get_registered_policy_names", "register_algo", "register_algorithm",
+           "register_decomposition", "register_policy", "use_pytorch"]
 
 
 def __getattr__(name: str) -> Any:

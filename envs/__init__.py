@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from gymnasium.spaces import Discrete
 from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, is_instance, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env, with_version
-from envs.registration import as_settings, is_one_row, is_tensor_env
+from envs.registration import as_settings, is_one_row, is_tensor_env, register_env
 from envs.spaces import ScaleAction, check_spaces, is_image
 from envs.wrappers import (
     CheckedLimit,
@@ -33,8 +34,17 @@ from utils.settings.imports import check_first
 from utils.settings.sizes import expected_discrete, of_spaces
 from utils.text import one_line
 
-__all__ = ["EnvName", "check_registered", "close_env", "env_kwargs", "is_image", "make_env", "resolve_env", "sizes",
-           "with_version"]
+LATER = {"build_env": "envs.published"}         # it needs PyTorch: name -> module
+
+__all__ = ["EnvName", "build_env", "check_registered", "close_env", "env_kwargs", "is_image", "make_env",
+           "register_env", "resolve_env", "sizes", "with_version"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `LATER` when it is first used."""
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(LATER[name]), name)
 
 
 def env_kwargs(config: Config) -> dict:

@@ -6,40 +6,57 @@ This module imports no PyTorch, because worker processes read the registry, too.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 
-ONE_ROW, ROWS = "envs.one_row:OneRow", "envs.one_row:make_rows"
+ONE_ROW, ROWS, ADAPTED = "envs.one_row:OneRow", "envs.one_row:make_rows", "envs.self_resetting:adapted"
 OWN = {"PointMassRL-v0": "envs.point_mass:PointMassRL", "PushCubeRL-v0": "envs.push_cube:PushCubeRL",
        "Arena-v0": "envs.arena.env:Arena", "MarineNav-v0": "envs.marinenav.env:MarineNav"}
 
 
 def register_env(id: str, max_episode_steps: int | None = None, override: bool = False) -> Callable[[type], type]:
-    """Register a class below `envs.tensor.TensorEnv` in Gymnasium's registry; a decorator.
+    """Register a user's class in Gymnasium's registry; a decorator. Every program takes the id as --env.
 
-    `gymnasium.make(id, **settings)` makes one row as a `gymnasium.Env`, `gymnasium.make_vec(id, num_envs, **settings)`
-    an object of the class. Every program takes the id as --env.
+    The class is below `envs.tensor.TensorEnv`; or a batch of environments that resets itself and is called with `cfg`,
+    see `envs.self_resetting`; or another `gymnasium.Env`. Of the first two, `gymnasium.make(id, **settings)` makes one
+    row as a `gymnasium.Env`, `gymnasium.make_vec(id, num_envs, **settings)` the rows as a tensor environment.
 
     Args:
         id: such as `MyTask-v0`.
-        max_episode_steps: the default of the task's setting of this name.
+        max_episode_steps: the default of the task's setting of this name; of one that resets itself, where its
+            episodes are truncated.
         override: replace a task that has this id.
     Raises:
-        ValueError: the id is taken by another class, or the task has no such setting.
+        ValueError: the id is taken, also with a version, or the task has no such setting.
     """
     def register(task: type) -> type:
         spec = gym.registry.get(id)
         if spec is not None and not override and not _is_same(spec, task):
             raise ValueError(f"env: {id!r} is registered, expected another id, or override=True")
+        if spec is None and (known := [one for one in gym.registry if one.rpartition("-v")[0] == id]):
+            raise ValueError(f"env: {known[-1]!r} is registered, expected another id than {id!r}")
+        if _is_single(task):
+            gym.registry.pop(id, None)
+            gym.register(id, task, max_episode_steps=max_episode_steps)
+            return task
+        if not hasattr(task, "SETTINGS"):
+            task_class = load(ADAPTED)(task)
+            _register(id, task_class, {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps})
+            return task
         if max_episode_steps is not None and "max_episode_steps" not in task.SETTINGS:
             raise ValueError(f"max_episode_steps: got {max_episode_steps}, but {task.__name__} has no such setting")
         if spec is None or spec.kwargs.get("task") != OWN.get(id, ""):      # ours are registered by their names
-            gym.registry.pop(id, None)
             _register(id, task, {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps})
         return task
     return register
+
+
+def _is_single(task: type) -> bool:
+    """Return whether a class is one environment of Gymnasium's, rather than rows that are called with `cfg`."""
+    return issubclass(task, gym.Env) and next(iter(inspect.signature(task).parameters), None) != "cfg"
 
 
 def is_tensor_env(id: str) -> bool:
@@ -86,6 +103,7 @@ def as_settings(id: str, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _register(id: str, task: str | type, settings: dict[str, Any]) -> None:
+    gym.registry.pop(id, None)
     gym.register(id, entry_point=ONE_ROW, vector_entry_point=ROWS, kwargs={"task": task, "settings": settings},
                  order_enforce=False, disable_env_checker=True)
 

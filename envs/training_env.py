@@ -135,7 +135,7 @@ class TrainingEnv(TensorEnv):
     def restore(self, state: Mapping[str, Tensor]) -> Tensor:
         lost = self.task.restore(below("task", state))
         for name in self.STATE:
-            setattr(self, name, state[name].to(self.device, copy=True))
+            setattr(self, name, state[name].to(self.device, copy=True).masked_fill(lost, 0))
         return lost
 
 

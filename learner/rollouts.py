@@ -103,10 +103,10 @@ class Rollouts:
         lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
                                  if name.startswith("env/")})
         device = self.env.device
-        self.returns, self.lengths = (tensors[name].to(device, copy=True) for name in ("returns", "lengths"))
+        self.returns, self.lengths = (tensors[name].to(device).masked_fill(lost, 0) for name in ("returns", "lengths"))
         if self.memory is not None:
-            self.memory = tensors["memory"].to(device, copy=True)
-        return 0 if lost is None else int(lost.sum())
+            self.memory = tensors["memory"].to(device).masked_fill(lost[:, None], 0)
+        return int(lost.sum())
 
 
 def check_finite(buffer: RolloutBuffer, steps: int) -> None:

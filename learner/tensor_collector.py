@@ -23,7 +23,7 @@ class TensorCollector(Stepwise):
     """The rows of a tensor environment with an open episode each; see `learner.collector`.
 
     Nothing is stored of rows that are not active. A saved state is a copy of the environment's tensors and of the open
-    episodes, so every episode is restored. It owns the curriculum.
+    episodes. It owns the curriculum.
     """
 
     def __init__(self, env: TrainingEnv, agent: Any, curriculum: Curriculum | None = None, drops: Drops | None = None):
@@ -96,14 +96,15 @@ class TensorCollector(Stepwise):
         return values, tensors
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
-        """Restore what `state` returned; return how many episodes were lost, 0."""
+        """Restore what `state` returned; return how many open episodes were lost and begin anew."""
         self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
         self.staged.restore(values["curriculum"])
-        self.env.restore(below("env", tensors))
+        lost = as_array(self.env.restore(below("env", tensors)))
         self.obs = as_array(self.env.obs)
-        self.open_episodes = [read({name: tensor.numpy() for name, tensor in below(f"episode.{i}", tensors).items()})
+        self.open_episodes = [OpenEpisode(self.obs[i]) if lost[i] else
+                              read({name: tensor.numpy() for name, tensor in below(f"episode.{i}", tensors).items()})
                               for i in range(self.num_envs)]
-        return 0
+        return int(lost.sum())
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

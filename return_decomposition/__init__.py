@@ -15,19 +15,35 @@ from typing import TYPE_CHECKING, Any
 import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 if TYPE_CHECKING:
-    from algorithm import register_algorithm, register_decomposition
+    from algorithm import (
+        ActorCritic,
+        BaseAlgorithm,
+        Policy,
+        RolloutBuffer,
+        VLAPlaceholderPolicy,
+        build_algo,
+        build_policy,
+        register_algo,
+        register_algorithm,
+        register_decomposition,
+    )
     from algorithm.create import create_agent_for_spaces as create_agent
     from algorithm.policy import register_policy
     from algorithm.replay_buffer import create_buffer
+    from envs import build_env, register_env
     from return_decomposition.loading import load, load_reward
     from return_decomposition.reward import LearnedReward, Reward
     from return_decomposition.training import train
     from utils.errors import CheckpointError, ConfigError, NotFiniteError, SeedsError
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError", "Reward", "SeedsError",
-           "create_agent", "create_buffer", "load", "load_reward", "register_algorithm", "register_decomposition",
-           "register_policy", "train"]
+OF_ALGORITHM = ("ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "VLAPlaceholderPolicy", "build_algo",
+                "build_policy", "register_algo")
+__all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError",
+           "Policy", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo", "build_env",
+           "build_policy", "create_agent", "create_buffer", "load", "load_reward", "register_algo",
+           "register_algorithm", "register_decomposition", "register_env", "register_policy", "train"]
+
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""
@@ -51,6 +67,10 @@ def _home(name: str) -> Any:
         from return_decomposition import training as home
     elif name == "create_agent":
         from algorithm import create as home
+    elif name in OF_ALGORITHM:
+        import algorithm as home
+    elif name in ("build_env", "register_env"):
+        import envs as home
     elif name == "create_buffer":
         from algorithm import replay_buffer as home
     elif name == "register_policy":

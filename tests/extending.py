@@ -18,7 +18,7 @@ from algorithm.replay_buffer.transition import TransitionReplay
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {page: (ROOT / "docs" / "extending" / f"{page}.md").read_text(encoding="utf-8")
          for page in ("algorithm", "decomposition", "environment", "policy",
-                      "tensor_environments")}
+                      "tensor_environments", "trainer")}
 RRD_READS = dict(r_lr=3e-4, rrd_batch_size=8, rrd_sample_size=4, rrd_bias_correction=False)
 
 
@@ -28,8 +28,12 @@ def files_of(page: str) -> dict[str, str]:
 
 
 def write_files(page: str) -> None:
+    """Write the page's files, and what --config names: the page's one block of JSON."""
     for name, code in files_of(page).items():
         Path(name).write_text(code)
+    for name in re.findall(r"--config=(\w+\.json)", PAGES[page]):
+        (form,) = re.findall(r"^```json\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+        Path(name).write_text(form)
 
 
 def commands_of(program: str) -> list:
@@ -44,9 +48,9 @@ ROLLOUTS = ["--device=cpu", "--test_timesteps=10", "--rollout_steps=20", "--iter
 def small(command: str) -> list[str]:
     """The command's flags on a small budget."""
     flags = shlex.split(command)
-    if "--alg=ppo" in command:
-        return [*flags, *ROLLOUTS]
     rrd = ["--rrd_batch_size=8", "--rrd_sample_size=4"] if "--alg=rrd" in command else []
+    if re.search("alg=(ppo|my_algo)|--config=", command):
+        return [*flags, *ROLLOUTS, *rrd]
     dqn = ["--eps_decay=100"] if "=dqn" in command else []
     return [*flags, *SMALL, *rrd, *dqn]
 

@@ -19,6 +19,7 @@ from algorithm.collecting import OnStep, joined
 from algorithm.policy.base import Policy
 from algorithm.registry import register_algorithm
 from algorithm.replay_buffer.rollout import RolloutBuffer
+from utils.autoreset import AutoReset
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS, bases
 from utils.settings.fields import Config
@@ -53,42 +54,33 @@ class BaseAlgorithm(abc.ABC):
         """Make all updates that are due on the rollout; return metrics."""
 
 
-class ResettingEnv:
-    """A tensor environment that begins a new episode inside `step` where one is over.
-
-    `step` returns the new episode's observation there; `info["final_obs"]` holds the last one of each row.
-    """
+class ResettingEnv(AutoReset):
+    """A run's environment as an algorithm of a user's own sees it: it counts the steps, and prepares observations."""
 
     def __init__(self, agent: OnPolicy, env: Any, buffer: RolloutBuffer, on_step: OnStep):
         """`buffer` gets the steps, for the record; `on_step` is called after each."""
-        self.agent, self.env, self.buffer, self.on_step = agent, env, buffer, on_step
-        self.num_envs, self.device = env.num_envs, env.device
-        self.observation_space, self.action_space = env.observation_space, env.action_space
-        self.raw = joined(env.obs)
+        super().__init__(env)
+        self.agent, self.buffer, self.on_step = agent, buffer, on_step
 
-    @property
-    def obs(self) -> Tensor:
-        """What the environments observe now, as the policy reads it, (N, O)."""
-        return self.agent.prepare("obs", self.raw)
+    def seen(self, obs: Any) -> Tensor:
+        """Return observations as the policy reads them, (N, O)."""
+        return self.agent.prepare("obs", joined(obs))
 
-    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Tensor, dict]:
-        """Begin a new episode everywhere, or in the rows `options["reset_ids"]`; the run's seed is used."""
-        rows = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        if options is not None and options.get("reset_ids") is not None:
-            rows = torch.zeros_like(rows).index_fill(0, torch.as_tensor(options["reset_ids"], device=self.device), True)
-        self.raw = joined(self.env.reset(rows))
-        return self.obs, {}
+    def acting(self, action: Tensor) -> Tensor:
+        """Return actions clipped to [-1, 1], or indices."""
+        return self.agent.for_env(action)
 
-    def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Step all rows: actions (N, A), which are clipped to [-1, 1], or indices (N,)."""
-        obs, acts = self.raw, self.agent.for_env(action)
-        obs_next, rews, terminated, truncated, info = self.env.step(acts)
-        obs_next, over = joined(obs_next), terminated | truncated
+    def took(self, obs: Any, action: Tensor, step: tuple) -> None:
+        """Count a step."""
+        obs_next, rews, terminated, truncated, info = step
+        obs, obs_next, over = joined(obs), joined(obs_next), terminated | truncated
         self.buffer.add({"obs": obs, "acts": action.detach(), "rews": rews, "terminated": terminated,
                          "truncated": truncated & ~terminated, "obs_next": obs_next})
-        self.on_step(obs, acts, rews, over, info, obs_next)
-        self.raw = joined(self.env.reset(over))
-        return self.obs, rews, terminated, truncated, {**info, "final_obs": self.agent.prepare("obs", obs_next)}
+        self.on_step(obs, self.acting(action), rews, over, info, obs_next)
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Tensor, dict]:
+        """Begin new episodes, by the run's seed; see `AutoReset.reset`."""
+        return super().reset(None, options)
 
 
 class Published(OnPolicy):

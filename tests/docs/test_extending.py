@@ -29,7 +29,8 @@ def test_every_file_of_the_pages_is_a_block_with_its_name():
     named = {name for page in PAGES for name in files_of(page)}
     assert named == {"munchausen.py", "test_munchausen.py", "recency.py", "my_rewards.py", "recurrent.py",
                      "offline.py", "test_my_rewards.py", "my_env.py", "my_pixels.py",
-                     "my_carts.py", "my_loop.py", "state_std.py"}
+                     "my_carts.py", "my_loop.py", "state_std.py", "my_algorithm.py", "my_policy.py", "my_task.py",
+                     "my_steps.py"}
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
@@ -37,7 +38,7 @@ def test_the_pages_commands_run(page, command, capsys):
     write_files(page)
     done = run(*small(command))
     assert done.rows[-1]["Timesteps"] == str(-(-120 // done.config["num_envs"]) * done.config["num_envs"])
-    loss = "V_loss" if "--alg=ppo" in command else "Q_loss"
+    (loss,) = {"value_loss", "V_loss", "Q_loss"} & set(done.rows[0])
     assert any(float(row[loss] or "nan") > 0 for row in done.rows)
     assert ":" in done.config["env"] or ":" not in command
     assert "modules" not in done.config
@@ -46,9 +47,10 @@ def test_the_pages_commands_run(page, command, capsys):
         assert done.rows[-1]["Reward/std_within"] != ""
 
 
-def test_the_loop_over_a_tensor_environment_runs():
-    write_files("tensor_environments")
-    done = subprocess.run([sys.executable, "my_loop.py"], env=os.environ | {"PYTHONPATH": str(ROOT)},
+@pytest.mark.parametrize(("page", "name"), [("tensor_environments", "my_loop.py"), ("trainer", "my_steps.py")])
+def test_the_loops_over_an_environment_run(page, name):
+    write_files(page)
+    done = subprocess.run([sys.executable, name], env=os.environ | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -105,7 +105,8 @@ def test_a_script_names_every_flag_and_every_value(name, sourced):
     assert text.endswith("\n")
     for setting in [*FIELDS, "completion", "config", "resume", "import"]:
         assert ("-l " if name == "fish" else "--") + setting in text
-    for values in ("ddpg td3 sac dqn ppo a2c grpo rrd ircr uniform", "True False", "bash zsh fish", "new resume overwrite"):
+    for values in ("ddpg td3 sac dqn ppo a2c grpo rrd ircr uniform", "True False", "bash zsh fish",
+                   "new resume overwrite"):
         assert values in text
 
 
