@@ -58,6 +58,7 @@ class Learner:
             Stopped: the run was asked to stop, and its state is saved.
         """
         going, cycles = True, 0
+        self.started, self.first = time.perf_counter(), self.steps      # of this process
         try:
             while going and self.recorded < self.config.run_length:
                 cycles += 1
@@ -133,8 +134,12 @@ class Learner:
         self.collector.log(self.run.logger)
 
     def _train(self, updates: int) -> None:
-        for sums in iterate(self.engine, updates):
-            self.run.logger.add_sums(sums.items())
+        made = [one for sums in iterate(self.engine, updates) for one in sums.items()]
+        self.run.logger.add_sums(made)
+        if self.config.on_policy:
+            seconds = time.perf_counter() - self.started
+            more = {"charts/SPS": (self.steps - self.first) / seconds, **self.collector.charts()}
+            self.run.chart({name: float(total) / count for name, total, count in made if count}, more, self.steps)
 
     def _save(self) -> None:
         self.engine.check_state()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +38,8 @@ class Rollouts:
         self.memory = agent.policy.initial_state(self.num_envs) if agent.recurrent else None
         zeros = torch.zeros(self.num_envs, dtype=torch.float64, device=env.device)
         self.returns, self.lengths = zeros, zeros.clone()           # of the open episodes, by the true rewards
-        self._forget()
-
-    def _forget(self) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=self.env.device)     # of returns, lengths, episodes
+        self.ended: list[Tensor] = []                   # returns, lengths, whether they ended, (3, N), of each step
+        self.recent: deque[tuple[float, float]] = deque(maxlen=100)     # return and length of the last episodes
 
     def gather(self, count: int, buffer: RolloutBuffer) -> tuple[int, int]:
         """Take a rollout of `count` environment steps, rounded up to whole steps of all environments.
@@ -51,7 +50,7 @@ class Rollouts:
             NotFiniteError: an observation or a reward is not finite.
         """
         steps = math.ceil(count / self.num_envs)
-        self._forget()
+        self.ended = []
         self.taken = 0                                  # steps of this rollout
         buffer.open()
         if self.agent.begins_anew:                      # the open episodes are not continued
@@ -70,7 +69,7 @@ class Rollouts:
         self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
         self.lengths = self.lengths + active
         counted = over & ~info["lost"] if "lost" in info else over
-        self.sums += torch.stack([(x * counted).sum() for x in (self.returns, self.lengths, counted.double())])
+        self.ended.append(torch.stack([self.returns, self.lengths, counted.double()]))
         self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
         self.dense.add(info, active)
         self.staged.update(over, info, self.steps + self.taken)
@@ -80,10 +79,19 @@ class Rollouts:
         self.dense.log(logger, self.steps)
         self.staged.log(logger)
         self.drops.log(logger)
-        returns, lengths, episodes = self.sums.tolist()
-        if episodes:
-            logger.add_sums([("train/return", torch.tensor(returns), int(episodes)),
-                             ("train/length", torch.tensor(lengths), int(episodes))])
+        returns, lengths, counted = torch.stack(self.ended, 1).cpu()                # (T, N) each, one transfer
+        ended = torch.stack([returns, lengths], -1)[counted > 0]                    # (episodes, 2), in their order
+        self.recent.extend(map(tuple, ended.tolist()))
+        if len(ended):
+            logger.add_sums([("train/return", ended[:, 0].sum(), len(ended)),
+                             ("train/length", ended[:, 1].sum(), len(ended))])
+
+    def charts(self) -> dict[str, float]:
+        """Return the means of the last 100 episodes, by the names of `record.charts`; nothing before the first one."""
+        if not self.recent:
+            return {}
+        returns, lengths = (sum(values) / len(values) for values in zip(*self.recent, strict=True))
+        return {"charts/episode_reward_avg_100": returns, "charts/episode_length_avg_100": lengths}
 
     # Saved state ----------------------------------------------------------------------------------------------
 
@@ -92,7 +100,8 @@ class Rollouts:
         own = {"returns": self.returns, "lengths": self.lengths}
         own |= {} if self.memory is None else {"memory": self.memory}
         env = {f"env/{name}": tensor for name, tensor in self.env.state().items()}
-        values = {"steps": self.steps, "curriculum": self.staged.state(), "dropped": self.drops.count}
+        values = {"steps": self.steps, "curriculum": self.staged.state(), "dropped": self.drops.count,
+                  "recent": list(self.recent)}
         return values, own | env
 
     def restore(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> int:
@@ -100,6 +109,7 @@ class Rollouts:
         self.steps = values["steps"] + 0                                    # a TypeError unless it is a number
         self.staged.restore(values["curriculum"])
         self.drops.count = values.get("dropped", 0)     # states of earlier versions do not say it
+        self.recent.extend(map(tuple, values.get("recent", [])))
         lost = self.env.restore({name.removeprefix("env/"): tensor for name, tensor in tensors.items()
                                  if name.startswith("env/")})
         device = self.env.device

@@ -20,6 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
+from record.charts import shown
 from utils.errors import ConfigError
 from utils.files import saving, sync, write_file
 from utils.floats import widened
@@ -28,13 +29,16 @@ from utils.floats import widened
 class Logger:
     """Collect values by name without reading them, so that no update waits for the device."""
 
-    def __init__(self, directory: Path, names: list[str], saved: Mapping[str, Any] | None = None):
+    def __init__(self, directory: Path, names: list[str], saved: Mapping[str, Any] | None = None,
+                 points: Mapping[str, str | None] | None = None):
         """Begin a record, or resume one.
 
         Args:
             names: all metrics, in the order of the columns.
             saved: `state` of the record in the directory; lines that were written after it are removed.
+            points: what metrics are called in TensorBoard, if not by their names; None: not written with a cycle.
         """
+        self.points = dict(points or {})
         names = _columns(saved["csv"], names) if saved else names
         self.means = {name: Mean() for name in names}
         self.path, self.events = directory / "metrics.csv", directory / "tensorboard"
@@ -76,10 +80,21 @@ class Logger:
         """
         with saving(self.events, 0):
             for name, values in series.items():
+                self.points[name] = None                # its points are those of the steps
                 known = values[~np.isnan(values)]
                 self._mean(name).add(float(known.sum(dtype=np.float64)), len(known))
                 for step, value in zip(steps, values.tolist(), strict=True):
                     self._write_point(name, value, step)
+
+    def write(self, points: Mapping[str, float], step: int) -> None:
+        """Write values to TensorBoard alone.
+
+        Raises:
+            SaveError: the file could not be written.
+        """
+        with saving(self.events, 0):
+            for name, value in points.items():
+                self._write_point(name, value, step)
 
     def _write_point(self, name: str, value: float, step: int) -> None:
         if math.isfinite(value):
@@ -104,7 +119,7 @@ class Logger:
             self.file.write(line)
             self.file.flush()
         with saving(self.events, len(line)):
-            for name, value in means.items():
+            for name, value in shown(means, self.points).items():
                 if value is not None:
                     self._write_point(name, value, steps)
             self.board.flush()

@@ -8,12 +8,13 @@ import io
 import json
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from record.charts import AFTER_ROLLOUT, NAMES, shown
 from record.directories import check_same_backend, choose_directory, compare, file_name
 from record.logger import Logger
 from record.store import Generation, Snapshot, Store, fitting
@@ -76,7 +77,8 @@ class Run:
     def _open_metrics(self, run_id: str | None) -> None:
         record = self.saved.values["record"] if self.saved else {"returns": [], "best": -np.inf, "logger": None}
         names = ["Epoch", "Cycle", "Episodes", "Timesteps", "TimeCost(sec)/train", "TimeCost(sec)/test", *self.columns]
-        self.logger = Logger(self.directory, names, record["logger"])
+        self.points = NAMES if self.config.on_policy else {}
+        self.logger = Logger(self.directory, names, record["logger"], self.points)
         self.returns = [tuple(pair) for pair in record["returns"]]
         self.best = record["best"]
         self.tracker = Tracker(self.config, self.directory, run_id, self.say) if self.config.track else None
@@ -147,6 +149,21 @@ class Run:
         self.view.progress(steps)
         self.stop.check()
 
+    def chart(self, means: Mapping[str, float], more: Mapping[str, float], steps: int) -> None:
+        """Write to TensorBoard and Weights & Biases what is known after the updates on a rollout.
+
+        Args:
+            means: metrics of the updates by their names.
+            more: further numbers, under the names that they get there.
+            steps: environment steps so far.
+        Raises:
+            SaveError: a file could not be written.
+        """
+        points = {AFTER_ROLLOUT[name]: value for name, value in means.items() if name in AFTER_ROLLOUT} | more
+        self.logger.write(points, steps)
+        if self.tracker:
+            self.tracker.log(points, steps)
+
     def record(self, cycle: int, steps: int, episodes: int, save_model: Callable[[Path], None]) -> Metrics:
         """Write a finished cycle: metrics, evaluation returns, checkpoints. Return its metrics.
 
@@ -163,7 +180,7 @@ class Run:
         means = self.logger.flush(steps)
         self.view.show(means)
         if self.tracker:
-            self.tracker.log(means, steps)
+            self.tracker.log(shown(means, self.points), steps)
         self._save_model(save_model, "last")
         self._keep_best(save_model, means)
         if self.config.test_rollouts and means["Rewards"] is not None:      # None: every episode was dropped

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 from pushing import push
+from runs import run
+from saved import digest
 
+import train
 from envs import replay
 from envs.mujoco_rows import Rows
 from envs.push_cube import CUBE, CUBE_AT, GOAL, START, PushCubeRL, cube_of, planar, scene_xml
@@ -229,3 +232,14 @@ def test_an_old_mujoco_is_one_line(monkeypatch):
 def test_the_distance_is_in_the_plane():
     assert planar(torch.tensor([[3.0, 4.0, 9.0]]), torch.zeros(3)).tolist() == [5.0]
     assert cube_of(torch.arange(26.0)[None]).tolist() == [[7.0, 8.0, 9.0]]
+
+
+def test_a_run_resumes_to_the_bit_in_the_middle_of_its_episodes():
+    """Episodes of 30 steps, rollouts of 20."""
+    flags = ["--device=cpu", "--alg=ppo", "--env=PushCubeRL", "--num_envs=2", "--test_timesteps=30", "--batch_size=20",
+             "--rollout_steps=20", "--iterations=1", "--n_epochs=1", "--test_rollouts=0", "--env_type=normal"]
+    parts = run(*flags, "--total_timesteps=40", "--tag=parts")
+    assert train.main([f"--resume={parts.directory}", "--total_timesteps=120"]) == 0
+    whole = run(*flags, "--total_timesteps=120", "--tag=whole")
+    assert digest(parts.directory) == digest(whole.directory)
+    assert [row["Episodes"] for row in whole.rows] == ["0", "2", "4"]

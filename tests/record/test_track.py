@@ -208,3 +208,14 @@ def test_a_wandb_whose_import_fails_gives_a_one_line_error(error, monkeypatch):
     with pytest.raises(ConfigError, match=f"^track: wandb cannot be imported: {error}: Descriptors cannot be created; "
                                           "reinstall it, or leave out --track$"):
         import_wandb()
+
+
+def test_a_run_on_policy_is_logged_after_each_rollout(wandb):
+    module = wandb()
+    run("--device=cpu", "--alg=ppo", "--env=PointMassRL", "--num_envs=2", "--rollout_steps=20", "--batch_size=20",
+        "--iterations=2", "--total_timesteps=80", "--test_timesteps=10", "--test_rollouts=1", "--track")
+    rows = module.runs[0].rows
+    assert [step for step, _ in rows] == [40, 80, 80]
+    assert {"train/actor_loss", "charts/SPS", "charts/episode_reward_avg_100"} <= set(rows[0][1])
+    assert {"eval/avg_reward", "metrics/success", "rewards/goal", "KL"} <= set(rows[2][1])
+    assert "Pi_loss" not in rows[2][1]
