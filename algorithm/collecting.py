@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithm.replay_buffer.rollout import RolloutBuffer
+from utils.torch_utils import joined
 
 OnStep = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any], Tensor], None]
 
@@ -58,10 +59,3 @@ def _memory_fields(agent: Any, before: Tensor, after: Tensor, last: Tensor, cut:
     if cut.any():
         final[cut] = agent.policy.value_after(agent.prepare("obs", last[cut]), after[cut])
     return {"starts": (before == 0).all(1).to(after.dtype), "states": before, "final_values": final}
-
-
-def joined(obs: Tensor | Mapping[str, Tensor]) -> Tensor:
-    """Return observations (N, ...) as they are; of a dict, its parts in alphabetical order, (N, O)."""
-    if isinstance(obs, Tensor):
-        return obs
-    return torch.cat([obs[name].flatten(1) for name in sorted(obs)], dim=1)

@@ -18,7 +18,7 @@ from envs.atari import game_kwargs, make_atari
 from envs.given import PREFIX, is_instance, open_given
 from envs.names import EnvName, check_registered, resolve_env, unknown_env, with_version
 from envs.registration import as_settings, is_one_row, is_tensor_env, register_env
-from envs.spaces import ScaleAction, check_spaces, is_image
+from envs.spaces import ScaleAction, check_spaces, is_image, parts_of
 from envs.wrappers import (
     CheckedLimit,
     CheckFrames,
@@ -119,8 +119,19 @@ def close_env(env: gym.Env, complain: Callable[[str], Any]) -> None:
 
 
 def sizes(config: Config, env: gym.Env) -> Config:
-    """The Config with the sizes of the environment that `make_env` made for it."""
-    return of_spaces(config, env.observation_space, env.action_space)
+    """The Config with the sizes of the environment that `make_env` made for it; on policy, with the parts of a dict."""
+    config = of_spaces(config, env.observation_space, env.action_space)
+    return dataclasses.replace(config, obs_parts=parts_of(_observed(env))) if config.on_policy else config
+
+
+def _observed(env: gym.Env) -> gym.Space:
+    """The space of observations before `FlatObservation` made vectors of them."""
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, FlatObservation):
+            return layer.space
+        layer = layer.env
+    return env.observation_space
 
 
 def _quiet_mujoco() -> None:

@@ -51,6 +51,16 @@ def flat_space(space: gym.Space) -> Box:
     return Box(low, high, dtype=np.float32)
 
 
+def parts_of(space: gym.Space) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    """Return (name, shape) of each part of a dict of observations, in the order of `flat`; None of another space.
+
+    The shape of a picture is (H, W, C); all else is a vector, (O,), as `flat` makes it.
+    """
+    if not isinstance(space, Dict):
+        return None
+    return tuple((str(name), part.shape if is_image(part) else flat_space(part).shape) for name, part in _parts(space))
+
+
 def _parts(space: Dict | Tuple) -> list[tuple[Any, gym.Space]]:
     return sorted(space.spaces.items()) if isinstance(space, Dict) else list(enumerate(space.spaces))
 

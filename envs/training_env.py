@@ -11,9 +11,10 @@ from gymnasium.spaces import Box, Dict
 from torch import Tensor
 
 from envs.spaces import is_symmetric
-from envs.state import Obs, below
+from envs.state import below
 from envs.tensor import Step, TensorEnv
 from utils.errors import ConfigError
+from utils.torch_utils import joined
 
 
 class TrainingEnv(TensorEnv):
@@ -80,7 +81,7 @@ class TrainingEnv(TensorEnv):
     @property
     def obs(self) -> Tensor | None:
         """See `TensorEnv`."""
-        return None if self.task.obs is None else flat(self.task.obs)
+        return None if self.task.obs is None else joined(self.task.obs)
 
     @obs.setter
     def obs(self, obs: Tensor) -> None:
@@ -101,7 +102,7 @@ class TrainingEnv(TensorEnv):
         self.steps = self.steps.masked_fill(rows, 0)
         self.returns = self.returns.masked_fill(rows, 0)
         self.paid = self.paid.masked_fill(rows, 0)
-        return flat(self.task.reset(rows))
+        return joined(self.task.reset(rows))
 
     def _step(self, acts: Tensor) -> Step:
         obs, true, terminated, truncated, info = self.task.step(self._own(acts))
@@ -109,7 +110,7 @@ class TrainingEnv(TensorEnv):
         self.returns = self.returns + true
         truncated = truncated | (self.steps >= self.limit)
         info = {**info, "true_rews": true, "return": self.returns, "length": self.steps}
-        return flat(obs), self._paid(true, terminated | truncated), terminated, truncated, info
+        return joined(obs), self._paid(true, terminated | truncated), terminated, truncated, info
 
     def _own(self, acts: Tensor) -> Tensor:
         """Return actions in the task's own bounds."""
@@ -137,11 +138,6 @@ class TrainingEnv(TensorEnv):
         for name in self.STATE:
             setattr(self, name, state[name].to(self.device, copy=True).masked_fill(lost, 0))
         return lost
-
-
-def flat(obs: Obs) -> Tensor:
-    """Return the parts of a dict, (N, ...), concatenated in alphabetical order, (N, O); others as they are."""
-    return torch.cat([obs[name].flatten(1) for name in sorted(obs)], 1) if isinstance(obs, dict) else obs
 
 
 def _flattened(space: Any) -> tuple[Box, dict[str, slice] | None]:

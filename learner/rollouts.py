@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithm.collecting import joined
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from envs.curriculum import Curriculum
 from envs.tensor import TensorEnv
@@ -19,6 +18,7 @@ from learner.drops import DROPPED, Drops
 from learner.staging import Dense, Staged
 from utils.finite import NotFiniteError
 from utils.settings.fields import Config
+from utils.torch_utils import joined
 
 
 def rollout_columns(config: Config) -> list[str]:

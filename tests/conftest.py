@@ -11,6 +11,7 @@ import resident
 import tiny_envs  # noqa: F401 (registers them)
 import torch
 
+import envs.registration  # noqa: F401 (registers ours, which `forget` then keeps)
 from algorithm.tf.importing import complete_pytorch
 from utils.settings.algorithms import ALGORITHMS
 from utils.settings.policies import POLICIES

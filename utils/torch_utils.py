@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,17 @@ def resolve_device(name: str, field: str = "device") -> torch.device:
         raise ConfigError(f"{field}: got 'mps', but this PyTorch finds no GPU of Apple's (MPS) here; expected cpu, "
                           "cuda or auto")
     return device
+
+
+def joined(obs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Return observations (N, ...) as they are; of a dict, its parts in alphabetical order, floats (N, O).
+
+    Bytes of pictures in a dict keep their values, 0 to 255, so that they do not depend on the other parts.
+    """
+    if isinstance(obs, Tensor):
+        return obs
+    vector = torch.cat([obs[name].flatten(1) for name in sorted(obs)], dim=1)
+    return vector if vector.is_floating_point() else vector.float()
 
 
 def dense(fan_in: int, fan_out: int, generator: torch.Generator | None = None) -> nn.Linear:

@@ -119,16 +119,18 @@ def test_each_part_of_a_dict_has_an_encoder_of_its_own():
     parts = (("arm", (2,)), ("camera", (8, 8, 1)), ("goal", (3,)))
     net = make_policy(policy="keyed", obs_dims=69, obs_parts=parts, encoder_size=6)
     obs = torch.rand(4, 69, requires_grad=True)
-    net.encoders["goal"](obs[:, 66:]).sum().backward()
+    net.encoders[2](obs[:, 66:]).sum().backward()
     assert obs.grad[:, :66].abs().sum() == 0
     actor, _ = net.features(obs)
-    assert actor.shape == (4, 6 + net.encoders["camera"].features + 6)
+    assert actor.shape == (4, 6 + net.encoders[1].features + 6)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"policy": "conv"}, r"policy: 'conv' got observations of shape \(5,\), expected pictures"),
     ({"policy": "actor_critic", "obs_dims": (9, 9, 1)}, "expected vectors; for pictures --policy=conv"),
     ({"policy": "keyed"}, "expected a dict of observations"),
+    ({"policy": "keyed", "obs_dims": 4, "obs_parts": (("eye", (2, 2, 1)),), "obs_normalization": True},
+     "expected vectors alone with --obs_normalization=True"),
     ({"policy": "recurrent", "obs_dims": (9, 9, 1)}, "expected vectors"),
 ])
 def test_a_policy_that_does_not_fit_is_one_line(settings, message):
