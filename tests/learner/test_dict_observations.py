@@ -21,8 +21,9 @@ from learner.loading import load_agent
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 
-SMALL = ["--device=cpu", "--alg=ppo", "--policy=keyed", "--hidden_sizes=8", "--encoder_size=4", "--rollout_steps=8", "--batch_size=8", "--n_epochs=1", "--iterations=1", "--total_timesteps=32",
-         "--test_rollouts=1", "--test_timesteps=5"]
+SMALL = ["--device=cpu", "--alg=ppo", "--policy=keyed", "--hidden_sizes=8", "--encoder_size=4", "--rollout_steps=8",
+         "--batch_size=8", "--n_epochs=1", "--iterations=1", "--total_timesteps=32", "--test_rollouts=1",
+         "--test_timesteps=5"]
 SIGHT = (8, 8, 1)
 
 
