@@ -141,9 +141,13 @@ def _panel(axes: Axes, name: str, lines: Sequence[Line], styles: Styles, unit: f
 
 
 def _limit(axes: Axes, low: float | None, high: float | None) -> None:
-    """Limit the axis to [low, high]; R2 has no lower bound, and a very negative value is not informative."""
+    """Limit the axis to [low, high]; R2 has no lower bound, and a very negative value is not informative.
+
+    The panel of a curve that is nowhere within them shows all of [low, high].
+    """
     bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom if low is None else max(low, bottom), top if high is None else min(high, top))
+    limits = bottom if low is None else max(low, bottom), top if high is None else min(high, top)
+    axes.set_ylim(limits if limits[0] < limits[1] else (low, high))
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
 
 

@@ -679,3 +679,15 @@ DOCUMENTS = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "docs" / 
 @pytest.mark.parametrize("command", re.findall(r"^ {4}python plot\.py (.*)$", DOCUMENTS, re.MULTILINE))
 def test_commands_in_the_documents_are_understood(command):
     assert plot.parse(shlex.split(command)).runs
+
+
+@pytest.mark.parametrize(("values", "low", "high"), [([-40.0, -30.0], -1.05, 1.05), ([-40.0, 0.5], -1.05, None),
+                                                     ([0.2, 0.3], None, None)], ids=["below", "half", "within"])
+def test_a_panel_of_r2_never_stands_on_its_head(values, low, high):
+    value, nothing = np.array(values), np.full(2, np.nan)
+    line = curves.Line("RRD", "seed 0", np.array([1.0, 2.0]), np.ones(2), value, nothing, nothing)
+    axes, *_ = figures.reward_numbers("Hopper-v4", {"r2": [line]}, styles.Styles(["RRD"])).axes
+    bottom, top = axes.get_ylim()
+    assert bottom < top
+    assert low is None or bottom == low
+    assert high is None or top == high
