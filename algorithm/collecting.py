@@ -29,22 +29,36 @@ def collect(agent: Any, env: Any, buffer: RolloutBuffer, steps: int, on_step: On
     Returns:
         the memory after the last step.
     """
-    obs = joined(env.obs)
+    obs = observed(env)
     for _ in range(steps):
         drawn, log_probs, values, after = _explore(agent, obs, memory)
         active, acts = env.active, agent.for_env(drawn)
         obs_next, rews, terminated, truncated, info = env.step(acts)
-        obs_next, terminated, truncated = joined(obs_next), terminated & active, truncated & active
+        obs_next, rews = (taking_part(env, active, values) for values in (joined(obs_next), rews))
+        terminated, truncated = terminated & active, truncated & active
         over = terminated | truncated
         step = {"obs": obs, "acts": drawn, "log_prob": log_probs, "values": values, "rews": rews,
                 "terminated": terminated, "truncated": truncated & ~terminated, "obs_next": obs_next}
         if memory is not None:
             step |= _memory_fields(agent, memory, after, obs_next, step["truncated"])
-            memory = after.masked_fill(over[:, None], 0.0)
+            memory = after.masked_fill((over | ~active)[:, None], 0.0)      # a row that rests begins anew after it
         buffer.add(step | ({"active": active} if env.rows_per_group > 1 else {}))
         on_step(obs, acts, rews, over, info, obs_next)
-        obs = joined(env.reset(over))
+        env.reset(over)
+        obs = observed(env)
     return memory
+
+
+def observed(env: Any) -> Tensor:
+    """Return the present observations of a tensor environment, raw, (N, ...); see `taking_part`."""
+    return taking_part(env, env.active, joined(env.obs))
+
+
+def taking_part(env: Any, active: Tensor, values: Tensor) -> Tensor:
+    """Return values (N, ...) with 0 in the rows that take no part, (N,) bool: they may hold anything, NaN as well."""
+    if env.rows_per_group == 1:
+        return values
+    return values.masked_fill(~active.view(-1, *[1] * (values.dim() - 1)), 0)
 
 
 def _explore(agent: Any, obs: Tensor, memory: Tensor | None) -> tuple[Tensor, ...]:

@@ -22,7 +22,7 @@ class RewardScale(nn.Module):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
     @torch.no_grad()
-    def forward(self, rews: Tensor, over: Tensor, running: Tensor, active: Tensor | None = None
+    def forward(self, rews: Tensor, over: Tensor, running: Tensor, mask: Tensor | None = None
                 ) -> tuple[Tensor, Tensor]:
         """Count and scale the steps of a rollout.
 
@@ -30,16 +30,16 @@ class RewardScale(nn.Module):
             rews: (T, N).
             over: whether the episode ended with the step, (T, N).
             running: R of each environment before the first step, float64 (N,).
-            active: which steps took part, bool (T, N); None: all.
+            mask: which steps count, bool (T, N); None: all. R is 0 after one that does not.
         Returns:
             the scaled rewards, (T, N), and R after the last step, (N,).
         """
         scaled = torch.empty_like(rews)
         for t, (reward, end) in enumerate(zip(rews.double(), over, strict=True)):
             running = self.gamma * running + reward
-            self._count(running, None if active is None else active[t])
+            self._count(running, None if mask is None else mask[t])
             scaled[t] = (reward / (self.var + self.eps).sqrt()).clamp(-self.clip, self.clip)
-            running = running.masked_fill(end, 0.0)
+            running = running.masked_fill(end if mask is None else end | ~mask[t], 0.0)
         return scaled, running
 
     def _count(self, values: Tensor, taken: Tensor | None) -> None:

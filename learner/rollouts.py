@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.collecting import observed
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from envs.curriculum import Curriculum
 from envs.tensor import TensorEnv
@@ -18,7 +19,6 @@ from learner.drops import DROPPED, Drops
 from learner.staging import Dense, Staged
 from utils.finite import NotFiniteError
 from utils.settings.fields import Config
-from utils.torch_utils import joined
 
 
 def rollout_columns(config: Config) -> list[str]:
@@ -58,7 +58,7 @@ class Rollouts:
         self.memory = self.agent.collect_rollout(self.env, buffer, steps, self._on_step, self.memory)
         check_finite(buffer, self.steps)
         self.steps += steps
-        ended = buffer.close(joined(self.env.obs), self.agent.for_env(buffer["acts"]), self.memory)
+        ended = buffer.close(observed(self.env), self.agent.for_env(buffer["acts"]), self.memory)
         return steps * self.num_envs, ended
 
     def _on_step(self, obs: Tensor, acts: Tensor, rews: Tensor, over: Tensor, info: Mapping[str, Any],

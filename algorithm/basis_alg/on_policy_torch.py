@@ -192,7 +192,7 @@ class OnPolicy(Agent):
         if active is not None:
             mask = active if mask is None else mask & active
         if self.config.normalize_rewards:
-            rews = buffer.scaled(rews, self.nets["reward_scale"])
+            rews = buffer.scaled(rews, self.nets["reward_scale"], mask)
         self.set_advantages(buffer, rews, last, self._final_values(buffer), mask)
 
     def set_advantages(self, buffer: RolloutBuffer, rews: Tensor, last_values: Tensor, final_values: Tensor,

@@ -116,12 +116,12 @@ class RolloutBuffer:
             self.replay.store_episode(one.fields)
         return len(self.ended)
 
-    def scaled(self, rews: Tensor, scale: Callable[..., tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the rewards, (T, N), scaled by an `algorithm.reward_scale.RewardScale`."""
+    def scaled(self, rews: Tensor, scale: Callable[..., tuple[Tensor, Tensor]], mask: Tensor | None = None) -> Tensor:
+        """Return the rewards, (T, N), scaled by an `algorithm.reward_scale.RewardScale`, over the steps of `mask`."""
         if self.running is None:
             self.running = torch.zeros(self.rows, dtype=torch.float64, device=self.device)
         over = self["terminated"] | self["truncated"]
-        scaled, self.running = scale(rews, over, self.running, self.get("active"))
+        scaled, self.running = scale(rews, over, self.running, mask)
         return scaled
 
     # Minibatches ----------------------------------------------------------------------------------------------

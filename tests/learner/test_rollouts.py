@@ -11,10 +11,19 @@ import torch
 from resumes import twice
 from runs import Finished, refusal, run
 from saved import board
+from tasks import Team
 
 import return_decomposition as rd
 import train
+from algorithm import create_agent
+from algorithm.engine import create_engine
+from algorithm.engine.iteration import iterate
+from algorithm.replay_buffer import create_buffer
+from envs.training_env import TrainingEnv
+from learner.rollouts import Rollouts
 from utils.finite import NotFiniteError
+from utils.settings.resolve import resolve
+from utils.settings.sizes import of_spaces
 
 POINTS = ["--device=cpu", "--env=PointMassRL-v0", "--num_envs=4", "--rollout_steps=8", "--iterations=2",
           "--batch_size=16", "--n_epochs=2", "--test_rollouts=1", "--test_timesteps=13", "--hidden_sizes=8"]
@@ -171,3 +180,56 @@ def test_a_loss_that_is_not_finite_stops_the_run(capsys):
 def test_ppo_solves(flags, least):
     finished = run("--device=cpu", "--alg=ppo", "--env_type=normal", "--test_rollouts=5", "--iterations=20", *flags)
     assert max(float(row["Rewards"]) for row in finished.rows) > least
+
+
+# Rows that take no part -------------------------------------------------------------------------------------------
+
+class Careless(Team):
+    """Returns anything of rows that take no part."""
+
+    def _step(self, acts):
+        idle = ~self.active
+        obs, rews, over, truncated, info = super()._step(acts)
+        return obs, rews.masked_fill(idle, torch.nan), over | idle, truncated | idle, info
+
+    def observe(self):
+        return {name: value.masked_fill(~self.active[:, None] & (self.count > 0)[:, None], torch.nan)
+                for name, value in super().observe().items()}
+
+
+def of_task(task, **settings):
+    """The collector of a task, and its agent and buffer."""
+    env = TrainingEnv(task, 50, False)
+    config = of_spaces(resolve({"alg": "ppo", "device": "cpu", "num_envs": 4, "rollout_steps": 9, "batch_size": 27,
+                                "hidden_sizes": (8,), **settings}), env.observation_space, env.action_space)
+    agent = create_agent(config)
+    return Rollouts(env, agent), agent, create_buffer(config)
+
+
+@pytest.mark.parametrize("settings", [{}, {"normalize_rewards": True, "obs_normalization": True},
+                                      {"policy": "recurrent", "lstm_size": 4}], ids=str)
+def test_nothing_is_learned_of_rows_that_take_no_part(settings):
+    """Whatever the task returns there; the last observations of a rollout are among it."""
+    found = []
+    for task in (Team, Careless):
+        rollouts, agent, buffer = of_task(task(4, size=2), **settings)
+        engine, _ = create_engine(agent.config, agent, buffer)
+        for _ in range(2):
+            rollouts.gather(9 * 12, buffer)
+            list(iterate(engine, 0))
+        found.append(agent.state_dict())
+    team, careless = found
+    assert all(value.isfinite().all() for value in careless.values() if value.is_floating_point())
+    assert all(torch.equal(value, careless[name]) for name, value in team.items())
+
+
+def test_a_row_that_rests_begins_its_next_episode_without_a_memory():
+    """The robots of a world are over after one, two and three steps, and begin anew together."""
+    rollouts, _, buffer = of_task(Team(2), policy="recurrent", lstm_size=4)
+    rollouts.gather(9 * 6, buffer)
+    empty = (buffer["states"] == 0).all(-1)
+    active = buffer["active"]
+    assert active[:3, :3].tolist() == [[True] * 3, [False, True, True], [False, False, True]]
+    assert empty[::3].all()                                             # a world's first step
+    assert not (empty & active)[1::3].any()
+    assert torch.equal(buffer["starts"] > 0, empty)
