@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from utils.flat import gather
+
 
 class TFOptimizer(torch.optim.Optimizer):
     """Steps group by group; a group without gradients is skipped, and its t does not change.
@@ -35,6 +37,18 @@ class TFOptimizer(torch.optim.Optimizer):
         """
         raise NotImplementedError
 
+    def joined(self, group: dict) -> dict:
+        """Move a group's parameters, and what is kept of them, into one memory each; return the group of that memory.
+
+        It has one parameter, whose step is that of all of them: with many small ones several times faster. The steps
+        are counted in `group`: give `step_group` the rate of `next_rate(group)`.
+        """
+        params = group["params"]
+        flat = gather(params)
+        self.state[flat] = {slot: gather(self.state[parameter][slot] for parameter in params)
+                            for slot in self.state[params[0]]}
+        return group | {"params": [flat]}
+
     def rate(self, group: dict, t: int | Tensor) -> float | Tensor:
         """The learning rate of step t, a 0-d tensor if t is one."""
         return group["lr"] if group["schedule"] is None else group["lr"] * group["schedule"](t + group["skipped"])
@@ -61,7 +75,8 @@ def limit_norm(gradients: list[Tensor], most: float, stacked: bool = False) -> l
     in another thread.
     """
     if not stacked:
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norms = torch._foreach_norm(gradients)
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         return list(torch._foreach_mul(gradients, (most / (norm + 1e-6)).clamp(max=1)))
     norms = torch.stack([torch.linalg.vector_norm(gradient.reshape(len(gradient), -1), dim=1)
                          for gradient in gradients])                                                    # (P, S)

@@ -30,8 +30,9 @@ class Adam(TFAdam):
         rate = self.next_rate(group) if rate is None else rate
         trained, found = limited(group, gradients)
         state = [self.state[parameter] for parameter in trained]
-        steps = [one["step"] for one in state]
-        torch._foreach_add_(steps, 1)
+        counts = [one["step"] for one in state]
+        torch._foreach_add_(counts, 1)
+        steps = [count if count.dim() == 0 else count[0] for count in counts]       # of `joined`, all the same
         torch._fused_adam_(trained, found, [one["exp_avg"] for one in state], [one["exp_avg_sq"] for one in state],
                            [], steps, lr=rate, beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0,
                            eps=group["eps"], amsgrad=False, maximize=False)

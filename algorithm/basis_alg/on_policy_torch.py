@@ -129,6 +129,16 @@ class OnPolicy(Agent):
         loss = pi_loss + config.vf_coef * v_loss - config.ent_coef * entropy
         return loss, {"Pi_loss": pi_loss, "V_loss": v_loss, "Entropy": entropy, **info}
 
+    def refused(self, info: Info) -> bool:
+        """Return whether the update of these metrics is not made, as with PPO's KL stop; call it once an update."""
+        return False
+
+    def _descend(self, loss: Tensor, info: Info) -> Info:
+        if self.refused(info):
+            self.counters["updates"] -= 1
+            return {name: value.detach() for name, value in info.items()}
+        return super()._descend(loss, info)
+
     # Acting ---------------------------------------------------------------------------------------------------
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:

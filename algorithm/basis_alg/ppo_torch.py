@@ -60,15 +60,15 @@ class PPO(OnPolicy):
         super().begin_updates(buffer, permutations)
         self.stopped, self.kl_sum, self.kl_count, self.per_epoch = False, 0.0, 0, buffer.per_epoch
 
-    def _descend(self, loss: Tensor, info: Info) -> Info:
+    def refused(self, info: Info) -> bool:
+        """Count the KL divergence of an update; return whether it is so large that the update is not made."""
         target = self.config.target_kl
         if target is not None:
             self.kl_sum, self.kl_count = self.kl_sum + info["KL"].detach(), self.kl_count + 1
             if self.config.kl_stop == "minibatch" and float(info["KL"]) > 1.5 * target:
                 self.stopped = True
-                self.counters["updates"] -= 1           # it is not made
-                return {name: value.detach() for name, value in info.items()}
-        return super()._descend(loss, info)
+                return True
+        return False
 
     def enough(self) -> bool:
         """Return whether the KL divergence from the rollout's policy is so large that its updates end."""

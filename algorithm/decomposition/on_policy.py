@@ -27,8 +27,8 @@ OF_BASIS = (
     "config", "obs_dims", "act_dim", "acts_shape", "device", "generator", "weights_generator", "nets", "counters",
     "policy", "memory", "recurrent", "step_info", "explore_info", "inspect", "normalizer", "pi_delay_freq",
     "policy_batch", "q_noise", "pi_noise", "noise_spec", "draw_noise", "add_noise", "randn", "spec", "checked",
-    "prepare", "normalize", "normalizer_update", "autocast", "losses", "train", "update", "enough", "act",
-    "evaluate_step", "step", "step_metrics", "begin_episode", "explore_metrics", "for_env", "collect_rollout",
+    "prepare", "normalize", "normalizer_update", "autocast", "losses", "train", "update", "refused", "enough",
+    "act", "evaluate_step", "step", "step_metrics", "begin_episode", "explore_metrics", "for_env", "collect_rollout",
     "finish_rollout", "set_advantages", "begin_updates", "identity",
 )
 

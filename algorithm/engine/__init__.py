@@ -35,7 +35,7 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
                           "(gradients by hand are float32)")
-    return _load(name)(agent, buffer), why
+    return _load(name, agent.on_policy)(agent, buffer), why
 
 
 def _check_mps(config: Config) -> None:
@@ -97,7 +97,10 @@ def _is_ours(agent: Any, buffer: Any) -> bool:
     return ours and not any(map(replaced_methods, agents))
 
 
-def _load(name: str) -> type[Engine]:
+def _load(name: str, on_policy: bool) -> type[Engine]:
+    if name == "manual" and on_policy:
+        from algorithm.engine.by_hand.rollouts import RolloutEngine
+        return RolloutEngine
     if name == "manual":
         from algorithm.engine.by_hand.engine import ManualEngine
         return ManualEngine

@@ -37,7 +37,7 @@ class CapturedEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         check_device(agent, buffer)
-        self.by_hand = by_hand(agent)
+        self.by_hand = by_hand(agent) and not agent.on_policy
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
@@ -174,7 +174,7 @@ def own_updates(agent: Agent) -> list[str]:
     """The methods of a user's agent that `_Autograd` would not call."""
     if agent.on_policy:
         basis = getattr(agent, "basis", agent)
-        return [name for name in ("update", "train", "checked", "_descend", "_loss") if name in vars(basis)
+        return [name for name in ("update", "train", "checked", "refused", "_descend", "_loss") if name in vars(basis)
                 or getattr(type(basis), name) not in (getattr(OnPolicy, name), getattr(PPO, name))]
     verbs = ("update", "train", "train_q", "checked", "_descend", "_loss")
     parts = [(agent, verbs), (getattr(agent, "basis", agent), ("checked",))]

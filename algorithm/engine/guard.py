@@ -101,19 +101,6 @@ def labels(agent: Any) -> dict[Tensor, str]:
     return {parameter: f"gradient of nets.{names.get(parameter, '?')}" for parameter in trained}
 
 
-def gather(tensors: Iterable[Tensor]) -> Tensor:
-    """Move tensors into one memory, filled with zeros, of which they become views; return all of it, flat.
-
-    Each begins at a cache line, as memory of its own would.
-    """
-    tensors = list(tensors)
-    lengths = [-(-tensor.numel() // 16) * 16 for tensor in tensors]
-    whole = torch.zeros(sum(lengths), device=tensors[0].device, dtype=tensors[0].dtype)
-    for tensor, part in zip(tensors, whole.split(lengths), strict=True):
-        tensor.data = part[:tensor.numel()].view(tensor.shape)
-    return whole
-
-
 def check_tensors(tensors: Mapping[str, Any], when: str) -> None:
     """Raise a NotFiniteError that names those of the tensors that are not finite; waits once for all of them."""
     values = {name: torch.as_tensor(value) for name, value in tensors.items()}

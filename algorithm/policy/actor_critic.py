@@ -29,6 +29,7 @@ class ActorCritic(Policy):
         super().__init__()
         self.config, self.obs_dims, (self.act_dim,) = config, config.obs_dims, config.acts_dims
         self.activation = config.activation or self.default_activation
+        self.critic_activation = config.critic_activation or self.activation
         self.init = Init(config.orthogonal, generator)
         self.add_heads(*self.add_encoders())
         if not config.discrete:
@@ -57,8 +58,7 @@ class ActorCritic(Policy):
         critic_hidden = hidden if config.critic_hidden_sizes is None else config.critic_hidden_sizes
         self.actor = mlp((actor, *hidden, self.act_dim), self.activation, self.init, ACTOR_GAIN,
                          config.last_activation)
-        self.critic = mlp((critic, *critic_hidden, 1),
-                          config.critic_activation or self.activation, self.init, CRITIC_GAIN)
+        self.critic = mlp((critic, *critic_hidden, 1), self.critic_activation, self.init, CRITIC_GAIN)
 
     def distribution(self, features: Tensor) -> Gaussian | Categorical:
         """Return the distribution over actions: (..., F) -> of (..., A)."""
@@ -95,7 +95,7 @@ class ActorCritic(Policy):
 
     def identity(self) -> dict[str, str]:
         """Return the layers' activations, which the shapes do not tell."""
-        return {"activation": self.activation, "critic_activation": self.config.critic_activation or self.activation,
+        return {"activation": self.activation, "critic_activation": self.critic_activation,
                 "last_activation": self.config.last_activation or "none"}
 
     def _expect(self, fits: bool, what: str) -> None:

@@ -6,20 +6,30 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from algorithm.basis_alg.a2c_torch import A2C
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.basis_alg.ddpg_torch import DDPG, MLPPolicy, MLPQValue
+from algorithm.basis_alg.ppo_torch import PPO
 from algorithm.basis_alg.sac_torch import SAC, MLPQValueSAC, MLPStochasticPolicy, Temperature
 from algorithm.basis_alg.td3_torch import TD3
 from algorithm.decomposition.agent import Decomposed
 from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.networks import MLPRewardNet
+from algorithm.decomposition.on_policy import DecomposedOnPolicy
 from algorithm.decomposition.rrd import RRD
+from algorithm.engine.by_hand.a2c import A2CGradients
 from algorithm.engine.by_hand.ddpg import DDPGGradients
 from algorithm.engine.by_hand.gradients import Gradients
 from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.on_policy import OnPolicyGradients
+from algorithm.engine.by_hand.ppo import PPOGradients
 from algorithm.engine.by_hand.reward import RewardGradients
 from algorithm.engine.by_hand.sac import SACGradients
 from algorithm.engine.by_hand.td3 import TD3Gradients
+from algorithm.policy.actor_critic import ActorCritic
+from algorithm.policy.base import Policy
+from algorithm.policy.layers import MODULES
+from utils.errors import ConfigError
 from utils.torch_utils import Normalizer
 
 
@@ -32,6 +42,8 @@ def create_gradients(agents: Sequence[Agent], nets: type[Nets] = Nets) -> Gradie
     if _unknown_part(agents[0]):
         return None
     made = nets(agents)
+    if agents[0].on_policy:
+        return ON_POLICY[type(_basis(agents[0]))](made)
     decomposition = getattr(agents[0], "decomposition", None)
     reward = RewardGradients(made) if isinstance(decomposition, RRD) else None
     return GRADIENTS[type(_basis(agents[0]))](made, reward)
@@ -47,7 +59,16 @@ def why_not_by_hand(agent: Agent) -> str | None:
     return "bf16" if agent.config.precision == "bf16" else _unknown_part(agent)
 
 
+def refusal(agent: Agent) -> ConfigError:
+    """The error of an agent for which --engine=manual was asked, but no gradients are written by hand."""
+    return ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, with the "
+                       "paper's reward network or none, and for ppo and a2c with --policy=actor_critic, unchanged, and "
+                       f"not for {why_not_by_hand(agent)}; expected eager, compile or auto")
+
+
 def _unknown_part(agent: Agent) -> str | None:
+    if agent.on_policy:
+        return _unknown_on_policy(_basis(agent))
     parts = (agent.basis, agent.decomposition) if type(agent) is Decomposed else (agent,)
     for part in parts:
         # A subclass may compute anything.
@@ -59,13 +80,26 @@ def _unknown_part(agent: Agent) -> str | None:
     return f"networks such as {strange[0]}" if strange else None
 
 
+def _unknown_on_policy(agent: Agent) -> str | None:
+    """A decomposition over the agent does not take part in its updates."""
+    policy, config = agent.policy, agent.config
+    for part, known in ((agent, ON_POLICY), (policy, (ActorCritic,))):
+        if type(part) not in known:
+            return type(part).__name__
+        if changed := replaced_methods(part):
+            return f"{type(part).__name__} with another {changed[0]}"
+    settings = [name for name in ("shared_sizes", "last_activation") if getattr(config, name)]
+    strange = [type(module).__name__ for module in policy.modules() if type(module) not in LAYERS]
+    return f"--{settings[0]}" if settings else f"networks such as {strange[0]}" if strange else None
+
+
 def _pays_by_the_replay(part: Agent | Decomposition) -> bool:
     """Return whether this is a decomposition that takes no part in an update: the batch holds its rewards."""
     return (isinstance(part, Decomposition) and not part.joint and not part.markov
             and type(part).pay is Decomposition.pay and type(part).pay_spec is Decomposition.pay_spec)
 
 
-def replaced_methods(agent: Agent | Decomposition) -> list[str]:
+def replaced_methods(agent: Agent | Decomposition | Policy) -> list[str]:
     """Return the methods that one object has been given instead of its class'.
 
     `CompiledEngine` gives an agent its `losses`, and an agent gives its decomposition its `prepare`.
@@ -75,10 +109,12 @@ def replaced_methods(agent: Agent | Decomposition) -> list[str]:
 
 
 def _basis(agent: Agent) -> Agent:
-    return agent.basis if isinstance(agent, Decomposed) else agent
+    return agent.basis if isinstance(agent, (Decomposed, DecomposedOnPolicy)) else agent
 
 
 GRADIENTS: dict[type[Agent], type[Gradients]] = {SAC: SACGradients, TD3: TD3Gradients, DDPG: DDPGGradients}
+ON_POLICY: dict[type[Agent], type[OnPolicyGradients]] = {PPO: PPOGradients, A2C: A2CGradients}
 # The modules that an agent's networks consist of there.
 NETWORKS = (nn.ModuleDict, nn.Linear, Normalizer, Temperature, MLPStochasticPolicy, MLPPolicy, MLPQValueSAC, MLPQValue,
             MLPRewardNet)
+LAYERS = (ActorCritic, nn.Sequential, nn.Linear, *MODULES.values())         # and those of an on-policy agent's policy

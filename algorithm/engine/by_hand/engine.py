@@ -12,14 +12,13 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.batches import draw
-from algorithm.engine.by_hand.choice import create_gradients, why_not_by_hand
+from algorithm.engine.by_hand.choice import create_gradients, refusal
 from algorithm.engine.by_hand.gradients import Gradients, Part, Step, compute
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.guard import gather
 from algorithm.engine.pairs import Pair, create_pair
 from algorithm.schedule import Schedule, is_policys
-from utils.errors import ConfigError
+from utils.flat import gather
 from utils.threads import patience
 
 
@@ -52,9 +51,7 @@ class ManualEngine(Engine):
         super().__init__(agent, buffer)
         gradients = create_gradients([agent])
         if gradients is None:
-            raise ConfigError("engine: got 'manual', but gradients are written by hand only for ddpg, td3 and sac, "
-                              "with the paper's reward network or none, unchanged, and not for "
-                              f"{why_not_by_hand(agent)}; expected eager, compile or auto")
+            raise refusal(agent)
         self.grads = gradients.nets.gradients
         self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])
 

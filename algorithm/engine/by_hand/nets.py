@@ -35,10 +35,22 @@ class Nets:
     def mlp(self, name: str, pad: Pad, trained: bool = False) -> MLP:
         """The network `nets.<name>`, an `algorithm.networks.MLP`; with `trained`, its gradients are computed."""
         networks = [agent.nets.get_submodule(name) for agent in self.agents]
-        layers = list(zip(*(network.layers for network in networks), strict=True))
+        first = networks[0]
+        return self._made(name, pad, trained, [network.layers for network in networks], first.late, first.activation)
+
+    def dense(self, name: str, pad: Pad, activation: str) -> MLP:
+        """The network `nets.<name>`, dense layers of `algorithm.policy.layers.mlp` with this activation, trained."""
+        networks = [agent.nets.get_submodule(name) for agent in self.agents]
+        layers = [[module for module in network if isinstance(module, nn.Linear)] for network in networks]
+        return self._made(name, pad, True, layers, 0, activation)
+
+    def _made(self, name: str, pad: Pad, trained: bool, networks: list[list[nn.Linear]], late: int,
+              activation: str) -> MLP:
+        """A network of these layers, those of each agent."""
+        layers = list(zip(*networks, strict=True))
         weights = [self.tensor([layer.weight for layer in same]) for same in layers]
         biases = [self.tensor([layer.bias for layer in same]) for same in layers]
-        mlp = self.kind(weights, biases, pad, name, trained, networks[0].late, networks[0].activation)
+        mlp = self.kind(weights, biases, pad, name, trained, late, activation)
         self.mlps.append(mlp)
         if trained:
             self.gradients |= zip((layer.weight for layer, *_ in layers), mlp.weight_grads, strict=True)
