@@ -53,6 +53,8 @@ def filled(mask: bool = False, log_std: float | None = None, **settings):
     agent.opts = [agent._make_optimizer()]
     apply_settings(agent, agent.config)
     torch.manual_seed(0)
+    if log_std is not None:
+        agent.policy.log_std.data.fill_(log_std)
     fill(agent, buffer)
     if not agent.config.discrete:                       # a batch that is checked has actions in float32
         buffer.fields["acts"] = buffer["acts"].float().double()
@@ -61,9 +63,8 @@ def filled(mask: bool = False, log_std: float | None = None, **settings):
         buffer.set_extras({"mask": (torch.rand(8, 4) < 0.6).double()})
     with torch.no_grad():
         for parameter in agent.policy.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-        if log_std is not None:
-            agent.policy.log_std.fill_(log_std)
+            if log_std is None or parameter is not agent.policy.log_std:
+                parameter.add_((0.05 if log_std is None else 1e-4) * torch.randn_like(parameter))
     agent.begin_updates(buffer)
     return agent, buffer
 
