@@ -23,7 +23,7 @@ Played = tuple[np.ndarray, list[tuple]]                 # of `envs.origin.replay
 
 
 class Environments(Protocol):
-    """What `envs.workers.pool.Workers` and `Alone` have in common."""
+    """What `envs.workers.pool.Workers` and `Here` have in common."""
 
     num_envs: int
     origins: dict[int, tuple[int, State | None]]        # (seed, state before the reset) of each open episode
@@ -41,41 +41,46 @@ class Environments(Protocol):
         """Close them."""
 
 
-class Alone:
-    """One environment in this process, behind the methods of `envs.workers.pool.Workers`."""
+class Here:
+    """Environments in this process, one after the other, behind the methods of `envs.workers.pool.Workers`."""
 
-    num_envs = 1
-
-    def __init__(self, env: gym.Env):
-        self.env, self.origin = env, Origin(env, 0)
+    def __init__(self, envs: Sequence[gym.Env]):
+        self.num_envs, self.each = len(envs), [Origin(env, 0) for env in envs]
+        self.shown: list[np.ndarray] = [None] * len(envs)           # what each observes now, (...)
 
     @property
     def origins(self) -> dict[int, tuple[int, State | None]]:
-        """(seed, state before the reset) of the open episode."""
-        return {0: (self.origin.seed, self.origin.before)}
+        """(seed, state before the reset) of each open episode."""
+        return {i: (origin.seed, origin.before) for i, origin in enumerate(self.each)}
 
     def reset(self, *, seed: list[int] | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """Begin an episode, the first one with a seed."""
+        """Begin an episode in each, the first one with a seed, or in those of `options["reset_mask"]`."""
         if seed is not None:
-            self.origin = Origin(self.env, seed[0])
-        return self.origin.reset()[0][None], {}
+            self.each = [Origin(origin.env, one) for origin, one in zip(self.each, seed, strict=True)]
+        mask = np.ones(self.num_envs, bool) if options is None else options["reset_mask"]
+        for i in np.flatnonzero(mask):
+            self.shown[i] = self.each[i].reset()[0]
+        return np.stack(self.shown), {}
 
     def step(self, actions: np.ndarray) -> tuple:
-        """Step; actions (1, A) or (1,)."""
-        obs, reward, terminated, truncated, info = self.env.step(actions[0])
-        return (obs[None], np.array([reward]), np.array([terminated], bool), np.array([truncated], bool),
-                {"restarted": np.zeros(1, bool), "true_reward": np.array([info["true_reward"]])})
+        """Step each; actions (N, A) or (N,)."""
+        steps = [origin.env.step(action) for origin, action in zip(self.each, actions, strict=True)]
+        self.shown, rews, terminated, truncated, infos = map(list, zip(*steps, strict=True))
+        told = {"restarted": np.zeros(self.num_envs, bool), "true_reward": np.array([info["true_reward"]
+                                                                                     for info in infos])}
+        return np.stack(self.shown), np.array(rews), np.array(terminated, bool), np.array(truncated, bool), told
 
     def play(self, episodes: list[tuple[int, State | None, np.ndarray]]) -> tuple[np.ndarray, list[Played | None]]:
-        """Bring the environment into the middle of an episode."""
-        (seed, before, acts), = episodes
-        self.origin = Origin(self.env, seed)
-        first, steps = replay_actions(self.origin, before, acts)
-        return (steps[-1][-1] if steps else first)[None], [(first, steps)]
+        """Bring each into the middle of an episode."""
+        self.each = [Origin(origin.env, seed) for origin, (seed, *_) in zip(self.each, episodes, strict=True)]
+        played = [replay_actions(origin, *episode) for origin, (_, *episode) in zip(self.each, episodes, strict=True)]
+        self.shown = [steps[-1][-1] if steps else first for first, steps in played]
+        return np.stack(self.shown), played
 
     def close(self) -> None:
-        """Close the environment."""
-        self.env.close()
+        """Close the environments."""
+        for origin in self.each:
+            origin.env.close()
 
 
 class GymBatch(TensorEnv):
@@ -121,7 +126,7 @@ class GymBatch(TensorEnv):
         return self._on_device(self.shown)
 
     def _step(self, acts: Tensor) -> Step:
-        actions, before = acts.cpu().numpy(), self.shown
+        actions, before = acts.to("cpu", copy=True).numpy(), self.shown
         self.shown, rews, terminated, truncated, info = self.envs.step(actions)
         self.steps += 1
         true, restarted = info["true_reward"], info["restarted"]
@@ -193,7 +198,9 @@ class _Actions:
 
     def __init__(self, obs: np.ndarray | None = None):
         self.taken: list[Any] = []
-        self.digest = "" if obs is None else _digest("", obs)
+        self.hash = hashlib.sha256()
+        if obs is not None:
+            self.hash.update(np.ascontiguousarray(obs))
 
     @classmethod
     def played(cls, played: Played) -> _Actions:
@@ -205,21 +212,19 @@ class _Actions:
         return episode
 
     def add(self, action: Any, obs: np.ndarray, reward: float) -> None:
-        """Add a step."""
-        self.taken.append(np.array(action))
-        self.digest = _digest(self.digest, obs, np.float64(reward))
+        """Add a step; `action` is kept as it is, an array that nobody changes or an index."""
+        self.taken.append(action)
+        self.hash.update(np.ascontiguousarray(obs))
+        self.hash.update(np.float64(reward))
+
+    @property
+    def digest(self) -> str:
+        """Return the digest so far."""
+        return self.hash.hexdigest()
 
     def acts(self) -> np.ndarray:
         """Return the actions, (T, A) or (T,); (0,) before the first one."""
         return np.stack(self.taken) if self.taken else np.zeros(0, np.float32)
-
-
-def _digest(before: str, *arrays: np.ndarray) -> str:
-    """Return a digest of arrays that depends on the one before; a chain of them is saved as one."""
-    digest = hashlib.sha256(before.encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _as_bytes(value: Any) -> Tensor:

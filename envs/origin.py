@@ -33,7 +33,7 @@ def random_state(env: gym.Env) -> State:
     for i, space in enumerate(_spaces(env)):
         if _has_generator(space):
             state[f"{i} space"] = space.np_random.bit_generator.state
-    for i, layer in enumerate(_layers(env)):
+    for i, layer in enumerate(layers(env)):
         if "random_state" in dir(type(layer)):
             state[f"{i} own"] = layer.random_state()
         elif not isinstance(layer, gym.Wrapper):
@@ -50,13 +50,13 @@ def set_random_state(env: gym.Env, state: State) -> None:
     Raises:
         ValueError, TypeError, KeyError: the state belongs to another environment.
     """
-    layers, spaces = _layers(env), _spaces(env)
+    parts, spaces = layers(env), _spaces(env)
     for name, value in state.items():
         number, kind = name.split()
         if kind == "global":
             global_draws.set_state(value)
             continue
-        layer = spaces[int(number)] if kind == "space" else layers[int(number)]
+        layer = spaces[int(number)] if kind == "space" else parts[int(number)]
         if kind == "own":
             layer.set_random_state(value)
         elif kind in ("numpy", "space"):
@@ -132,12 +132,12 @@ def _has_generator(space: gym.Space) -> bool:
     return getattr(space, "_np_random", None) is not None
 
 
-def _layers(env: gym.Env) -> list[gym.Env]:
+def layers(env: gym.Env) -> list[gym.Env]:
     """The wrappers, the outermost first, then the environment."""
-    layers = [env]
-    while isinstance(layers[-1], gym.Wrapper):
-        layers.append(layers[-1].env)
-    return layers
+    found = [env]
+    while isinstance(found[-1], gym.Wrapper):
+        found.append(found[-1].env)
+    return found
 
 
 class Origin:

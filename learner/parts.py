@@ -12,7 +12,7 @@ from algorithm import create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
 from envs import close_env, make_env, sizes, with_version
-from envs.build import task_of
+from envs.build import in_this_process, task_of
 from envs.given import eval_config, is_instance
 from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
@@ -90,10 +90,10 @@ def _complete(parts: Parts) -> Parts:
     agent, buffer = create_agent(config), create_buffer(config)
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)
-    check_workers(processes(config), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    check_workers(processes(config, parts.env), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
     parts.engine, parts.why = create_engine(config, agent, buffer)
     parts.diagnosis_env = diagnosis_env(own or config)
-    if config.num_envs > 1:                             # the worker processes have their own
+    if config.num_envs > 1:                             # the collector makes others
         parts.close_env(parts.env)
     return parts
 
@@ -105,9 +105,9 @@ def check_drops(config: Config) -> None:
                           "expected stop")
 
 
-def processes(config: Config) -> int:
-    """Return how many environments step at once in processes of their own; 1: the environment is in this one."""
-    return config.num_envs if task_of(config) is None else 1
+def processes(config: Config, env: gym.Env) -> int:
+    """Return how many environments like `env` step at once in processes of their own; 1: all are in this one."""
+    return 1 if task_of(config) is not None or in_this_process(config, env) else config.num_envs
 
 
 def _check_spaces(env: gym.Env, test_env: gym.Env) -> None:

@@ -206,7 +206,7 @@ def hints(parts: Parts) -> Iterator[str]:
         yield line
     if eval_config(config) is None:
         yield "note: evaluation is off, because env is an instance; give eval_env=, or a function as env"
-    if processes(config) > (cores := count_cores()):
+    if processes(config, parts.env) > (cores := count_cores()):
         yield f"note: {config.num_envs} environments take turns on {cores} cores"
     if config.warmup >= config.run_length:
         yield f"note: nothing is learned before warmup, {config.warmup} steps"

@@ -9,7 +9,7 @@ import torch
 from gymnasium.spaces import Box, Dict
 
 from envs import make_env
-from envs.build import build_env
+from envs.build import build_env, in_this_process
 from utils.errors import ConfigError
 from utils.settings.resolve import resolve
 
@@ -32,6 +32,7 @@ def play(env, acts) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("name", "given"), [("Hopper-v4", {}), ("Pendulum-v1", {"num_envs": 2}),
+                                             ("Pendulum-v1", {"num_envs": 3, "alg": "ppo"}),
                                              ("CartPole-v1", {"alg": "dqn"}), ("Assault", {"alg": "dqn"}),
                                              ("PointMassRL", {"num_envs": 3})])
 def test_a_state_restores_the_middle_of_the_episodes(name, given):
@@ -66,6 +67,43 @@ def test_it_is_the_environment_of_make_env():
         assert np.array_equal(theirs[0][0], obs)
         assert [float(part) for part in theirs[1:4]] == pytest.approx([reward, float(terminated), float(truncated)])
         assert truncated == (step == 9)
+
+
+@pytest.mark.parametrize("name", ["Hopper-v4", "CartPole-v1"])
+def test_processes_and_this_process_give_the_same_numbers(name, monkeypatch):
+    found = []
+    for apart in (False, True):
+        monkeypatch.setattr("envs.build.LARGEST", -1 if apart else 20)
+        env = build(name, alg="ppo", num_envs=3)
+        try:
+            assert type(env.envs).__name__ == ("Workers" if apart else "Here")
+            found.append([env.reset(), *play(env, actions(env, 25)), *env.state().values()])
+        finally:
+            env.close()
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+class Mine(gym.Wrapper):
+    """A wrapper of a user's."""
+
+
+@pytest.mark.parametrize(("name", "given", "here"), [
+    ("HalfCheetah-v4", {"num_envs": 8}, True), ("Humanoid-v4", {"num_envs": 8}, False),
+    ("Humanoid-v4", {"num_envs": 1}, True), ("CartPole-v1", {"num_envs": 2}, True),
+    ("HalfCheetah-v4", {"num_envs": 8, "alg": "sac"}, False)], ids=str)
+def test_what_steps_in_this_process(name, given, here):
+    config = resolve({"alg": "ppo", "env": name} | given)
+    env = make_env(config)
+    assert in_this_process(config, env) == here
+    env.close()
+
+
+def test_a_users_environment_has_a_process_of_its_own():
+    config = resolve({"alg": "ppo", "env": "CartPole-v1", "num_envs": 2})
+    env = make_env(config)
+    assert not in_this_process(config, Mine(env))
+    assert not in_this_process(config, Forgetful())
+    assert in_this_process(config, env)
 
 
 class Forgetful(gym.Env):

@@ -83,8 +83,8 @@ class Config:
                                "seed: new (make another one), resume (the last one, which needs the same settings) or "
                                "overwrite (remove the last one, and make a new one)",
                                choices=("new", "resume", "overwrite"))
-    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process, or, of "
-                            "a tensor environment, all in one batch", low=1)
+    num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process; of a "
+                            "tensor environment all in one batch, and on policy Gymnasium's own in this process", low=1)
     worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
                                    "unfinished episode is lost", low=0)
     worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs counts "
