@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.basis_alg.off_policy_torch import OffPolicy
+from algorithm.basis_alg.epsilon_torch import EpsilonGreedy
 from algorithm.batch import Indices, Spec, check_observations, rewards
 from algorithm.networks import MLP, add_head, default_hidden, run_head
 from utils.optimizers import TFAdam, TFRMSProp
@@ -51,30 +51,29 @@ class ConvQNetwork(ConvTrunk):
         return q
 
 
-class DQN(OffPolicy):
+class DQN(EpsilonGreedy):
     """Q-learning over discrete actions; a share epsilon of the exploring steps is random."""
 
     train_info = ("Q_loss",)
     step_info = ("Q_average",)
-    explore_info = ("Epsilon",)
     pi_delay_freq = math.inf                # there is no policy to update
 
     def __init__(self, config: Config):
         super().__init__(config)
-        init = self.weights_generator
         self.acts_shape = Indices(("B",), self.act_dim)
-        self.counters["steps"] = 0          # exploring ones, by which epsilon falls
-        self.default_sizes = default_hidden(self.obs_dims)
-        shape = self.shape("policy")
-        if len(self.obs_dims) == 1:
-            self.value = MLPQNetwork(self.obs_dims[0], self.act_dim, init, *shape)
-        else:
-            self.value = ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init, *shape)
+        self.value = self._create_networks(config)
         self.value_target = copy.deepcopy(self.value)
         self.nets.update({"main": nn.ModuleDict({"value": self.value}),
                           "target": nn.ModuleDict({"value": self.value_target})})
         self.nets.to(self.device)
         self.opts = [self._make_optimizer()]
+
+    def _create_networks(self, config: Config) -> nn.Module:
+        self.default_sizes = default_hidden(self.obs_dims)
+        init, shape = self.weights_generator, self.shape("policy")
+        if len(self.obs_dims) == 1:
+            return MLPQNetwork(self.obs_dims[0], self.act_dim, init, *shape)
+        return ConvQNetwork(self.obs_dims, self.act_dim, config.dueling, init, *shape)
 
     def _make_optimizer(self) -> TFAdam | TFRMSProp:
         config = self.config
@@ -104,16 +103,6 @@ class DQN(OffPolicy):
         """target <- main."""
         torch._foreach_copy_(list(self.value_target.parameters()), list(self.value.parameters()))
 
-    @property
-    def epsilon(self) -> float:
-        """The share of random actions: from eps_l to eps_r over eps_decay exploring steps."""
-        config = self.config
-        share = min(self.counters["steps"] / config.eps_decay, 1)
-        return config.eps_l + (config.eps_r - config.eps_l) * share
-
-    def explore_metrics(self) -> dict[str, float]:
-        return {"Epsilon": self.epsilon}
-
     @torch.inference_mode()
     def step(self, obs: np.ndarray, explore: bool = False, test_info: bool = False):
         """Choose an action's index, an int, or int64 (N,) for several observations.
@@ -140,6 +129,5 @@ class DQN(OffPolicy):
         count = len(rows)
         chances = torch.rand(count, device=self.device, generator=self.generator).cpu()
         choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator).cpu()
-        random = (chances <= self.epsilon) | (self.counters["steps"] < self.config.warmup)
-        self.counters["steps"] += count
+        random = self.random_rows(chances)
         return choices if random.all() else torch.where(random, choices, self._values(rows).argmax(1).cpu())

@@ -82,6 +82,13 @@ class Algorithm:
 
 
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
+# As the published MarineNav program has them: an update every 4 steps, targets copied every 10,000 steps.
+_ENCODED = dict(
+    warmup=2000, batch_size=64, train_batches=25, train_target=2500, q_lr=1e-4, max_grad_norm=0.5,
+    obs_normalization=False, eps_l=0.6, eps_r=0.05, eps_decay=250_000, encoder="plain", features=256,
+    object_dims=(7, 5), object_sizes=(56, 40))
+_ENCODED_ACTOR_CRITIC = _ENCODED | dict(pi_lr=1e-4, polyak=0.0)
+_QUANTILES = dict(quantiles=8, act_quantiles=32, cosines=64)
 _ON_POLICY = dict(
     warmup=0, learning_rate=3e-4, n_epochs=1, gae_lambda=0.95, ent_coef=0.0, vf_coef=0.5, normalize_advantages="none",
     normalize_rewards=False, obs_normalization=False, policy="actor_critic", hidden_sizes=None, activation=None,
@@ -109,6 +116,18 @@ ALGORITHMS: dict[str, Algorithm] = {
                       dueling=False, eps_l=1.0, eps_r=0.01, eps_decay=250_000, optimizer="adam"),
         by_optimizer={"adam": dict(q_lr=0.625e-4, Adam_eps=1.5e-4),
                       "rmsprop": dict(q_lr=2.5e-4, RMSProp_decay=0.95, RMSProp_eps=1e-2)}),
+    "iqn": Algorithm(
+        "algorithm.basis_alg.iqn_torch:IQN", discrete=True,
+        defaults=_ENCODED | _QUANTILES | dict(eps_l=1.0, eps_r=0.01)),
+    "ac_iqn": Algorithm(
+        "algorithm.basis_alg.ac_iqn_torch:ACIQN", defaults=_ENCODED_ACTOR_CRITIC | _QUANTILES),
+    "marinenav_ddpg": Algorithm(
+        "algorithm.basis_alg.marinenav_ddpg_torch:MarineNavDDPG", defaults=_ENCODED_ACTOR_CRITIC),
+    "marinenav_dqn": Algorithm(
+        "algorithm.basis_alg.marinenav_dqn_torch:MarineNavDQN", discrete=True, defaults=_ENCODED),
+    "marinenav_sac": Algorithm(
+        "algorithm.basis_alg.marinenav_sac_torch:MarineNavSAC",
+        defaults=_ENCODED_ACTOR_CRITIC | dict(alpha_init=0.078)),
     "ppo": Algorithm(
         "algorithm.basis_alg.ppo_torch:PPO", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
         defaults=_ON_POLICY | dict(rollout_steps=2048, n_epochs=10, batch_size=64, clip_coef=0.2, vf_clip_coef=None,

@@ -138,6 +138,18 @@ class Config:
                                          "--policy=keyed", low=1, high=1_000_000)
     lstm_size: int | None = of_policy("width of the LSTM of --policy=recurrent", low=1, high=1_000_000)
     lstm_layers: int | None = of_policy("layers of that LSTM", low=1, high=100)
+    encoder: str | None = of_policy("what makes features of an observation: plain (a dense layer, for pictures DQN's "
+                                    "convolutions) or objects (a boat and the objects around it, as MarineNav gives "
+                                    "them)", choices=("plain", "objects"))
+    features: int | None = of_policy("width of the dense layer of --encoder=plain", low=1, high=1_000_000)
+    object_dims: tuple[int, ...] | None = of_policy("for --encoder=objects: numbers of the boat itself, and of each "
+                                                    "object", low=1, high=1_000_000)
+    object_sizes: tuple[int, ...] | None = of_policy("for --encoder=objects: widths of the layer of the boat itself, "
+                                                     "and of that of each object", low=1, high=1_000_000)
+    quantiles: int | None = of_policy("fractions that the loss draws for a state and for the next one", low=1,
+                                      high=100_000)
+    act_quantiles: int | None = of_policy("fractions that an action's value is the mean over", low=1, high=100_000)
+    cosines: int | None = of_policy("cosines that a fraction is encoded by", low=1, high=100_000)
     pi_lr: float | None = of_policy("learning rate of the policy", above=0)
     q_lr: float | None = of_policy("learning rate of the critics", above=0)
     polyak: float | None = of_policy("share of the old target kept by a target update", low=0, high=1)
