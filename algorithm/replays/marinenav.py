@@ -46,6 +46,9 @@ def agent_case(case: Case) -> dict[str, Any]:
     if kind is None:
         raise CaseError(f"{case.path}: meta.agent_type: got {case.meta['agent_type']!r}, expected one of "
                         f"{', '.join(KINDS)}")
+    if case.dtype != torch.float32:
+        raise CaseError(f"dtype: got {str(case.dtype).removeprefix('torch.')}, expected float32, in which these agents "
+                        "compute")
     if case.value("config").get("log_prob") == "original":
         raise Refused(f"{case.path}: meta.config.log_prob: got original, expected exact: the density of atan's actions "
                       "is computed, not that of tanh's")

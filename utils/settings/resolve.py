@@ -151,6 +151,9 @@ def _check_together(config: Config) -> None:
     for name in ("env_kwargs", "eval_env_kwargs"):
         for argument in CHOSEN.keys() & (getattr(config, name) or {}).keys():
             raise ConfigError(f"{name}: got {argument}, expected {CHOSEN[argument]}")
+    for name in ("object_dims", "object_sizes"):
+        if (numbers := getattr(config, name)) is not None and len(numbers) != 2:
+            raise ConfigError(f"{name}: got {numbers}, expected two numbers: of the boat itself, and of each object")
     if config.diagnose_every and config.alg not in diagnosed():
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but "
                           f"{not_diagnosed(config.alg, '0, or ', '--alg=')}")

@@ -74,6 +74,62 @@ def test_the_settings_are_read_from_the_case(name, field, value):
         assert differences(name, dict(file)) != []
 
 
+# The agents of MarineNav --------------------------------------------------------------------------------------------
+
+AGENTS = sorted((FOLDER.parent / "marinenav_agents").glob("*.npz"))
+
+
+def agent_differences(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> list[str]:
+    """The arrays of an agent's case that were not met."""
+    tolerances = {"info/": 1e-3, "act/": 1e-3, "grad_1/norms": 1e-4, "after_1/norms": 1e-5, "after_5/norms": 1e-5}
+    names = [name for name in wanted if name.startswith(tuple(tolerances)) and name not in ("act/taus", "act/noise")]
+    assert len(names) > 20
+    return [name for name in names if name not in found or not np.allclose(
+        found[name][-1] if "norms" in name else found[name], wanted[name][-1] if "norms" in name else wanted[name],
+        rtol=next(value for start, value in tolerances.items() if name.startswith(start)), atol=1e-6)]
+
+
+def test_there_are_agents():
+    assert [path.stem for path in AGENTS] == ["ac_iqn", "ddpg", "dqn", "iqn", "sac_exact_log_prob"]
+
+
+@pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
+def test_an_agent_is_met(path):
+    assert replay.main([str(path), "--out=out.npz"]) == 0
+    with np.load(path) as wanted, np.load("out.npz") as found:
+        assert agent_differences(dict(wanted), dict(found)) == []
+        if "act/q" in wanted:
+            assert found["act/action"].tolist() == wanted["act/action"].tolist()
+
+
+@pytest.mark.parametrize(("change", "name"), [
+    ({"GAMMA": 0.9}, "info/critic_loss"), ({"grad_clip": 50.0}, "after_5/norms/actor/hidden_layer.weight"),
+    ({"LR": 2e-4}, "after_5/norms/critic/hidden_layer.weight"),
+], ids=["gamma", "clip", "rate"])
+def test_an_agents_settings_are_read_from_the_case(change, name):
+    with np.load(AGENTS[0]) as file:
+        arrays = dict(file)
+    meta = json.loads(str(arrays["meta"]))
+    meta["config"] |= change
+    np.savez("changed.npz", **arrays | {"meta": json.dumps(meta)})
+    assert replay.main(["changed.npz", "--out=out.npz"]) == 0
+    with np.load("out.npz") as found:
+        assert name in agent_differences(arrays, dict(found))
+
+
+def test_an_agents_case_that_cannot_be_met_says_so(capsys):
+    with np.load(AGENTS[-1]) as file:
+        arrays = dict(file)
+    meta = json.loads(str(arrays["meta"]))
+    for name, config, kind in (("density.npz", {"log_prob": "original"}, "SAC"), ("name.npz", {}, "PPO")):
+        changed = meta | {"config": meta["config"] | config, "agent_type": kind}
+        np.savez(name, **arrays | {"meta": json.dumps(changed)})
+    assert "got original, expected exact" in complaint(capsys, "density.npz", 3)
+    assert "meta.agent_type: got 'PPO', expected one of AC-IQN" in complaint(capsys, "name.npz")
+    assert replay.main([str(AGENTS[0]), "--out=out.npz", "--dtype=float64"]) == 2
+    assert "dtype: got float64, expected float32" in capsys.readouterr().err
+
+
 # Files that are no cases ------------------------------------------------------------------------------------------
 
 def complaint(capsys, path: str, code: int = 2) -> str:
