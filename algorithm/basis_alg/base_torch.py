@@ -42,6 +42,7 @@ class Agent:
     on_policy = False                       # whether it learns from rollouts, which it then forgets
     pi_delay_freq = 1                       # critic updates per policy update
     policy_batch = False                    # whether the policy learns from a batch of its own
+    critic_first = False                    # whether the policy learns from critics that have stepped on its batch
     q_noise: tuple[str, ...] = ()           # the noise that the critics' loss reads
     pi_noise: tuple[str, ...] = ()          # the noise that the policy's loss reads
     inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.epsilon_torch import EpsilonGreedy
-from algorithm.batch import Batch
 from algorithm.encoders import create_encoder
 from algorithm.networks import Shape
 from algorithm.policy.layers import Init
@@ -24,6 +23,7 @@ class EncodedActorCritic(EpsilonGreedy):
     """
 
     default_sizes = (128, 128)
+    critic_first = True
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -48,18 +48,6 @@ class EncodedActorCritic(EpsilonGreedy):
     def encoder(self) -> nn.Module:
         """Build one more encoder, as the settings say."""
         return create_encoder(self.config, self.init)
-
-    def train(self, batch: Batch) -> Info:
-        """Update the critics, and then the policy with the updated critics, once from one batch.
-
-        Args:
-            batch: the fields of `spec`, tensors or arrays, and any of `noise_spec`.
-        Returns:
-            the metrics of `train_info`, detached 0-d tensors.
-        Raises:
-            ValueError: a field is missing or has the wrong shape or dtype; nothing was changed.
-        """
-        return self.train_q(batch) | self.train_pi(batch)
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         acts = self._choose(obs, explore)

@@ -49,6 +49,13 @@ class OffPolicy(Agent):
         """Return the fields of both."""
         return self.q_spec() | self.pi_spec()
 
+    def train(self, batch: Batch) -> Info:
+        """Update everything once from one batch; see `Agent.train`.
+
+        With `critic_first` the policy's loss is computed after the critics' step, on the same batch.
+        """
+        return self.train_q(batch) | self.train_pi(batch) if self.critic_first else super().train(batch)
+
     def train_q(self, batch: Batch) -> Info:
         """Update the critics once, and over a decomposition the learned reward."""
         checked = self.checked(batch, self.q_spec())

@@ -83,7 +83,7 @@ def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
 def _is_captured(agent: Any, missing: str | None) -> bool:
     """Whether a graph of an update stays right: `missing` is what no gradients are written by hand for."""
     if not agent.on_policy:
-        return missing is None or not agent.policy_batch
+        return missing is None or not (agent.policy_batch or agent.critic_first)
     config = agent.config
     return not agent.recurrent and config.target_kl is None and config.timesteps % config.batch_size == 0
 

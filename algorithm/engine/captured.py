@@ -41,6 +41,10 @@ class CapturedEngine(Engine):
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")
+        if agent.critic_first:
+            name = agent.config.basis_alg or agent.config.alg
+            raise ConfigError(f"engine: got 'cudagraph' with {name}, whose critics step before its policy's loss is "
+                              "computed; expected eager, compile or auto")
         check_rollouts(agent)
         if not self.by_hand and (own := own_updates(agent)):
             raise ConfigError(f"engine: got 'cudagraph', but {type(agent).__name__} has its own {own[0]}, which "

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from algorithm import create_agent
 from algorithm.encoders import ObjectsEncoder, squashed
+from algorithm.engine import _is_captured
 from algorithm.policy.layers import Init
 from algorithm.quantiles import quantile_huber
 from utils.settings.resolve import resolve
@@ -75,6 +76,16 @@ def test_the_policys_loss_is_that_of_critics_that_have_stepped(alg):
     after = float(twin.pi_loss(checked)[0].detach())
     assert float(info["Pi_loss"]) == pytest.approx(after, rel=1e-5)
     assert abs(before - after) > 1e-3 * abs(after)
+
+
+def test_over_a_decomposition_the_critics_step_first_too():
+    agent = create_agent(with_sizes(resolve(
+        {"alg": "uniform", "basis_alg": "ac_iqn", "device": "cpu", "encoder": "objects"} | SIZES | FRACTIONS), 19, 2))
+    stepped = []
+    agent.inspect = lambda info: stepped.append(sorted(info))
+    agent.train(batch(agent))
+    assert stepped == [["Q_loss"], ["Pi_loss"]]
+    assert not _is_captured(agent, "ACIQN")
 
 
 @pytest.mark.parametrize("alg", CONTINUOUS)
