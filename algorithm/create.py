@@ -86,9 +86,9 @@ def _build(backend: str, config: Config, args: Any) -> Any:
     if backend == "tensorflow":
         return load("alg", config.alg, backend)(config, basis)
     check_agent("basis_alg", config.basis_alg, basis)
+    check_paid(config.basis_alg, basis)
     model = _build_model(config, args, basis.weights_generator)
     if config.on_policy:
-        check_paid(config.basis_alg, basis)
         from algorithm.decomposition.on_policy import DecomposedOnPolicy
         return DecomposedOnPolicy(basis, model)
     from algorithm.decomposition.agent import Decomposed

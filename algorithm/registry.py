@@ -119,7 +119,10 @@ def check_agent(field: str, name: str, agent: Any) -> None:
 
 
 def check_paid(name: str, agent: Any) -> None:
-    """Raise a ConfigError if the rollouts of an on-policy agent cannot be paid by a decomposition."""
+    """Raise a ConfigError if the steps of an agent cannot be paid by a decomposition."""
+    if not getattr(agent, "pays", True) and not agent.on_policy:
+        raise ConfigError(f"basis_alg: {name!r} learns from returns over several steps, and a decomposition pays "
+                          "single ones; expected an agent of single steps, such as dqn or iqn")
     if not getattr(agent, "pays", True):
         raise ConfigError(f"basis_alg: {name!r} computes its advantages itself, from the environment's rewards; "
                           "expected an OnPolicy, such as a subclass of algorithm.basis_alg.ppo_torch.PPO")

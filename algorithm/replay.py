@@ -33,6 +33,7 @@ ADAPTERS: dict[str, str] = {
     "kind=a2c": "algorithm.replays.arena:a2c_case",
     "kind=recurrent_ppo": "algorithm.replays.arena:recurrent_case",
     "agent_type": "algorithm.replays.marinenav:agent_case",
+    "stream/reward per/loss": "algorithm.replays.marinenav:memory_case",
     "kind=schedules": "algorithm.replays.schedules:schedules_case",
     "kind=convert": "adapters.replay_sb3:convert_case",
 }

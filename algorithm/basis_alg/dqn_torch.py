@@ -122,7 +122,15 @@ class DQN(EpsilonGreedy):
 
     def _values(self, rows: Tensor) -> Tensor:
         """(N, O) raw observations -> the value of each action, (N, A)."""
-        return self.value(self.normalize(rows / self.config.obs_scale))
+        return self.value(self._observed(rows))
+
+    def _observed(self, rows: Tensor) -> Tensor:
+        """(N, O) raw observations -> as the network reads them."""
+        return self.normalize(rows / self.config.obs_scale)
+
+    def _explored_values(self, rows: Tensor) -> Tensor:
+        """The values that exploring steps follow where they are not random."""
+        return self._values(rows)
 
     def _explore(self, rows: Tensor) -> Tensor:
         """Random actions for all of the first `warmup` steps, and later for a share epsilon, (N,), on the CPU."""
@@ -130,4 +138,4 @@ class DQN(EpsilonGreedy):
         chances = torch.rand(count, device=self.device, generator=self.generator).cpu()
         choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator).cpu()
         random = self.random_rows(chances)
-        return choices if random.all() else torch.where(random, choices, self._values(rows).argmax(1).cpu())
+        return choices if random.all() else torch.where(random, choices, self._explored_values(rows).argmax(1).cpu())

@@ -63,8 +63,7 @@ class IQN(DQN):
         return loss, {"Q_loss": loss}
 
     def _values(self, rows: Tensor) -> Tensor:
-        obs = self.normalize(rows / self.config.obs_scale)
-        return self.values(obs, self.draw_taus(len(obs), self.config.act_quantiles))
+        return self.values(self._observed(rows), self.draw_taus(len(rows), self.config.act_quantiles))
 
     def values(self, obs: Tensor, taus: Tensor) -> Tensor:
         """Return the mean of the quantiles of each action: normalised (N, O), (N, K) -> (N, A)."""

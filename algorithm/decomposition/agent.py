@@ -17,9 +17,9 @@ from utils.optimizers import TFAdam, TFRMSProp
 OF_BASIS = (
     "config", "obs_dims", "act_dim", "acts_shape", "device", "generator", "weights_generator", "nets", "counters",
     "pi_delay_freq", "policy_batch", "critic_first", "q_noise", "pi_noise", "step_info", "explore_info", "inspect",
-    "normalizer", "pi_spec", "noise_spec", "draw_noise", "add_noise", "randn", "prepare", "normalize", "normalizer_update",
-    "autocast", "q_loss", "pi_loss", "train_pi", "target_pairs", "target_update", "act", "evaluate_step", "step",
-    "step_metrics", "explore_metrics", "identity",
+    "normalizer", "pi_spec", "noise_spec", "draw_noise", "add_noise", "randn", "prepare", "normalize",
+    "normalizer_update", "autocast", "q_loss", "pi_loss", "train_pi", "target_pairs", "target_update", "act",
+    "evaluate_step", "step", "step_metrics", "explore_metrics", "identity",
 )
 
 

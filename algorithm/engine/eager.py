@@ -72,6 +72,8 @@ class Engine:
         self.agent, self.buffer = agent, buffer
         self.actor = agent              # what acts
         self.guard, self.labels = create_guard(agent), labels(agent)
+        if hasattr(agent, "feed_back") and hasattr(buffer, "feed_back"):
+            agent.feed_back = buffer.feed_back          # the losses that a prioritised replay draws by
 
     def check_batch(self, batch: Batch) -> None:
         """Check a batch of the replay, once for many updates: not every engine checks each batch.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +15,11 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.learning_rates import apply_settings
 from algorithm.registry import load
+from algorithm.replay_buffer.prioritized import PrioritizedReplay
 from algorithm.replays.case import Case, CaseError, Refused, as_array
 from algorithm.replays.training import settings_of
+from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 
 SAMPLED = 512                   # elements of a variable that a case stores, at most
 ACT_ROWS = 8
@@ -31,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
                 losses={"critic_1_loss": "Q1_loss", "critic_2_loss": "Q2_loss", "actor_loss": "Pi_loss"}),
     "IQN": dict(alg="iqn", nets={"q": "value"}, draws={"next_taus": "taus/target", "taus": "taus/local"},
                 losses={"loss": "Q_loss"}),
+    "Rainbow": dict(alg="rainbow", nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
     "DQN": dict(alg="marinenav_dqn", nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
 }
 
@@ -64,6 +70,7 @@ class Played:
         self.infos: list[dict[str, float]] = []
         self.norms: list[dict[str, float]] = []
         self.first: dict[str, Tensor] = {}
+        self.samples: list[Tensor] = []                 # the loss of each transition
         self.agent.inspect = self._see
 
     def _build(self) -> Agent:
@@ -75,6 +82,8 @@ class Played:
                  "object_sizes": (config["self_feature_dimension"], config["object_feature_dimension"]),
                  "hidden_sizes": hidden}
         given |= {"pi_lr": config["LR"]} if "actor" in self.nets else {}
+        if "atoms" in config:
+            given |= {"n_step": config["multi_steps"]} | {name: config[name] for name in ("atoms", "v_min", "v_max")}
         given |= {"alpha_init": config["alpha"]} if "alpha" in config else {}
         if "num_quantiles" in config and "taus" in self.kind["draws"]:
             given |= {"quantiles": config["num_quantiles"], "act_quantiles": config["K"],
@@ -103,13 +112,17 @@ class Played:
         found |= {f"info/{name}": np.array([info[ours] for info in self.infos])
                   for name, ours in self.kind["losses"].items()}
         found |= {f"info/grad_norm_{net}": np.array([norms[net] for norms in self.norms]) for net in self.nets}
+        found |= {"info/per_sample_loss": torch.stack(self.samples)} if self.samples else {}
         return found | self._act()
 
     def _train(self, t: int) -> None:
         self.infos.append({})
         self.norms.append({})
-        info = self.agent.train(self.batch(t))
+        batch = self.batch(t)
+        info = self.agent.train(batch)
         self.infos[-1] |= {name: float(value) for name, value in info.items()}
+        if "weight" in batch:
+            self.samples.append(self.agent.last_losses)
 
     def _see(self, info: Mapping[str, Tensor]) -> None:
         """Note the gradients of the networks whose step is next."""
@@ -131,10 +144,25 @@ class Played:
 
     def batch(self, t: int) -> dict[str, Tensor]:
         """Return the batch of a step with its draws."""
+        if "batch/return" in self.case:
+            return self._windows(t)
         reward, done = (self.case.tensor(f"batch/{name}")[t].float()[:, None] for name in ("reward", "done"))
         fields = {"obs": self.obs(t), "obs_next": self.obs(t, "next_"), "acts": self.case.tensor("batch/action")[t],
                   "rews": reward, "done": done}
         return fields | {ours: self.case.tensor(theirs)[t] for ours, theirs in self.kind["draws"].items()}
+
+    def _windows(self, t: int) -> dict[str, Tensor]:
+        """Return a batch of returns over n steps."""
+        returns, open_ones, weights = (self.case.tensor(f"batch/{name}")[t].float()[:, None]
+                                       for name in ("return", "nonterminal", "weight"))
+        config = self.agent.config
+        return {"obs": self.obs(t), "obs_next": self.obs(t, "next_"), "acts": self.case.tensor("batch/action")[t],
+                "rews": returns, "done": 1 - open_ones, "discount": open_ones * config.gamma ** config.n_step,
+                "weight": weights, "noise": self._noise("local", t), "next_noise": self._noise("target", t)}
+
+    def _noise(self, net: str, t: int) -> Tensor:
+        return torch.cat([self.case.tensor(f"noise/{net}/{layer}/{end}")[t] for layer in self.agent.value.noise_sizes
+                          for end in ("in", "out")])
 
     def _parameters(self) -> dict[str, Tensor]:
         main = self.agent.nets["main"]
@@ -147,6 +175,10 @@ class Played:
     def _forward(self) -> dict[str, Any]:
         obs, agent, case = self.obs(0), self.agent, self.case
         acts = case.tensor("batch/action")[0]
+        if "batch/return" in case:
+            logits = agent.value(obs)
+            return {"forward_0/probs_noiseless": logits[:ACT_ROWS].softmax(-1),
+                    "forward_0/q_noiseless": agent.expected(logits)}
         if "q" in self.nets:
             if "forward_0/taus" not in case:
                 return {"forward_0/q": agent.value(obs)}
@@ -168,13 +200,42 @@ class Played:
     def _act(self) -> dict[str, Any]:
         obs, agent, case = self.obs(self.case.value("steps") - 1)[:ACT_ROWS], self.agent, self.case
         if "q" in self.nets:
-            q = agent.values(obs, case.tensor("act/taus")) if "act/taus" in case else agent.value(obs)
+            q = (agent.values(obs, case.tensor("act/taus")) if "act/taus" in case else
+                 agent.expected(agent.value(obs)) if "batch/return" in case else agent.value(obs))
             return {"act/q": q, "act/action": q.argmax(1)}
         found = {"act/action": agent.act(obs, explore=False)}
         if "act/noise" in case:
             found = {"act/action": agent.policy.act(obs, case.tensor("act/noise"))[0],
                      "act/mean_action": found["act/action"]}
         return found
+
+
+def memory_case(case: Case) -> dict[str, Any]:
+    """`nstep/*`, `per/index` and `per/weight` of one robot's stream, whose last episode is still open."""
+    rewards, ends = case.tensor("stream/reward"), case.tensor("stream/done").bool()
+    count, fields = len(rewards), {"obs_dims": (1,), "acts_dims": (int(case.array("stream/action").max()) + 1,)}
+    given = {"alg": "rainbow", "device": "cpu", "n_step": case.value("n"), "gamma": case.value("gamma"),
+             "buffer_size": case.value("capacity"), "batch_size": case.value("batch"),
+             "priority_exponent": case.value("priority_exponent"), "priority_beta": case.value("beta")}
+    replay = PrioritizedReplay(with_sizes(resolve(given), **fields))
+    replay.run_length = math.inf                        # beta is given
+    numbers = torch.arange(count, dtype=torch.float32)[:, None]         # an observation is its index
+    borders = [*(ends.nonzero()[:, 0] + 1).tolist(), *([] if ends[-1] else [count])]
+    for first, end in itertools.pairwise([0, *borders]):
+        replay.store_episode({"obs": numbers[first:end], "obs_next": numbers[first:end],
+                              "acts": case.tensor("stream/action")[first:end], "rews": rewards[first:end, None],
+                              "done": ends[first:end, None].float()})
+    windows = replay.windows(torch.arange(count))
+    last, done = windows["obs_next"][:, 0].long(), windows["done"][:, 0]
+    complete = (done > 0) | (last - torch.arange(count) == replay.n_step - 1)       # or the stream ends first
+    found: dict[str, Any] = {"nstep/return": windows["rews"][:, 0], "nstep/nonterminal": (1 - done) * complete,
+                             "nstep/last_index": last, "nstep/complete": complete}
+    drawn_by: list[tuple[Tensor, Tensor]] = []
+    for losses, fractions in zip(case.tensor("per/loss"), case.array("per/uniform"), strict=True):
+        replay.feed_back(torch.arange(count), losses)
+        drawn_by.append(replay.draw_by(torch.from_numpy(fractions)))
+    return found | {f"per/{name}": torch.stack(parts)
+                    for name, parts in zip(("index", "weight"), zip(*drawn_by, strict=True), strict=True)}
 
 
 def published(name: str) -> str:
@@ -200,7 +261,7 @@ def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Return the first value of a parameter, float32: uniform by its name, shape and the seed."""
     random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
     limit = np.sqrt(6 / ((shape[-2] + shape[-1]) * np.prod(shape[:-2]))) if len(shape) > 1 else 0.1
-    scale = next((factor for part, factor in SMALL.items() if part in name), 1.0)
+    scale = math.prod(factor for part, factor in SMALL.items() if part in name)
     return (random.uniform(-limit, limit, size=shape) * scale).astype(np.float32)
 
 

@@ -121,6 +121,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         defaults=_ENCODED | _QUANTILES | dict(eps_l=1.0, eps_r=0.01)),
     "ac_iqn": Algorithm(
         "algorithm.basis_alg.ac_iqn_torch:ACIQN", defaults=_ENCODED_ACTOR_CRITIC | _QUANTILES),
+    "rainbow": Algorithm(
+        "algorithm.basis_alg.rainbow_torch:Rainbow", replay="algorithm.replay_buffer.prioritized:PrioritizedReplay",
+        discrete=True,
+        # The noise of the weights explores.
+        defaults=_ENCODED | dict(eps_l=0.0, eps_r=0.0, eps_decay=1, n_step=3, atoms=51, v_min=-100.0, v_max=100.0,
+                                 noisy_std=0.05, priority_exponent=0.5, priority_beta=0.4)),
     "marinenav_ddpg": Algorithm(
         "algorithm.basis_alg.marinenav_ddpg_torch:MarineNavDDPG", defaults=_ENCODED_ACTOR_CRITIC),
     "marinenav_dqn": Algorithm(

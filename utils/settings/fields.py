@@ -150,6 +150,16 @@ class Config:
                                       high=100_000)
     act_quantiles: int | None = of_policy("fractions that an action's value is the mean over", low=1, high=100_000)
     cosines: int | None = of_policy("cosines that a fraction is encoded by", low=1, high=100_000)
+    n_step: int | None = of_policy("steps of the return that a transition holds", low=1, high=1000)
+    atoms: int | None = of_policy("returns that a distribution gives a probability to", low=2, high=100_000)
+    v_min: float | None = of_policy("the least of them")
+    v_max: float | None = of_policy("the greatest of them")
+    noisy_std: float | None = of_policy("std of the weights' noise at the start, times the root of a layer's inputs",
+                                        low=0)
+    priority_exponent: float | None = of_policy("power of a transition's loss that it is drawn in proportion to: 0 "
+                                                "uniformly", low=0, high=10)
+    priority_beta: float | None = of_policy("how much the weights undo that at the start of the run, 1 at its end: 0 "
+                                            "not, 1 wholly", low=0, high=1)
     pi_lr: float | None = of_policy("learning rate of the policy", above=0)
     q_lr: float | None = of_policy("learning rate of the critics", above=0)
     polyak: float | None = of_policy("share of the old target kept by a target update", low=0, high=1)

@@ -154,6 +154,8 @@ def _check_together(config: Config) -> None:
     for name in ("object_dims", "object_sizes"):
         if (numbers := getattr(config, name)) is not None and len(numbers) != 2:
             raise ConfigError(f"{name}: got {numbers}, expected two numbers: of the boat itself, and of each object")
+    if config.v_min is not None and config.v_min >= config.v_max:
+        raise ConfigError(f"v_min: got {config.v_min}, expected less than v_max ({config.v_max})")
     if config.diagnose_every and config.alg not in diagnosed():
         raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but "
                           f"{not_diagnosed(config.alg, '0, or ', '--alg=')}")

@@ -12,15 +12,17 @@ from runs import SMALL, refusal, run
 from torch.nn import functional
 
 from algorithm import create_agent
+from algorithm.categorical import atoms, project
 from algorithm.encoders import ObjectsEncoder, squashed
 from algorithm.engine import _is_captured
+from algorithm.noisy import NoisyLinear
 from algorithm.policy.layers import Init
 from algorithm.quantiles import quantile_huber
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 
 CONTINUOUS = ("ac_iqn", "marinenav_ddpg", "marinenav_sac")
-DISCRETE = ("iqn", "marinenav_dqn")
+DISCRETE = ("iqn", "marinenav_dqn", "rainbow")
 SIZES = dict(features=12, hidden_sizes="8,6", object_sizes="4,3", batch_size=16)
 FRACTIONS = dict(quantiles=5, act_quantiles=7, cosines=9)
 
@@ -36,7 +38,8 @@ def batch(agent, rows: int = 16, seed: int = 0) -> dict[str, torch.Tensor]:
     acts = torch.randint(4, (rows,), generator=g) if agent.config.discrete else torch.rand(rows, 2, generator=g) * 2 - 1
     return {"obs": torch.randn(rows, *agent.obs_dims, generator=g), "acts": acts,
             "obs_next": torch.randn(rows, *agent.obs_dims, generator=g), "rews": torch.randn(rows, 1, generator=g),
-            "done": (torch.arange(rows) % 3 == 0).float()[:, None]}
+            "done": (torch.arange(rows) % 3 == 0).float()[:, None],
+            "discount": (torch.arange(rows) % 3 != 0).float()[:, None] * 0.9, "weight": torch.ones(rows, 1)}
 
 
 def test_the_loss_of_quantiles_is_that_of_its_loops():
@@ -148,7 +151,53 @@ def test_an_update_lowers_the_critics_loss_on_its_batch(alg):
     given = batch(agent) | {name: agent.draw_noise(16) for name in agent.q_noise + agent.pi_noise}
     infos = [agent.train(given) for _ in range(200)]
     losses = [sum(float(value) for name, value in info.items() if name.startswith("Q")) for info in infos]
-    assert losses[-1] < 0.5 * losses[0]
+    least = 0.7 if alg == "rainbow" else 0.5            # the entropy of its targets remains
+    assert losses[-1] < least * losses[0]
+
+
+def test_the_projection_onto_atoms_is_that_of_its_loops():
+    support, g = atoms(-2.0, 3.0, 6), torch.Generator().manual_seed(0)
+    probs = torch.rand(5, 6, generator=g).softmax(1)
+    rews, discounts = torch.tensor([[0.3], [-9.0], [9.0], [1.0], [-0.25]]), torch.tensor([[0.9], [1], [1], [0], [0.5]])
+    wanted = torch.zeros(5, 6)
+    for b in range(5):
+        for z in range(6):
+            place = (float((rews[b] + discounts[b] * support[z]).clamp(-2, 3)) + 2) / 1.0
+            below, share = int(place), place - int(place)
+            wanted[b, below] += probs[b, z] * (1 - share)
+            wanted[b, min(below + 1, 5)] += probs[b, z] * share
+    found = project(probs, rews, discounts, support)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found.sum(1), torch.ones(5))
+    assert found[3].tolist() == pytest.approx([0, 0, 0, 1, 0, 0])
+
+
+def test_a_layers_noise_is_factorised():
+    layer = NoisyLinear(3, 2, 0.5, torch.Generator().manual_seed(0))
+    x, noise = torch.randn(4, 3), torch.tensor([4.0, -9.0, 1.0, 0.25, -1.0])
+    scaled = torch.tensor([2.0, -3.0, 1.0]), torch.tensor([0.5, -1.0])
+    weight = layer.weight_mu + layer.weight_sigma * torch.outer(scaled[1], scaled[0])
+    torch.testing.assert_close(layer(x, noise), x @ weight.T + layer.bias_mu + layer.bias_sigma * scaled[1])
+    torch.testing.assert_close(layer(x), x @ layer.weight_mu.T + layer.bias_mu)
+    assert layer.weight_sigma.unique().tolist() == pytest.approx([0.5 / 3 ** 0.5])
+    assert layer.bias_sigma.unique().tolist() == pytest.approx([0.5 / 2 ** 0.5])
+
+
+def test_rainbow_explores_by_its_weights_noise_and_is_judged_without():
+    agent = build("rainbow", warmup=0)
+    with torch.no_grad():
+        for name, parameter in agent.value.named_parameters():
+            if "sigma" in name:
+                parameter.mul_(50)
+    obs = np.random.default_rng(0).standard_normal((64, 19)).astype(np.float32)
+    assert (agent.step(obs) == agent.step(obs)).all()
+    assert (agent.step(obs, explore=True) != agent.step(obs, explore=True)).any()
+
+
+def test_a_decomposition_refuses_returns_over_several_steps(capsys):
+    assert refusal([*SMALL, "--alg=rrd", "--basis_alg=rainbow", "--env=CartPole-v1"], capsys) == (
+        "basis_alg: 'rainbow' learns from returns over several steps, and a decomposition pays single ones; expected "
+        "an agent of single steps, such as dqn or iqn")
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -170,6 +219,10 @@ def test_two_parts_of_a_run_are_the_whole(alg, env, basis):
     twice([*FLAGS, *flags, f"--env={env}"], 50, 130)
 
 
+def test_two_parts_of_a_run_of_rainbow_are_the_whole():
+    twice([*FLAGS, "--alg=rainbow", "--env=CartPole-v1"], 50, 130)
+
+
 def test_iqn_learns_from_pictures():
     agent = create_agent(with_sizes(resolve({"alg": "iqn", "device": "cpu"} | FRACTIONS), (20, 16, 2), 3))
     pictures = torch.randint(256, (8, 20, 16, 2), dtype=torch.uint8)
@@ -186,7 +239,9 @@ def test_iqn_learns_from_pictures():
      "object_dims: got (7,), expected two numbers"),
     (["--env=MarineNav-v0", "--alg=ac_iqn", "--encoder=object"],
      "encoder: got 'object', expected one of plain, objects"),
+    (["--env=CartPole-v1", "--alg=rainbow", "--v_min=5", "--v_max=5"],
+     "v_min: got 5.0, expected less than v_max (5.0)"),
     (["--env=MarineNav-v0", "--alg=sac", "--encoder=objects"], "encoder: not a setting of sac"),
-], ids=["sizes", "numbers", "name", "sac"])
+], ids=["sizes", "numbers", "name", "atoms", "sac"])
 def test_what_does_not_fit_is_one_line(flags, told, capsys):
     assert refusal([*SMALL, *flags], capsys).startswith(told)

@@ -84,13 +84,17 @@ def agent_differences(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray
     tolerances = {"info/": 1e-3, "act/": 1e-3, "grad_1/norms": 1e-4, "after_1/norms": 1e-5, "after_5/norms": 1e-5}
     names = [name for name in wanted if name.startswith(tuple(tolerances)) and name not in ("act/taus", "act/noise")]
     assert len(names) > 20
-    return [name for name in names if name not in found or not np.allclose(
-        found[name][-1] if "norms" in name else found[name], wanted[name][-1] if "norms" in name else wanted[name],
-        rtol=next(value for start, value in tolerances.items() if name.startswith(start)), atol=1e-6)]
+    lost = []
+    for name in names:
+        got, want = found.get(name, np.nan), wanted[name]
+        got, want = (got[-1], want[-1]) if "norms" in name else (got, want)             # the l2 norm
+        tolerance = next(value for start, value in tolerances.items() if name.startswith(start))
+        lost += [] if np.all(np.abs(got - want) <= tolerance * (1 + np.abs(want))) else [name]
+    return lost
 
 
 def test_there_are_agents():
-    assert [path.stem for path in AGENTS] == ["ac_iqn", "ddpg", "dqn", "iqn", "sac_exact_log_prob"]
+    assert [path.stem for path in AGENTS] == ["ac_iqn", "ddpg", "dqn", "iqn", "rainbow", "sac_exact_log_prob"]
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
@@ -102,8 +106,20 @@ def test_an_agent_is_met(path):
             assert found["act/action"].tolist() == wanted["act/action"].tolist()
 
 
+def test_a_memory_is_met():
+    path = FOLDER.parent / "marinenav" / "rainbow_memory.npz"
+    assert replay.main([str(path), "--out=out.npz"]) == 0
+    with np.load(path) as wanted, np.load("out.npz") as found:
+        whole = wanted["nstep/complete"]
+        np.testing.assert_allclose(found["nstep/return"][whole], wanted["nstep/return"][whole], rtol=1e-5)
+        for name in ("nstep/nonterminal", "nstep/last_index", "nstep/complete"):
+            np.testing.assert_array_equal(found[name], wanted[name])
+        assert (found["per/index"] != wanted["per/index"]).mean() < 0.02
+        np.testing.assert_allclose(found["per/weight"], wanted["per/weight"], rtol=1e-4)
+
+
 @pytest.mark.parametrize(("change", "name"), [
-    ({"GAMMA": 0.9}, "info/critic_loss"), ({"grad_clip": 50.0}, "after_5/norms/actor/hidden_layer.weight"),
+    ({"GAMMA": 0.9}, "info/critic_loss"), ({"grad_clip": 50.0}, "after_5/norms/actor/self_encoder.0.weight"),
     ({"LR": 2e-4}, "after_5/norms/critic/hidden_layer.weight"),
 ], ids=["gamma", "clip", "rate"])
 def test_an_agents_settings_are_read_from_the_case(change, name):
