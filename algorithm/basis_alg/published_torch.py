@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import abc
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -17,12 +18,14 @@ from algorithm.basis_alg.on_policy_torch import OnPolicy
 from algorithm.batch import Batch, Spec, observations
 from algorithm.collecting import OnStep, joined
 from algorithm.policy.base import Policy
-from algorithm.registry import register_algorithm
+from algorithm.registry import load, register_algorithm
 from algorithm.replay_buffer.rollout import RolloutBuffer
 from utils.autoreset import AutoReset
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS, bases
 from utils.settings.fields import Config
+from utils.settings.resolve import resolve
+from utils.settings.sizes import with_sizes
 from utils.text import did_you_mean
 
 
@@ -177,18 +180,37 @@ def get_registered_algo_names() -> list[str]:
 
 
 def build_algo(name: str, cfg: Any, policy: Policy, device: Any = None) -> Any:
-    """Build an algorithm around a policy.
+    """Build an algorithm around a policy, a `BaseAlgorithm`.
 
     Args:
-        cfg: settings as attributes; of a built-in algorithm a resolved Config with its sizes.
+        cfg: settings: a mapping, such as `algorithm.cfg` of a file, or an object with attributes; of a built-in
+            algorithm a mapping, with a policy of `build_policy`, or a resolved Config with its sizes.
         device: where the policy is moved to; None: it stays.
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: the name or a setting is unknown.
     """
-    from algorithm.registry import load
     known = get_registered_algo_names()
     name = name if name in known else name.lower()
     if name not in known:
         raise ConfigError(f"algorithm: got {name!r}{did_you_mean(name, known)}, expected one of {', '.join(known)}")
     policy = policy if device is None else policy.to(device)
-    return BUILT.get(name, load("alg", name, "pytorch"))(cfg, policy)
+    config = _settings(name, cfg, policy) if isinstance(cfg, Mapping) else cfg
+    built = BUILT.get(name, load("alg", name, "pytorch"))(config, policy)
+    return load_driven()(built) if isinstance(built, OnPolicy) else built
+
+
+def _settings(name: str, cfg: Mapping[str, Any], policy: Policy) -> Config:
+    """Return resolved settings, with the sizes that the policy was built for, if it knows them."""
+    steps = max(ALGORITHMS[name].defaults["rollout_steps"], int(cfg.get("batch_size") or 0))
+    fitting = {"rollout_steps": steps, **({"num_envs": cfg.get("group_size", 4)} if name == "grpo" else {})}
+    config = resolve({"alg": name, "device": str(policy.device), **fitting, **cfg})     # the rollout's size comes later
+    sizes = getattr(policy, "config", None)
+    if getattr(sizes, "obs_dims", None) is None:
+        return config
+    return with_sizes(config, sizes.obs_dims, sizes.acts_dims, acts_discrete=sizes.acts_discrete,
+                      obs_parts=sizes.obs_parts)
+
+
+def load_driven() -> Callable[[OnPolicy], BaseAlgorithm]:
+    """Return the class that puts an `OnPolicy` into the trainer's loop."""
+    return importlib.import_module("algorithm.basis_alg.driven_torch").Driven

@@ -84,13 +84,16 @@ class ActorCritic(Policy):
 
     @torch.no_grad()
     def get_action(self, obs: Tensor, deterministic: bool = False) -> Drawn:
+        """Draw actions, or choose the mean or the most probable ones; see `Policy.get_action`."""
         return self.draw(*self.features(obs), deterministic)
 
     @torch.no_grad()
     def get_value(self, obs: Tensor) -> Tensor:
+        """Return the value of observations, (N,)."""
         return self.value(self.features(obs)[1])
 
     def evaluate_actions(self, obs: Tensor, actions: Tensor) -> Drawn:
+        """Return log_prob, entropy and value; see `Policy.evaluate_actions`."""
         return self.judge(*self.features(obs), actions)
 
     def identity(self) -> dict[str, str]:

@@ -132,10 +132,13 @@ class VLAPlaceholderPolicy(Policy):
                           "own by register_policy")
 
     def get_action(self, obs: Tensor, deterministic: bool = False) -> Drawn:
+        """Raise NotImplementedError."""
         raise NotImplementedError
 
     def get_value(self, obs: Tensor) -> Tensor:
+        """Raise NotImplementedError."""
         raise NotImplementedError
 
     def evaluate_actions(self, obs: Tensor, actions: Tensor) -> Drawn:
+        """Raise NotImplementedError."""
         raise NotImplementedError

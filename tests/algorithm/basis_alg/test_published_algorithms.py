@@ -7,9 +7,10 @@ import torch
 from runs import SMALL_ROLLOUTS, run
 
 import train
-from algorithm import BaseAlgorithm, build_algo, get_registered_algo_names, register_algo
+from algorithm import BaseAlgorithm, build_algo, build_policy, get_registered_algo_names, register_algo
 from algorithm.basis_alg.on_policy_torch import OnPolicy
 from algorithm.basis_alg.ppo_torch import PPO
+from envs import build_env
 from utils.errors import ConfigError
 from utils.settings.algorithms import ALGORITHMS
 
@@ -121,6 +122,45 @@ def test_a_subclass_of_ppo_is_an_algorithm_too():
     done = run(*SMALL_ROLLOUTS, "--alg=another", "--env=PointMassRL")
     assert done.config["clip_coef"] == 0.1
     assert issubclass(Another, OnPolicy)
+
+
+@pytest.mark.parametrize(("alg", "more"), [("ppo", {"batch_size": 20, "n_epochs": 3}), ("a2c", {}),
+                                           ("grpo", {"batch_size": 20})], ids=["ppo", "a2c", "grpo"])
+def test_a_built_in_algorithm_runs_in_the_trainers_loop(alg, more):
+    """As the trainer does: reset once; then rollout and update; the numbers change, and each step is reported."""
+    env = build_env("PointMassRL", {"num_envs": 4, "max_episode_steps": 7})
+    block = {"name": "actor_only" if alg == "grpo" else "actor_critic"}
+    policy = build_policy(block, env.observation_space, env.action_space, "cpu")
+    algorithm = build_algo(alg, {"learning_rate": 1e-2} | more, policy, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match=r"^Buffer not initialized"):
+        algorithm.collect_rollout(env, policy, None, 1)
+    algorithm.initialize_buffer(10, 4, 14, 2)
+    (obs, _), first, steps = env.reset(), policy.log_std.clone(), []
+    for _ in range(2):
+        assert algorithm.collect_rollout(env, policy, obs, 10, lambda *step: steps.append(step)) == {}
+        found = algorithm.update()
+        obs = steps[-1][-1]
+    assert len(steps) == 20
+    assert ({"actor_loss", "entropy"} <= set(found), "value_loss" in found) == (True, alg != "grpo")
+    assert all(isinstance(value, float) for value in found.values())
+    assert not torch.equal(policy.log_std, first)
+    assert isinstance(algorithm, BaseAlgorithm)
+    assert algorithm.agent.updates == (2 if alg == "a2c" else 2 * 2 * algorithm.agent.config.n_epochs)
+
+
+def test_advantages_in_the_trainers_loop_bootstrap_at_a_time_limit():
+    """In rows whose episode is cut, by the value of what it ended with; equal to train.py's collector."""
+    env = build_env("PointMassRL", {"num_envs": 4, "max_episode_steps": 7})
+    policy = build_policy({}, env.observation_space, env.action_space, "cpu")
+    algorithm = build_algo("ppo", {"gamma": 0.5, "gae_lambda": 0.0, "batch_size": 8}, policy)
+    algorithm.initialize_buffer(10, 4, 14, 2)
+    algorithm.collect_rollout(env, policy, env.reset()[0], 10)
+    buffer = algorithm.buffer
+    (cut,) = buffer["truncated"].any(1).nonzero()
+    assert cut.tolist() == [6]
+    expected = buffer["rews"][6] + 0.5 * policy.get_value(buffer["obs_next"][6])
+    assert torch.allclose(buffer["returns"][6], expected)
+    assert not torch.equal(buffer["obs_next"][6], buffer["obs"][7])
 
 
 def test_names():
