@@ -35,7 +35,7 @@ from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 from utils.stop import AGAIN
 
-SCRIPT = re.compile(r"(benchmarks|tests)/\w+\.py")
+SCRIPT = re.compile(r"(benchmarks|tests)/(\w+/)?\w+\.py")
 RULES: dict[str, Callable[[list[str]], None]] = {}
 # Patterns of whole lines that are not commands of one program.
 SENTENCES: dict[str, Callable[[re.Match], None]] = {}
@@ -123,7 +123,8 @@ def small(config: Config) -> list[str]:
     if config.resume:
         return ["--total_timesteps=160"]                            # 40 more than SMALL
     images = config.env.startswith("Assault") or "catch" in config.env
-    size = [*SMALL_ROLLOUTS, f"--num_envs={min(config.num_envs, 2)}"] if config.on_policy else SMALL
+    rows = min(config.num_envs, config.group_size or 2)
+    size = [*SMALL_ROLLOUTS, f"--num_envs={rows}"] if config.on_policy else SMALL
     return [*size, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
             *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
             *["--diagnose_every=2"] * bool(config.diagnose_every),

@@ -14,7 +14,7 @@ from algorithm import create_agent
 from algorithm.learning_rates import LRSchedule, run_updates
 from utils.errors import ConfigError
 from utils.optimizers import TFAdam, TFRMSProp, limit_norm
-from utils.settings.fields import SCHEDULES
+from utils.settings.setting import SCHEDULES
 from utils.settings.resolve import resolve
 
 T = 100

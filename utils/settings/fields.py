@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from utils.settings.algorithms import ALGORITHMS, is_discrete, is_on_policy
-from utils.settings.setting import Setting
+from utils.settings.setting import SCHEDULES, Setting
 
 
 def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form="", beside=None):
@@ -35,13 +35,6 @@ of_networks = functools.partial(setting, None, belongs="networks")
 of_widths = functools.partial(of_networks, low=1, high=1_000_000)
 
 ACTIVATIONS = ("relu", "tanh", "silu", "elu", "gelu")
-# The settings that each schedule of the learning rates reads, with their defaults.
-SCHEDULES: dict[str, dict[str, float]] = {
-    "constant": {},
-    "linear": dict(lr_end=0.0, lr_warmup=0.0),
-    "cosine": dict(lr_end=0.0, lr_warmup=0.0),
-    "exponential": dict(lr_end=0.01),
-}
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from utils.settings.algorithms import (
     is_on_policy,
     names,
 )
-from utils.settings.fields import DERIVED, FIELDS, SCHEDULES, Config, all_settings
+from utils.settings.fields import DERIVED, FIELDS, Config, all_settings
 from utils.settings.games import ATARI, REWS_SCALE, is_atari
 from utils.settings.near import called_elsewhere
 from utils.settings.policies import POLICIES
-from utils.settings.setting import Setting
+from utils.settings.setting import SCHEDULES, Setting
 from utils.text import did_you_mean, shown
 
 

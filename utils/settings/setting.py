@@ -40,6 +40,14 @@ GROUPS = {
     "networks": Group("networks and optimisers", "policy", read_by_agent=True, per_algorithm=True),
 }
 
+# The settings that each schedule of the learning rates reads, with their defaults.
+SCHEDULES: dict[str, dict[str, float]] = {
+    "constant": {},
+    "linear": dict(lr_end=0.0, lr_warmup=0.0),
+    "cosine": dict(lr_end=0.0, lr_warmup=0.0),
+    "exponential": dict(lr_end=0.01),
+}
+
 
 @dataclass(frozen=True)
 class Setting:
