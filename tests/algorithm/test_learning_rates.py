@@ -14,8 +14,8 @@ from algorithm import create_agent
 from algorithm.learning_rates import LRSchedule, run_updates
 from utils.errors import ConfigError
 from utils.optimizers import TFAdam, TFRMSProp, limit_norm
-from utils.settings.setting import SCHEDULES
 from utils.settings.resolve import resolve
+from utils.settings.setting import SCHEDULES
 
 T = 100
 
