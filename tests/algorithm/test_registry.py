@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("forget")
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "sac", "dqn", "rrd", None, 3, "a/b", "a\n"])
 def test_a_wrong_name_of_a_decomposition_is_refused(name):
-    with pytest.raises(ConfigError, match=r"^name: got .*, expected a word other than ddpg, td3, sac, dqn, ppo, a2c, "
-                                          r"grpo, rrd, ircr"):
+    with pytest.raises(ConfigError, match=r"^name: got .*, expected a word other than ddpg, td3, sac, dqn, .*"
+                                          r"ppo, a2c, grpo, rrd, ircr"):
         register_decomposition(name)
 
 

