@@ -7,32 +7,25 @@ Precedence: defaults < `--config file.json` < flags.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from utils.settings.algorithms import ALGORITHMS, is_discrete, is_on_policy
-from utils.settings.setting import SCHEDULES, Setting
-
-
-def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form="", beside=None):
-    """A field of `Config` that is a setting; see `utils.settings.setting.Setting`."""
-    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, belongs=belongs, form=form,
-                    beside=beside)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-of_choice = functools.partial(setting, belongs="choice")
-of_compute = functools.partial(setting, belongs="compute")
-of_env = functools.partial(setting, belongs="env")
-of_atari = functools.partial(setting, None, belongs="atari")
-of_learning = functools.partial(setting, belongs="learning")
-# The default depends on the algorithm (see `utils.settings.algorithms.ALGORITHMS`); None where it is not read.
-of_algorithm = functools.partial(setting, None, belongs="algorithm")
-of_policy = functools.partial(setting, None, belongs="policy")
-of_networks = functools.partial(setting, None, belongs="networks")
-of_widths = functools.partial(of_networks, low=1, high=1_000_000)
+from utils.settings.setting import (
+    SCHEDULES,
+    Setting,
+    of_algorithm,
+    of_atari,
+    of_choice,
+    of_compute,
+    of_env,
+    of_learning,
+    of_networks,
+    of_policy,
+    of_widths,
+    setting,
+)
 
 ACTIVATIONS = ("relu", "tanh", "silu", "elu", "gelu")
 
@@ -139,16 +132,14 @@ class Config:
                                                     "object", low=1, high=1_000_000)
     object_sizes: tuple[int, ...] | None = of_policy("for --encoder=objects: widths of the layer of the boat itself, "
                                                      "and of that of each object", low=1, high=1_000_000)
-    quantiles: int | None = of_policy("fractions that the loss draws for a state and for the next one", low=1,
-                                      high=100_000)
+    quantiles: int | None = of_policy("fractions that the loss draws for each state", low=1, high=100_000)
     act_quantiles: int | None = of_policy("fractions that an action's value is the mean over", low=1, high=100_000)
     cosines: int | None = of_policy("cosines that a fraction is encoded by", low=1, high=100_000)
     n_step: int | None = of_policy("steps of the return that a transition holds", low=1, high=1000)
     atoms: int | None = of_policy("returns that a distribution gives a probability to", low=2, high=100_000)
     v_min: float | None = of_policy("the least of them")
     v_max: float | None = of_policy("the greatest of them")
-    noisy_std: float | None = of_policy("std of the weights' noise at the start, times the root of a layer's inputs",
-                                        low=0)
+    noisy_std: float | None = of_policy("std of the weights' noise at the start, times sqrt(inputs)", low=0)
     priority_exponent: float | None = of_policy("power of a transition's loss that it is drawn in proportion to: 0 "
                                                 "uniformly", low=0, high=10)
     priority_beta: float | None = of_policy("how much the weights undo that at the start of the run, 1 at its end: 0 "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -113,3 +115,22 @@ class Setting:
                   f"at most {self.high}" if self.high is not None else "below 2**63" if integers else ""]
         each = ", each " if self.type == tuple[int, ...] else " "
         return f"{expected}{each}" + " and ".join(limit for limit in limits if limit)
+
+
+def setting(default, help, *, low=None, high=None, above=None, choices=None, belongs="run", form="", beside=None):
+    """A field of `Config` that is a setting; see `Setting`."""
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, belongs=belongs, form=form,
+                    beside=beside)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+of_choice = functools.partial(setting, belongs="choice")
+of_compute = functools.partial(setting, belongs="compute")
+of_env = functools.partial(setting, belongs="env")
+of_atari = functools.partial(setting, None, belongs="atari")
+of_learning = functools.partial(setting, belongs="learning")
+# The default depends on the algorithm (see `utils.settings.algorithms.ALGORITHMS`); None where it is not read.
+of_algorithm = functools.partial(setting, None, belongs="algorithm")
+of_policy = functools.partial(setting, None, belongs="policy")
+of_networks = functools.partial(setting, None, belongs="networks")
+of_widths = functools.partial(of_networks, low=1, high=1_000_000)
