@@ -239,3 +239,15 @@ def test_a_wrong_registration_is_one_line():
     register_policy("mine")(lambda config, generator: nn.Linear(1, 1))
     with pytest.raises(ConfigError, match="policy: 'mine' builds a Linear"):
         make_policy(policy="mine")
+
+
+@pytest.mark.parametrize("policy", ["actor_critic", "recurrent"])
+def test_a_rollouts_end_is_worth_what_the_policy_says_of_it_with_its_memory(policy):
+    agent, buffer = make(policy=policy, lstm_size=6, normalize_advantages="none", gae_lambda=0.0)
+    fill(agent, buffer, ends=0.0)
+    agent.finish_rollout(buffer, buffer.last_obs, buffer.last_memory)
+    values = (agent.policy.get_value(buffer.last_obs) if policy == "actor_critic"
+              else agent.policy.value_after(buffer.last_obs, buffer.last_memory))
+    expected = buffer["rews"][-1] + agent.config.gamma * values - buffer["values"][-1]
+    torch.testing.assert_close(buffer["advantages"][-1], expected)
+    assert not torch.allclose(values, agent.policy.get_value(buffer.last_obs)) or policy == "actor_critic"
