@@ -11,7 +11,7 @@ import torch
 from resumes import twice
 from runs import Finished, refusal, run
 from saved import board
-from tasks import Team
+from tasks import Team, Walk
 
 import return_decomposition as rd
 import train
@@ -233,3 +233,16 @@ def test_a_row_that_rests_begins_its_next_episode_without_a_memory():
     assert empty[::3].all()                                             # a world's first step
     assert not (empty & active)[1::3].any()
     assert torch.equal(buffer["starts"] > 0, empty)
+
+
+def test_a_time_limit_is_worth_what_the_policy_says_with_its_memory_then():
+    """Of the episode's last observation, after the step that led to it."""
+    rollouts, agent, buffer = of_task(Walk(5, limit=3, far=50.0), policy="recurrent", lstm_size=4)
+    rollouts.gather(9 * 5, buffer)
+    cut = buffer["truncated"]
+    assert cut.sum() == 15
+    for t, row in cut.nonzero().tolist():
+        *_, after = agent.policy.step(buffer["obs"][t], buffer["states"][t])
+        expected = agent.policy.value_after(buffer["obs_next"][t], after)
+        torch.testing.assert_close(buffer["final_values"][t, row], expected[row])
+    assert not buffer["final_values"][~cut].any()
