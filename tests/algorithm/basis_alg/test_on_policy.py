@@ -133,6 +133,17 @@ def test_a_large_step_stops_the_passes(kind, most):
     assert agent.stopped
 
 
+@pytest.mark.parametrize(("times", "stops"), [(1.4, False), (1.6, True)])
+def test_a_minibatch_stops_beyond_one_and_a_half_times_the_target(times, stops):
+    agent, buffer = make(batch_size=32, target_kl=1.0)
+    finish(agent, fill(agent, buffer))
+    moved(agent)
+    kl = float(agent.losses(batch_of(agent, buffer))[1]["KL"])
+    agent.config = dataclasses.replace(agent.config, target_kl=kl / times)
+    agent.update(buffer.sample)
+    assert agent.enough() == stops
+
+
 def test_an_update_that_is_stopped_changes_nothing():
     agent, buffer = make(batch_size=8, target_kl=1e-12)
     finish(agent, fill(agent, buffer))
