@@ -144,6 +144,14 @@ def test_a_minibatch_stops_beyond_one_and_a_half_times_the_target(times, stops):
     assert agent.enough() == stops
 
 
+@pytest.mark.parametrize(("total", "count", "stops"), [(0.03, 4, False), (0.05, 4, True), (0.05, 3, False)])
+def test_an_epoch_stops_by_its_mean_divergence(total, count, stops):
+    """Four minibatches a pass; within one it never stops."""
+    agent, _ = make(target_kl=0.01, kl_stop="epoch")
+    agent.kl_sum, agent.kl_count, agent.per_epoch = torch.tensor(total), count, 4
+    assert agent.enough() == stops
+
+
 def test_an_update_that_is_stopped_changes_nothing():
     agent, buffer = make(batch_size=8, target_kl=1e-12)
     finish(agent, fill(agent, buffer))

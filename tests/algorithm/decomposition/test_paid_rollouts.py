@@ -273,3 +273,14 @@ def test_it_is_saved_with_the_agent(tmp_path):
     ours, theirs = agent.state_dict(), other.state_dict()
     assert any(name.startswith("nets.rrd") for name in ours)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_minibatch_says_which_of_its_steps_are_paid():
+    agent, buffer = joined("uniform")
+    fill(agent, buffer)
+    _, paid = agent.payments(buffer)
+    agent.finish_rollout(buffer, buffer.last_obs)
+    agent.begin_updates(buffer, torch.arange(buffer.count).repeat(agent.config.n_epochs, 1))
+    batch = buffer.sample()
+    assert 0 < paid.sum() < paid.numel()
+    assert torch.equal(batch["mask"] > 0, paid.flatten()[:len(batch["mask"])])
