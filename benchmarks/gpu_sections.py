@@ -20,11 +20,13 @@ import torch
 from algorithm.engine.seeds.captured import CapturedStack
 from algorithm.engine.seeds.stacked import StackedEngine
 from benchmarks import gpu_tests
+from benchmarks.arena import random_play
 from benchmarks.clocks import Item, Section
 from benchmarks.contestants import OBS, OurRun, filled_buffer, our_engine, settings
 from benchmarks.report import memory_table, table
 from benchmarks.sections import ALGORITHMS, ENV, BareRun, Plan, held_bytes, measure_memory, ready_engine
 from benchmarks.timing import median_seconds, rate_turn
+from envs.arena.env import Arena
 from learner.training import train_runs
 from utils.settings.resolve import resolve
 from utils.stop import Stop
@@ -34,7 +36,9 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 FIRST = "rrd-sac"               # the algorithm that is measured first, and alone where one is enough
 SEEDS = (1, 8, 32)
 SEED_STEPS = 100_000            # stored for each of several seeds
-GOALS = {"updates": 4000, "steps": 2000, "seeds": 2}        # on one H200: a second, a second, times one seed's time
+GAMES = (4096, 16_384)
+# On one H200: a second, a second, times one seed's time, game steps a second.
+GOALS = {"updates": 4000, "steps": 2000, "seeds": 2, "arena": 1_000_000}
 
 
 def timed(plan: Plan, run: Callable[[int], object], count: int) -> dict[str, Any]:
@@ -168,6 +172,32 @@ def seed_table(results: dict[str, Any]) -> str:
     return table(["seeds", "of each, a second", "of all, a second", "x the time of one", "GPU memory"], rows)
 
 
+# Arena ---------------------------------------------------------------------------------------------------------------
+
+def arena_items(plan: Plan) -> dict[str, Item]:
+    """Random play of Arena by style and number of games."""
+    counts = (64,) if plan.quick else GAMES
+    return {f"style {style}, {count} games": functools.partial(measure_arena, plan, style, count)
+            for style, count in itertools.product((1, 2), counts)}
+
+
+def measure_arena(plan: Plan, style: int, count: int) -> dict[str, Any]:
+    """Measure game steps a second, of all games together, with their resets."""
+    step = random_play(Arena(num_envs=count, device=str(plan.device), style=style, seed=1))
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            step()
+    found = timed(plan, run, 10 if plan.quick else 200)
+    return found | {"seconds": [one / count for one in found["seconds"]], "per_second": count * found["per_second"]}
+
+
+def arena_table(results: dict[str, Any]) -> str:
+    """Game steps a second."""
+    return table(["Arena", "game steps a second"], [[name, _number(found["per_second"])]
+                                                    for name, found in results.items()])
+
+
 # Memory --------------------------------------------------------------------------------------------------------------
 
 def memory_items(plan: Plan) -> dict[str, Item]:
@@ -189,6 +219,7 @@ SECTIONS = {
     "updates": Section("Updates a second", 30, update_items, updates_table),
     "run": Section("One faithful run", 12, run_items, run_table),
     "seeds": Section("Several seeds", 22, seed_items, seed_table),
+    "arena": Section("Arena", 6, arena_items, arena_table),
     "memory": Section("Memory", 6, memory_items, memory_tables),
 }
 
@@ -214,7 +245,9 @@ def goals(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     rows = [("RRD-SAC, updates a second, fp32", ">=", rate("updates", f"{FIRST} cudagraph fp32"), GOALS["updates"]),
             ("one faithful run, steps a second, fp32", ">=", rate("run", f"{FIRST} fp32"), GOALS["steps"]),
             (f"{SEEDS[-1]} seeds, updates, x the time of one", "<=", ratio("updates"), GOALS["seeds"]),
-            (f"{SEEDS[-1]} seeds, whole runs, x the time of one", "<=", ratio("runs"), GOALS["seeds"])]
+            (f"{SEEDS[-1]} seeds, whole runs, x the time of one", "<=", ratio("runs"), GOALS["seeds"]),
+            (f"Arena, {GAMES[-1]} games, game steps a second", ">=",
+             rate("arena", f"style 2, {GAMES[-1]} games"), GOALS["arena"])]
     return [dict(name=name, target=f"{sign} {wanted:g}", value=value,
                  reached=None if value is None else value >= wanted if sign == ">=" else value <= wanted)
             for name, sign, value, wanted in rows]

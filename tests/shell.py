@@ -163,6 +163,15 @@ def run_sweep(words: list[str]) -> None:
         assert sweep.main(words[2:]) == 0
 
 
+@rule("python -m algorithm.replay")
+def run_replay(words: list[str]) -> None:
+    """A converted model's case in place of the document's."""
+    case = ROOT / "tests" / "reference" / "convert" / "convert_dqn.npz"
+    words = [str(case) if word == "CASE.npz" else word for word in words]
+    assert importlib.import_module(words[2]).main(words[3:]) == 0
+    assert Path(words[words.index("--out") + 1]).is_file()
+
+
 @rule("python -m adapters.convert_sb3")
 def run_convert_sb3(words: list[str]) -> None:
     """The files of a reference case in place of those of the document."""

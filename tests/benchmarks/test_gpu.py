@@ -158,12 +158,14 @@ def rate(value: float, engine: str = "eager") -> dict:
 def test_goals_are_reached_missed_or_not_measured():
     found = {"updates": {"rrd-sac cudagraph fp32": rate(4100.0), "rrd-sac cudagraph bf16": rate(1.0)},
              "run": {"rrd-sac fp32": rate(1900.0)},
-             "seeds": {"updates 1": rate(100.0), "updates 32": rate(50.0), "runs 1": rate(10.0)}}
+             "seeds": {"updates 1": rate(100.0), "updates 32": rate(50.0), "runs 1": rate(10.0)},
+             "arena": {"style 2, 16384 games": rate(2e6)}}
     rows = goals(found)
     assert [(row["target"], row["value"], row["reached"]) for row in rows] == [
-        (">= 4000", 4100.0, True), (">= 2000", 1900.0, False), ("<= 2", 2.0, True), ("<= 2", None, None)]
+        (">= 4000", 4100.0, True), (">= 2000", 1900.0, False), ("<= 2", 2.0, True), ("<= 2", None, None),
+        (">= 1e+06", 2e6, True)]
     assert "not measured" in report.targets_table(rows)
-    assert [row["reached"] for row in goals({})] == [None] * 4
+    assert [row["reached"] for row in goals({})] == [None] * 5
 
 
 def cells(line: str) -> list[str]:
