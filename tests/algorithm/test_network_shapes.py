@@ -180,7 +180,8 @@ def test_a_run_is_resumed_with_its_own_shapes_only(capsys):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tensorflow_reference_refuses_each(name, monkeypatch):
     monkeypatch.setattr(algorithm.create, "check_backend", lambda args: "tensorflow")
-    values = {"max_grad_norm": 1.0, "lr_schedule": "linear"} | dict.fromkeys((*OF_A_SCHEDULE, "obs_clip", "obs_eps"), 0.1)
+    values = {"max_grad_norm": 1.0, "lr_schedule": "linear", "obs_clip": 0.1, "obs_eps": 0.1}
+    values |= dict.fromkeys(OF_A_SCHEDULE, 0.1)
     value = "relu" if name.endswith("activation") else values.get(name, "256,256")
     schedule = "exponential" if name == "lr_decay" else "linear"
     given = {name: value} | ({"lr_schedule": schedule} if name in OF_A_SCHEDULE else {})
