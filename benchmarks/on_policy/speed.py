@@ -27,6 +27,7 @@ RUNS = {
     "ours, equal rollout, 256 rows": ("ours", POINTS, 256, 64, 64, 10, 32_768),
     "ours, HalfCheetah": ("ours", CHEETAH, 8, 256, 256, 10, 16_384),
     "SB3, HalfCheetah": ("sb3", CHEETAH, 8, 256, 256, 10, 16_384),
+    "SB3, HalfCheetah, 8 processes": ("sb3_processes", CHEETAH, 8, 256, 256, 10, 16_384),
 }
 
 
@@ -40,7 +41,12 @@ def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -
     return clock.seconds()
 
 
-def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+def sb3_processes(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+    """Seconds of Stable-Baselines3 with each environment in a process of its own; see `sb3`."""
+    return sb3(env, rows, steps, batch, epochs, timed, processes=True)
+
+
+def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, processes: bool = False) -> float:
     """Seconds of Stable-Baselines3 for the timed steps, after one rollout."""
     import gymnasium as gym
     import stable_baselines3
@@ -57,7 +63,7 @@ def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) ->
 
         def _on_step(self) -> bool:
             return True
-    kind = DummyVecEnv if env == POINTS else SubprocVecEnv
+    kind = SubprocVecEnv if processes else DummyVecEnv
     model = stable_baselines3.PPO("MlpPolicy", kind([lambda: gym.make(env)] * rows), n_steps=steps, batch_size=batch,
                                   n_epochs=epochs, device="cpu")
     model.learn(timed + rows * steps, callback=Look())
@@ -96,7 +102,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.run:
         program, *sizes = RUNS[args.run]
-        seconds = {"ours": ours, "sb3": sb3}[program](*sizes)
+        seconds = {"ours": ours, "sb3": sb3, "sb3_processes": sb3_processes}[program](*sizes)
         print(json.dumps(sizes[-1] / seconds))
         return
     names = [name for name in RUNS if args.only in name]
