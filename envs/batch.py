@@ -92,6 +92,8 @@ class GymBatch(TensorEnv):
     and `info["lost"]` (N,) whether the episode was cut because it could not go on.
     """
 
+    trusted = True                                      # `make_env` has wrapped them with checks
+
     def __init__(self, envs: Environments, example: gym.Env, seeds: Sequence[int], device: str | torch.device = "cpu",
                  finite: Finite | None = None):
         """

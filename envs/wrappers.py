@@ -60,7 +60,7 @@ class CheckedLimit(gym.wrappers.TimeLimit):
             self._refuse(f"gives a {type(result).__name__} from {method}, expected ({', '.join(names)})")
         if len(result) != len(names):
             self._refuse(f"gives {len(result)} values from {method}, expected {len(names)}: ({', '.join(names)})")
-        if not isinstance(result[-1], Mapping):
+        if type(result[-1]) is not dict and not isinstance(result[-1], Mapping):
             self._refuse(f"gives a {type(result[-1]).__name__} as info from {method}, expected a dict")
         return result
 

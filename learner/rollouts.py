@@ -68,9 +68,10 @@ class Rollouts:
         active = self.env.active | over
         self.returns = self.returns + torch.where(active, info.get("true_rews", rews), 0.0)
         self.lengths = self.lengths + active
-        counted = over & ~info["lost"] if "lost" in info else over
-        self.ended.append(torch.stack([self.returns, self.lengths, counted.double()]))
-        self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
+        if not self.env.on_cpu or over.any():           # elsewhere, to ask is to wait
+            counted = over & ~info["lost"] if "lost" in info else over
+            self.ended.append(torch.stack([self.returns, self.lengths, counted.double()]))
+            self.returns, self.lengths = (x.masked_fill(over, 0.0) for x in (self.returns, self.lengths))
         self.dense.add(info, active)
         self.staged.update(over, info, self.steps + self.taken)
 
@@ -79,6 +80,8 @@ class Rollouts:
         self.dense.log(logger, self.steps)
         self.staged.log(logger)
         self.drops.log(logger)
+        if not self.ended:
+            return
         returns, lengths, counted = torch.stack(self.ended, 1).cpu()                # (T, N) each, one transfer
         ended = torch.stack([returns, lengths], -1)[counted > 0]                    # (episodes, 2), in their order
         self.recent.extend(map(tuple, ended.tolist()))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from algorithm.policy.base import Drawn, Policy
 from algorithm.policy.distributions import LOG_STD_MAX, LOG_STD_MIN, Categorical, Gaussian
-from algorithm.policy.layers import Init, mlp
+from algorithm.policy.layers import Init, mlp, run
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 
@@ -46,7 +46,7 @@ class ActorCritic(Policy):
 
     def features(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features of actor and critic: (..., O) -> (..., F) each."""
-        shared = self.shared(obs)
+        shared = run(self.shared, obs)
         return shared, shared
 
     # Heads ----------------------------------------------------------------------------------------------------
@@ -62,12 +62,12 @@ class ActorCritic(Policy):
 
     def distribution(self, features: Tensor) -> Gaussian | Categorical:
         """Return the distribution over actions: (..., F) -> of (..., A)."""
-        out = self.actor(features)
+        out = run(self.actor, features)
         return Categorical(out) if self.config.discrete else Gaussian(out, self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
 
     def value(self, features: Tensor) -> Tensor:
         """(..., F) -> (...)."""
-        return self.critic(features)[..., 0]
+        return run(self.critic, features)[..., 0]
 
     def draw(self, actor: Tensor, critic: Tensor, deterministic: bool) -> Drawn:
         """Return action, log_prob and value of features."""

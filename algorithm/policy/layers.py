@@ -7,10 +7,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MODULES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "elu": nn.ELU,
                                        "gelu": nn.GELU}
+FUNCTIONS = {nn.ReLU: torch.relu, nn.Tanh: torch.tanh}       # of modules without settings
 HIDDEN_GAIN = math.sqrt(2)
 
 
@@ -67,6 +69,19 @@ def mlp(sizes: Sequence[int], activation: str, init: Init, last_gain: float | No
         if function is not None:
             modules.append(MODULES[function]())
     return nn.Sequential(*modules)
+
+
+def run(network: nn.Module, x: Tensor) -> Tensor:
+    """network(x), of a network of `mlp` without calls of its modules, which take as long as a few rows' products."""
+    if type(network) is not nn.Sequential:
+        return network(x)
+    for module in network._modules.values():
+        if type(module) is nn.Linear:
+            x = F.linear(x, **module._parameters)
+        else:
+            function = FUNCTIONS.get(type(module))
+            x = module(x) if function is None else function(x)
+    return x
 
 
 def run_lstm(lstm: nn.LSTM, x: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ class RolloutBuffer:
     def _place(self, name: str, value: Tensor, steps: int) -> Tensor:
         """Return the field's memory, (T, N, ...) for values (N, ...), in which so many steps have a place."""
         held = self.fields.get(name)
-        if held is None or held.shape[1:] != value.shape or held.dtype != value.dtype or steps > len(held):
+        if held is None or held.shape[1:] != value.shape or held.dtype != value.dtype or steps > held.shape[0]:
             size = max(steps, self.config.rollout_steps)
             grown = torch.empty(size, *value.shape, dtype=value.dtype, device=self.device)
             if self.length and held is not None:
