@@ -2,7 +2,9 @@
 
     python benchmarks/on_policy/speed.py [--turns 3] [--only NAME]
 
-Each run is a process of its own with one thread; its own clock starts after imports and the first rollout.
+Each run is a process of its own with one thread; its own clock starts after imports and the first rollout. Beside the
+time it takes the processor's time of that process: where other programs use the cores, ratios of the latter mean more.
+It says nothing of runs whose environments are in other processes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 POINTS, CHEETAH = "PointMassRL-v0", "HalfCheetah-v4"
+Seconds = tuple[float, float]           # of a run: by the clock, and of the processor
 # name: (program, environment, environments, rollout steps of each, batch, epochs, steps that are timed)
 RUNS = {
     "ours, 256 rows": ("ours", POINTS, 256, 128, 4096, 10, 400_000),
@@ -31,7 +34,7 @@ RUNS = {
 }
 
 
-def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> Seconds:
     """Seconds of this program for the timed steps, after one rollout."""
     import return_decomposition as rd
     clock = Clock()
@@ -41,12 +44,12 @@ def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -
     return clock.seconds()
 
 
-def sb3_processes(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> float:
+def sb3_processes(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> Seconds:
     """Seconds of Stable-Baselines3 with each environment in a process of its own; see `sb3`."""
     return sb3(env, rows, steps, batch, epochs, timed, processes=True)
 
 
-def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, processes: bool = False) -> float:
+def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, processes: bool = False) -> Seconds:
     """Seconds of Stable-Baselines3 for the timed steps, after one rollout."""
     import gymnasium as gym
     import stable_baselines3
@@ -72,25 +75,26 @@ def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, pr
 
 
 class Clock:
-    """Takes the time at the end of each rollout; the first one warms up."""
+    """Takes the time, and the processor's, at the end of each rollout; the first one warms up."""
 
     def __init__(self):
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
 
     def look(self, row: dict) -> None:
         """Take the time."""
-        self.times.append(time.perf_counter())
+        self.times.append((time.perf_counter(), time.process_time()))
 
-    def seconds(self) -> float:
-        """The seconds since the end of the first rollout."""
-        return self.times[-1] - self.times[0]
+    def seconds(self) -> tuple[float, float]:
+        """The seconds since the end of the first rollout, and those of the processor."""
+        (begin, used), (end, then) = self.times[0], self.times[-1]
+        return end - begin, then - used
 
 
-def measure(name: str) -> float:
-    """Environment steps a second of one run, in a process of its own."""
+def measure(name: str) -> tuple[float, float]:
+    """Environment steps a second of one run, and a second of the processor, in a process of its own."""
     done = subprocess.run([sys.executable, __file__, "--run", name], capture_output=True, text=True, check=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return json.loads(done.stdout.splitlines()[-1])
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
@@ -103,15 +107,17 @@ def main() -> None:
     if args.run:
         program, *sizes = RUNS[args.run]
         seconds = {"ours": ours, "sb3": sb3, "sb3_processes": sb3_processes}[program](*sizes)
-        print(json.dumps(sizes[-1] / seconds))
+        print(json.dumps([sizes[-1] / one for one in seconds]))
         return
     names = [name for name in RUNS if args.only in name]
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(args.turns):
         for name in names:
             found[name].append(measure(name))
-    for name, speeds in found.items():
-        print(f"{name:36}{statistics.median(speeds):12.0f} steps/s   {min(speeds):.0f} to {max(speeds):.0f}")
+    for name, pairs in found.items():
+        speeds, of_processor = zip(*pairs, strict=True)
+        print(f"{name:36}{statistics.median(speeds):12.0f} steps/s   {min(speeds):.0f} to {max(speeds):.0f}"
+              f"{statistics.median(of_processor):12.0f} a second of the processor")
 
 
 if __name__ == "__main__":
