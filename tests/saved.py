@@ -47,7 +47,7 @@ def board(directory: Path) -> list[tuple[str, int, float]]:
             (length,) = struct.unpack("<Q", data[:8])
             event, data = Event.FromString(data[12:12 + length]), data[16 + length:]
             found += [(value.tag, event.step, value.simple_value) for value in event.summary.value
-                      if not value.tag.startswith("TimeCost")]
+                      if not value.tag.startswith(("TimeCost", "charts/SPS"))]
     return found
 
 
