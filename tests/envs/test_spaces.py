@@ -241,7 +241,7 @@ REFUSED = {
     "integers": (dict(acts=Box(0, 9, (2,), np.int32)), "sac", "a Box of floats .*gymnasium.wrappers.TransformAction"),
     "several discrete": (dict(acts=MultiDiscrete([2, 2])), "dqn", "gymnasium.wrappers.TransformAction"),
     "discrete": (dict(acts=Discrete(2)), "sac", "expected --alg=dqn"),
-    "a box for dqn": (dict(), "dqn", "or choose ddpg, td3, sac, ppo or a2c$"),
+    "a box for dqn": (dict(), "dqn", "or choose ddpg, td3, sac, ac_iqn, .*, ppo, a2c or grpo$"),
     "a sequence": (dict(observes=Sequence(Discrete(2))), "sac", "gymnasium.wrappers.TransformObservation"),
     "a graph": (dict(observes=Graph(Box(-1, 1, (2,)), None)), "sac", "gymnasium.wrappers.TransformObservation"),
     "a sequence inside": (dict(observes=Dict(a=Sequence(Discrete(2)))), "sac", "wrappers.TransformObservation"),

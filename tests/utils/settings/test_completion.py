@@ -24,7 +24,7 @@ import report
 import sweep
 import train
 from algorithm.tf import convert
-from return_decomposition import cli
+from return_decomposition import cli, exporting
 from utils.installed import pip_install
 from utils.settings.completion import RRD, SHELLS, add_completion, script, words_of
 from utils.settings.fields import FIELDS
@@ -32,7 +32,7 @@ from utils.settings.fields import FIELDS
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"]), "-h"])
 ALGORITHMS = ["a2c", "ac_iqn", "ddpg", "dqn", "grpo", "iqn", "ircr", "marinenav_ddpg", "marinenav_dqn",
-              "marinenav_sac", "ppo", "rrd", "sac", "td3", "uniform"]
+              "marinenav_sac", "ppo", "rainbow", "rrd", "sac", "td3", "uniform"]
 
 
 def shell(name: str):
@@ -205,7 +205,7 @@ def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
 
 # Flags of each program that are no subcommand's setting, by the parser that it really has.
 PROGRAMS = {"train": train, "evaluate": evaluate, "plot": plot, "report": report, "sweep": sweep, "doctor": doctor,
-            "convert": convert}
+            "convert": convert, "export": exporting}
 
 
 @pytest.fixture
