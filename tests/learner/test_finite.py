@@ -18,13 +18,14 @@ import train
 from algorithm.engine import Engine
 from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.engine.captured import CapturedEngine
-from algorithm.engine.guard import Guard, Recorder, check_tensors, gather
+from algorithm.engine.guard import Guard, Recorder, check_tensors
 from algorithm.engine.seeds.captured import CapturedStack
 from algorithm.engine.seeds.shared import Meeting
 from algorithm.engine.seeds.stacked import StackedEngine
 from envs import make_env
 from learner.collector import Collector, VectorCollector
 from utils.finite import NotFiniteError, check_observation, check_reward
+from utils.flat import gather
 from utils.seeding import stream_seed
 from utils.settings.resolve import resolve
 

@@ -80,9 +80,8 @@ def test_dense_metrics_are_points_at_each_step_and_means_in_the_table():
 
 
 def series(directory: Path, name: str) -> list[tuple[str, int, float]]:
-    """The points of one name, without those that stand at the end of a cycle beside the table."""
-    found = [(tag, step, value) for tag, step, value in board(directory) if tag == name]
-    return found[:16] + found[17:33]
+    """The points of one name."""
+    return [(tag, step, value) for tag, step, value in board(directory) if tag == name]
 
 
 def test_training_returns_are_those_of_whole_episodes():
