@@ -82,7 +82,7 @@ class Rainbow(DQN):
     def _create_networks(self, config: Config) -> nn.Module:
         init = Init(False, self.weights_generator)
         return RainbowNetwork(create_encoder(config, init), self.shape("policy"), self.act_dim, config.atoms,
-                              config.noisy_std, self.weights_generator)
+                              config.noisy_sigma, self.weights_generator)
 
     def _make_optimizer(self) -> Adam:
         return Adam([dict(name="critic", role="critic", params=self.value.parameters(), lr=self.config.q_lr)])

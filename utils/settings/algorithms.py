@@ -42,6 +42,7 @@ class Algorithm:
     overrides: defaults over some bases on some tasks.
     smallest_batch: the least `batch_size` over vectors.
     settings: settings of its own, which no other algorithm has.
+    paid: whether a decomposition can pay its steps.
     """
 
     entry: str | Callable
@@ -57,6 +58,7 @@ class Algorithm:
     overrides: tuple[Override, ...] = ()
     smallest_batch: int = 1
     settings: tuple[Setting, ...] = ()
+    paid: bool = True
 
     @property
     def built_in(self) -> bool:
@@ -123,10 +125,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         "algorithm.basis_alg.ac_iqn_torch:ACIQN", defaults=_ENCODED_ACTOR_CRITIC | _QUANTILES),
     "rainbow": Algorithm(
         "algorithm.basis_alg.rainbow_torch:Rainbow", replay="algorithm.replay_buffer.prioritized:PrioritizedReplay",
-        discrete=True,
+        discrete=True, paid=False,
         # The noise of the weights explores.
         defaults=_ENCODED | dict(eps_l=0.0, eps_r=0.0, eps_decay=1, n_step=3, atoms=51, v_min=-100.0, v_max=100.0,
-                                 noisy_std=0.05, priority_exponent=0.5, priority_beta=0.4)),
+                                 noisy_sigma=0.05, priority_exponent=0.5, priority_beta=0.4)),
     "marinenav_ddpg": Algorithm(
         "algorithm.basis_alg.marinenav_ddpg_torch:MarineNavDDPG", defaults=_ENCODED_ACTOR_CRITIC),
     "marinenav_dqn": Algorithm(
@@ -144,7 +146,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         defaults=_ON_POLICY | dict(rollout_steps=5, batch_size=None, learning_rate=7e-4, gae_lambda=1.0,
                                    optimizer="rmsprop")),
     "grpo": Algorithm(
-        "algorithm.basis_alg.grpo_torch:GRPO", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
+        "algorithm.basis_alg.grpo_torch:GRPO", on_policy=True, paid=False, by_optimizer=_ON_POLICY_OPTIMIZERS,
         defaults={name: value for name, value in _ON_POLICY.items() if name not in _OF_VALUES} | dict(
             rollout_steps=128, n_epochs=10, batch_size=256, clip_coef=0.2, target_kl=None, kl_stop="minibatch",
             ent_coef=0.01, kl_coef=0.0, group_size=4, policy="actor_only", optimizer="adam")),

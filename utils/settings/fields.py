@@ -139,7 +139,7 @@ class Config:
     atoms: int | None = of_policy("returns that a distribution gives a probability to", low=2, high=100_000)
     v_min: float | None = of_policy("the least of them")
     v_max: float | None = of_policy("the greatest of them")
-    noisy_std: float | None = of_policy("std of the weights' noise at the start, times sqrt(inputs)", low=0)
+    noisy_sigma: float | None = of_policy("std of the weights' noise at the start, times sqrt(inputs)", low=0)
     priority_exponent: float | None = of_policy("power of a transition's loss that it is drawn in proportion to: 0 "
                                                 "uniformly", low=0, high=10)
     priority_beta: float | None = of_policy("how much the weights undo that at the start of the run, 1 at its end: 0 "

@@ -7,7 +7,7 @@ import operator
 from typing import Any
 
 from utils.errors import ConfigError
-from utils.settings.algorithms import any_of, bases, decompositions
+from utils.settings.algorithms import ALGORITHMS, any_of, bases, decompositions
 from utils.settings.fields import Config
 
 
@@ -55,8 +55,8 @@ def of_spaces(config: Config, observation_space: Any, action_space: Any) -> Conf
 def expected_discrete() -> str:
     """The choices for discrete actions, for an error."""
     some = bases(discrete=True)
-    return (f"expected {any_of([f'--alg={name}' for name in some])}, or "
-            f"{any_of([f'--basis_alg={name}' for name in some])} with {any_of(decompositions())}")
+    paid = [f"--basis_alg={name}" for name in some if ALGORITHMS[name].paid]
+    return f"expected {any_of([f'--alg={name}' for name in some])}, or {any_of(paid)} with {any_of(decompositions())}"
 
 
 def _discrete_actions(space: Any) -> int:

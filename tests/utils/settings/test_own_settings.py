@@ -23,7 +23,7 @@ from algorithm.basis_alg.sac_torch import SAC
 from sweeps.schema import suite_schema
 from sweeps.suite import read_suite
 from utils.errors import ConfigError
-from utils.settings.algorithms import ALGORITHMS
+from utils.settings.algorithms import ALGORITHMS, names
 from utils.settings.cli import _parser, parse_args
 from utils.settings.completion import script
 from utils.settings.fields import FIELDS, Config, all_settings
@@ -81,8 +81,9 @@ def test_a_run_takes_it_as_a_flag_resumes_with_it_and_is_evaluated():
     assert Finished(directory).rows[-1]["Timesteps"] == "120"
     done = program(*resume)
     assert done.returncode == 2
-    assert done.stderr == ("train.py: alg: got 'decaying', expected one of ddpg, td3, sac, dqn, ppo, a2c, rrd, ircr, "
-                           "uniform, or one of your own with --import=MODULE\n")
+    known = ", ".join(name for name in names() if ALGORITHMS[name].built_in)
+    assert done.stderr == (f"train.py: alg: got 'decaying', expected one of {known}, or one of your own with "
+                           "--import=MODULE\n")
     done = program(str(ROOT / "evaluate.py"), str(directory), IMPORT[0], "--episodes=1")
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -321,13 +322,13 @@ def test_every_list_of_names_has_what_is_registered():
     from envs import make_env
     register_algorithm("my_dqn", like="dqn")(SAC)
     register_decomposition("my_pay")(lambda config, basis: basis)
-    for given, text in (({"alg": "scc"}, "sac, dqn, ppo, a2c, my_dqn, rrd, ircr, uniform, my_pay"),
+    for given, text in (({"alg": "scc"}, "sac, dqn, iqn, .*ppo, a2c, grpo, my_dqn, rrd, ircr, uniform, my_pay"),
                         ({"alg": "sac", "diagnose_every": 1}, "--alg=rrd, ircr, uniform or my_pay"),
                         ({"alg": "sac", "basis_alg": "sac"}, "it belongs to rrd, ircr, uniform, my_pay")):
         with pytest.raises(ConfigError, match=text):
             resolve(given)
-    with pytest.raises(ConfigError, match="--alg=dqn or --alg=my_dqn, or --basis_alg=dqn or --basis_alg=my_dqn with "
-                                          "rrd, ircr, uniform or my_pay"):
+    with pytest.raises(ConfigError, match="--alg=dqn, .* or --alg=my_dqn, or --basis_alg=dqn, .* or "
+                                          "--basis_alg=my_dqn with rrd, ircr, uniform or my_pay"):
         make_env(Config(alg="sac", env="CartPole-v1"))
 
 
