@@ -327,8 +327,8 @@ def test_every_list_of_names_has_what_is_registered():
                         ({"alg": "sac", "basis_alg": "sac"}, "it belongs to rrd, ircr, uniform, my_pay")):
         with pytest.raises(ConfigError, match=text):
             resolve(given)
-    with pytest.raises(ConfigError, match="--alg=dqn, .* or --alg=my_dqn, or --basis_alg=dqn, .* or "
-                                          "--basis_alg=my_dqn with rrd, ircr, uniform or my_pay"):
+    with pytest.raises(ConfigError, match=r"--alg=dqn, .* or --alg=my_dqn, or --basis_alg=dqn, .* or "
+                                          r"--basis_alg=my_dqn with rrd, ircr, uniform or my_pay"):
         make_env(Config(alg="sac", env="CartPole-v1"))
 
 

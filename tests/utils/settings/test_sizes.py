@@ -87,7 +87,7 @@ def test_an_agent_for_spaces_has_their_sizes_and_the_settings(observes, acts, se
     (VECTOR, ACTS, dict(r_lr=1e-4), "r_lr: not a setting of sac; it belongs to rrd"),
     (VECTOR, ACTS, dict(alg="scc"), "alg: got 'scc'; did you mean sac?"),
     (VECTOR, ACTS, dict(obs_dims=3), "obs_dims: unknown setting"),
-    (VECTOR, Discrete(2), {}, "action_space: got Discrete(2), expected --alg=dqn, or --basis_alg=dqn with rrd"),
+    (VECTOR, Discrete(2), {}, "action_space: got Discrete(2), expected --alg=dqn, --alg=iqn, "),
     (VECTOR, ACTS, dict(alg="dqn"), "action_space: got Box(-2.0, 2.0, (1,), float32), expected Discrete actions"),
     (VECTOR, Discrete(2, start=1), dict(alg="dqn"), "action_space: got Discrete(2, start=1), expected Discrete"),
     (VECTOR, MultiDiscrete([2, 2]), dict(alg="dqn"), "action_space: got MultiDiscrete([2 2]), expected Discrete"),
