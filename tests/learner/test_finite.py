@@ -257,7 +257,8 @@ def test_large_numbers_are_finite():
 def test_every_element_of_gathered_gradients_is_checked(bad):
     tensors = {str(n): torch.full((n, 3), 2.0) for n in (1, 7, 16)}
     memory = gather(tensors.values())
-    assert all((tensor == 0).all() for tensor in tensors.values())
+    assert all((tensor == 2).all() for tensor in tensors.values())
+    assert memory.count_nonzero() == 3 * (1 + 7 + 16)                       # what lies between them is 0
     for name, tensor in tensors.items():
         tensor.copy_(torch.ones_like(tensor))
         Guard().check(1, {}, tensors, [memory])

@@ -53,7 +53,7 @@ def test_help(word, rrd, capsys):
 def test_an_unknown_subcommand_gives_a_one_line_error_with_the_nearest(rrd, capsys):
     assert rrd("evalute") == 2
     assert capsys.readouterr().err == ("rrd: command: got 'evalute', expected one of train, evaluate, plot, report, "
-                                       "sweep, doctor, convert, or --help; did you mean evaluate?\n")
+                                       "sweep, doctor, convert, export, or --help; did you mean evaluate?\n")
     assert rrd("\x1b[2J\n") == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
