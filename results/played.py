@@ -1,4 +1,4 @@
-"""What the environment tells of whole episodes, summarised over the episodes of an evaluation."""
+"""Metrics of whole episodes, summarised over the episodes of an evaluation."""
 
 from __future__ import annotations
 

@@ -94,12 +94,15 @@ def drawn_weights(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return random.uniform(-limit, limit, size=shape).astype(np.float32)
 
 
-def summary(stage: str, variables: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """`<stage>/norms/<name>`, the sum and the l2 norm in double precision, and `<stage>/sample/<name>`."""
+def summary(stage: str, variables: Mapping[str, Tensor], sampled: int = SAMPLED) -> dict[str, np.ndarray]:
+    """`<stage>/norms/<name>`, the sum and the l2 norm in double precision, and `<stage>/sample/<name>`.
+
+    sampled: elements of a variable that a case stores, at most.
+    """
     found = {}
     for name, tensor in variables.items():
         flat = as_array(tensor).reshape(-1)
         double = flat.astype(np.float64)
         found[f"{stage}/norms/{name}"] = np.array([double.sum(), np.sqrt(np.square(double).sum())])
-        found[f"{stage}/sample/{name}"] = flat[::max(1, -(-flat.size // SAMPLED))]
+        found[f"{stage}/sample/{name}"] = flat[::max(1, -(-flat.size // sampled))].copy()
     return found

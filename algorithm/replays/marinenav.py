@@ -16,7 +16,7 @@ from algorithm.basis_alg.base_torch import Agent
 from algorithm.learning_rates import apply_settings
 from algorithm.registry import load
 from algorithm.replay_buffer.prioritized import PrioritizedReplay
-from algorithm.replays.case import Case, CaseError, Refused, as_array
+from algorithm.replays.case import Case, CaseError, Refused, summary
 from algorithm.replays.training import settings_of
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
@@ -107,8 +107,8 @@ class Played:
                 else:
                     self.agent.target_update()
             if t in (0, len(calls) - 1):
-                found |= summary(f"after_{t + 1}", self._parameters())
-        found |= summary("grad_1", self.first)
+                found |= summary(f"after_{t + 1}", self._parameters(), SAMPLED)
+        found |= summary("grad_1", self.first, SAMPLED)
         found |= {f"info/{name}": np.array([info[ours] for info in self.infos])
                   for name, ours in self.kind["losses"].items()}
         found |= {f"info/grad_norm_{net}": np.array([norms[net] for norms in self.norms]) for net in self.nets}
@@ -263,14 +263,3 @@ def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     limit = np.sqrt(6 / ((shape[-2] + shape[-1]) * np.prod(shape[:-2]))) if len(shape) > 1 else 0.1
     scale = math.prod(factor for part, factor in SMALL.items() if part in name)
     return (random.uniform(-limit, limit, size=shape) * scale).astype(np.float32)
-
-
-def summary(stage: str, variables: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Return `<stage>/norms/<name>`, the sum and the l2 norm in float64, and `<stage>/sample/<name>`."""
-    found = {}
-    for name, tensor in variables.items():
-        flat = as_array(tensor).reshape(-1)
-        double = flat.astype(np.float64)
-        found[f"{stage}/norms/{name}"] = np.array([double.sum(), np.sqrt(np.square(double).sum())])
-        found[f"{stage}/sample/{name}"] = flat[::max(1, -(-flat.size // SAMPLED))].copy()
-    return found
