@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from envs.push_cube import PushCubeRL
 from envs.ur10 import forward
 
 BEHIND, AHEAD, HIGH, LOW, STEP = 0.13, 0.02, 0.2, 0.03, 0.06          # m
 DOWN = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
+
+
+def play(policy: Callable[[Tensor], Tensor], rows: int, seed: int) -> tuple[float, float, float]:
+    """Return the mean return, the share of successes and the mean length of each row's first episode."""
+    env = PushCubeRL(rows, seed=seed)
+    obs, total, length, success = env.reset(), *torch.zeros(3, rows)
+    over = torch.zeros(rows, dtype=torch.bool)
+    while not over.all():
+        obs, rews, terminated, truncated, info = env.step(policy(obs))
+        total, length = total + rews * ~over, length + ~over
+        success = torch.where(over, success, info["metrics"]["success"])
+        over |= terminated | truncated
+    env.close()
+    return total.mean().item(), success.mean().item(), length.mean().item()
 
 
 def _tool(angles: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Actor-critics over encoders, as the published MarineNav program has them: the critics step before the policy."""
+"""Agents over encoders, as the published MarineNav program has them, with PyTorch's Adam."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
+from algorithm.basis_alg.dqn_torch import DQN
 from algorithm.basis_alg.epsilon_torch import EpsilonGreedy
 from algorithm.encoders import create_encoder
 from algorithm.networks import Shape
 from algorithm.policy.layers import Init
 from utils.settings.fields import Config
 from utils.torch_optimizers import Adam
+
+
+class EncodedDQN(DQN):
+    """A Q-network over an encoder."""
+
+    default_sizes = (128, 128)
+
+    def _create_networks(self, config: Config) -> nn.Module:
+        init = Init(False, self.weights_generator)
+        return self._create_network(create_encoder(config, init), self.shape("policy"), init)
+
+    def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
+        """Build the network over an encoder; `shape` is that of its hidden layers."""
+        raise NotImplementedError
+
+    def _make_optimizer(self) -> Adam:
+        return Adam([dict(name="critic", role="critic", params=self.value.parameters(), lr=self.config.q_lr)])
 
 
 class EncodedActorCritic(EpsilonGreedy):

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.basis_alg.dqn_torch import DQN
+from algorithm.basis_alg.encoded_torch import EncodedDQN
 from algorithm.batch import Spec, rewards
-from algorithm.encoders import OutputLayers, create_encoder
+from algorithm.encoders import OutputLayers
 from algorithm.networks import Shape
 from algorithm.policy.layers import Init
 from algorithm.quantiles import CosineEmbedding, quantile_huber
-from utils.settings.fields import Config
-from utils.torch_optimizers import Adam
 
 
 class QuantileNetwork(OutputLayers):
@@ -28,18 +26,13 @@ class QuantileNetwork(OutputLayers):
         return self.output_layer(self.hidden(self.encoder(obs)[:, None] * self.cos_embedding(taus)))
 
 
-class IQN(DQN):
+class IQN(EncodedDQN):
     """Learns quantiles at random fractions, and acts by their mean."""
 
     q_noise = ("next_taus", "taus")
-    default_sizes = (128, 128)
 
-    def _create_networks(self, config: Config) -> nn.Module:
-        init = Init(False, self.weights_generator)
-        return QuantileNetwork(create_encoder(config, init), self.shape("policy"), self.act_dim, config.cosines, init)
-
-    def _make_optimizer(self) -> Adam:
-        return Adam([dict(name="critic", role="critic", params=self.value.parameters(), lr=self.config.q_lr)])
+    def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
+        return QuantileNetwork(encoder, shape, self.act_dim, self.config.cosines, init)
 
     def noise_spec(self) -> Spec:
         return dict.fromkeys(self.q_noise, ("B", self.config.quantiles))

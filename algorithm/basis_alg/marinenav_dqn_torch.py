@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from algorithm.basis_alg.dqn_torch import DQN
-from algorithm.encoders import OutputLayers, create_encoder
+from algorithm.basis_alg.encoded_torch import EncodedDQN
+from algorithm.encoders import OutputLayers
+from algorithm.networks import Shape
 from algorithm.policy.layers import Init
-from utils.settings.fields import Config
-from utils.torch_optimizers import Adam
 
 
 class EncodedQNetwork(OutputLayers):
@@ -19,14 +18,8 @@ class EncodedQNetwork(OutputLayers):
         return self.output_layer(self.hidden(self.encoder(obs)))
 
 
-class MarineNavDQN(DQN):
-    """DQN over an encoder, with PyTorch's Adam."""
+class MarineNavDQN(EncodedDQN):
+    """DQN over an encoder."""
 
-    default_sizes = (128, 128)
-
-    def _create_networks(self, config: Config) -> nn.Module:
-        init = Init(False, self.weights_generator)
-        return EncodedQNetwork(create_encoder(config, init), self.shape("policy"), self.act_dim, init)
-
-    def _make_optimizer(self) -> Adam:
-        return Adam([dict(name="critic", role="critic", params=self.value.parameters(), lr=self.config.q_lr)])
+    def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
+        return EncodedQNetwork(encoder, shape, self.act_dim, init)

@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Info
-from algorithm.basis_alg.dqn_torch import DQN
+from algorithm.basis_alg.encoded_torch import EncodedDQN
 from algorithm.batch import Batch, Spec
 from algorithm.categorical import atoms, project
-from algorithm.encoders import create_encoder
 from algorithm.networks import ACTIVATIONS, Shape
 from algorithm.noisy import NoisyLinear
 from algorithm.policy.layers import Init
 from utils.settings.fields import Config
-from utils.torch_optimizers import Adam
 
 Losses = Callable[[Tensor, Tensor], None]
 
@@ -62,7 +60,7 @@ class RainbowNetwork(nn.Module):
         return getattr(self, names[-1])(x, noise[names[-1]])
 
 
-class Rainbow(DQN):
+class Rainbow(EncodedDQN):
     """Double Q-learning over n-step returns from a prioritised replay, with dueling noisy categorical networks.
 
     Attributes:
@@ -71,7 +69,6 @@ class Rainbow(DQN):
     """
 
     q_noise = ("noise", "next_noise")
-    default_sizes = (128, 128)
     pays = False                                        # a decomposition's rewards are of single steps
     feed_back: Losses | None = None
 
@@ -79,13 +76,8 @@ class Rainbow(DQN):
         super().__init__(config)
         self.support = atoms(config.v_min, config.v_max, config.atoms).to(self.device)
 
-    def _create_networks(self, config: Config) -> nn.Module:
-        init = Init(False, self.weights_generator)
-        return RainbowNetwork(create_encoder(config, init), self.shape("policy"), self.act_dim, config.atoms,
-                              config.noisy_sigma, self.weights_generator)
-
-    def _make_optimizer(self) -> Adam:
-        return Adam([dict(name="critic", role="critic", params=self.value.parameters(), lr=self.config.q_lr)])
+    def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
+        return RainbowNetwork(encoder, shape, self.act_dim, self.config.atoms, self.config.noisy_sigma, init.generator)
 
     def q_spec(self) -> Spec:
         """Return the fields of a transition over n steps: also `discount`, gamma^n or 0 at an end, and `weight`."""

@@ -105,8 +105,7 @@ class PrioritizedReplay(TransitionReplay):
         offsets = torch.arange(self.n_step, device=self.device)
         inside = offsets < steps[:, None]
         each = (rows[:, None] + torch.minimum(offsets, steps[:, None] - 1)) % self.capacity     # (B, n)
-        rewards = self.storage.read(each.flatten())["rews"].view(len(rows), -1)
-        returns = (rewards.double() * inside * self.gamma ** offsets.double()).sum(1, keepdim=True)
+        returns = (self.storage.rewards(each).double() * inside * self.gamma ** offsets.double()).sum(1, keepdim=True)
         last = self.storage.read((rows + steps - 1) % self.capacity)
         discount = (1 - last["done"].float()) * self.gamma ** steps[:, None].double()
         return self.storage.read(rows) | {"rews": returns.float(), "obs_next": last["obs_next"], "done": last["done"],

@@ -68,6 +68,10 @@ class VectorStorage:
         """Return the fields of the steps `rows`, (B,)."""
         return self.fields(self.rows.index_select(0, rows))
 
+    def rewards(self, rows: Tensor) -> Tensor:
+        """Return the rewards of the steps `rows`, of any shape, and nothing else."""
+        return self.rows[rows, self.widths["obs"] + self.widths["acts"]]
+
     def fields(self, rows: Tensor) -> Fields:
         """(B, W) -> the named columns, views; discrete actions as indices (B,)."""
         found = dict(zip(self.widths, rows.split(list(self.widths.values()), dim=-1), strict=True))
@@ -170,6 +174,10 @@ class FrameStorage:
         frames = self._frames(self.frame_of[rows].long())                                           # (B, H, W, C + 1)
         return {"obs": frames[..., :-1], "acts": self.acts[rows].long(), "rews": self.rews[rows],
                 "done": self.done[rows].float(), "obs_next": frames[..., 1:]}
+
+    def rewards(self, rows: Tensor) -> Tensor:
+        """Return the rewards of the steps `rows`, of any shape, and nothing else."""
+        return self.rews[rows, 0]
 
     def _frames(self, first: Tensor) -> Tensor:
         """(B,) the first frame of a step's stack -> the frames of both its stacks, (B, H, W, C + 1).

@@ -87,11 +87,11 @@ def as_array(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
-def drawn_weights(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The first value of a variable: uniform in +-sqrt(6 / (last two sizes)), one dimension in +-0.1; float32."""
+def drawn_weights(name: str, shape: tuple[int, ...], seed: int, scale: float = 1.0) -> np.ndarray:
+    """The first value of a variable: uniform in +-sqrt(6 / (last two sizes)), one dimension in +-0.1; times `scale`."""
     random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
     limit = np.sqrt(6 / (shape[-1] + shape[-2])) if len(shape) >= 2 else 0.1
-    return random.uniform(-limit, limit, size=shape).astype(np.float32)
+    return (random.uniform(-limit, limit, size=shape) * scale).astype(np.float32)
 
 
 def summary(stage: str, variables: Mapping[str, Tensor], sampled: int = SAMPLED) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from algorithm.basis_alg.base_torch import Agent
 from algorithm.learning_rates import apply_settings
 from algorithm.registry import load
 from algorithm.replay_buffer.prioritized import PrioritizedReplay
-from algorithm.replays.case import Case, CaseError, Refused, summary
+from algorithm.replays.case import Case, CaseError, Refused, drawn_weights, summary
 from algorithm.replays.training import settings_of
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
@@ -254,12 +253,5 @@ def load_weights(agent: Agent, nets: Mapping[str, str], shapes: Mapping[str, tup
                 key = f"{prefix}{theirs}/{published(name)}"
                 if shapes[key] != tuple(parameter.shape):
                     raise CaseError(f"meta.shapes: {key}: got {shapes[key]}, expected {tuple(parameter.shape)}")
-                parameter.data.copy_(torch.from_numpy(drawn(key, shapes[key], seed)))
-
-
-def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Return the first value of a parameter, float32: uniform by its name, shape and the seed."""
-    random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
-    limit = np.sqrt(6 / ((shape[-2] + shape[-1]) * np.prod(shape[:-2]))) if len(shape) > 1 else 0.1
-    scale = math.prod(factor for part, factor in SMALL.items() if part in name)
-    return (random.uniform(-limit, limit, size=shape) * scale).astype(np.float32)
+                scale = math.prod(factor for part, factor in SMALL.items() if part in key)
+                parameter.data.copy_(torch.from_numpy(drawn_weights(key, shapes[key], seed, scale)))

@@ -9,30 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 SEED = 12345
-
-
-def play(policy: Callable[[Tensor], Tensor], episodes: int) -> tuple[float, float, float]:
-    """Return the mean return, the share of successes and the mean length."""
-    from envs.push_cube import PushCubeRL
-    env = PushCubeRL(episodes, seed=SEED)
-    obs, total, length, success = env.reset(), *torch.zeros(3, episodes)
-    over = torch.zeros(episodes, dtype=torch.bool)
-    while not over.all():
-        obs, rews, terminated, truncated, info = env.step(policy(obs))
-        total, length = total + rews * ~over, length + ~over
-        success = torch.where(over, success, info["metrics"]["success"])
-        over |= terminated | truncated
-    env.close()
-    return total.mean().item(), success.mean().item(), length.mean().item()
 
 
 def main() -> None:
@@ -41,13 +24,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN")
     parser.add_argument("--episodes", type=int, default=200)
     args = parser.parse_args()
-    from pushing import push
+    from pushing import play, push
 
     import return_decomposition as rd
     policies = {run: rd.load(run) for run in args.runs}
     found = {run: lambda obs, agent=agent: torch.as_tensor(agent.step(obs.numpy())) for run, agent in policies.items()}
     for name, policy in ({"scripted push": push} | found).items():
-        reward, success, length = play(policy, args.episodes)
+        reward, success, length = play(policy, args.episodes, SEED)
         print(f"{name:60} return {reward:6.2f}   success {success:.3f}   length {length:5.1f}")
 
 

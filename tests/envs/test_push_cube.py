@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from pushing import push
+from pushing import play, push
 from runs import run
 from saved import digest
 
@@ -21,19 +21,6 @@ from envs.ur10 import forward
 from utils.errors import ConfigError
 
 CASE = Path(__file__).resolve().parent.parent / "reference" / "push_cube.npz"
-
-
-def played(policy, rows: int = 60, seed: int = 0) -> tuple[float, float, float]:
-    """Mean return, share of successes and mean length of each row's first episode."""
-    env = PushCubeRL(rows, seed=seed)
-    obs, total, length, success, over = env.reset(), *torch.zeros(3, rows), torch.zeros(rows, dtype=torch.bool)
-    while not over.all():
-        obs, rews, terminated, truncated, info = env.step(policy(obs))
-        total, length = total + rews * ~over, length + ~over
-        success = torch.where(over, success, info["metrics"]["success"])
-        over |= terminated | truncated
-    env.close()
-    return total.mean().item(), success.mean().item(), length.mean().item()
 
 
 def changed_case(**arrays) -> None:
@@ -105,13 +92,13 @@ def test_the_start():
     (lambda obs: torch.zeros(len(obs), 6), 0.13, 0.05), (lambda obs: torch.randn(len(obs), 6), 0.02, 0.3)])
 def test_baselines_without_success(policy, expected, within):
     torch.manual_seed(0)
-    reward, success, length = played(policy)
+    reward, success, length = play(policy, 60, 0)
     assert reward == pytest.approx(expected, abs=within)
     assert (success, length) == (0, 100)
 
 
 def test_a_scripted_push_succeeds():
-    reward, success, length = played(push)
+    reward, success, length = play(push, 60, 0)
     assert success > 0.85
     assert reward == pytest.approx(18, abs=1.5)
     assert length == pytest.approx(41, abs=8)

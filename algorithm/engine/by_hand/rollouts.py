@@ -13,7 +13,7 @@ from torch import Tensor
 from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.batches import read_ahead
-from algorithm.engine.by_hand.choice import create_gradients, refusal
+from algorithm.engine.by_hand.choice import create_gradients, refusal, why_not_by_hand
 from algorithm.engine.by_hand.engine import as_they_are
 from algorithm.engine.by_hand.gradients import compute
 from algorithm.engine.by_hand.traced import Graphs
@@ -37,7 +37,7 @@ class RolloutEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         self.opt, self.group = agent.groups()[0]
-        if create_gradients([agent]) is None:
+        if why_not_by_hand(agent) is not None:
             raise refusal(agent)
         self.joined = self.opt.joined(self.group)       # before anything holds the parameters' memory
         gradients = create_gradients([agent])
