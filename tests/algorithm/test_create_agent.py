@@ -285,7 +285,8 @@ def test_a_users_agent_has_no_tensorflow_reference():
         create_agent(args(alg="my_sac", use_pytorch=False))
 
 
-def test_the_pytorch_backend_never_imports_tensorflow():
+def test_the_pytorch_backend_imports_neither_tensorflow_nor_pytorchs_compiler():
+    """Importing torch._dynamo takes about as long as importing torch."""
     pairs = [*PAIRS, ("dqn", None), ("rrd", "dqn")]
     code = f"""if True:
         import argparse, sys
@@ -297,7 +298,8 @@ def test_the_pytorch_backend_never_imports_tensorflow():
             agent.step([0.0] * {O}, explore=True, test_info=True)
             agent.save_model("model")
             agent.load_tf_variables(agent.tf_variables(optimizer=True))
-        print([name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")])"""
+        print([name for name in sys.modules if name.partition(".")[0] in ("tensorflow", "keras")
+               or name == "torch._dynamo"])"""
     environment = {name: value for name, value in os.environ.items() if name != "USE_PYTORCH"}
     done = subprocess.run([sys.executable, "-c", code], env=environment | {"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True, check=True)
