@@ -8,6 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 import resident
+import sampling
 import tiny_envs  # noqa: F401 (registers them)
 import torch
 
@@ -57,6 +58,11 @@ def pytest_terminal_summary(terminalreporter):
 
 
 # Every test ----------------------------------------------------------------------------------------------------------
+
+@pytest.hookimpl(tryfirst=True)             # before `-m` selects
+def pytest_collection_modifyitems(items):
+    sampling.leave_to_slow(items)
+
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

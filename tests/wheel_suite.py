@@ -36,7 +36,7 @@ LEFT_OUT = (
     "return_decomposition/test_api.py::test_nothing_of_the_package_imports_it",
     "envs/test_envs.py::test_following_the_ball_catches_all_ten_and_pays_ten_at_the_end",
     # Programs in texts that import by the clone's names; test_wheel.py checks the wheel.
-    "algorithm/test_create_agent.py::test_the_pytorch_backend_never_imports_tensorflow",
+    "algorithm/test_create_agent.py::test_the_pytorch_backend_imports_neither_tensorflow_nor_pytorchs_compiler",
     "algorithm/test_create_agent.py::test_importing_the_package_imports_neither_backend",
     "envs/workers/test_signals.py::test_a_program_that_ends_while_a_thread_steps_leaves_no_process",
     "utils/settings/test_own_settings.py", "utils/settings/test_imports.py", "utils/settings/test_first.py",

@@ -149,6 +149,7 @@ def learned(replay, engine) -> dict:
 
 @pytest.mark.parametrize("convert", TYPES.values(), ids=TYPES)
 @pytest.mark.parametrize("engine", ["manual", "eager", "stacked", "captured"])
+@pytest.mark.sampled(6)
 def test_a_users_replay_may_return_any_number_type(engine, convert, no_graphs):
     engine = {"manual": ManualEngine, "eager": Engine, "stacked": StackedEngine, "captured": no_graphs}[engine]
     torch.testing.assert_close(learned(averages(convert), engine), learned(PLAIN, engine), rtol=0, atol=0)

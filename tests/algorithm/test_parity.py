@@ -188,6 +188,7 @@ def test_losses_on_cuda(name):
 # Both backends side by side -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("pair", pairs(), ids=str)
+@pytest.mark.sampled(14)
 def test_both_backends_agree_over_fifty_updates(pair):
     """At first they differ by rounding alone; later Adam turns the sign of a near-zero gradient into a step.
 
@@ -220,6 +221,7 @@ def test_both_backends_draw_the_same_noise_and_weights_from_a_seed():
 
 
 @pytest.mark.parametrize(("alg", "basis"), [("rrd", "sac"), ("rrd", "td3"), ("rrd", "ddpg"), ("ircr", "sac")])
+@pytest.mark.sampled(1)
 def test_a_seeded_run_gives_the_same_returns_by_both_as_long_as_chaos_allows(alg, basis):
     """On Hopper, with its short episodes; see the table of `make parity` for how long, and for other tasks."""
     pytest.importorskip("tensorflow")

@@ -135,6 +135,7 @@ def quick(tmp_path_factory):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_every_documented_key_is_there(quick):
     listed = PAGE.partition("## The JSON file\n")[2].partition("\n## ")[0]
     documented = re.findall(r"^\| `([\w.<>]+)` \|", listed, re.MULTILINE)
@@ -155,6 +156,7 @@ def values_at(value, parts: list[str]) -> list:
     return [found for one in inner for found in values_at(one, parts[1:])]
 
 
+@pytest.mark.slow
 def test_every_algorithm_and_engine_was_measured_in_each_round(quick):
     assert tuple(quick["updates"]) == ALGORITHMS
     for found in quick["updates"].values():
@@ -163,6 +165,7 @@ def test_every_algorithm_and_engine_was_measured_in_each_round(quick):
         assert len(found["ceiling_gflops"]) == 3
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_the_times(quick):
     for found in quick["updates"].values():
         for who, values in found["seconds"].items():
@@ -186,6 +189,7 @@ def by_round(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_stable_baselines3_is_measured_beside_ours(quick):
     pytest.importorskip("stable_baselines3")
     for name in ("sac", "td3", "ddpg"):
@@ -210,6 +214,7 @@ def test_stable_baselines3s_networks_are_as_wide_as_ours():
             [400, 300, 1] if name == "ddpg" else [256, 256, 1])
 
 
+@pytest.mark.slow
 def test_without_stable_baselines3_there_is_a_note_that_names_the_extra(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     assert speed.main(["--quick", "--only=sac", "--rounds=1", "--out", "speed.json"]) == 0

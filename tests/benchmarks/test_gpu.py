@@ -94,6 +94,7 @@ def test_a_section_that_cannot_begin_ends_at_once():
     assert found.seconds < 30
 
 
+@pytest.mark.slow
 def test_what_hangs_is_killed_with_what_it_started_and_the_rest_is_said_to_be_cut_off(tmp_path):
     begin = time.monotonic()
     found = clocked("fine 1", "hangs", "fine 2", seconds=6.0)
@@ -288,6 +289,7 @@ def quick(bare, tmp_path_factory) -> tuple[dict, str]:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.slow
 def test_every_section_measures_on_a_cpu_too(quick, name):
     content, out = quick
     found = content["sections"][name]
@@ -301,6 +303,7 @@ def test_every_section_measures_on_a_cpu_too(quick, name):
         assert "per_second" not in result or (result["per_second"] > 0 and len(result["seconds"]) == 1)
 
 
+@pytest.mark.slow
 def test_what_is_not_possible_there_is_said(quick):
     refused = quick[0]["sections"]["updates"]["refused"]
     assert refused["rrd-sac cudagraph fp32"].startswith("engine: got 'cudagraph'")
@@ -310,11 +313,13 @@ def test_what_is_not_possible_there_is_said(quick):
     assert "rrd-sac eager tf32: not possible: precision" in quick[1]
 
 
+@pytest.mark.slow
 def test_tests_are_collected_and_skipped_there(quick):
     found = quick[0]["sections"]["tests"]["results"]
     assert all(one["skipped"] > 0 and one["passed"] == 0 and one["failed"] == {} for one in found.values())
 
 
+@pytest.mark.slow
 def test_a_section_that_is_fast_leaves_its_time_to_the_others(quick):
     sections = quick[0]["sections"]
     shares = {name: 30 * 60 * SECTIONS[name].share / sum(one.share for one in SECTIONS.values()) for name in SECTIONS}
@@ -322,6 +327,7 @@ def test_a_section_that_is_fast_leaves_its_time_to_the_others(quick):
     assert sections["memory"]["seconds_allotted"] > 5 * shares["memory"]
 
 
+@pytest.mark.slow
 def test_every_documented_key_is_there(quick):
     documented = re.findall(r"^\| `([\w.<>]+)` \|", PAGE.partition("## The JSON file of gpu.py\n")[2], re.MULTILINE)
     assert len(documented) >= 10
@@ -339,6 +345,7 @@ def values_at(value, parts: list[str]) -> list:
     return [found for one in inner for found in values_at(one, parts[1:])]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_process_of_the_section_and_keeps_what_was_measured(tmp_path):
     argv = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device=cpu", "--quick", "--sections=updates",
             "--out=f.json"]

@@ -64,6 +64,7 @@ def test_the_curriculum_of_the_page_is_read():
 
 
 @pytest.mark.parametrize("page", ["algorithm", "decomposition"])
+@pytest.mark.sampled(1)
 def test_the_pages_tests_pass(page):
     """In the directory of their files, as the page says; without the settings of this suite."""
     write_files(page)
@@ -101,6 +102,7 @@ def test_a_run_reports_its_engine_and_the_reason(page, flags, engine, capsys):
         assert float(done.rows[-1]["Bonus"]) <= 0
 
 
+@pytest.mark.slow
 def test_the_record_contains_the_users_command():
     """In a process of its own, from a directory that is not on Python's path."""
     write_files("algorithm")
@@ -125,6 +127,7 @@ def test_two_parts_equal_the_whole_run(page, own):
 
 
 @pytest.mark.parametrize("page", ["algorithm", "decomposition"])
+@pytest.mark.sampled(1)
 def test_several_seeds_equal_their_single_runs(page):
     write_files(page)
     flags = [*OWN[page], *SMALL]

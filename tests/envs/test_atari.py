@@ -478,6 +478,7 @@ def assert_record_of(done, alg: str):
 
 @pytest.mark.parametrize("alg", ALGS)
 @pytest.mark.usefixtures("_tidy")
+@pytest.mark.sampled(1)
 def test_a_run_on_a_game_writes_its_record_and_its_config_repeats_it(alg, built, capsys):
     first = run(*ALGS[alg], *TINY, f"--tag={alg.upper()} Assault", "--env=Assault", "--sticky", "--test_eps=0.3")
     shown = capsys.readouterr()

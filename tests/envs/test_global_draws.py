@@ -82,6 +82,7 @@ def scramble() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
+@pytest.mark.sampled(3)
 def test_a_seed_repeats_a_run_and_another_changes_it(kind, flags):
     runs = []
     for seed, tag in ((3, "a"), (3, "b"), (4, "c")):
@@ -95,6 +96,7 @@ def test_a_seed_repeats_a_run_and_another_changes_it(kind, flags):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
+@pytest.mark.sampled(3)
 def test_a_resumed_run_is_an_uninterrupted_one(kind, flags, capsys):
     scramble()
     twice([*FLAGS, "--alg=sac", "--import=draws", f"--env={kind}-v0", *flags], 50, 130, "--import=draws")

@@ -76,6 +76,7 @@ def _module(monkeypatch):
 @pytest.mark.parametrize("what", ["obs", "reward", "start"])
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
 @pytest.mark.parametrize("env_type", ["ep_rews", "normal"])
+@pytest.mark.sampled(4)
 def test_the_run_continues_and_stores_whole_episodes_alone(what, flags, env_type, capsys):
     finished = run(*SAC, f"--env=breaks:{what}-v0", "--on_nan=drop", "--test_rollouts=0", f"--env_type={env_type}",
                    *flags)
@@ -105,6 +106,7 @@ def test_by_default_the_run_stops(flags, capsys):
 
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"], RRD], ids=["one", "workers", "rrd"])
 @pytest.mark.parametrize("what", ["obs", "reward", "start"])
+@pytest.mark.sampled(4)
 def test_on_policy_runs_drop_episodes_too(what, flags):
     finished = run(*PPO, f"--env=breaks:{what}-v0", "--on_nan=drop", "--test_rollouts=0", *flags)
     assert int(finished.rows[-1]["train/dropped"]) >= 3
@@ -155,6 +157,7 @@ def test_an_environment_that_never_starts_stops_the_run(flags, capsys):
 
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
 @pytest.mark.parametrize("what", ["obs", "start"])
+@pytest.mark.sampled(2)
 def test_a_resumed_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
     twice([*FLAGS, "--alg=sac", "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 50, 130,
           "--import=breaks")
@@ -162,6 +165,7 @@ def test_a_resumed_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
 
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
 @pytest.mark.parametrize("what", ["obs", "start"])
+@pytest.mark.sampled(2)
 def test_a_resumed_on_policy_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
     twice([*PPO, "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 60, 130, "--import=breaks")
 

@@ -129,6 +129,7 @@ def test_a_reward_per_step_and_a_clipped_one(capfd):
               "numbers"),
     ("reward", "reward: got nan in environment 2 of 2 at step 66, step 3 of its episode; expected a finite float32"),
 ])
+@pytest.mark.sampled(2)
 def test_one_of_several_environments(engine, env, line, capfd):
     assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:BreaksSecond-{env}-v0", "--num_envs=2",
                    f"--engine={engine}") == line

@@ -46,6 +46,7 @@ def tensors(directory: Path, name: str = "last") -> dict:
     ["--alg=ircr", "--basis_alg=ppo", "--buffer_size=300"], ["--alg=uniform", "--basis_alg=ppo", "--buffer_size=300"],
 ], ids=" ".join)
 @pytest.mark.parametrize(("short", "long"), [(64, 160), (96, 150)])
+@pytest.mark.sampled(8)
 def test_two_parts_are_the_whole(flags, short, long):
     """At the end of a cycle and within one; episodes are open, and the last rollout is short."""
     twice([*POINTS, *flags], short, long)
@@ -125,6 +126,7 @@ def test_the_last_rollout_is_short():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_compiled_minibatches_compute_the_same():
     found = []
     for name in ("eager", "compile"):

@@ -111,6 +111,7 @@ CASES = {
 
 @pytest.mark.usefixtures("cores", "jumpy")
 @pytest.mark.parametrize("argv", CASES.values(), ids=CASES)
+@pytest.mark.sampled(3)
 def test_every_seed_equals_its_single_run_to_the_bit(argv):
     found = together(*argv, "--seeds=5,0-1")
     assert set(found) == {0, 1, 5}
@@ -119,6 +120,7 @@ def test_every_seed_equals_its_single_run_to_the_bit(argv):
     assert found[0].untimed() != found[1].untimed() != found[5].untimed()
 
 
+@pytest.mark.slow
 def test_every_seed_of_a_game_equals_its_single_run(cores):
     pytest.importorskip("ale_py")
     pytest.importorskip("cv2")
@@ -128,6 +130,7 @@ def test_every_seed_of_a_game_equals_its_single_run(cores):
 
 
 @pytest.mark.usefixtures("cores")
+@pytest.mark.slow
 def test_seeds_neither_read_nor_touch_the_generators_of_the_whole_program():
     def states():
         return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
@@ -153,6 +156,7 @@ def test_a_seed_has_one_thread_and_the_program_keeps_its_own():
         assert_same(ours, run(*MATCH, f"--seed={seed}"))
 
 
+@pytest.mark.slow
 def test_the_config_of_one_seed_repeats_it_and_may_be_run_with_others(cores):
     found = together(*MATCH, "--seeds=3,4", "--tag=my tag")
     assert (found[4].config["seed"], "seeds" in found[4].config) == (4, False)
@@ -191,6 +195,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.sampled(1)
 def test_the_replay_of_an_ended_seed_is_freed_before_the_next_is_made(cores, monkeypatch, on_gpu):
     cores(1)
     build, replays, held = training.build, [], []
@@ -252,6 +257,7 @@ def test_a_terminal_gets_rows_with_the_seed_and_a_bar_for_each():
 @pytest.mark.parametrize(("how", "line"), [
     ("raise", r"ValueError: the arm fell \x1b[31moff; "), ("disk", r"the arm fell \x1b[31moff; "),
 ])
+@pytest.mark.sampled(2)
 def test_a_failing_seed_gives_a_one_line_error_and_the_others_continue(cores, capsys, monkeypatch, how, line, on_gpu):
     monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     argv = [*SMALL_RRD, f"--env=FailsOnSeed1-{how}-v0"]
@@ -356,6 +362,7 @@ def test_seed_and_seeds_exclude_each_other_and_a_flag_wins_over_the_file(capsys)
     assert (config.seed, config.seeds) == (0, (1, 2))
 
 
+@pytest.mark.slow
 def test_replays_that_do_not_fit_side_by_side_are_refused(cores, capsys, monkeypatch):
     one = training.build(parse_args(MATCH)).engine.buffer.bytes_needed
     monkeypatch.setattr("learner.seeds.available_bytes", lambda _: 2 * one)

@@ -199,6 +199,7 @@ STAGES = {"window": 9, "stages": [{"settings": {"success_threshold": 0.9}, "unti
 @pytest.mark.parametrize("flags", [[*POINT, "--num_envs=1"], [*POINT, "--num_envs=3", "--env_type=normal"],
                                    ["--env=PointMassRL", *flags_of("rrd", "sac"), "--num_envs=2"],
                                    [*POINT, "--num_envs=3", "--curriculum=stages.json"]], ids=str)
+@pytest.mark.sampled(2)
 def test_two_parts_of_a_run_are_the_whole(flags):
     Path("stages.json").write_text(json.dumps(STAGES))
     twice([*FLAGS, *flags], 60, 160)
@@ -207,6 +208,7 @@ def test_two_parts_of_a_run_are_the_whole(flags):
 @pytest.mark.parametrize("flags", [["--env=PointMassRL", "--num_envs=3", "--curriculum=stages.json"],
                                    ["--env=PointMassRL", "--num_envs=3", "--env_type=normal"],
                                    ["--env=Pendulum-v1", "--num_envs=2"]], ids=str)
+@pytest.mark.sampled(2)
 def test_two_parts_of_a_run_on_rollouts_are_the_whole(flags):
     Path("stages.json").write_text(json.dumps(STAGES))
     twice([*PPO, *flags], 60, 240)

@@ -475,6 +475,7 @@ def test_a_partly_made_viewer_prints_nothing(trained, monkeypatch, capfd):
     assert capfd.readouterr().err == "evaluate.py: no video: RuntimeError: no EGL\n"
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_prevent_the_file_of_numbers(trained):
     code = "import sys, tiny_envs, evaluate; sys.exit(evaluate.main(sys.argv[1:]))"
     reader, writer = os.pipe()

@@ -143,6 +143,7 @@ def test_a_pipe_gets_plain_lines(capsys):
     (60, ["done", "steps", "return", "train return", "length"]),
     (120, ["done", "steps", "return", "train return", "length", "train length", "episodes", "Pi_loss", "Q_loss",
            "R_loss"])])
+@pytest.mark.sampled(1)
 def test_a_terminal_gets_a_row_a_cycle_and_a_progress_bar(columns, shown):
     text = run_on_terminal(*SMALL_RRD, "--env=Match-v0", columns=columns)
     assert "120/120 steps" in text

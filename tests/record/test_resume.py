@@ -44,27 +44,32 @@ def _one_thread():
 
 @pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "HalfCheetah-v4", "Hopper-v4"])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=str)
+@pytest.mark.sampled(12)
 def test_two_parts_equal_the_whole_run(alg, basis, env):
     """Ant's and Humanoid's rewards depend on arrays that positions and velocities do not determine."""
     twice([*FLAGS, *flags_of(alg, basis), f"--env={env}"], 60, 120)
 
 
 @pytest.mark.parametrize("env", ["Ant-v2", "Humanoid-v4"])
+@pytest.mark.sampled(1)
 def test_two_parts_with_bias_correction_equal_the_whole_run(env):
     twice([*FLAGS, *flags_of("rrd", "sac"), f"--env={env}", "--rrd_bias_correction=True"], 100, 200)
 
 
 @pytest.mark.parametrize(("short", "long"), [(40, 80), (47, 80), (60, 90), (93, 131), (20, 200)])
+@pytest.mark.sampled(3)
 def test_wherever_the_first_part_ends(short, long):
     """At the end of a cycle, within an iteration, within a cycle, at neither; before the first update."""
     twice([*FLAGS, *flags_of("rrd", "td3"), "--env=Hopper-v4", "--obs_normalization=True"], short, long)
 
 
-@pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=8", "--rrd_sample_size=4"],
+@pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=2", "--rrd_sample_size=2"],
                                  ["--alg=ircr"], ["--alg=uniform"]], ids=str)
+@pytest.mark.sampled(1)
 def test_two_parts_of_a_game_equal_the_whole_run(alg):
     """With sticky actions, whose chance the emulator draws itself, and no-ops at the start."""
-    twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100"], 60, 120)
+    twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100", "--batch_size=2",
+           "--train_batches=1"], 60, 100)
 
 
 @pytest.mark.parametrize("option", [["--env=CartPole-v1", "--alg=dqn", "--optimizer=rmsprop"],
@@ -78,6 +83,7 @@ def test_other_kinds_of_runs_resume(option):
 
 @pytest.mark.parametrize("flags", [["--num_envs=2", *flags_of("rrd", "sac"), "--env=Hopper-v4"],
                                    ["--num_envs=3", "--alg=dqn", "--env=CartPole-v1"]], ids=str)
+@pytest.mark.sampled(1)
 def test_several_environments(flags):
     twice([*FLAGS, *flags], 80, 160)
 
@@ -91,6 +97,7 @@ def test_three_parts_and_a_run_that_has_ended_already():
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 7])
+@pytest.mark.sampled(2)
 def test_a_run_that_is_asked_to_stop_saves_itself_and_resumes(steps, monkeypatch):
     """After so many iterations; a second and a third request change nothing."""
     argv = [*FLAGS, *flags_of("rrd", "sac"), "--env=Hopper-v4", "--total_timesteps=180"]
@@ -273,6 +280,7 @@ def start(*argv: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.sampled(1)
 def test_a_signal_ends_a_process_with_its_code(number, code):
     process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=10000000")
     for line in process.stdout:
@@ -408,6 +416,7 @@ def test_signals_before_and_after_a_run_have_its_exit_codes():
         assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_reader_may_close_the_pipe():
     process = start(*FLAGS, "--alg=sac", "--env=Hopper-v4", "--total_timesteps=200")
     process.stdout.close()

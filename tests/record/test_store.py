@@ -179,6 +179,7 @@ def test_any_manifest_raises_only_checkpoint_errors(name, value, noise):
 
 @pytest.mark.parametrize("part", ["learner", "replay", "evaluator", "open", "record", "agent/", "generators/",
                                   "replay/"])
+@pytest.mark.sampled(4)
 def test_a_run_whose_state_does_not_fit_gives_a_one_line_error(part, capsys):
     """Wrong content with right checksums, as an attacker could make it."""
     directory = run(*SMALL_RRD, "--env=Match-v0").directory
@@ -278,6 +279,7 @@ def re_match(message: str, directory: Path, code: int) -> bool:
 
 
 @pytest.mark.parametrize("k", [1, 9, 17, 40, 61, 83])
+@pytest.mark.sampled(3)
 def test_a_run_on_a_failing_disk_ends_with_one_line_and_resumes_from_the_last_save(k, monkeypatch, capsys):
     argv = [*SMALL_RRD, "--env=Hopper-v4", "--tag=x"]
     whole = run(*argv[:-1], "--tag=whole").directory
@@ -322,6 +324,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 # Kills, and time --------------------------------------------------------------------------------------------------
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="expected fork")
+@pytest.mark.slow
 def test_a_run_that_is_killed_repeatedly_equals_an_undisturbed_one():
     """The full one is `make torture`."""
     done = subprocess.run([sys.executable, ROOT / "tests" / "torture.py", "--kills", "8"], capture_output=True,

@@ -120,6 +120,7 @@ def test_a_browser_shows_all_of_it_and_fetches_nothing(study, look):
         assert seen.tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_browser_can_fail(study, look):
     html = page("outputs")
     html = html.replace("data:image/png;base64,", "data:image/png;base64,broken", 1)

@@ -129,6 +129,7 @@ def test_the_callback_gets_each_row_of_the_record():
 
 
 @pytest.mark.parametrize("every", [1, 0])
+@pytest.mark.sampled(1)
 def test_a_callback_that_returns_false_stops_and_saves_and_the_rest_makes_the_run_whole(every, capsys):
     settings = dict(env="Match-v0", checkpoint_every=every) | SMALL
     parts = train(callback=lambda row: row["Timesteps"] < 80, **settings)
@@ -165,6 +166,7 @@ def test_an_instance_trains_without_evaluation_with_one_note(capsys):
 
 
 @pytest.mark.parametrize("eval_env", ["Match-v0", tiny_envs.Match, tiny_envs.Match()], ids=["id", "callable", "object"])
+@pytest.mark.sampled(2)
 def test_an_instance_with_an_environment_for_evaluation_is_the_run_of_its_id(eval_env, capsys):
     run = train(env=gym.make("Match-v0"), eval_env=eval_env, **SMALL)
     assert "evaluation is off" not in capsys.readouterr().out
@@ -183,6 +185,7 @@ def test_a_function_makes_all_environments_and_they_are_closed():
 
 
 @pytest.mark.parametrize("env", [tiny_envs.Match, "Match-v0"], ids=["callable", "id"])
+@pytest.mark.sampled(1)
 def test_an_environment_for_evaluation_alone_changes_no_training(env, capsys):
     run = train(env=env, eval_env=lambda: tiny_envs.Match(shift=0.5), **SMALL)
     theirs = run_program(*FLAGS, "--env=Match-v0")
@@ -202,6 +205,7 @@ def test_worker_processes_make_an_environment_by_its_function():
     assert Finished(run.directory).untimed() == theirs.untimed()
 
 
+@pytest.mark.slow
 def test_resuming_needs_an_object_again(capsys):
     whole = train(env=tiny_envs.Match, tag="whole", **SMALL)
     parts = train(env=tiny_envs.Match, tag="parts", **SMALL | {"total_timesteps": 60})
@@ -296,6 +300,7 @@ def test_ctrl_c_saves_and_raises_keyboard_interrupt(monkeypatch, capsys):
     same(parts, whole)
 
 
+@pytest.mark.slow
 def test_another_signal_has_its_usual_effect_after_the_run_is_saved(monkeypatch):
     heard, progress = [], Run.progress
 

@@ -98,6 +98,7 @@ def test_only_what_has_ended_as_it_is_asked_for_needs_no_process():
     assert ended(run) is None
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_tried_again_and_reported_and_stops_no_other(capsys):
     runs = {"bad": {"alg": "sac", "num_envs": 2, "worker_restarts": 0}, "SAC": {"alg": "sac"}}
     env = "tiny_envs:Fails-kill-v0"
@@ -205,6 +206,7 @@ def _hangup_is_not_ignored():
 
 @pytest.mark.parametrize(("number", "code", "reported"), [
     (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 75, "stopped by SIGHUP")])
+@pytest.mark.sampled(1)
 def test_a_signal_stops_all_trials_which_save_themselves(number, code, reported):
     with long_sweep() as process:
         process.send_signal(number)
@@ -243,6 +245,7 @@ def children() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_stop_the_sweep():
     reader, writer = os.pipe()
     os.close(reader)
@@ -255,6 +258,7 @@ def test_a_closed_pipe_does_not_stop_the_sweep():
     assert children() == []
 
 
+@pytest.mark.slow
 def test_trials_of_a_killed_sweep_save_themselves():
     with long_sweep() as process:
         process.kill()
@@ -286,6 +290,7 @@ def test_a_trial_that_hangs_is_killed_by_another_ctrl_c(monkeypatch):
     assert children() == []
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_the_sweep_with_its_exit_code():
     main, other = pty.openpty()
     with long_sweep(stdout=other, stderr=other, stdin=other, start_new_session=True) as process:
@@ -296,6 +301,7 @@ def test_a_closed_terminal_ends_the_sweep_with_its_exit_code():
     assert children() == []
 
 
+@pytest.mark.slow
 def test_an_error_in_the_sweep_itself_ends_its_trials(monkeypatch):
     def fail(trial, code):
         if trial.new_lines():
@@ -308,6 +314,7 @@ def test_an_error_in_the_sweep_itself_ends_its_trials(monkeypatch):
     assert children() == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_another_process_runs_is_no_failure(capsys):
     with long_sweep() as process:
         assert sweep.main(["suite.json"]) == 75
@@ -472,6 +479,7 @@ def test_long_names_are_distinguished_by_their_ends(name):
         trial.log.touch()
 
 
+@pytest.mark.slow
 def test_trials_on_a_local_ray_cluster(capsys):
     pytest.importorskip("ray")
     assert sweep.main([write(runs={"SAC": RUNS["SAC"]}), "--seeds=0,1", "--engine=ray", "--jobs=2"]) == 0
@@ -479,6 +487,7 @@ def test_trials_on_a_local_ray_cluster(capsys):
     assert len(directories("*")) == 2
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_trials_on_a_cluster():
     pytest.importorskip("ray")
     with long_sweep("--engine=ray") as process:

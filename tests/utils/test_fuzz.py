@@ -158,11 +158,13 @@ def refusal(index: bytes, data: bytes = bytes(2**23)) -> str:
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.sampled(6)
 def test_a_variable_that_is_described_wrongly_is_refused(name):
     """With checksums that match: some end TensorFlow's process, and no other."""
     assert refusal(enveloped(block_of(WRONG[name]))).startswith("wrong: damaged, or not a checkpoint (")
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_tensorflow_ends_only_its_process():
     pytest.importorskip("tensorflow")
     for _ in range(2):
@@ -175,6 +177,7 @@ def test_variables_that_share_bytes_are_refused_before_they_take_memory():
     assert refusal(enveloped(shared)).endswith("(variables of 83886080000 bytes, a data file of 8388608)")
 
 
+@pytest.mark.slow
 def test_names_and_blocks_that_grow_when_they_are_read_are_refused():
     key = b"\0" + varint(2**18) + b"\0" + b"a" * 2**18
     more = b"".join(varint(2**18) + b"\0\0" for _ in range(30_000))

@@ -69,6 +69,7 @@ def learn(outside, alg, basis, engine="auto") -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=str)
+@pytest.mark.sampled(4)
 def test_no_state_of_the_caller_changes_a_number(learner):
     expected = learn(contextlib.nullcontext, **learner)
     for name, outside in STATES.items():

@@ -146,6 +146,7 @@ def test_an_arctangent_keeps_actions_inside():
 
 
 @pytest.mark.parametrize("alg", [*CONTINUOUS, *DISCRETE])
+@pytest.mark.sampled(3)
 def test_an_update_lowers_the_critics_loss_on_its_batch(alg):
     agent = build(alg, q_lr=3e-3)
     given = batch(agent) | {name: agent.draw_noise(16) for name in agent.q_noise + agent.pi_noise}
@@ -213,6 +214,7 @@ def test_a_run_on_marinenav(alg):
 @pytest.mark.parametrize(("alg", "env"), [("ac_iqn", "Match-v0"), ("marinenav_sac", "Match-v0"),
                                           ("iqn", "CartPole-v1")])
 @pytest.mark.parametrize("basis", [False, True], ids=["alone", "rrd"])
+@pytest.mark.sampled(3)
 def test_two_parts_of_a_run_are_the_whole(alg, env, basis):
     flags = ["--alg=rrd", f"--basis_alg={alg}", "--rrd_batch_size=8", "--rrd_sample_size=4"] if basis else [
         f"--alg={alg}"]

@@ -376,6 +376,7 @@ def test_a_share_of_greedy_actions_can_be_random():
     [*SMALL_RRD, "--env=Match-v0"], [*SMALL_RRD, "--env=tiny_envs:Film-v0", *DQN],
     [*SMALL, "--alg=ircr", "--env=Match-v0"], [*SMALL_RRD, "--env=tiny_envs:Match-v0", "--num_envs=2"],
     [*SMALL_RRD, "--env=Match-v0", "--test_rollouts=0", "--engine=eager"]], ids=str)
+@pytest.mark.sampled(3)
 def test_a_run_is_the_same_with_and_without(flags):
     plain, diagnosed = run(*flags), run(*flags, "--diagnose_every=1")
     assert [{name: value for name, value in row.items() if name not in COLUMNS}
@@ -436,16 +437,19 @@ def test_a_learned_reward_is_diagnosed_as_right():
     [*flags_of("rrd", "sac"), "--env=Hopper-v4"], [*flags_of("ircr", "td3"), "--env=Hopper-v4"],
     [*flags_of("rrd", "dqn"), "--env=CartPole-v1", "--diagnose_every=2"],
     [*flags_of("rrd", "sac"), "--env=Hopper-v4", "--num_envs=2"]], ids=str)
+@pytest.mark.sampled(2)
 def test_two_parts_of_a_diagnosed_run_equal_the_whole_run(flags):
     twice([*FLAGS, "--diagnose_every=1", *flags], 100, 200)
 
 
+@pytest.mark.slow
 def test_two_parts_of_a_diagnosed_game_equal_the_whole_run(monkeypatch):
     monkeypatch.setattr(diagnoser, "EPISODES", 1)
     twice([*FLAGS, "--alg=ircr", "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100",
            "--diagnose_every=1"], 60, 120)
 
 
+@pytest.mark.slow
 def test_several_seeds_are_diagnosed_as_their_single_runs():
     flags = [*SMALL_RRD, "--env=Match-v0", "--diagnose_every=1"]
     assert train.main([*flags, "--seeds=0,1", "--tag=many"]) == 0

@@ -181,6 +181,7 @@ def test_every_engine_applies_settings_of_networks_and_optimisers(pair, settings
 
 @with_each
 @each
+@pytest.mark.sampled(4)
 def test_a_stack_applies_them_to_each_agent(pair, settings):
     of_reward = OF_REWARD if pair[0] == "rrd" else {}
     with float64():

@@ -93,6 +93,7 @@ CASES = [(pair, option) for pair in [(alg, basis) for alg in ("rrd", "ircr", "un
 @pytest.mark.usefixtures("_float64")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("pair", "option"), CASES, ids=lambda value: "-".join(map(str, value)) or "default")
+@pytest.mark.sampled(40)
 def test_training_by_hand_follows_autograd(pair, option, threads):
     """Nine updates from the replay: the same draws, and weights, moments and targets equal to rounding."""
     alg, basis = pair[0] or pair[1], pair[1]
@@ -119,6 +120,7 @@ def test_training_by_hand_follows_autograd(pair, option, threads):
 @pytest.mark.parametrize("options", [{}, {"batch_size": 100, "alpha_lr": 0.0, "rrd_bias_correction": True}],
                          ids=["default", "others"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+@pytest.mark.sampled(10)
 def test_tasks_as_graphs_give_the_bits_of_tasks_in_python(pair, options, monkeypatch):
     """With a batch size that does not divide well in float32; sizes in a graph may become tensors."""
     option = {name: value for name, value in options.items() if name == "batch_size" or fits(pair, {name: value})}
@@ -471,6 +473,7 @@ for name in ("rrd_sac", "rrd_td3"):
 """
 
 
+@pytest.mark.slow
 def test_compiled_losses_give_the_originals_figures(tmp_path):
     """In a process of its own, because compiling leaves workers and caches."""
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:algorithm", "-c", COMPILED], cwd=ROOT,
@@ -484,6 +487,7 @@ def test_compiled_losses_give_the_originals_figures(tmp_path):
 @pytest.mark.parametrize("option", [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"obs_normalization": True}],
                          ids=str)
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
+@pytest.mark.sampled(9)
 def test_stacked_agents_learn_what_each_would_alone(pair, option):
     if not fits((pair[0], pair[1] or pair[0]), option):
         pytest.skip("not an option of this one")

@@ -37,6 +37,7 @@ def said(environment: dict[str, str], argv: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("who", ASKED)
+@pytest.mark.sampled(2)
 def test_triton_and_what_the_first_optimiser_imports_come_before_tensorflow(who, fakes):
     *before, last = said(fakes, ASKED[who])
     assert set(before) == {"triton"}

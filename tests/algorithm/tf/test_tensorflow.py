@@ -220,6 +220,7 @@ def files(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize("flags", [["--basis_alg=td3", *SMALL_RRD], ["--alg=ircr", "--basis_alg=sac", *SMALL]],
                          ids=["rrd-td3", "ircr-sac"])
+@pytest.mark.sampled(1)
 def test_a_run_writes_the_same_files_as_a_run_by_pytorch(flags, monkeypatch, capsys):
     ours = run("--env=Pendulum-v1", *flags)
     monkeypatch.setenv("USE_PYTORCH", "0")

@@ -202,6 +202,7 @@ def _eager(tensorflow):
 
 @pytest.mark.usefixtures("_eager")
 @pytest.mark.parametrize(("alg", "basis", "obs", "acts", "settings"), THERE_AND_BACK)
+@pytest.mark.sampled(8)
 def test_all_arrays_are_restored_to_the_bit(alg, basis, obs, acts, settings):
     def make(seed):
         return create_agent(Namespace(alg=alg, basis_alg=basis, obs_dims=obs, acts_dims=acts, seed=seed,

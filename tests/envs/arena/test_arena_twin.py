@@ -63,7 +63,7 @@ def test_random_play_of_all_stages(style):
     env.set_stages(torch.arange(7))
     env.reset()
     twins, spawned = {}, 0
-    for t in range(160):
+    for t in range(80):
         lists = env.lists()
         if t % 40 == 0:
             twins = {row: twin_of(env, lists, row, row) for row in range(7)}
@@ -83,7 +83,7 @@ def test_random_play_of_all_stages(style):
 @pytest.mark.parametrize(("style", "shaping"), [(1, "delta"), (2, "delta"), (1, "off")])
 def test_one_step_from_crowded_states(style, shaping):
     """Shots, enemies and spawners overlap, so that the order of who hits whom matters."""
-    count = 700
+    count = 420
     env = Arena(count, style=style, shaping=shaping)
     stages = torch.arange(count) % 7
     env.set_stages(stages)

@@ -215,6 +215,7 @@ def test_the_tensorflow_reference_steps_several_too(monkeypatch):
              "(--worker_restarts=0)"),
     ("hang", "its process has not answered for 4 s; restarts before that: 0 (--worker_restarts=0)"),
 ])
+@pytest.mark.sampled(2)
 def test_an_environment_that_fails_gives_a_one_line_error_that_names_it(how, line, capfd):
     argv = [*SMALL_RRD, f"--env=tiny_envs:Fails-{how}-v0", "--num_envs=3", "--worker_restarts=0",
             "--worker_timeout=4"]

@@ -50,6 +50,7 @@ KILLED = "was ended by signal 9 (Killed; out of memory?)"
 @pytest.mark.parametrize(("how", "end"), [
     ("kill", KILLED), ("exit", "ended with exit code 3"), ("hang", "has not answered for 4 s"),
 ])
+@pytest.mark.sampled(2)
 def test_a_process_that_is_lost_is_named_and_replaced_and_its_unfinished_episode_dropped(how, end):
     found = Collected(f"Fails-{how}", 3, 40, worker_timeout=4)
     assert found.lines == [end_of(2, 3, f"Fails-{how}", end)]

@@ -107,6 +107,7 @@ def test_workers_leave_signals_to_the_main_process_and_end_with_it(session):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.sampled(1)
 def test_workers_whose_main_process_was_ended_end_quietly(session, how):
     session.read_to("Epoch")
     assert len(session.others()) == 3
@@ -119,6 +120,7 @@ def test_workers_whose_main_process_was_ended_end_quietly(session, how):
 
 
 @pytest.mark.parametrize("session", [("tiny_envs:Fails-hang-v0",)], indirect=True)
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_with_the_main_process_too(session):
     session.read_to("env ")
     while len(session.others()) < 3:
@@ -129,6 +131,7 @@ def test_a_worker_that_hangs_ends_with_the_main_process_too(session):
 
 
 @pytest.mark.parametrize("session", [("tiny_envs:Fails-hang-v0", "--worker_timeout=4")], indirect=True)
+@pytest.mark.slow
 def test_a_worker_that_is_replaced_leaves_no_process(session):
     session.read_to("note: env: 'tiny_envs:Fails-hang-v0', environment 2 of 2: its process has not answered for 4 s")
     session.read_to("Epoch")
@@ -137,6 +140,7 @@ def test_a_worker_that_is_replaced_leaves_no_process(session):
     assert errors_of(session, -signal.SIGKILL) == ""
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_while_a_thread_steps_leaves_no_process():
     code = """if True:
         import threading, time

@@ -87,6 +87,7 @@ def test_a_suite_may_name_no_module(name, place, capsys):
     assert not Path("imported").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_imports_in_every_trial(capsys):
     write_files("environment")
     write_files("decomposition")

@@ -112,6 +112,7 @@ def test_a_schema_has_it_once_its_module_is_imported(name, file):
 
 
 @pytest.mark.usefixtures("module")
+@pytest.mark.slow
 def test_a_suite_sets_it():
     Path("suite.json").write_text(json.dumps(
         {"env": ["Pendulum-v1"], "common": dict(flag.lstrip("-").split("=") for flag in SMALL),
