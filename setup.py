@@ -39,7 +39,7 @@ setup(
         "torch>=2.10.0",
         "numpy>=2.0.0",
         "gymnasium[mujoco]>=1.1.0",
-        "mujoco>=3.2.0",
+        "mujoco>=3.2.7",
         "opencv-python-headless>=4.10.0.84",
         "safetensors>=0.5.0",
         "tensorboardX>=2.6.2.2",

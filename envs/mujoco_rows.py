@@ -12,8 +12,6 @@ import torch
 from mujoco import rollout
 from torch import Tensor
 
-from utils.errors import ConfigError
-
 ROWS_PER_THREAD = 16                                        # fewer are faster without another thread
 
 
@@ -25,12 +23,7 @@ class Rows:
         Args:
             xml: the model, as MJCF.
             rows: how many are stepped at once; with 32 and more, in as many threads as PyTorch has.
-        Raises:
-            ConfigError: this version of MuJoCo cannot step rows.
         """
-        if not hasattr(rollout, "Rollout"):
-            raise ConfigError(f"env: got MuJoCo {mujoco.__version__}, which has no mujoco.rollout.Rollout; expected a "
-                              "newer one: pip install --upgrade mujoco")
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.threads = max(min(torch.get_num_threads(), rows // ROWS_PER_THREAD), 1)
         self.data = [mujoco.MjData(self.model) for _ in range(self.threads)]

@@ -15,7 +15,6 @@ from saved import digest
 
 import train
 from envs import replay
-from envs.mujoco_rows import Rows
 from envs.push_cube import CUBE, CUBE_AT, GOAL, START, PushCubeRL, cube_of, planar, scene_xml
 from envs.ur10 import forward
 from utils.errors import ConfigError
@@ -208,12 +207,6 @@ def test_it_is_an_id_of_gymnasium():
     assert np.array_equal(env.reset(seed=1)[0], obs)
     assert [env.step(np.zeros(6, np.float32))[3] for _ in range(2)] == [False, True]
     env.close()
-
-
-def test_an_old_mujoco_is_one_line(monkeypatch):
-    monkeypatch.delattr("mujoco.rollout.Rollout")
-    with pytest.raises(ConfigError, match="expected a newer one"):
-        Rows(scene_xml(0.1), 1)
 
 
 def test_the_distance_is_in_the_plane():
