@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import numpy as np
 
 from envs.origin import OwnDraws, State, random_state, set_random_state
 from learner.episodes import Player
+from learner.staging import EVALUATED, evaluated_columns
 from record.logger import Logger
 from utils.errors import EpisodeNotFiniteError
 from utils.seeding import stream_seed
@@ -23,6 +25,7 @@ class Evaluator(Player):
         """env: used for evaluation only; None if `test_rollouts` is 0 and there is none."""
         super().__init__(env, actor, config.test_eps or 0.0)
         self.rollouts, self.drops = config.test_rollouts, config.on_nan == "drop"
+        self.metrics = [name.removeprefix(EVALUATED) for name in evaluated_columns(env)]
         self.random = np.random.default_rng(stream_seed(config.seed, "test actions"))
         self.draws = None
         if env is not None:
@@ -55,7 +58,7 @@ class Evaluator(Player):
                 self._evaluate(logger)
 
     def _evaluate(self, logger: Logger) -> None:
-        """Log the length (`Steps`) and true return (`Rewards`) of each episode, and `step_info` of each step.
+        """Log the length (`Steps`), true return (`Rewards`) and metrics of each episode, and `step_info` of each step.
 
         Raises:
             NotFiniteError: an observation or a true reward is not finite, and `on_nan` is not "drop".
@@ -76,8 +79,9 @@ class Evaluator(Player):
             logger.add({"test/dropped": dropped})
 
     def _episode(self, act: Callable[[np.ndarray], Any]) -> dict[str, float]:
-        """Play an episode; return its length and its true return."""
+        """Play an episode; return its length, its true return, and its metrics as its last step tells them."""
         length, total = 0, 0.0
         for step in self.steps(self.reset(), act, self.random):
             length, total = length + 1, total + step.true_reward
-        return {"Steps": length, "Rewards": total}
+        told = {EVALUATED + name: step.metrics[name] for name in self.metrics}
+        return {"Steps": length, "Rewards": total, **{name: value for name, value in told.items() if isfinite(value)}}

@@ -138,8 +138,16 @@ class Learner:
         self.run.logger.add_sums(made)
         if self.config.on_policy:
             seconds = time.perf_counter() - self.started
-            more = {"charts/SPS": (self.steps - self.first) / seconds, **self.collector.charts()}
+            more = {"charts/SPS": (self.steps - self.first) / seconds, **self.collector.charts(),
+                    **self._learning_rate()}
             self.run.chart({name: float(total) / count for name, total, count in made if count}, more, self.steps)
+
+    def _learning_rate(self) -> dict[str, float]:
+        """Return the learning rate of the policy's last step; nothing for an agent without optimisers."""
+        if not self.agent.opts:
+            return {}
+        group = self.agent.opts[0].param_groups[0]
+        return {"train/learning_rate": float(self.agent.opts[0].rate(group, group["t"]))}
 
     def _save(self) -> None:
         self.engine.check_state()

@@ -17,6 +17,7 @@ from utils.settings.fields import Config
 
 KINDS = ("rewards", "metrics")          # the parts of `info` that are columns of the record: rewards/NAME, metrics/NAME
 STAGE = "Stage"
+EVALUATED = "eval/metrics/"             # before the name of a metric of the episodes of an evaluation
 
 
 def dense_columns(env: TensorEnv | type[TensorEnv]) -> list[str]:
@@ -33,7 +34,13 @@ def task_columns(config: Config, env: gym.Env) -> list[str]:
     if not is_one_row(env):
         return []
     task = env.unwrapped.task
-    return [*dense_columns(task), *([STAGE] if open_curriculum(config.curriculum, task) else [])]
+    return [*dense_columns(task), *([STAGE] if open_curriculum(config.curriculum, task) else []),
+            *(evaluated_columns(env) if config.test_rollouts else [])]
+
+
+def evaluated_columns(env: gym.Env | None) -> list[str]:
+    """Return the columns of the metrics of whole episodes that an environment of evaluation tells."""
+    return [EVALUATED + name for name in env.unwrapped.task.metrics] if env is not None and is_one_row(env) else []
 
 
 class Dense:

@@ -12,7 +12,7 @@ from typing import Any
 AFTER_ROLLOUT = {"Pi_loss": "train/actor_loss", "V_loss": "train/value_loss", "Entropy": "train/entropy"}
 # Written with each cycle; None: not written then.
 NAMES: dict[str, str | None] = {"Rewards": "eval/avg_reward", "Steps": "eval/avg_length",
-                                **dict.fromkeys(AFTER_ROLLOUT)}
+                                "eval/metrics/success": "eval/success_rate", **dict.fromkeys(AFTER_ROLLOUT)}
 
 
 def shown(means: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:

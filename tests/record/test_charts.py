@@ -14,7 +14,8 @@ import train
 from record.charts import NAMES, shown
 
 FLAGS = [*SMALL_ROLLOUTS, "--alg=ppo", "--env=PointMassRL", "--num_envs=3", "--env_type=normal"]
-AFTER_EACH = ["train/actor_loss", "train/value_loss", "train/entropy", "charts/SPS", "charts/episode_reward_avg_100",
+AFTER_EACH = ["train/actor_loss", "train/value_loss", "train/entropy", "train/learning_rate", "charts/SPS",
+              "charts/episode_reward_avg_100",
               "charts/episode_length_avg_100"]
 
 
@@ -44,6 +45,10 @@ def test_after_each_rollout_and_with_each_evaluation():
         rollouts = [value for _, value in found[name]]
         rows = [float(row[column]) for row in done.rows]
         assert [sum(rollouts[:2]) / 2, sum(rollouts[2:]) / 2] == pytest.approx(rows, rel=1e-5)
+    rates = [value for _, value in found["eval/success_rate"]]
+    assert rates == pytest.approx([float(row["eval/metrics/success"]) for row in done.rows])
+    assert {name for name in found if name.startswith("eval/metrics/")} == {
+        "eval/metrics/final_distance", "eval/metrics/path_length", "eval/metrics/collision_count"}
     rewards = [value for _, value in found["charts/episode_reward_avg_100"]]
     returns = [float(row["train/return"]) for row in done.rows]             # of 12 episodes each
     assert [rewards[1], rewards[3]] == pytest.approx([returns[0], sum(returns) / 2], rel=1e-5)
@@ -58,6 +63,18 @@ def test_the_last_100_episodes_are_those_before_a_run_was_stopped_as_well():
     assert ours.keys() == theirs.keys()
     for name in theirs.keys() - {"charts/SPS", "TimeCost_sec_/train", "TimeCost_sec_/test"}:
         assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize("alg", [["--alg=ppo"], ["--alg=rrd", "--basis_alg=a2c"], ["--alg=ppo", "--engine=eager"]],
+                         ids=str)
+def test_the_learning_rate_is_the_schedules(alg):
+    flags = ["--lr_schedule=linear", "--lr_end=0.5", "--learning_rate=0.01", "--rollout_steps=20", "--batch_size=20"]
+    found = points(run(*SMALL_ROLLOUTS, "--env=PointMassRL", "--num_envs=1", "--total_timesteps=120", *flags, *alg))
+    rates = [rate for _, rate in found["train/learning_rate"]]
+    assert len(rates) == 6
+    assert rates == sorted(rates, reverse=True)
+    assert 0.005 <= rates[-1] < 0.006
+    assert 0.009 < rates[0] <= 0.01
 
 
 def test_names_of_a_cycle():

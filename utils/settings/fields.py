@@ -63,7 +63,7 @@ class Config:
     checkpoint_every: int = setting(1, "cycles between checkpoints that the run can be resumed from; 0: only at its "
                                     "end and when it is stopped", low=0)
     best: str = setting("Rewards", "column of metrics.csv by which the best checkpoint is chosen, such as "
-                        "metrics/success; the least value with a - before it")
+                        "eval/metrics/success; the least value with a - before it")
     load_model: str = setting("", "start from the weights of this model: MODEL.pt, or a run's directory or checkpoint")
     on_existing: str = setting("new", "if outputs/ has runs of the same tag, algorithm, basis, environment and "
                                "seed: new (make another one), resume (the last one, which needs the same settings) or "

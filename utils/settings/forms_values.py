@@ -12,7 +12,7 @@ from utils.text import shown
 GAINS = {"actor": (1.414, 0.01), "critic": (1.414, 1.0)}        # of hidden layers and of the output, here
 CLOSE = 0.01                                                     # how far a gain may be from ours
 FIXED = {"eps": 1e-8, "truncate_at_first_done": True, "reset_every_rollout": True}     # of GRPO
-METRICS = {"eval/avg_reward": "Rewards", "eval/success_rate": "metrics/success"}
+METRICS = {"eval/avg_reward": "Rewards", "eval/success_rate": "eval/metrics/success"}
 
 
 def whole(name: str, value: Any, low: int) -> int:
@@ -41,8 +41,8 @@ def as_best(found: Mapping[str, Any]) -> str | None:
     if metric is None and mode == "max":
         return None
     metric = "eval/avg_reward" if metric is None else metric
-    column = METRICS.get(metric, str(metric).removeprefix("eval/"))
-    if mode not in ("max", "min") or not (column == "Rewards" or column.startswith("metrics/")):
+    column = METRICS.get(metric, str(metric))
+    if mode not in ("max", "min") or not (column == "Rewards" or column.startswith("eval/metrics/")):
         raise ConfigError(f"runtime.best_eval_metric: got {metric!r} with mode {mode!r}, expected "
                           f"{', '.join(METRICS)} or eval/metrics/NAME, and max or min")
     return f"-{column}" if mode == "min" else column
