@@ -49,8 +49,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
                     formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Evaluate a trained agent: its true returns with intervals, and its learned reward.")
     add = parser.add_argument
-    add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, a .safetensors file in one, or a "
-        "model's file, MODEL.pt")
+    add("place", metavar="RUN_OR_CHECKPOINT", help="a run's directory, a .safetensors file in one, a "
+        "model's file, MODEL.pt, or a directory of the published MarineNav program's files")
     add("--checkpoint", default="", metavar="last|best|FILE", help="of a run's directory (default: best, or "
         "last if the run was never evaluated)")
     add("--episodes", default="10", metavar="N", help="number of episodes (default: 10)")
@@ -63,6 +63,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     add("--test_timesteps", "--test-timesteps", metavar="N", help="longest episode (default: the run's)")
     add("--curriculum", metavar="none|default|FILE.json", help="the last stage of this curriculum is played; none: the "
         "task as --env_kwargs makes it (default: the run's)")
+    add("--greedy", metavar="mean|sample", help="of marinenav_sac: what a greedy action is (default: the run's)")
     add("--device", default="auto", metavar="TEXT", help="cpu, cuda, cuda:1, ..., mps or auto (default)")
     add("--json", default="", metavar="FILE", help="file of the results (default: RUN/evaluations/<time>.json)")
     add("--video", nargs="?", const="", metavar="FILE.mp4", help="record the first episode (default: beside the JSON)")
@@ -98,7 +99,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
             raise ConfigError(f"{name}: got {path!r}, whose directory does not exist")
         if path and (not path.endswith(ending) or Path(path).is_dir()):
             raise ConfigError(f"{name}: got {path!r}, expected a file's name that ends in {ending}")
-    names = ("env", "env_kwargs", "env_type", "test_timesteps", "curriculum", "device")
+    names = ("env", "env_kwargs", "env_type", "test_timesteps", "curriculum", "greedy", "device")
     args.settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return args
 
@@ -167,8 +168,8 @@ def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: d
     from results.played import summarise
     lengths = [len(one.true) for one in evaluation.episodes]
     metrics = summarise([one.metrics for one in evaluation.episodes])
-    kind = "exploring" if args.explore else "greedy"
-    lines = [f"{evaluation.checkpoint}: {args.episodes} {kind} episode{'s' * (args.episodes > 1)} of "
+    kind, count = kind_of(args, evaluation), len(evaluation.episodes)
+    lines = [f"{evaluation.checkpoint}: {count} {kind} episode{'s' * (count > 1)} of "
              f"{evaluation.config.env}, seed {args.seed}", f"{'return':8}{'':>12}   95 % interval"]
     for name, one in returns.items():
         interval = "{:.6g} to {:.6g}".format(*one["interval"]) if one["interval"] else "(none for one episode)"
@@ -177,6 +178,13 @@ def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: d
                  "and the longest")
     return "\n".join([*lines, *(f"{name}: mean {one['mean']:.6g}, {one['min']:g} to {one['max']:g}"
                                 for name, one in metrics.items() if one["mean"] is not None)])
+
+
+def kind_of(args: argparse.Namespace, evaluation: "Evaluation") -> str:
+    """Return the word for the actions: exploring, greedy, or samples of the policy."""
+    if args.explore:
+        return "exploring"
+    return "sampled" if getattr(evaluation.config, "greedy", None) == "sample" else "greedy"
 
 
 def diagnosis_table(diagnosis: dict[str, dict]) -> str:
@@ -204,7 +212,7 @@ def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, 
     metrics = summarise([{"length": len(one.true), **one.metrics} for one in episodes])
     facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
                             "updates": evaluation.agent.updates},
-             "episodes": args.episodes, "seed": args.seed, "explore": args.explore, "summary": returns,
+             "episodes": len(episodes), "seed": args.seed, "explore": args.explore, "summary": returns,
              "returns": [one.true_return for one in episodes], "lengths": [len(one.true) for one in episodes],
              "metrics": metrics, "seeds": [one.seed for one in episodes], "settings": config.settings(),
              "system": describe_system(config.device)}
@@ -256,7 +264,7 @@ def shoot(evaluation: "Evaluation", path: Path, diagnose: bool) -> None:
 
     def strip(width: int) -> Strip:
         return Strip(first.predicted, first.true, evaluation.judge.unit == "reward", width)
-    env = Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
+    env = evaluation.film or Stoppable(make_env(evaluation.config, "rgb_array"), evaluation.env.stop)
     try:
         record_video(path, env, evaluation.config.env, first.seed, first.acts, strip if diagnose else None)
     finally:

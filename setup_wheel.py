@@ -45,7 +45,8 @@ def wheel() -> dict:
     inner = [name for name in flat()["packages"] if name.partition(".")[0] in ROOMS]
     return {"packages": [NAME, f"{NAME}.programs", f"{NAME}.configs", *(f"{NAME}.{name}" for name in inner)],
             "package_dir": {f"{NAME}.{name}": name for name in (*ROOMS, "configs")},
-            "package_data": {NAME: ["py.typed"], f"{NAME}.configs": ["*.json", "*.txt", "agents/rl/*/*.json"],
+            "package_data": {NAME: ["py.typed"],
+                             f"{NAME}.configs": ["*.json", "*.txt", "agents/rl/*/*.json", "marinenav/*.json"],
                              f"{NAME}.results": ["*.html"]},
             "py_modules": []}
 

@@ -8,6 +8,7 @@ from program import complain, leave_early, run_program
 
 if TYPE_CHECKING:
     from utils.settings.fields import Config
+    from utils.settings.grid import Grid
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     def work() -> int:
         from utils.settings.cli import parse_args
-        return run(parse_args(sys.argv[1:] if argv is None else argv))
+        from utils.settings.grid import read_grid
+        words = sys.argv[1:] if argv is None else argv
+        grid = read_grid(words)
+        return run(parse_args(words)) if grid is None else run_grid(grid)
     return run_program("train.py", work, "try --buffer_device=cpu, or a smaller --batch_size")
 
 
@@ -36,6 +40,17 @@ def run(config: "Config") -> int:
         except SeedsError:                              # each failed seed is reported already
             return 1
     return 0
+
+
+def run_grid(grid: "Grid") -> int:
+    """Train all trials of a grid in the lanes of sweep.py; return the exit code."""
+    import importlib
+
+    from sweeps.grid import trials_of
+    from sweeps.lanes import Lanes
+    from utils.installed import module_of
+    sweep = importlib.import_module(module_of("sweep"))
+    return sweep.sweep(trials_of(grid), Lanes(grid.jobs), retries=1)
 
 
 if __name__ == "__main__":

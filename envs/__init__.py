@@ -121,6 +121,8 @@ def close_env(env: gym.Env, complain: Callable[[str], Any]) -> None:
 def sizes(config: Config, env: gym.Env) -> Config:
     """The Config with the sizes of the environment that `make_env` made for it; on policy, with the parts of a dict."""
     config = of_spaces(config, env.observation_space, env.action_space)
+    if is_one_row(env):
+        config = dataclasses.replace(config, rows=env.unwrapped.task.rows_per_group)
     return dataclasses.replace(config, obs_parts=parts_of(_observed(env))) if config.on_policy else config
 
 

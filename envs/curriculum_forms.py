@@ -24,7 +24,7 @@ def open_curriculum(choice: str, task: TensorEnv | None) -> Curriculum | None:
     """Return the curriculum of a run; None if it has none.
 
     Args:
-        choice: `default`, the task's own; `none`; or a JSON file.
+        choice: `default`, the task's own; `none`; a JSON file; or its text, which begins with a brace.
         task: with the run's own settings; None if the environment is not a tensor environment.
     Raises:
         ConfigError: the file is missing or wrong, or the task lacks a setting or metric that it names.
@@ -39,13 +39,13 @@ def open_curriculum(choice: str, task: TensorEnv | None) -> Curriculum | None:
 
 
 def read_form(path: str) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, or the text of one.
 
     Raises:
         ConfigError: it cannot be read, or is no JSON.
     """
     try:
-        return json.loads(read_file(path))
+        return json.loads(path if path.lstrip().startswith("{") else read_file(path))
     except OSError as error:
         raise ConfigError(f"curriculum: {path!r} cannot be read: {error.strerror or error}; expected default, none or "
                           "a JSON file") from None

@@ -19,7 +19,7 @@ State = dict[str, Any]              # JSON values
 
 
 class OneRow(gym.Env):
-    """A tensor environment of one row; observations and actions are NumPy's.
+    """A tensor environment of one row; observations and actions are NumPy's. One of several rows says its spaces alone.
 
     `info` has the row's values of the tensor environment's: `info["metrics"]["success"]` is a float.
     """
@@ -34,18 +34,22 @@ class OneRow(gym.Env):
             settings: of the task, such as max_episode_steps, which `gymnasium.make` would take for itself.
             named: more settings.
         Raises:
-            ConfigError: a setting is unknown or invalid, or the task has several rows a group.
+            ConfigError: a setting is unknown or invalid.
         """
         self.task, self.render_mode = load(task)(1, device, **{**(settings or {}), **named}), render_mode
-        if self.task.num_envs != 1:
-            raise ConfigError(f"env: {type(self.task).__name__} has {self.task.num_envs} rows a group, expected one "
-                              "as a gymnasium.Env")
         self.metadata = self.task.metadata
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
         self.metadata = self.task.metadata
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
-        """Begin an episode; a seed seeds the task's generator."""
+        """Begin an episode; a seed seeds the task's generator.
+
+        Raises:
+            ConfigError: the task has several rows a group, which no single action moves.
+        """
+        if self.task.num_envs != 1:
+            raise ConfigError(f"env: {type(self.task).__name__} has {self.task.num_envs} rows a group, expected one "
+                              "as a gymnasium.Env")
         first = self._np_random is None
         super().reset(seed=seed)
         if first or seed is not None:

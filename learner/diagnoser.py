@@ -42,13 +42,13 @@ class Diagnoser:
         self.evaluator.restore(state["evaluator"])
         self.evaluations = state["evaluations"] + 0                         # a TypeError unless it is a number
 
-    def evaluate(self, logger) -> None:
+    def evaluate(self, logger, steps: int = 0) -> None:
         """Evaluate, and log the columns `Reward/...` that are defined if a diagnosis is due.
 
         Raises:
             NotFiniteError: an observation, a true or a predicted reward is not finite.
         """
-        self.evaluator.evaluate(logger)
+        self.evaluator.evaluate(logger, steps)
         self.evaluations += 1
         if self.evaluations % self.every == 0:
             logger.add({PREFIX + name: value for name, value in self.diagnose().items() if value is not None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import Any
 from algorithm import create_agent
 from algorithm.decomposition.diagnosis import NAMES, Numbers
 from algorithm.decomposition.judge import create_judge
-from algorithm.model_file import SUFFIX, Model, read_model, settings_with
+from algorithm.model_file import Model, settings_with
 from envs import make_env, sizes, with_version
 from envs.given import eval_config
-from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of
-from learner.loading import check_pytorch, existing, load_replay
+from learner.episodes import PlayedEpisode, Player, Stoppable, numbers_of, own_draws
+from learner.loading import check_pytorch, existing, load_replay, model_at
+from learner.worlds import Film, WorldPlayer, episodes_of, has_worlds, open_worlds
 from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file
 from utils.seeding import stream_seed
-from utils.settings.algorithms import diagnosed
+from utils.settings.algorithms import diagnosed, is_discrete
 from utils.settings.cli import check_import
 from utils.settings.fields import Config
 from utils.settings.json_files import read_json
+from utils.settings.marinenav_form import LONGEST, ROBOTS
 from utils.settings.resolve import coerce, not_diagnosed
 from utils.stop import Stop
 from utils.threads import one_thread
@@ -43,6 +46,7 @@ class Evaluation:
     judge: Any = None
     episodes: list[PlayedEpisode] = field(default_factory=list)
     others: list[PlayedEpisode] = field(default_factory=list)       # of the other kind, for a diagnosis
+    film: Film | None = None            # of the first world, where the environment has several rows
 
 
 def run_settings(run: Path, given: dict[str, str]) -> Config:
@@ -66,10 +70,20 @@ def model_settings(model: Model, given: dict[str, str]) -> Config:
     Raises:
         ConfigError: a setting is wrong, or there is no environment among the changes.
     """
+    if model.path.is_dir():
+        return _marinenav(model, given)
     if "env" not in given:
         raise ConfigError(f"env: {str(model.path)!r} names no environment; expected --env=ID")
     skipped = ("env", "env_kwargs", "test_timesteps")
     return changed({name: value for name, value in model.settings.items() if name not in skipped}, given)
+
+
+def _marinenav(model: Model, given: dict[str, str]) -> Config:
+    """Return the settings of a published model of MarineNav: its own environment, in the default worlds."""
+    settings = dict(model.settings) | {"env": "MarineNav-v0", "env_type": "normal", "test_timesteps": LONGEST}
+    kwargs = coerce("env_kwargs", given.get("env_kwargs", json.dumps({"num_robots": ROBOTS})))
+    kwargs |= {"discrete": True} if is_discrete(settings["alg"]) else {}
+    return changed(settings, given | {"env_kwargs": json.dumps(kwargs)})
 
 
 def changed(settings: dict[str, Any], given: dict[str, str]) -> Config:
@@ -96,7 +110,7 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
     """
     from utils.torch_utils import resolve_device
     check_pytorch(run, checkpoint)
-    model = read_model(checkpoint) if checkpoint.suffix == SUFFIX else None
+    model = model_at(checkpoint)
     config = eval_config(run_settings(run, given) if model is None else model_settings(model, given))
     config = dataclasses.replace(config, device=str(resolve_device(config.device)), buffer_device="cpu")
     env = make_env(config)
@@ -107,11 +121,17 @@ def load_trained(run: Path, checkpoint: Path, given: dict[str, str], stop: Stop)
             agent.load_model(existing(checkpoint, "--checkpoint {}"))
         else:
             model.load_into(agent)
-        digest = hashlib.sha256(read_file(checkpoint)).hexdigest()
+        digest = _digest(checkpoint)
     except BaseException:
         env.close()
         raise
     return Evaluation(run, checkpoint, digest, config, agent, Stoppable(env, stop))
+
+
+def _digest(checkpoint: Path) -> str:
+    """SHA-256 of a file, or of the weights in a directory."""
+    files = sorted(checkpoint.glob("*.pth")) if checkpoint.is_dir() else [checkpoint]
+    return hashlib.sha256(b"".join(map(read_file, files))).hexdigest()
 
 
 @apart
@@ -124,6 +144,8 @@ def prepare_diagnosis(evaluation: Evaluation, say: Callable[[str], None]) -> Non
         ConfigError: the algorithm predicts no reward.
     """
     agent = evaluation.agent
+    if has_worlds(evaluation.config):
+        raise ConfigError("diagnose: got worlds of several rows, expected an environment of one row")
     if agent.config.alg not in diagnosed():
         raise ConfigError(f"diagnose: {not_diagnosed(agent.config.alg, '', 'a run of ')}")
     replay = None
@@ -146,6 +168,10 @@ def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, 
         NotFiniteError: an observation, a true or a predicted reward is not finite.
         Stopped: the program was asked to stop.
     """
+    if has_worlds(evaluation.config):
+        with one_thread():
+            evaluation.episodes = _play_worlds(evaluation, count, seed, explore)
+        return
     player = Player(evaluation.env, evaluation.agent, evaluation.config.test_eps or 0.0)
     player.judge = evaluation.judge
     seeds = [stream_seed(seed, f"evaluation {number}") for number in range(count)]
@@ -153,6 +179,17 @@ def play_episodes(evaluation: Evaluation, count: int, seed: int, explore: bool, 
         evaluation.episodes = [player.play(one, explore) for one in seeds]
         if diagnose:
             evaluation.others = [player.play(one, not explore) for one in seeds]
+
+
+def _play_worlds(evaluation: Evaluation, count: int, seed: int, explore: bool) -> list[PlayedEpisode]:
+    """Play `count` worlds, or those of the run's `eval_worlds`; an episode is a world."""
+    config, env = evaluation.config, evaluation.env
+    worlds = open_worlds(config, env.unwrapped.task, count, stream_seed(seed, "worlds"))
+    player = WorldPlayer(worlds, evaluation.agent, config.gamma, env.stop)
+    with own_draws(evaluation.agent, stream_seed(seed, "test actions")):
+        played = player.play(seed, explore)
+    evaluation.film = Film(worlds, played)
+    return episodes_of(played, seed, explore)
 
 
 @apart

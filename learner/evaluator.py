@@ -51,7 +51,7 @@ class Evaluator(Player):
                 set_random_state(self.env, state["env"])
         self.random.bit_generator.state = state["actions"]
 
-    def evaluate(self, logger: Logger) -> None:
+    def evaluate(self, logger: Logger, steps: int = 0) -> None:
         """Play the episodes with `_evaluate`, on random numbers that training does not share."""
         if self.draws is not None:
             with self.draws.active():

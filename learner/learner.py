@@ -100,11 +100,18 @@ class Learner:
             self._save()                                # a longer run does not cut this iteration short
         self._gather(count)
         self.run.logger.add(self.actor.explore_metrics())
-        if self.buffer.steps_stored >= max(self.config.warmup, 1):
+        if self._is_warm():
             # The last iteration may be cut short by total_timesteps, and its updates with it.
             self._train(math.ceil(self.config.train_batches * count / self.config.timesteps))
         else:
             self.engine.skip()
+
+    def _is_warm(self) -> bool:
+        """Whether updates begin: after `warmup` stored steps or, where an environment has several rows, joint ones."""
+        warmup = max(self.config.warmup, 1)
+        if self.config.rows == 1:
+            return self.buffer.steps_stored >= warmup
+        return self.due >= warmup and self.buffer.steps_stored > self.config.batch_size
 
     def _record(self, cycle: int) -> Metrics:
         """Evaluate, and write the cycle to the record; return its metrics."""
@@ -113,7 +120,7 @@ class Learner:
         start = time.perf_counter()
         try:
             with one_thread():
-                self.evaluator.evaluate(self.run.logger)
+                self.evaluator.evaluate(self.run.logger, self.steps)
         except Stopped:                                 # a resumed run repeats the whole evaluation
             self.evaluator.restore(before)
             self.run.logger.set_sums(sums)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithm import check_backend, create_agent
-from algorithm.model_file import SUFFIX, load_model, read_model
+from algorithm.marinenav_files import is_published, read_published
+from algorithm.model_file import SUFFIX, Model, read_model
 from algorithm.networks import SHAPE_NAMES
 from algorithm.replay_buffer import create_buffer
 from record.store import Store, fitting
@@ -27,7 +28,8 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
     """Find a run's directory and the checkpoint to load.
 
     Args:
-        place: a run's directory, a .safetensors file in one or in its `checkpoints`, or a model's file, MODEL.pt.
+        place: a run's directory, a .safetensors file in one or in its `checkpoints`, a model's file, MODEL.pt, or a
+            directory of the published MarineNav program's files.
         checkpoint: which checkpoint of a directory: `best`, `last`, or a file; by default `best`, or `last` if the run
             has no best one, because it was not evaluated.
     Raises:
@@ -45,11 +47,24 @@ def find_run(place: str | Path, checkpoint: str | Path = "") -> tuple[Path, Path
         if not runs:
             raise ConfigError(f"{place!r}: expected a checkpoint inside a run's directory, which has its config.json")
         return runs[0], path
+    if not (path / "config.json").is_file() and is_published(path):
+        return path.absolute(), path
     if not (path / "config.json").is_file():
         raise ConfigError(f"{place!r}: expected a run's directory, such as outputs/RUN, a .safetensors file in one, or "
                           "a model's file, MODEL.pt")
     name = str(checkpoint) or default_checkpoint(path)
     return path, path / "checkpoints" / f"{name}.safetensors" if name in ("best", "last") else Path(name)
+
+
+def model_at(path: Path) -> Model | None:
+    """Read the model that is no checkpoint of a run: a file MODEL.pt, or a directory; None if it is another file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if path.is_dir():
+        return read_published(path)
+    return read_model(path) if path.suffix == SUFFIX else None
 
 
 def default_checkpoint(run: Path) -> str:
@@ -75,8 +90,10 @@ def load_agent(place: str | Path, checkpoint: str | Path = "", device: str = "cp
 def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
     check_pytorch(run, path)
-    if path.suffix == SUFFIX:
-        return load_model(path, device)
+    if (model := model_at(path)) is not None:
+        agent = create_agent(model.config(device))
+        model.load_into(agent)
+        return agent
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
@@ -96,8 +113,8 @@ def load_weights(agent: Any, place: str) -> None:
     """
     run, path = find_run(place)
     check_pytorch(run, path)
-    if path.suffix == SUFFIX:
-        read_model(path).load_into(agent)
+    if (model := model_at(path)) is not None:
+        model.load_into(agent)
         return
     state = agent.state_dict()
     own = {name: tensor for name, tensor in state.items() if name.startswith("nets.")}
@@ -116,7 +133,7 @@ def check_pytorch(run: Path, checkpoint: Path) -> None:
         raise ConfigError("USE_PYTORCH: only PyTorch's checkpoints can be loaded; expected 1, or unset it")
     if prefix := _tensorflow_prefix(checkpoint):
         raise ConfigError(f"{str(checkpoint)!r}: a checkpoint of TensorFlow; {converted_by(prefix)}")
-    if checkpoint.suffix == SUFFIX:
+    if checkpoint.suffix == SUFFIX or checkpoint.is_dir():
         return
     try:
         backend = read_object(run / "run.json").get("backend")

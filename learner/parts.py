@@ -17,6 +17,7 @@ from envs.given import eval_config, is_instance
 from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
 from learner.loading import load_weights
+from learner.worlds import has_worlds
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
@@ -87,6 +88,7 @@ def _complete(parts: Parts) -> Parts:
     named = dataclasses.replace(parts.config, env=with_version(parts.config.env))      # its module is imported now
     parts.config = config = sizes(named, parts.env)
     check_drops(config)
+    check_rows(config)
     agent, buffer = create_agent(config), create_buffer(config)
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)
@@ -103,6 +105,23 @@ def check_drops(config: Config) -> None:
     if config.on_nan == "drop" and task_of(config) is not None:
         raise ConfigError("on_nan: got 'drop', not read by tensor environments, whose step can itself end an episode; "
                           "expected stop")
+
+
+def check_rows(config: Config) -> None:
+    """Raise a ConfigError if the rows of a world, or its frozen worlds, are not possible here."""
+    task = task_of(config)
+    name = getattr(task, "__name__", config.env)
+    if config.eval_worlds is not None and not hasattr(task, "frozen"):
+        raise ConfigError(f"eval_worlds: not read by {name}; expected --env=MarineNav-v0")
+    if config.rows > 1 and config.on_policy:
+        raise ConfigError(f"env: {name} has {config.rows} rows a group, expected one for "
+                          f"{config.basis_alg or config.alg}, which learns from rollouts")
+    if config.rows > 1 and config.test_rollouts and not hasattr(task, "frozen"):
+        raise ConfigError(f"test_rollouts: got {config.test_rollouts}, but {name} has {config.rows} rows a group, "
+                          "which are not played for evaluation; expected 0")
+    if has_worlds(config) and config.diagnose_every:
+        raise ConfigError(f"diagnose_every: got {config.diagnose_every}, but worlds of several rows are not diagnosed; "
+                          "expected 0")
 
 
 def processes(config: Config, env: gym.Env) -> int:

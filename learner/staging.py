@@ -69,7 +69,7 @@ class Dense:
         values = torch.stack(self.points).double().cpu().numpy()                        # (T, M), one transfer
         first = steps - len(values)
         self.points = []
-        logger.add_series([(first + t + 1) * self.env.num_envs for t in range(len(values))],
+        logger.add_series([(first + t + 1) * self.env.num_groups for t in range(len(values))],
                           dict(zip(self.columns, values.T, strict=True)))
 
 

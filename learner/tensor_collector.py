@@ -28,11 +28,12 @@ class TensorCollector(Stepwise):
 
     def __init__(self, env: TrainingEnv, agent: Any, curriculum: Curriculum | None = None, drops: Drops | None = None):
         """drops: none may be allowed, see `learner.training.check_drops`."""
-        self.env, self.agent, self.num_envs, self.drops = env, agent, env.num_envs, drops or Drops()
+        self.env, self.agent, self.drops = env, agent, drops or Drops()
+        self.num_envs, self.rows = env.num_groups, env.num_envs         # a joint action of a group is one step
         self.steps = 0                                                                  # of each environment
         self.dense, self.staged = Dense(env), Staged(env, curriculum)
         self.obs = as_array(env.reset())                                                # (N, O)
-        self._check(range(self.num_envs))
+        self._check(range(self.rows))
         self.open_episodes = [OpenEpisode(obs) for obs in self.obs]
 
     def step(self) -> list[Columns]:
@@ -74,7 +75,7 @@ class TensorCollector(Stepwise):
             return
         for i in rows:
             step = 0 if rewards is None else len(self.open_episodes[i]) + 1
-            where = f"in environment {i + 1} of {self.num_envs} {place(self.steps * self.num_envs, step)}"
+            where = f"in environment {i + 1} of {self.rows} {place(self.steps * self.num_envs, step)}"
             check_observation(self.obs[i], where)
             if rewards is not None:
                 check_reward(rewards[i], where)
@@ -103,7 +104,7 @@ class TensorCollector(Stepwise):
         self.obs = as_array(self.env.obs)
         self.open_episodes = [OpenEpisode(self.obs[i]) if lost[i] else
                               read({name: tensor.numpy() for name, tensor in below(f"episode.{i}", tensors).items()})
-                              for i in range(self.num_envs)]
+                              for i in range(self.rows)]
         return int(lost.sum())
 
 

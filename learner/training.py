@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from algorithm import check_backend
 from envs import env_kwargs, with_version
@@ -20,6 +20,7 @@ from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
 from learner.parts import Parts, build, processes, report_error
+from learner.worlds import has_worlds, open_worlds
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
@@ -33,6 +34,9 @@ from utils.stop import Stop, Stopped
 from utils.text import human_bytes
 from utils.threads import prepare_threads
 from utils.torch_state import apart
+
+if TYPE_CHECKING:
+    from learner.worlds_evaluator import WorldsEvaluator
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
 def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> None:
     config, engine = parts.config, parts.engine
     with open_collector(config, parts.env, engine.actor, run.say) as collector:
-        learner = Learner(config, collector, engine, make_evaluator(parts, stop), run, callback)
+        learner = Learner(config, collector, engine, make_evaluator(parts, stop, run), run, callback)
         restore_saved(learner, run)
         try:
             finished = learner.learn()
@@ -145,9 +149,13 @@ def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> Non
             run.say(f"stopped by the callback after {learner.steps} steps; {how_to_resume(run)}")
 
 
-def make_evaluator(parts: Parts, stop: Stop) -> Evaluator | Diagnoser:
+def make_evaluator(parts: Parts, stop: Stop, run: Run) -> Evaluator | Diagnoser | WorldsEvaluator:
     """Return what evaluates after each cycle, and diagnoses the learned reward if `diagnose_every` says so."""
     config, engine = parts.config, parts.engine
+    if parts.test_env and has_worlds(config):
+        from learner.worlds_evaluator import WorldsEvaluator
+        worlds = open_worlds(config, parts.test_env.unwrapped.task, config.test_rollouts)
+        return WorldsEvaluator(config, worlds, engine.actor, stop, run.directory)
     evaluator = Evaluator(config, parts.test_env and Stoppable(parts.test_env, stop), engine.actor)
     if not config.diagnose_every:
         return evaluator

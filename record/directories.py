@@ -17,7 +17,7 @@ from utils.settings.json_files import read_json, read_object
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
-              "worker_timeout", "track", "on_nan")
+              "worker_timeout", "track", "run_dir", "on_nan")
 TIME = r"_\d{8}-\d{6}(\.\d+)?"
 
 
@@ -97,12 +97,41 @@ def _shown(value: Any) -> str:
 
 
 def newest_run(config: Config, root: Path, which: str = "") -> Path | None:
-    """Return the last run in `root` of the same tag, algorithm, basis, environment and seed; None if there is none."""
+    """Return the last run in `root` of the same tag, algorithm, basis, environment and seed; None if there is none.
+
+    With `run_dir` it is the run there, or the last one of the same settings in a directory `training_<time>` beside.
+    """
+    if config.run_dir:
+        return _newest_beside(config)
     stems = (_stem(config, which), _stem(config, which, with_basis=False))          # older names lack the basis
     pattern = re.compile(f"({'|'.join(map(re.escape, stems))}){TIME}")
     found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
     found = [path for path in found if (path / "config.json").is_file() and _is_same(path, config)]
     return max(found, key=_by_time, default=None)
+
+
+def _newest_beside(config: Config) -> Path | None:
+    own = _own_directory(config)
+    if (own / "config.json").is_file():
+        return own
+    beside = own.parent.parent.glob("training_*/*") if own.parent.name.startswith("training_") else ()
+    same_name = re.compile(re.escape(own.name) + r"(\.\d+)?")
+    found = [path for path in beside if same_name.fullmatch(path.name) and _fits(path, config)]
+    return max(found, key=lambda path: (path.parent.name, _by_time(path)), default=None)
+
+
+def _own_directory(config: Config) -> Path:
+    """The directory that `run_dir` names."""
+    return Path(config.run_dir.replace("{seed}", str(config.seed)))
+
+
+def _fits(directory: Path, config: Config) -> bool:
+    """Whether a directory holds a run of the same settings."""
+    try:
+        compare(read_json(directory / "config.json"), config, directory)
+    except ConfigError:
+        return False
+    return True
 
 
 def finished(config: Config, root: Path) -> dict[str, str] | None:
@@ -146,17 +175,19 @@ def make_directory(config: Config, root: Path, which: str = "") -> Path:
         ConfigError: it cannot be created.
     """
     name = _stem(config, which) + time.strftime("_%Y%m%d-%H%M%S")
+    field, path = ("run_dir", _own_directory(config)) if config.run_dir else ("outputs", root / name)
     try:
         for suffix in ["", *(f".{i}" for i in range(2, 1000))]:
             try:
-                (root / (name + suffix)).mkdir(parents=True)
-                return root / (name + suffix)
+                path.with_name(path.name + suffix).mkdir(parents=True)
+                return path.with_name(path.name + suffix)
             except FileExistsError:                    # another run of the same second
-                if not root.is_dir():
+                if not path.parent.is_dir():
                     raise
-    except OSError as error:
-        raise ConfigError(f"outputs: cannot create {str(root / name)!r}: {error.strerror}") from None
-    raise ConfigError(f"outputs: {str(root / name)!r} exists 999 times over")
+    except (OSError, ValueError) as error:              # ValueError: no name, or a null character in it
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{field}: cannot create {str(path)!r}: {reason}") from None
+    raise ConfigError(f"{field}: {str(path)!r} exists 999 times over")
 
 
 def _stem(config: Config, which: str, with_basis: bool = True) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from algorithm.marinenav_files import write_published
 from algorithm.model_file import stats_of
 from learner.loading import find_run, load_found
 from program import run_program
@@ -23,7 +24,7 @@ from utils.settings.cli import Parser
 from utils.settings.completion import add_completion
 from utils.settings.json_files import read_json
 
-FORMATS = ("arena",)
+FORMATS = ("arena", "marinenav")
 NAMES = {"shared": "shared_net", "actor": "actor", "critic": "critic"}          # ours -> the published program's
 
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
     def work() -> int:
         args = _parse(argv)
-        for path in export_arena(args.run, args.checkpoint, args.out):
+        export = {"arena": export_arena, "marinenav": export_marinenav}[args.format]
+        for path in export(args.run, args.checkpoint, args.out):
             print(f"written to {path}")
         return 0
     return run_program("export", work)
@@ -41,7 +43,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="export", allow_abbrev=False, description="Write a run's model in another program's form.")
     parser.add_argument("run", metavar="RUN", help="the directory of a run, such as outputs/RUN")
     parser.add_argument("--format", required=True, metavar="|".join(FORMATS), help="arena: checkpoint, metadata and "
-                        "statistics under the names of the published PyTorch program of Arena")
+                        "statistics under the names of the published PyTorch program of Arena; marinenav: weights and "
+                        "constructor arguments under those of the published MarineNav program")
     parser.add_argument("--checkpoint", default="last", metavar="last|best", help="default: last")
     parser.add_argument("--out", default="", metavar="DIR", help="directory to write to (default: RUN/export)")
     add_completion(parser)
@@ -82,6 +85,24 @@ def export_arena(run: str, checkpoint: str = "last", out: str = "") -> list[Path
     for target, content in written.items():
         write_file(target, content)
     return list(written)
+
+
+def export_marinenav(run: str, checkpoint: str = "last", out: str = "") -> list[Path]:
+    """Write the `.pth` weights and the JSON constructor arguments of each network; return their paths.
+
+    Args:
+        out: the directory; RUN/export by default.
+    Raises:
+        ConfigError: the run is of none of the published program's agents, or over another encoder.
+        CheckpointError: the checkpoint is missing or damaged.
+        SaveError: a file could not be written.
+    """
+    directory, path = find_run(run, checkpoint)
+    agent = load_found(directory, path)
+    folder = Path(out) if out else directory / "export"
+    with saving(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
+    return write_published(folder, agent)
 
 
 def _style(run: Path) -> int:

@@ -96,9 +96,9 @@ def run_train(words: list[str]) -> None:
         pytest.importorskip("cv2")
     if not use_pytorch():
         pytest.importorskip("tensorflow")
-    before = set(Path("outputs").glob("*/metrics.csv"))
+    before = set(Path("outputs").rglob("metrics.csv"))
     assert train.main([*flags, *small(config)]) == 0
-    new = set(Path("outputs").glob("*/metrics.csv")) - before
+    new = set(Path("outputs").rglob("metrics.csv")) - before
     if config.resume:
         new = {Path(config.resume) / "metrics.csv"}
     assert len(new) == len(small_seeds(config))
@@ -248,7 +248,14 @@ def run_rrd(words: list[str]) -> None:
 
 
 def run_export(words: list[str]) -> None:
-    """A small run of Arena in place of the document's."""
+    """A small run of Arena or MarineNav in place of the document's."""
+    if "marinenav" in words:
+        assert train.main(["--alg=iqn", "--env=MarineNav-v0", '--env_kwargs={"discrete": true}', "--encoder=objects",
+                           "--tag=export", *SMALL]) == 0
+        run = next(Path("outputs").glob("export-iqn-MarineNav*"))
+        assert cli.main([str(run) if word == "outputs/RUN" else word for word in words]) == 0
+        assert (run / "export" / "network_params.pth").is_file()
+        return
     assert train.main(["--algo=ppo_torch", "--tag=export", "--steps=8", *SMALL_ROLLOUTS, "--num_envs=2"]) == 0
     run = next(Path("outputs").glob("export-*"))
     assert cli.main([str(run) if word == "outputs/RUN" else word for word in words]) == 0

@@ -28,7 +28,12 @@ class EpsilonGreedy(OffPolicy):
         return {"Epsilon": self.epsilon}
 
     def random_rows(self, chances: Tensor) -> Tensor:
-        """Return which exploring steps are random, bool (N,), by numbers uniform in [0, 1), (N,); count the steps."""
-        random = (chances <= self.epsilon) | (self.counters["steps"] < self.config.warmup)
-        self.counters["steps"] += len(chances)
+        """Return which exploring steps are random, bool (N,), by numbers uniform in [0, 1), (N,); count the steps.
+
+        The rows of one environment are one step.
+        """
+        config = self.config
+        warming = config.random_warmup is not False and self.counters["steps"] < config.warmup
+        random = (chances <= self.epsilon) | warming
+        self.counters["steps"] += max(1, len(chances) // config.rows)
         return random

@@ -71,7 +71,7 @@ class MarineNavSAC(EncodedActorCritic):
 
     def _choose(self, obs: Tensor, explore: bool) -> Tensor:
         mean, log_std = self.policy(obs)
-        noise = self.randn(len(obs)) if explore else 0.0
+        noise = self.randn(len(obs)) if explore or self.config.greedy == "sample" else 0.0
         return squashed(mean + log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp() * noise)
 
     def evaluate_step(self, obs: Tensor) -> Info:

@@ -26,6 +26,7 @@ class PrioritizedReplay(TransitionReplay):
         super().__init__(config)
         self.n_step, self.gamma = config.n_step, config.gamma
         self.exponent, self.beta, self.run_length = config.priority_exponent, config.priority_beta, config.run_length
+        self.run_length *= config.rows                  # of stored steps, about
         blocks = -(-self.capacity // BLOCK)
         self.priorities = torch.zeros(blocks, BLOCK, dtype=torch.float64, device=self.device)
         self.sums = torch.zeros(blocks, dtype=torch.float64, device=self.device)

@@ -13,30 +13,32 @@ from torch import Tensor
 
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.learning_rates import apply_settings
+from algorithm.marinenav_files import published
 from algorithm.registry import load
 from algorithm.replay_buffer.prioritized import PrioritizedReplay
 from algorithm.replays.case import Case, CaseError, Refused, drawn_weights, summary
 from algorithm.replays.training import settings_of
+from utils.settings.marinenav_form import AGENT_TYPES
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 
 SAMPLED = 512                   # elements of a variable that a case stores, at most
 ACT_ROWS = 8
 SMALL = {"_sigma": 0.1, "output_layer_log_std": 0.05, "output_layer_v": 0.02, "output_layer_a.": 0.02}
-# By `agent_type`: the algorithm; the networks of the case and ours; the batch's draws, ours and the case's; the losses.
+# By `agent_type`: the networks of the case and ours; the batch's draws, ours and the case's; the losses.
 KINDS: dict[str, dict[str, Any]] = {
-    "AC-IQN": dict(alg="ac_iqn", nets={"actor": "policy", "critic": "critic"},
+    "AC-IQN": dict(nets={"actor": "policy", "critic": "critic"},
                    draws={"next_taus": "taus/target", "taus": "taus/local", "pi_taus": "taus/actor"},
                    losses={"critic_loss": "Q_loss", "actor_loss": "Pi_loss"}),
-    "DDPG": dict(alg="marinenav_ddpg", nets={"actor": "policy", "critic": "critic"}, draws={},
+    "DDPG": dict(nets={"actor": "policy", "critic": "critic"}, draws={},
                  losses={"critic_loss": "Q_loss", "actor_loss": "Pi_loss"}),
-    "SAC": dict(alg="marinenav_sac", nets={"actor": "policy", "critic_1": "critic_1", "critic_2": "critic_2"},
+    "SAC": dict(nets={"actor": "policy", "critic_1": "critic_1", "critic_2": "critic_2"},
                 draws={"pi_next_noise": "noise/next", "pi_noise": "noise/new"},
                 losses={"critic_1_loss": "Q1_loss", "critic_2_loss": "Q2_loss", "actor_loss": "Pi_loss"}),
-    "IQN": dict(alg="iqn", nets={"q": "value"}, draws={"next_taus": "taus/target", "taus": "taus/local"},
+    "IQN": dict(nets={"q": "value"}, draws={"next_taus": "taus/target", "taus": "taus/local"},
                 losses={"loss": "Q_loss"}),
-    "Rainbow": dict(alg="rainbow", nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
-    "DQN": dict(alg="marinenav_dqn", nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
+    "Rainbow": dict(nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
+    "DQN": dict(nets={"q": "value"}, draws={}, losses={"loss": "Q_loss"}),
 }
 
 
@@ -65,6 +67,7 @@ class Played:
 
     def __init__(self, case: Case, kind: Mapping[str, Any]):
         self.case, self.kind, self.nets = case, kind, kind["nets"]
+        self.alg = AGENT_TYPES[case.value("agent_type")]
         self.agent = self._build()
         self.infos: list[dict[str, float]] = []
         self.norms: list[dict[str, float]] = []
@@ -89,8 +92,8 @@ class Played:
                       "cosines": config["num_cosines"]}
         discrete = "q" in self.nets
         acts = config["action_size"] if discrete else self.case.array("batch/action").shape[-1]
-        settings = settings_of(self.case, self.kind["alg"], given, own + most * (each + 1), acts, discrete)
-        agent = load("alg", self.kind["alg"], "pytorch")(settings)
+        settings = settings_of(self.case, self.alg, given, own + most * (each + 1), acts, discrete)
+        agent = load("alg", self.alg, "pytorch")(settings)
         apply_settings(agent, settings)
         load_weights(agent, self.nets, {name: tuple(shape) for name, shape in self.case.value("shapes").items()},
                      self.case.value("seed"))
@@ -235,11 +238,6 @@ def memory_case(case: Case) -> dict[str, Any]:
         drawn_by.append(replay.draw_by(torch.from_numpy(fractions)))
     return found | {f"per/{name}": torch.stack(parts)
                     for name, parts in zip(("index", "weight"), zip(*drawn_by, strict=True), strict=True)}
-
-
-def published(name: str) -> str:
-    """Return the published name of a parameter of ours."""
-    return name.removeprefix("encoder.").replace("cos_embedding.linear.", "cos_embedding.")
 
 
 def load_weights(agent: Agent, nets: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], seed: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from envs.marinenav import world
 from envs.marinenav.boat import thrust_change
 from envs.marinenav.files import read_worlds
+from envs.marinenav.frozen import COUNT, SEED, freeze, stages_of
 from envs.marinenav.layout import Layout, empty
 from envs.marinenav.perception import Noise
 from envs.marinenav.sampler import sample, shortfall
@@ -143,6 +144,32 @@ class MarineNav(TensorEnv):
         if line := shortfall(layout, self.rules):
             logging.getLogger("envs.marinenav").info(line)
         return layout.padded(*self._sizes())
+
+    def frozen(self, count: int, schedule: Mapping[str, Any] | None = None, seed: int | None = None) -> MarineNav:
+        """Return an environment whose worlds are frozen: a reset of all begins the same ones.
+
+        Args:
+            count: the number of worlds: of the file `worlds`, from the first again after its last, or sampled.
+            schedule: what they are sampled by instead, see `frozen.stages_of`; it says their number.
+            seed: of worlds that are sampled by the settings; None, and with a schedule: `frozen.SEED`.
+        """
+        if self.given is not None:
+            layout = self.given.take(torch.arange(count, device=self.device) % len(self.given.start))
+        else:
+            stages = stages_of(schedule) if schedule else [{COUNT: count}]
+            layout = freeze(stages, self.settings, SEED if seed is None or schedule else seed)
+        sizes = dict(zip(("num_robots", "num_cores", "num_obstacles"), layout.sizes(), strict=True))
+        env = type(self)(len(layout.start), self.device, 0, self.dtype, **self.settings | sizes | {"worlds": ""})
+        env.given = layout.to(self.dtype, self.device)
+        return env
+
+    def path(self) -> Tensor:
+        """Where the robots are, (N, 13): pose, velocity through the water and over ground, 0, 0, thrust.
+
+        The published trajectories have the angles of the thrusters in the places of both zeros.
+        """
+        still = torch.zeros_like(self.thrust)
+        return torch.cat([self.pose, self.velocity_r, self.velocity, still, self.thrust], -1).flatten(0, 1)
 
     def _draw(self, layout: Layout) -> Tensor | None:
         robots, _, obstacles = layout.sizes()

@@ -378,8 +378,9 @@ def test_info_of_one_row_is_numbers():
 
 
 def test_a_team_is_not_one_row():
+    env = gym.make("PointMassRL-v0", task=Team)
     with pytest.raises(ConfigError, match="3 rows a group, expected one"):
-        gym.make("PointMassRL-v0", task=Team)
+        env.reset()
 
 
 # In a run -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tasks import Team, Walk
 
 import evaluate
 import train
-from envs import make_env
+from envs import make_env, sizes
 from envs.curriculum import Curriculum, Stage
 from envs.registration import register_env
 from envs.training_env import TrainingEnv
@@ -314,7 +314,16 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(flags, message, capsys, monke
     assert error.count("\n") == 1
 
 
-def test_a_team_has_no_environment_of_one_row():
+def test_a_team_has_no_environment_of_one_row(capsys):
     register_env("Team-v0")(Team)
+    config = resolve({"alg": "dqn", "env": "Team-v0"})
+    env = make_env(config)
+    assert sizes(config, env).rows == 3
     with pytest.raises(ConfigError, match="Team has 3 rows a group"):
-        make_env(resolve({"alg": "dqn", "env": "Team-v0"}))
+        env.reset()
+    for flags, message in ((["--alg=dqn"], "test_rollouts: got 2, but Team has 3 rows a group"),
+                           (["--alg=ppo"], "env: Team has 3 rows a group, expected one for ppo"),
+                           (["--alg=dqn", '--eval_worlds={"num_episodes": [1]}'], "eval_worlds: not read by Team")):
+        short = ["--device=cpu", "--test_rollouts=2"] if "--alg=ppo" in flags else SMALL
+        assert train.main([*short, "--env=Team-v0", *flags]) == 2
+        assert message in capsys.readouterr().err

@@ -161,7 +161,7 @@ def test_a_directory_is_named_after_its_basis_and_one_of_an_older_name_is_found(
 
 
 MAY_CHANGE = (" (only epochs, total_timesteps, save_rews, checkpoint_every, worker_restarts, worker_timeout, "
-              "track and on_nan may change)")
+              "track, run_dir and on_nan may change)")
 
 
 def test_what_may_change_is_what_the_error_and_the_documents_list(capsys):

@@ -135,7 +135,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "algorithm.basis_alg.marinenav_dqn_torch:MarineNavDQN", discrete=True, defaults=_ENCODED),
     "marinenav_sac": Algorithm(
         "algorithm.basis_alg.marinenav_sac_torch:MarineNavSAC",
-        defaults=_ENCODED_ACTOR_CRITIC | dict(alpha_init=0.078)),
+        defaults=_ENCODED_ACTOR_CRITIC | dict(alpha_init=0.078, greedy="mean")),
     "ppo": Algorithm(
         "algorithm.basis_alg.ppo_torch:PPO", on_policy=True, by_optimizer=_ON_POLICY_OPTIMIZERS,
         defaults=_ON_POLICY | dict(rollout_steps=2048, n_epochs=10, batch_size=64, clip_coef=0.2, vf_clip_coef=None,

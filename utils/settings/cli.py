@@ -19,13 +19,16 @@ from utils.settings.arena_flags import split
 from utils.settings.completion import add_completion
 from utils.settings.fields import FIELDS, Config, all_settings
 from utils.settings.imports import add_import, import_modules, named_modules, search_here
-from utils.settings.json_files import read_json
+from utils.settings.json_files import NO_FORM, read_json
+from utils.settings.marinenav_form import AGENT_TYPES
 from utils.settings.near import called_elsewhere
 from utils.settings.resolve import choices_of, coerce, resolve
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
-FLAGS = ("config", "resume", "import", "completion", "help")         # the flags that are no settings
+WORDS = ("agent_type", "num_procs")     # flags of the published MarineNav trainer that are no settings
+FLAGS = ("config", "resume", "import", "completion", "help", *WORDS)        # the flags that are no settings
+CONFIG_FLAGS = ("--config", "--config_file", "--config-file", "-C")
 EXAMPLES = """
 examples:
   python train.py --tag='RRD Ant-v2' --alg=rrd --basis_alg=sac --env=Ant-v2
@@ -33,6 +36,7 @@ examples:
   python train.py --config outputs/RUN/config.json        repeats a run
   python train.py --resume outputs/RUN                    resumes one that was stopped or killed
   python train.py --algo ppo_torch --style 2 --steps 1000000      the published Arena program's words, see docs/arena.md
+  python train.py --config FILE.json --agent-type IQN -P 2        a file of MarineNav's trainer, see docs/marinenav.md
   python train.py --import=my_rewards --alg=my_decomposition      registered by my_rewards.py, see docs/extending
 """
 
@@ -60,13 +64,14 @@ def parse_args(argv: Sequence[str]) -> Config:
     modules = named_modules(argv)
     import_modules(modules)                             # first: the parser has a flag for every setting of theirs
     published, argv = split(argv)
-    flags = published | _flags(argv)
+    flags = published | flags_of(argv)
     path, directory = flags.pop("config", None), flags.pop("resume", None)
-    return combine(flags, path, directory, modules)
+    words = given_words(flags)
+    return combine({name: text for name, text in flags.items() if name not in WORDS}, path, directory, modules, words)
 
 
 def combine(flags: dict[str, Any], path: str | None = None, directory: str | None = None,
-            modules: Sequence[str] = ()) -> Config:
+            modules: Sequence[str] = (), words: Mapping[str, Any] | None = None) -> Config:
     """Return the settings of a run: those given by name, over those of a file.
 
     Args:
@@ -74,19 +79,22 @@ def combine(flags: dict[str, Any], path: str | None = None, directory: str | Non
         path: a JSON file of settings.
         directory: the run to be resumed, instead of `path`.
         modules: the modules of `--import`.
+        words: values by the published names of MarineNav's trainer, see `given_words`.
     Raises:
         ConfigError: a name, a JSON key or a value is wrong.
     """
     if directory is not None:
         path = _config_of(directory, path, flags)
     notes: list[str] = []
-    from_file = _from_file(path, flags, notes)
+    if path is None and "agent_type" in (words or {}):
+        raise ConfigError(NO_FORM)
+    from_file = _from_file(path, flags, notes, words or {})
     config = _resolved(from_file, {name: coerce(name, text) for name, text in flags.items()}, path)
     _check_run(config)
     return dataclasses.replace(config, resume=directory, imports=tuple(modules), notes=tuple(notes))
 
 
-def _flags(argv: Sequence[str]) -> dict[str, Any]:
+def flags_of(argv: Sequence[str]) -> dict[str, Any]:
     """The text of each flag that is given."""
     given, unknown = _parser().parse_known_args(argv)
     if unknown:
@@ -94,9 +102,20 @@ def _flags(argv: Sequence[str]) -> dict[str, Any]:
     return {name: text for name, text in vars(given).items() if name != "modules"}
 
 
-def _from_file(path: str | None, flags: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def given_words(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What flags say by names of the published MarineNav trainer, whose files they win over.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    Setting("num_procs", int, low=1).checked(flags.get("num_procs", 1))
+    words = {"agent_type": flags["agent_type"]} if "agent_type" in flags else {}
+    return words | {name: coerce(name, flags[name]) for name in ("total_timesteps", "seed") if name in flags}
+
+
+def _from_file(path: str | None, flags: dict[str, Any], notes: list[str], words: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the file that flags leave as they are; what it says and that is not used goes to `notes`."""
-    from_file = read_json(path, notes.append) if path is not None else {}
+    from_file = read_json(path, notes.append, words) if path is not None else {}
     if ":" in flags.get("env", ""):
         search_here()
     if "env" not in flags:
@@ -177,9 +196,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
                     description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
-    parser.add_argument("--config", metavar="FILE", help="JSON file of settings; flags win over it")
+    parser.add_argument("--config", *CONFIG_FLAGS[1:], metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="resume the run in this directory, with the numbers of a run "
                         "that was never stopped; flags may change its length and what is written")
+    parser.add_argument("--agent_type", "--agent-type", metavar="|".join(AGENT_TYPES), help="with a file of the form "
+                        "of MarineNav's trainer: the agent, instead of the file's")
+    parser.add_argument("--num_procs", "--num-procs", "-P", metavar="N", help="with such a file that is a grid of "
+                        "trials: how many run at a time (default: 1)")
     add_import(parser)
     add_completion(parser)
     groups: dict[str, Any] = {}
@@ -193,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_flag(group: Any, setting: Setting) -> None:
     flags = dict.fromkeys([f"--{setting.name}", f"--{setting.name.replace('_', '-')}"])
+    flags |= {"-D": None} if setting.name == "device" else {}
     alone = dict(nargs="?", const="True") if setting.type is bool else {}
     group.add_argument(*flags, dest=setting.name, help=_help(setting), metavar=_metavar(setting), **alone)
 

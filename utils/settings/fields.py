@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from types import NoneType, UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from utils.settings.algorithms import ALGORITHMS, is_discrete, is_on_policy
 from utils.settings.setting import (
     SCHEDULES,
     Setting,
+    fields_of,
     of_algorithm,
     of_atari,
     of_choice,
@@ -69,6 +69,8 @@ class Config:
                                "seed: new (make another one), resume (the last one, which needs the same settings) or "
                                "overwrite (remove the last one, and make a new one)",
                                choices=("new", "resume", "overwrite"))
+    run_dir: str = setting("", "directory of the run's record, in which {seed} stands for the seed (default: a new one "
+                           "in outputs/)")
     num_envs: int = setting(1, "environments that are stepped at once; if several, each in its own process; of a "
                             "tensor environment all in one batch, and on policy Gymnasium's own in this process", low=1)
     worker_restarts: int = setting(3, "how often a run restarts a process of --num_envs that died or hangs; its "
@@ -94,7 +96,10 @@ class Config:
     diagnose_every: int = of_env(0, "for decompositions: cycles between diagnoses of the learned reward, on episodes "
                                  "of their own; 0: none", low=0)
     curriculum: str = of_env("default", "of a tensor environment: default (the task's own, if it has one), none, or a "
-                             "JSON file of stages; evaluation plays the last stage")
+                             "JSON file of stages, or its text; evaluation plays the last stage")
+    eval_worlds: dict | None = of_env(                                                      # noqa: RUF009
+        None, 'the frozen worlds of MarineNav that evaluation plays, by stages: \'{"num_episodes": [10, 10], '
+        '"num_robots": [3, 5]}\' (default: --test_rollouts worlds of the run\'s last stage)')
     save_rews: bool = of_env(True, "write evaluation returns as rews/<env>.npz")
     sticky: bool | None = of_atari("repeat the last action with probability 0.25")
     noop: int | None = of_atari("no-ops at an episode's start: a random number up to this", low=0, high=1000)
@@ -155,6 +160,8 @@ class Config:
     pi_delay_freq: int | None = of_policy("critic updates per policy update", low=1)
     alpha_lr: float | None = of_policy("learning rate of the temperature; 0 keeps it at alpha_init", low=0)
     alpha_init: float | None = of_policy("initial temperature", above=0)
+    greedy: str | None = of_policy("the action of evaluation: the mean of the policy, or a sample",
+                                   choices=("mean", "sample"))
     optimizer: str | None = of_policy("optimiser, of the Q-network in dqn", choices=("adam", "rmsprop"))
     Adam_eps: float | None = of_policy("epsilon of that Adam", above=0)
     RMSProp_decay: float | None = of_policy("decay of that RMSProp", low=0, high=1)
@@ -193,6 +200,8 @@ class Config:
     rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
     rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
+    random_warmup: bool | None = of_networks("whether all exploring actions are random before --warmup (default: True)",
+                                              beside="eps_l")
     hidden_sizes: tuple[int, ...] | None = of_widths(
         "widths of the hidden layers of the policy or the Q-network, and the default of the others, such as 256,256 "
         "(default: 256,256; for ddpg 400,300; for pictures 512, after the convolutions)", beside="q_lr")
@@ -241,6 +250,7 @@ class Config:
     obs_dims: tuple[int, ...] | None = None
     acts_dims: tuple[int, ...] | None = None
     obs_scale: float | None = None      # what DQN's `step` divides raw observations by: 255 for pixels, 1 for vectors
+    rows: int = 1                       # that one environment is; a joint action of them is one environment step
 
     acts_discrete: bool | None = None   # on policy: whether actions are indices, as the environment says
     obs_parts: tuple[tuple[str, tuple[int, ...]], ...] | None = None    # name and shape in a dict of observations
@@ -276,18 +286,7 @@ class Config:
         return {name: value for name, value in values.items() if value is not None and name not in derived}
 
 
-def _kind(hint: Any) -> Any:
-    """int of `int | None`, and so on."""
-    return next(one for one in get_args(hint) if one is not NoneType) if isinstance(hint, UnionType) else hint
-
-
-def _fields() -> dict[str, Setting]:
-    hints = get_type_hints(Config)
-    return {f.name: Setting(f.name, _kind(hints[f.name]), f.default, **f.metadata)
-            for f in dataclasses.fields(Config) if f.metadata}
-
-
-FIELDS = _fields()              # the settings that are built in, by name
+FIELDS = fields_of(Config)       # the settings that are built in, by name
 
 
 def all_settings() -> dict[str, Setting]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.errors import ConfigError
 from utils.files import read_file
+from utils.settings import marinenav_form
 from utils.settings.algorithms import bases, names
 from utils.settings.fields import all_settings
 from utils.settings.forms import is_published, path_of, translated
@@ -25,25 +26,39 @@ from utils.text import shown
 
 MOST_BYTES = 2**20                              # of a settings file; a real one has two thousand
 SCHEMA = "$schema"              # for editors; the programs skip it
+NO_FORM = "agent_type: read with a file of the form of MarineNav's trainer alone; expected --alg"
 SECTIONS = ("runtime", "env", "policy", "algorithm")
 
 
-def read_json(path: str | Path, note: Callable[[str], Any] = lambda line: None) -> dict[str, Any]:
-    """The settings in a JSON file by name, flat, in sections (see `flatten`) or in EmbodiChain's form.
+def read_json(path: str | Path, note: Callable[[str], Any] = lambda line: None,
+              given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings in a JSON file by name, flat, in sections (see `flatten`) or in EmbodiChain's or MarineNav's form.
 
     Args:
-        note: called with a line for what a file of that form says and that is not used; see `utils.settings.forms`.
+        note: called with a line for what a file of another form says and that is not used.
+        given: values by the published names of MarineNav's form, which win over a file of it.
     """
     data = read_object(path)
     if is_suite(data):
         command = shlex.join(["python", "sweep.py", str(path)])
         raise ConfigError(f"config: {str(path)!r} is a suite of runs; `{command}` runs it")
-    settings = (translated(data, lambda other: read_object(path_of(other, path)), note) if is_published(data)
-                else flatten(data))
+    settings = _translated(data, path, note, given or {})
     for name, value in settings.items():
         if value is not None:
             coerce(name, value)                 # a wrong value is wrong even where a flag wins
     return settings
+
+
+def _translated(data: dict[str, Any], path: str | Path, note: Callable[[str], Any], given: Mapping[str, Any],
+                ) -> dict[str, Any]:
+    """The settings of a file, by the form that it is in."""
+    if marinenav_form.is_published(data):
+        return marinenav_form.translated(data, given, note)
+    if "agent_type" in given:
+        raise ConfigError(NO_FORM)
+    if is_published(data):
+        return translated(data, lambda other: read_object(path_of(other, path)), note)
+    return flatten(data)
 
 
 def is_suite(data: dict[str, Any]) -> bool:

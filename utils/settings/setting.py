@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
 
 from utils.errors import ConfigError
 from utils.settings.values import KINDS
@@ -134,3 +135,15 @@ of_algorithm = functools.partial(setting, None, belongs="algorithm")
 of_policy = functools.partial(setting, None, belongs="policy")
 of_networks = functools.partial(setting, None, belongs="networks")
 of_widths = functools.partial(of_networks, low=1, high=1_000_000)
+
+
+def fields_of(config: type) -> dict[str, Setting]:
+    """The settings among the fields of a dataclass, by name."""
+    hints = get_type_hints(config)
+    return {field.name: Setting(field.name, _kind(hints[field.name]), field.default, **field.metadata)
+            for field in dataclasses.fields(config) if field.metadata}
+
+
+def _kind(hint: Any) -> Any:
+    """int of `int | None`, and so on."""
+    return next(one for one in get_args(hint) if one is not NoneType) if isinstance(hint, UnionType) else hint

@@ -500,7 +500,7 @@ def test_the_tensorflow_reference_is_not_diagnosed(monkeypatch):
 def test_undefined_numbers_are_not_logged():
     logged = []
     one = diagnoser.Diagnoser.__new__(diagnoser.Diagnoser)
-    one.evaluator, one.every, one.evaluations = SimpleNamespace(evaluate=lambda logger: None), 1, 0
+    one.evaluator, one.every, one.evaluations = SimpleNamespace(evaluate=lambda logger, steps: None), 1, 0
     one.diagnose = lambda: dict.fromkeys(NAMES) | {"slope": 2.0}
     one.evaluate(SimpleNamespace(add=logged.append))
     assert logged == [{diagnosis.PREFIX + "slope": 2.0}]

@@ -120,7 +120,7 @@ class Listener:
     def add(self, info):
         pass
 
-    def evaluate(self, logger):
+    def evaluate(self, logger, steps):
         pass
 
     def state(self):
@@ -145,7 +145,7 @@ class Listener:
 ])
 def test_updates_per_step_are_the_algorithms_however_many_environments(num_envs, length, iterations, warmup):
     config = SimpleNamespace(timesteps=20, iterations=iterations, run_length=length, train_batches=8, warmup=warmup,
-                             checkpoint_every=1)
+                             checkpoint_every=1, rows=1)
     listener, updates = Listener(), []
     learner = Learner(config, Steps(num_envs), listener, listener, listener)
     learner._train = lambda count: updates.append((learner.steps, count))

@@ -30,7 +30,8 @@ from utils.settings.completion import RRD, SHELLS, add_completion, script, words
 from utils.settings.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "resume", "import", "completion", "help"]), "-h"])
+ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "agent_type", "num_procs", "resume", "import", "completion",
+                                         "help"]), "-h", "-C", "-D", "-P"])
 ALGORITHMS = ["a2c", "ac_iqn", "ddpg", "dqn", "grpo", "iqn", "ircr", "marinenav_ddpg", "marinenav_dqn",
               "marinenav_sac", "ppo", "rainbow", "rrd", "sac", "td3", "uniform"]
 
@@ -146,7 +147,7 @@ def test_help_imports_no_shtab():
 @shell("bash")
 @pytest.mark.parametrize(("words", "offered"), [
     (("python", "train.py", ""), ALL), (("python", "train.py", "-"), ALL),
-    (("python", "train.py", "--"), [name for name in ALL if name != "-h"]),
+    (("python", "train.py", "--"), [name for name in ALL if name.startswith("--")]),
     (("./train.py", "--rrd_s"), ["--rrd_sample_size"]),
     (("python", "/a b/train.py", "--alg", "=", "sac", "--basis"), ["--basis_alg"]),
     (("python", "train.py", "--alg", "=", "s"), ["sac"]), (("python", "train.py", "--basis-alg", "t"), ["td3"]),

@@ -25,7 +25,7 @@ CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} fo
 # The table of the original, specs/rrd.md; `seed` and `device` are the port's own.
 COMMON = dict(engine="auto", precision="fp32", buffer_device="auto", num_envs=1, diagnose_every=0,
               checkpoint_every=1, track=False, on_existing="new", best="Rewards", curriculum="default", on_nan="stop",
-              reward_every=0, load_model="",
+              reward_every=0, load_model="", run_dir="",
               worker_restarts=3, worker_timeout=60.0,    # of which the original has no word
               tag="", seed=0, device="auto", env="Ant-v2", env_type="ep_rews", epochs=3, cycles=100, iterations=100,
               timesteps=100, test_rollouts=10, test_timesteps=1000, save_rews=True, buffer_size=1_000_000,
