@@ -13,7 +13,8 @@ def load(run: str | Path, checkpoint: str | Path = "", device: str = "cpu") -> A
     """Load the agent of a run: `agent.step(obs)`, (O,) or (N, O) -> actions in [-1, 1], (A,) or (N, A).
 
     Args:
-        run: a run's directory, such as outputs/RUN, a .safetensors file in one, or a model's file, MODEL.pt.
+        run: a run's directory, such as outputs/RUN, a .safetensors file in one, a model's file, MODEL.pt, or a
+            directory of the published MarineNav program's files.
         checkpoint: "best" (default; "last" if the run was never evaluated), "last", or the path of a .safetensors file.
         device: cpu, cuda, cuda:1, ..., mps or auto.
     Raises:

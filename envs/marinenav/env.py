@@ -76,7 +76,7 @@ class MarineNav(TensorEnv):
             if found.get(name, self.settings[name]) != self.settings[name]:
                 raise ConfigError(f"{name}: got {found[name]!r}, expected {self.settings[name]!r}: it cannot change in "
                                   "an environment that is made")
-        if made and found.get("num_robots", 1) > self.rows_per_group:
+        if made and self.given is None and found.get("num_robots", 1) > self.rows_per_group:
             raise ConfigError(f"num_robots: got {found['num_robots']}, expected at most {self.rows_per_group}, with "
                               "which the environment was made")
         self.settings |= found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,13 +15,19 @@ from resumes import twice
 
 import evaluate
 import train
+from algorithm import create_agent
+from envs import make_env, sizes
 from envs.marinenav.env import MarineNav
 from envs.marinenav.files import read_worlds
 from envs.marinenav.frozen import freeze, stages_of
 from envs.training_env import TrainingEnv
 from learner.loading import load_agent
-from learner.worlds import WorldPlayer
-from utils.errors import ConfigError
+from learner.worlds import WorldPlayer, open_worlds
+from learner.worlds_evaluator import WorldsEvaluator
+from utils.errors import CheckpointError, ConfigError
+from utils.seeding import stream_seed
+from utils.settings.cli import parse_args
+from utils.stop import Stop, Stopped
 
 LIMIT = 120
 SCHEDULE = {"num_episodes": [5, 4, 3], "num_robots": [1, 3, 4], "num_cores": [0, 3, 0], "num_obstacles": [0, 0, 6],
@@ -58,6 +65,32 @@ def by_itself(worlds: MarineNav, w: int) -> dict[str, float]:
     home = all(bool(env.reach_goal[0, r]) and not bool(env.collision[0, r]) for r in robots)
     means = [sum(one.values()) / len(robots) for one in (reward, seconds, energy)]
     return dict(zip(("rewards", "times", "energies"), means, strict=True), successes=float(home), lengths=t + 1)
+
+
+def test_an_evaluation_leaves_no_trace_and_repeats_itself():
+    """IQN draws fractions when it acts: the same ones each time, and none of those that training draws."""
+    config = parse_args(["-C", write("c.json", agent_type="IQN"), "--device=cpu", "--test_timesteps=6"])
+    env = make_env(config)
+    config = sizes(config, env)
+    agent, worlds = create_agent(config), open_worlds(config, env.unwrapped.task, 1)
+    logged, before = [], agent.generator.get_state()
+    evaluator = WorldsEvaluator(config, worlds, agent, Stop(), Path())
+    for steps in (4, 8):
+        evaluator.evaluate(SimpleNamespace(add=logged.append), steps)
+    assert logged[0] == logged[1]
+    assert torch.equal(agent.generator.get_state(), before)
+    assert evaluator.state() == {"evaluations": 2}
+    other = WorldsEvaluator(config, worlds, agent, Stop(), Path())
+    other.restore({"evaluations": 1})                   # the second one was not saved with the run
+    assert [int(steps) for steps in other.table["timesteps"]] == [4]
+    Path("evaluations.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"evaluations.npz: No such file"):
+        WorldsEvaluator(config, worlds, agent, Stop(), Path()).restore({"evaluations": 1})
+    stop = Stop()
+    stop.set()
+    with pytest.raises(Stopped):
+        WorldsEvaluator(config, worlds, agent, stop, Path()).evaluate(SimpleNamespace(add=logged.append))
+    assert len(logged) == 2
 
 
 def test_worlds_are_frozen_by_a_seed_of_their_own():
@@ -136,6 +169,17 @@ def test_the_record_stands_beside_the_published_files(trained):
     assert not list(folder.glob("outputs/*"))
 
 
+def test_the_evaluation_is_that_of_the_worlds_in_its_file(trained):
+    """The written worlds, the last model and the same draws give the last evaluation again."""
+    _, run = trained
+    worlds = MarineNav(1, worlds=str(run / "eval_configs.json")).frozen(3)
+    agent = load_agent(run, "last")
+    played = WorldPlayer(TrainingEnv(worlds, 9, False), agent, agent.config.gamma).play(stream_seed(0, "test env"))
+    with np.load(run / "evaluations.npz", allow_pickle=False) as file:
+        for name, values in played.summaries().items():
+            assert values == pytest.approx(file[name][1], rel=1e-6), name
+
+
 def test_an_update_is_due_every_four_joint_steps_of_all_worlds(trained):
     """80 joint steps, of which the first ones warm up; with several worlds a vector step is as many joint steps."""
     assert load_agent(trained[1], "last").updates == 16             # after steps 20, 24, ..., 80
@@ -159,6 +203,10 @@ def test_evaluation_plays_the_runs_frozen_worlds_and_films_the_first(trained, mo
     folder, run = trained
     monkeypatch.chdir(folder)
     pytest.importorskip("imageio")
+    worlds = '--env_kwargs={"worlds": "two.json"}'      # fewer robots than the curriculum's last stage
+    Path("two.json").write_text(json.dumps(json.loads((run / "eval_configs.json").read_text())[:2]))
+    assert evaluate.main([str(run), "--episodes=2", "--json=e.json", worlds]) == 0
+    assert len(json.loads(Path("e.json").read_text())["returns"]) == 2
     assert evaluate.main([str(run), "--checkpoint=last", "--json=e.json", "--video=v.mp4"]) == 0
     facts = json.loads(Path("e.json").read_text())
     assert (facts["episodes"], len(facts["returns"])) == (3, 3)
