@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from algorithm.marinenav_files import write_published
 from algorithm.model_file import stats_of
+from envs.marinenav.evaluations import published_evaluations
 from learner.loading import find_run, load_found
 from program import run_program
 from results.metrics import STEPS, read_metrics
@@ -33,7 +35,10 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         args = _parse(argv)
         export = {"arena": export_arena, "marinenav": export_marinenav}[args.format]
-        for path in export(args.run, args.checkpoint, args.out):
+        paths = export(args.run, args.checkpoint, args.out)
+        if args.evaluations:
+            paths.append(export_evaluations(args.run, args.out))
+        for path in paths:
             print(f"written to {path}")
         return 0
     return run_program("export", work)
@@ -47,8 +52,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
                         "constructor arguments under those of the published MarineNav program")
     parser.add_argument("--checkpoint", default="last", metavar="last|best", help="default: last")
     parser.add_argument("--out", default="", metavar="DIR", help="directory to write to (default: RUN/export)")
+    parser.add_argument("--evaluations", action="store_true", help="of marinenav: also evaluations.npz as the "
+                        "published viewer reads it, with pickled lists")
     add_completion(parser)
     args = parser.parse_args(argv)
+    if args.evaluations and args.format != "marinenav":
+        raise ConfigError(f"evaluations: read with --format=marinenav alone, got {args.format!r}")
     for name, value, known in (("format", args.format, FORMATS), ("checkpoint", args.checkpoint, ("last", "best"))):
         if value not in known:
             raise ConfigError(f"{name}: got {value!r}, expected {' or '.join(known)}")
@@ -103,6 +112,24 @@ def export_marinenav(run: str, checkpoint: str = "last", out: str = "") -> list[
     with saving(folder, 0):
         folder.mkdir(parents=True, exist_ok=True)
     return write_published(folder, agent)
+
+
+def export_evaluations(run: str, out: str = "") -> Path:
+    """Write `evaluations.npz` as the published program does, with pickled lists; return its path.
+
+    Args:
+        out: the directory; RUN/export by default.
+    Raises:
+        CheckpointError: a file of the evaluations is missing or damaged.
+        SaveError: the file could not be written.
+    """
+    path, data = Path(out or Path(run) / "export") / "evaluations.npz", io.BytesIO()
+    if path.parent.resolve() == Path(run).resolve():
+        raise ConfigError(f"out: got {out!r}, the run's own directory, whose evaluations.npz would be lost; expected "
+                          "another one")
+    np.savez(data, **published_evaluations(Path(run)))
+    write_file(path, data.getvalue())
+    return path
 
 
 def _style(run: Path) -> int:

@@ -103,7 +103,12 @@ def test_a_run_is_exported_and_its_export_evaluated_and_trained_on(capsys):
     content = write("c.json", total_timesteps=40, agent_type="Rainbow")
     assert train.main(["--config", content, *QUICK]) == 0
     run = next(Path("logs").glob("training_*/seed_0"))
-    assert export([str(run), "--format=marinenav", "--out=saved"]) == 0
+    assert export([str(run), "--format=marinenav", "--out=saved", "--evaluations"]) == 0
+    with np.load("saved/evaluations.npz", allow_pickle=False) as table:
+        assert {"observations", "actions", "trajectories", "relations"} < set(table.files)      # which are pickled
+        assert table["rewards"].shape == (1, 3)
+    assert export([str(run), "--format=marinenav", f"--out={run}", "--evaluations"]) == 2
+    assert export([str(run), "--format=arena", "--evaluations"]) == 2
     ours, saved = load_agent(run, "last"), load_agent("saved")
     for one, other in zip(ours.value.parameters(), saved.value.parameters(), strict=True):
         assert torch.equal(one, other)
