@@ -191,6 +191,18 @@ def test_an_update_is_due_every_four_joint_steps_of_all_worlds(trained):
     assert agent.counters["steps"] == 80                            # by which epsilon falls: those of a world
 
 
+@pytest.mark.parametrize("kind", ["IQN", "DDPG", "DQN", "SAC"])
+def test_every_agent_type_trains_and_is_evaluated(kind):
+    assert train.main(["-C", write("c.json", total_timesteps=40), *QUICK, f"--agent-type={kind}"]) == 0
+    run = next(Path("logs").glob("training_*/seed_0"))
+    agent = load_agent(run, "last")
+    assert (agent.updates, agent.counters["steps"], agent.epsilon) == (6, 40, pytest.approx(0.05))
+    (row,) = rows_of(run)
+    assert row["test/reward"] not in ("", row["Rewards"])           # that one is discounted
+    trial = json.loads((run / "trial_config.json").read_text())
+    assert trial["agent_type"] == kind
+
+
 def test_a_run_that_is_stopped_in_the_middle_of_an_episode_is_as_a_whole_one():
     content = {name: value for name, value in SMALL.items() if name != "save_dir"}
     twice(["--config", write("c.json", content, env_batch_size=2), *QUICK, "--eps_decay=30"], 44, 80)

@@ -29,6 +29,7 @@ SAME = {"seed": "seed", "total_timesteps": "total_timesteps", "load_model": "loa
         "train_batch_size_total": "batch_size"}
 # Keys of what does not exist here, and the value that changes nothing: an update takes its batch at once, in float32.
 UNUSED = {"grad_accum_steps": 1, "amp_enabled": False}
+BLOCKS = ("runtime", "trainer", "policy", "algorithm", "gym_config")        # of the other forms
 KNOWN = (*SAME, *MARKS, "eval_freq", "save_dir", "imitation_learning", *UNUSED)
 # The program's own values of what a file leaves out.
 DEFAULTS: dict[str, Any] = {"seed": 0, "agent_type": "AC-IQN", "total_timesteps": 6_000_000, "eval_freq": 60_000}
@@ -61,9 +62,9 @@ def expand(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_key(name: str, value: Any) -> None:
-    if name not in KNOWN and name in all_settings():
-        raise ConfigError(f"{name}: a key of this program's own form, in a file of the form of MarineNav's trainer, "
-                          f"which has {', '.join(MARKS)}; expected keys of one form, or the flag --{name}")
+    if name not in KNOWN and (name in all_settings() or name in BLOCKS):
+        raise ConfigError(f"{name}: a key of another form, in a file of the form of MarineNav's trainer, which has "
+                          f"{', '.join(MARKS)}; expected keys of one form, and flags for settings of this program")
     if name not in KNOWN:
         raise ConfigError(f"{shown(name)}: unknown key{did_you_mean(name, KNOWN) or '; expected ' + ', '.join(KNOWN)}")
     if name in SCHEDULES:
