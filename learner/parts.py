@@ -14,10 +14,11 @@ from algorithm.replay_buffer import create_buffer
 from envs import close_env, make_env, sizes, with_version
 from envs.build import in_this_process, task_of
 from envs.given import eval_config, is_instance
+from envs.training_env import TrainingEnv
 from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
 from learner.loading import load_weights
-from learner.worlds import has_worlds
+from learner.worlds import has_worlds, open_worlds
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
@@ -33,6 +34,7 @@ class Parts:
     engine: Engine | None = None
     why: str = ""                               # the reason for this engine
     diagnosis_env: gym.Env | None = None        # with `diagnose_every`
+    worlds: TrainingEnv | None = None           # frozen ones, which evaluation plays instead of `test_env`
 
     closed: set[int] = field(default_factory=set)           # ids of the environments that are closed
 
@@ -89,6 +91,8 @@ def _complete(parts: Parts) -> Parts:
     parts.config = config = sizes(named, parts.env)
     check_drops(config)
     check_rows(config)
+    if parts.test_env and has_worlds(config):
+        parts.worlds = open_worlds(config, parts.test_env.unwrapped.task, config.test_rollouts)
     agent, buffer = create_agent(config), create_buffer(config)
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)

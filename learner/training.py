@@ -20,7 +20,6 @@ from learner.episodes import Stoppable
 from learner.evaluator import Evaluator
 from learner.learner import Callback, Learner
 from learner.parts import Parts, build, processes, report_error
-from learner.worlds import has_worlds, open_worlds
 from record.logger import read_rows
 from record.run import Run
 from record.system import crowded
@@ -152,10 +151,9 @@ def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> Non
 def make_evaluator(parts: Parts, stop: Stop, run: Run) -> Evaluator | Diagnoser | WorldsEvaluator:
     """Return what evaluates after each cycle, and diagnoses the learned reward if `diagnose_every` says so."""
     config, engine = parts.config, parts.engine
-    if parts.test_env and has_worlds(config):
+    if parts.worlds is not None:
         from learner.worlds_evaluator import WorldsEvaluator
-        worlds = open_worlds(config, parts.test_env.unwrapped.task, config.test_rollouts)
-        return WorldsEvaluator(config, worlds, engine.actor, stop, run.directory)
+        return WorldsEvaluator(config, parts.worlds, engine.actor, stop, run.directory)
     evaluator = Evaluator(config, parts.test_env and Stoppable(parts.test_env, stop), engine.actor)
     if not config.diagnose_every:
         return evaluator

@@ -239,5 +239,8 @@ def test_a_multi_robot_run_without_the_published_file(capsys):
     (row,) = rows_of(Path("own/3"))
     assert float(row["Steps"]) == 9
     assert row["test/success"] == "0"
+    assert train.main([*flags, '--eval_worlds={"num_episodes": [0]}']) == 2
+    assert "eval_worlds: got [0] as num_episodes, expected" in capsys.readouterr().err
+    assert not list(Path("outputs").glob("*"))          # nothing was written
     assert train.main([*flags, "--diagnose_every=1"]) == 2
     assert "diagnose_every: got 1, but worlds of several rows" in capsys.readouterr().err
