@@ -191,6 +191,26 @@ def test_an_update_is_due_every_four_joint_steps_of_all_worlds(trained):
     assert agent.counters["steps"] == 80                            # by which epsilon falls: those of a world
 
 
+def test_on_existing_finds_the_run_of_the_same_settings_whatever_its_time(trained, monkeypatch, capsys):
+    folder, run = trained
+    monkeypatch.chdir(folder)
+    assert train.main(["-C", "c.json", *QUICK, "--on_existing=resume"]) == 0
+    assert "resumed after 80 steps of 80" in capsys.readouterr().out
+    flags = [*QUICK, "--test_rollouts=0", "--total_timesteps=8"]        # other settings: another run
+    assert train.main(["-C", "c.json", *flags, "--on_existing=resume"]) == 0
+    runs = sorted(folder.glob("logs/training_*/*"))
+    assert len(runs) == 2
+    assert run in runs
+    own = ["-C", "c.json", *flags, "--run_dir=here/s{seed}"]
+    for expected in (["s0"], ["s0", "s0.2"]):           # a directory is not written into twice
+        assert train.main(own) == 0
+        assert sorted(path.name for path in (folder / "here").iterdir()) == expected
+    assert train.main([*own, "--on_existing=overwrite"]) == 0
+    assert sorted(path.name for path in (folder / "here").iterdir()) == ["s0", "s0.2"]
+    assert train.main(["-C", "c.json", *flags, "--run_dir=c.json/s", "--on_existing=new"]) == 2
+    assert "run_dir: cannot create 'c.json/s'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["IQN", "DDPG", "DQN", "SAC"])
 def test_every_agent_type_trains_and_is_evaluated(kind):
     assert train.main(["-C", write("c.json", total_timesteps=40), *QUICK, f"--agent-type={kind}"]) == 0
