@@ -20,8 +20,8 @@ from utils.stop import Stop
 
 NAMES = ("rewards", "successes", "times", "energies", "lengths")
 # The columns of a record, and the means that they hold; time and energy are those of successful worlds alone.
-COLUMNS = {"test/success": "successes", "test/reward": "rewards", "test/time": "times", "test/energy": "energies"}
-OF_SUCCESSES = ("test/time", "test/energy")
+COLUMNS = {"eval/success": "successes", "eval/reward": "rewards", "eval/time": "times", "eval/energy": "energies"}
+OF_SUCCESSES = ("eval/time", "eval/energy")
 
 
 @dataclass
@@ -34,6 +34,7 @@ class PlayedWorlds:
     times: np.ndarray           # (W,) seconds until a robot's end, the mean over its robots
     energies: np.ndarray        # (W,) N s, likewise
     lengths: np.ndarray         # (W,) joint steps
+    metrics: dict[str, np.ndarray]      # (W,) each: what the environment told of each robot at the end, the mean
     steps: np.ndarray           # (W, R) of each robot; -1: there is none
     acts: np.ndarray            # (T, W, R, A), or indices (T, W, R)
     true: np.ndarray            # (T, W, R) rewards
@@ -73,16 +74,17 @@ class WorldPlayer:
         acted = torch.stack(took_part)                                                      # (T, W, R)
         true = torch.stack(rewards) * acted
         last = acted.any(2).sum(0) - 1                                                      # (W,)
-        told = {name: torch.stack([one[0][name] for one in metrics]) for name in metrics[0][0]}     # (T, W, R)
-        at_end = {name: values[last, torch.arange(len(last))] for name, values in told.items()}     # (W, R)
+        at_end = {name: torch.stack([one[0][name] for one in metrics])[last, torch.arange(len(last))]
+                  for name in metrics[0][0]}                                                # (W, R) each
         discounts = self.gamma ** torch.arange(len(true), dtype=torch.float64)[:, None, None]
 
         def mean(values: Tensor) -> np.ndarray:
             return ((values * exists).sum(1) / exists.sum(1)).numpy()
         counts = torch.where(exists, acted.sum(0), -1)
+        told = {name: mean(values) for name, values in at_end.items()}
         return PlayedWorlds(mean((true * discounts).sum(0)), mean(true.sum(0)), at_end["all_succeeded"][:, 0].numpy(),
-                            mean(at_end["time"]), mean(at_end["energy"]), (last + 1).numpy(), counts.numpy(),
-                            np.stack(acts), true.numpy(), torch.stack(paths).numpy())
+                            told["time"], told["energy"], (last + 1).numpy(), told, counts.numpy(), np.stack(acts),
+                            true.numpy(), torch.stack(paths).numpy())
 
     def _steps(self, explore: bool) -> Iterator[tuple[np.ndarray, Tensor, Tensor, tuple[dict[str, Tensor], Tensor]]]:
         """Yield actions, rewards, which robots took part, metrics and places of each joint step, all by world."""
@@ -170,7 +172,8 @@ def episodes_of(played: PlayedWorlds, seed: int, explored: bool) -> list[PlayedE
         robots = played.steps[w] >= 0
         true = played.true[:length, w, robots].mean(1)
         won = played.successes[w] > 0
-        metrics = {"success": float(played.successes[w]), "reward": float(played.rewards[w]),
+        metrics = {"success": float(played.successes[w]), "robots_at_goal": float(played.metrics["success"][w]),
+                   "reward": float(played.rewards[w]),
                    "time": float(played.times[w]) if won else math.nan,
                    "energy": float(played.energies[w]) if won else math.nan}
         episodes.append(PlayedEpisode(seed, explored, played.acts[:length, w], true, None, metrics))

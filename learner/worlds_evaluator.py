@@ -15,6 +15,7 @@ from envs.marinenav.files import write_worlds
 from envs.marinenav.frozen import SEED
 from envs.training_env import TrainingEnv
 from learner.episodes import own_draws
+from learner.staging import EVALUATED
 from learner.worlds import COLUMNS, NAMES, OF_SUCCESSES, PlayedWorlds, WorldPlayer
 from record.logger import Logger
 from utils.cases import write_case
@@ -85,14 +86,14 @@ class WorldsEvaluator:
 
 
 def means_of(played: PlayedWorlds) -> dict[str, float]:
-    """Return the columns of the record: `Steps`, `Rewards`, and `COLUMNS`, as far as there are successes."""
+    """Return the columns of the record: `Steps`, `Rewards`, `COLUMNS` as far as there are successes, and metrics."""
     won = played.successes > 0
     found = {"Steps": float(played.lengths.mean()), "Rewards": float(played.returns.mean())}
     for column, name in COLUMNS.items():
         values = getattr(played, name)
         values = values[won] if column in OF_SUCCESSES else values
         found |= {column: float(values.mean())} if len(values) else {}
-    return found
+    return found | {EVALUATED + name: float(values.mean()) for name, values in played.metrics.items()}
 
 
 def flat(played: PlayedWorlds) -> dict[str, np.ndarray]:

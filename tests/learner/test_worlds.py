@@ -41,6 +41,7 @@ def test_the_means_are_those_of_a_plain_loop_over_each_world_by_itself():
     for w in range(12):
         expected = by_itself(worlds, w)
         found = {name: values[w] for name, values in played.summaries().items()}
+        found["at_goal"] = played.metrics["success"][w]
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-4), w
     assert set(played.successes) == {0.0, 1.0}
     assert LIMIT > max(played.lengths) > min(played.lengths)
@@ -62,9 +63,10 @@ def by_itself(worlds: MarineNav, w: int) -> dict[str, float]:
             energy[r] += 0.5 * float(env.thrust[0, r].abs().sum())
         if env.collision.any() or not env.active.any():
             break
-    home = all(bool(env.reach_goal[0, r]) and not bool(env.collision[0, r]) for r in robots)
     means = [sum(one.values()) / len(robots) for one in (reward, seconds, energy)]
-    return dict(zip(("rewards", "times", "energies"), means, strict=True), successes=float(home), lengths=t + 1)
+    there = [bool(env.reach_goal[0, r]) and not bool(env.collision[0, r]) for r in robots]
+    return dict(zip(("rewards", "times", "energies"), means, strict=True), successes=float(all(there)), lengths=t + 1,
+                at_goal=sum(there) / len(robots))
 
 
 def test_an_evaluation_leaves_no_trace_and_repeats_itself():
@@ -156,10 +158,11 @@ def test_the_record_stands_beside_the_published_files(trained):
     assert [int(row["Timesteps"]) for row in rows] == [40, 80]
     assert [row["Stage"] for row in rows] == ["1", "1"]
     for row, rewards, lengths in zip(rows, table["rewards"], table["lengths"], strict=True):
-        assert float(row["test/reward"]) == pytest.approx(rewards.mean(), rel=1e-6)
+        assert float(row["eval/reward"]) == pytest.approx(rewards.mean(), rel=1e-6)
         assert float(row["Steps"]) == pytest.approx(lengths.mean())
-        assert row["test/success"] == "0"
-        assert row["test/time"] == ""                   # no success, so no time of one
+        assert row["eval/success"] == row["eval/metrics/success"] == "0"
+        assert float(row["eval/metrics/distance_to_goal"]) > 5
+        assert row["eval/time"] == ""                   # no success, so no time of one
     with np.load(run / "trajectories" / "80.npz", allow_pickle=False) as file:
         counts = file["steps"]
         assert (counts >= 0).tolist() == [[True, True, False, False]] * 2 + [[True] * 4]
@@ -218,7 +221,7 @@ def test_every_agent_type_trains_and_is_evaluated(kind):
     agent = load_agent(run, "last")
     assert (agent.updates, agent.counters["steps"], agent.epsilon) == (6, 40, pytest.approx(0.05))
     (row,) = rows_of(run)
-    assert row["test/reward"] not in ("", row["Rewards"])           # that one is discounted
+    assert row["eval/reward"] not in ("", row["Rewards"])           # that one is discounted
     trial = json.loads((run / "trial_config.json").read_text())
     assert trial["agent_type"] == kind
 
@@ -258,7 +261,7 @@ def test_a_multi_robot_run_without_the_published_file(capsys):
     assert train.main([*flags, "--run_dir=own/{seed}", "--seed=3"]) == 0
     (row,) = rows_of(Path("own/3"))
     assert float(row["Steps"]) == 9
-    assert row["test/success"] == "0"
+    assert row["eval/success"] == "0"
     assert train.main([*flags, '--eval_worlds={"num_episodes": [0]}']) == 2
     assert "eval_worlds: got [0] as num_episodes, expected" in capsys.readouterr().err
     assert not list(Path("outputs").glob("*"))          # nothing was written
