@@ -35,6 +35,7 @@ ADAPTERS: dict[str, str] = {
     "agent_type": "algorithm.replays.marinenav:agent_case",
     "stream/reward per/loss": "algorithm.replays.marinenav:memory_case",
     "kind=schedules": "algorithm.replays.schedules:schedules_case",
+    "method": "algorithm.replays.methods:method_case",
     "kind=convert": "adapters.replay_sb3:convert_case",
 }
 

@@ -77,7 +77,8 @@ class Seeds:
         self.buffer_device, self.buffer_bytes = buffer.device, buffer.bytes_needed
         # What is captured for one agent by hand can be captured for all of them.
         engine = self.first[0].engine
-        self.can_share = engine.name == "cudagraph" and engine.by_hand and len(config.seeds) > 1
+        self.can_share = (engine.name == "cudagraph" and engine.by_hand and len(config.seeds) > 1
+                          and not config.fit_every)
 
     def parts(self, seed: int) -> Any:
         """Return the parts of one seed's run; call it in the order of the seeds."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Array, Batch, Spec, check_loss
 from algorithm.decomposition.base import Decomposition
+from algorithm.decomposition.crediting import credit
+from utils.errors import ConfigError
 from utils.optimizers import TFAdam, TFRMSProp
 
 # Read from the basis at each use, so that an override takes effect, in a subclass as well as in one agent.
@@ -39,9 +42,13 @@ class Decomposed(OffPolicy):
 
     def __init__(self, basis: OffPolicy, decomposition: Decomposition):
         """Join them; the basis' networks then contain the decomposition's, and the basis prepares its observations."""
+        check_learns(decomposition)
         self.basis, self.decomposition = basis, decomposition
+        decomposition.noise_generator = basis.generator
         decomposition.normalizer, decomposition.prepare = None, self._prepared
         basis.nets.update(decomposition.parts())
+        if decomposition.bursts:
+            basis.counters |= {"bursts": 0, "burst_number": 0}      # made, and the number of the last one by its steps
 
     def _prepared(self, name: str, value: Tensor) -> Tensor:
         return self.basis.prepare(name, value)
@@ -54,7 +61,7 @@ class Decomposed(OffPolicy):
     @property
     def train_info(self) -> tuple[str, ...]:
         """The metrics of both."""
-        joint = self.decomposition.metrics if self.decomposition.joint else ()
+        joint = self.decomposition.metrics if self.decomposition.joint or self.decomposition.bursts else ()
         return (*self.basis.train_info, *joint)
 
     def q_spec(self) -> Spec:
@@ -66,7 +73,8 @@ class Decomposed(OffPolicy):
     def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
         """Return the batch as the basis checks and prepares it; see `OffPolicy.checked`."""
         fields = self.basis.checked(batch, spec)
-        self.decomposition.check(fields)
+        if not self.decomposition.bursts:               # else its fields come with the bursts
+            self.decomposition.check(fields)
         return fields
 
     def losses(self, batch: dict[str, Tensor], policy: bool) -> tuple[Tensor, Info]:
@@ -79,6 +87,32 @@ class Decomposed(OffPolicy):
         own, own_info = check_loss(self.decomposition, "loss", self.decomposition.loss(batch))
         return loss + own, info | own_info
 
+    # Bursts ---------------------------------------------------------------------------------------------------
+
+    def burst_due(self, buffer: Any) -> bool:
+        """Whether the decomposition is to learn before the next updates: once every `fit_every` stored steps."""
+        if not self.decomposition.bursts:
+            return False
+        return not self.counters["bursts"] or self._burst_number(buffer) > self.counters["burst_number"]
+
+    def _burst_number(self, buffer: Any) -> int:
+        return buffer.steps_stored // self.config.fit_every
+
+    def fit(self, buffer: Any, updates: int) -> Iterator[Info]:
+        """Yield the metrics of each update of a burst, `fit_updates` or so many."""
+        self.counters["burst_number"] = self._burst_number(buffer)
+        names = tuple(self.decomposition.loss_spec())
+        for _ in range(self.config.fit_updates or updates):
+            yield self.decomposition.update(buffer.sample_fit(names), self.inspect)
+        self.counters["bursts"] += 1
+
+    def credit(self, buffer: Any) -> None:
+        """Pay the episodes of the replay that are due, if it keeps what they are paid."""
+        if getattr(buffer, "keeps_credit", False):
+            credit(self.decomposition, buffer, self.counters["bursts"])
+
+    # For users ------------------------------------------------------------------------------------------------
+
     def rewards(self, obs: Array, acts: Array, obs_next: Array) -> Tensor:
         """Return the reward of steps with raw observations, (..., 1); see `Decomposition.rewards`."""
         return self.decomposition.rewards(obs, acts, obs_next)
@@ -86,3 +120,11 @@ class Decomposed(OffPolicy):
     def redistribute(self, episode: Mapping[str, Array], mask: Array | None = None) -> Tensor:
         """Return what each step of an episode is paid, (T,); see `Decomposition.redistribute`."""
         return self.decomposition.redistribute(episode, mask)
+
+
+def check_learns(decomposition: Decomposition) -> None:
+    """Raise a ConfigError if a model of whole episodes would learn in each update, whose batch it does not pay."""
+    config = decomposition.config
+    if config.fit_every == 0 and not decomposition.markov:
+        raise ConfigError(f"fit_every: got 0, but {config.alg} pays whole episodes, which the replay keeps paid "
+                          "between bursts; expected at least 1, such as 1000")

@@ -55,7 +55,7 @@ class Decomposition(nn.Module):
     """A model of the rewards that the steps of an episode are paid."""
 
     markov = True                       # whether `predict` pays a step by that step alone; else `credit` pays episodes
-    joint = True                        # whether each update of an agent also takes a step on `loss`
+    joint = True                        # whether each update of an agent also takes a step on `loss`; not with bursts
     unit = "reward"                     # of a payment: "reward", as the environment's, or "share" of a range
     reads: tuple[str, ...] = ()         # the settings that it reads
     metrics: tuple[str, ...] = ()       # the names of the metrics of `loss`
@@ -78,7 +78,10 @@ class Decomposition(nn.Module):
         self.weights_generator = generator or torch.Generator().manual_seed(stream_seed(config.seed, "weights"))
         self.generator = torch.Generator().manual_seed(stream_seed(config.seed, "decomposition"))   # of `fit`'s draws
         self.normalizer = normalizer_of(config).to(self.device) if config.obs_normalization else None
+        self.noise_generator: torch.Generator | None = None         # an agent's, if it is joined to one
         self.opts: list[TFOptimizer] = []
+        self.fit_episodes = config.fit_episodes or self.fit_episodes
+        self.joint = self.joint and not config.fit_every
 
     # What a subclass says -------------------------------------------------------------------------------------
 
@@ -133,8 +136,7 @@ class Decomposition(nn.Module):
         """Draw a batch for `loss` from episodes with raw observations: N whole ones, in proportion to their lengths.
 
         Returns:
-            `ep_obs`, `ep_obs_next` (N, L, O), `ep_acts`, padded with zeros; `ep_inside` (N, L), 1 inside of an
-            episode; `ep_return` and `ep_length` (N, 1).
+            the fields that `algorithm.decomposition.episodes.whole_episodes` describes.
         """
         return whole_episodes(draw_episodes(episodes, self.fit_episodes, self.generator))
 
@@ -150,6 +152,23 @@ class Decomposition(nn.Module):
         return {"decomposition": self} if self.state_dict() else {}
 
     # What a subclass may use ----------------------------------------------------------------------------------
+
+    def randn(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers for a loss whose batch carries none."""
+        return self._draw(torch.randn, shape)
+
+    def rand(self, *shape: int) -> Tensor:
+        """Draw uniform numbers above 0 and below 1 for a loss whose batch carries none."""
+        return self._draw(torch.rand, shape).clamp(1e-6, 1 - 1e-6)
+
+    def _draw(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        source = self.noise_generator or self.generator
+        return draw(shape, generator=source, device=source.device).to(self.device)
+
+    @property
+    def bursts(self) -> bool:
+        """Whether the model learns in bursts between the updates of an agent; see `fit_every`."""
+        return bool(self.config.fit_every and self.opts)
 
     @property
     def acts_shape(self) -> tuple[int | str, ...]:

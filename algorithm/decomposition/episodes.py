@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from algorithm.batch import Array
-from algorithm.draws import pad
+from algorithm.decomposition.whole import LABEL_END, bags_from, bags_of, label_ends, last_alone
+from algorithm.draws import draw_steps, pad, variance_coefficient
+from utils.settings.fields import Config
 
 Episode = Mapping[str, Array]
 STEP = ("obs", "acts", "obs_next")
@@ -27,14 +29,15 @@ def observed_steps(episode: Episode) -> dict[str, Array]:
 
 
 def hold(episode: Episode) -> dict[str, Array]:
-    """Return the fields of one episode that a model learns from, raw.
+    """Return the fields of one episode that a model learns from, raw; of those `label_end` may be missing.
 
     Raises:
         ValueError: a field is missing, or the fields do not have one entry for each step.
     """
     steps = observed_steps(episode)
     check_fields(steps, FIELDS)
-    return {name: steps[name] for name in FIELDS}
+    labels = {LABEL_END: label_ends(steps[LABEL_END], len(steps["acts"]))} if LABEL_END in steps else {}
+    return {name: steps[name] for name in FIELDS} | labels
 
 
 def check_fields(steps: Episode, names: Sequence[str]) -> None:
@@ -100,11 +103,38 @@ def whole_episodes(episodes: Sequence[Episode]) -> dict[str, Tensor]:
 
     Returns:
         `ep_obs`, `ep_obs_next` (N, L, O), `ep_acts` (N, L, A) or (N, L); `ep_inside` (N, L), 1 inside of an episode;
-        `ep_return` and `ep_length` (N, 1).
+        `ep_return` and `ep_length` (N, 1); `ep_bags` (M, 3) and `ep_bag_return` (M, 1), see `bags_from`.
     """
     lengths = [length_of(episode) for episode in episodes]
     whole = [steps_of(episode, torch.arange(length)) for episode, length in zip(episodes, lengths, strict=True)]
     fields = {f"ep_{name}": pad([one[name] for one in whole]) for name in whole[0]}
-    return fields | {"ep_inside": pad([torch.ones(length) for length in lengths]),
-                     "ep_return": torch.tensor([[return_of(episode)] for episode in episodes]),
-                     "ep_length": torch.tensor([[float(length)] for length in lengths])}
+    inside = pad([torch.ones(length) for length in lengths])
+    return fields | labels_of(episodes, inside) | {
+        "ep_inside": inside, "ep_return": torch.tensor([[return_of(episode)] for episode in episodes]),
+        "ep_length": torch.tensor([[float(length)] for length in lengths])}
+
+
+def labels_of(episodes: Sequence[Episode], inside: Tensor) -> dict[str, Tensor]:
+    """Return `ep_bags` (M, 3) and `ep_bag_return` (M, 1) of N episodes; without `label_end` each is one bag.
+
+    Args:
+        inside: 1 inside of an episode, (N, L).
+    """
+    ends = pad([episode.get(LABEL_END, last_alone(length_of(episode))) for episode in episodes])
+    bags = bags_from(ends, inside > 0, max(int(ends.sum(1).max()), 1))
+    rews = pad([torch.as_tensor(episode["rews"]).double().reshape(-1) for episode in episodes])
+    labels = bags_of({"ep_bags": bags, "ep_bag_return": torch.zeros(len(bags), 1)}).sums(rews)
+    return {"ep_bags": bags, "ep_bag_return": labels.float()[:, None]}
+
+
+def draw_sequences(config: Config, episodes: Sequence[Episode], generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw N sub-sequences of K steps, as `SubsequenceReplay.sample` does from the episodes that it holds."""
+    size = config.rrd_sample_size
+    chosen = draw_episodes(episodes, config.rrd_batch_size // size, generator)
+    lengths = torch.tensor([length_of(episode) for episode in chosen])                              # (N,)
+    steps = draw_steps(lengths, size, max(int(lengths.max()), size), generator, repeat=True)
+    drawn = [steps_of(*pair) for pair in zip(chosen, steps, strict=True)]
+    sequences = {f"rrd_{name}": torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+    returns = torch.tensor([return_of(episode) for episode in chosen], dtype=torch.float64)
+    return sequences | {"rrd_rews": (returns / lengths).float()[:, None],
+                        "rrd_var_coef": variance_coefficient(size, lengths).float()[:, None]}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from algorithm.networks import MLP, add_head, run_head
+from algorithm.decomposition.features import OwnFeatures, StepInputs
+from algorithm.networks import MLP, add_head, default_hidden, run_head, shape_of
+from utils.settings.fields import Config
 from utils.torch_utils import ConvTrunk
 
 
@@ -38,3 +40,31 @@ class ConvRewardNet(ConvTrunk):
         pairs = torch.cat([obs, obs - obs_next], dim=-1).reshape(-1, *self.pair_dims)
         rewards = run_head(self, self.act_head, self.activation, self.trunk(pairs)).reshape(acts.shape)
         return (rewards * acts).sum(-1, keepdim=True)
+
+
+class FeatureRewardNet(MLP):
+    """The reward of one step from features of it: phi(s, a, s')-hidden-1."""
+
+    def __init__(self, features: OwnFeatures, generator: torch.Generator | None = None,
+                 hidden: Sequence[int] = (256, 256), activation: str = "relu"):
+        super().__init__("r", (features.size, *hidden, 1), activation, generator=generator)
+        self.features = features
+
+    def forward(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """(..., O), (..., A), (..., O) -> (..., 1), for any leading dimensions."""
+        return super().forward(self.features(obs, acts, obs_next))
+
+
+class StepNet(nn.Module):
+    """A network on what is known of one step, `StepInputs`-hidden-outputs."""
+
+    def __init__(self, config: Config, generator: torch.Generator, outputs: int = 1, difference: bool = False):
+        """difference: whether it also reads s - s'."""
+        super().__init__()
+        self.inputs = StepInputs(config, difference, generator)
+        hidden, activation = shape_of(config, "reward", default_hidden(config.obs_dims))
+        self.mlp = MLP("r", (self.inputs.size, *hidden, outputs), activation, generator=generator)
+
+    def forward(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
+        """(..., O), encoded (..., A), (..., O) -> (..., outputs), for any leading dimensions."""
+        return self.mlp(self.inputs(obs, acts, obs_next))

@@ -45,6 +45,7 @@ class DecomposedOnPolicy(OnPolicy):
         """
         check_pays(basis.config, decomposition)
         self.basis, self.decomposition = basis, decomposition
+        decomposition.noise_generator = basis.generator
         decomposition.normalizer, decomposition.prepare = None, self._prepared
         basis.nets.update(decomposition.parts())
         basis.payer = self.payments

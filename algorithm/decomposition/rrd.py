@@ -1,7 +1,8 @@
-"""Randomized Return Decomposition (Ren et al., 2022, arXiv 2111.13485).
+"""Least-squares return decomposition, and its randomised form.
 
-A network learns a reward for every step such that its mean over K random steps of an episode matches the
-episode's mean reward.
+RD (Efroni et al., 2021) fits the sum of the rewards of an episode to its return. RRD (Ren et al., 2022, arXiv
+2111.13485) estimates the mean of an episode's rewards by that of K random steps. Both are one class here: `estimator`
+says which steps are read, `variance_penalty` how much of the variance of drawing K of them the loss keeps.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.batch import Array, Spec, check_sequences, sequence_spec
+from algorithm.decomposition import outcome
 from algorithm.decomposition.base import Decomposition, Info
-from algorithm.decomposition.episodes import draw_episodes, length_of, return_of, steps_of
-from algorithm.decomposition.networks import ConvRewardNet, MLPRewardNet
-from algorithm.draws import draw_steps, variance_coefficient
+from algorithm.decomposition.episodes import draw_sequences
+from algorithm.decomposition.features import own_features
+from algorithm.decomposition.networks import ConvRewardNet, FeatureRewardNet, MLPRewardNet
+from algorithm.decomposition.whole import Bags, bags_of, check_bags, episodes_of, episodes_spec
+from algorithm.draws import variance_coefficient
 from algorithm.networks import default_hidden, shape_of
+from utils.errors import ConfigError
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
 
 
 class RRD(Decomposition):
-    """A reward network, fitted to the mean rewards of episodes through sub-sequences of K steps."""
+    """A reward network, fitted to the returns of episodes through all of their steps, or through K drawn ones."""
 
     reads = ("r_lr", "rrd_batch_size", "rrd_sample_size")
 
@@ -31,58 +36,134 @@ class RRD(Decomposition):
 
         Args:
             reward: the network, which maps (..., O), (..., A), (..., O) to (..., 1); the paper's if None.
+        Raises:
+            ConfigError: settings do not fit together.
         """
         super().__init__(config, generator)
-        if reward is None:
-            net, size = (ConvRewardNet, self.obs_dims) if len(self.obs_dims) == 3 else (MLPRewardNet, self.obs_dims[0])
-            shape = shape_of(config, "reward", default_hidden(self.obs_dims))
-            reward = net(size, self.act_dim, self.weights_generator, *shape)
-        self.reward = reward.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.reward.parameters(), lr=config.r_lr)])]
+        self.whole = config.estimator == "all"
+        self.penalty = float(not config.rrd_bias_correction) if config.variance_penalty is None \
+            else config.variance_penalty
+        self.markov = config.outcome_credit in (None, "reward")
+        check_estimator(config, self.whole, self.penalty)
+        self.reward = (self._network() if reward is None else reward).to(self.device)
+        self.outcome = outcome.Bias().to(self.device) if config.likelihood == "bernoulli" else None
+        trained = [*self.reward.parameters(), *(self.outcome.parameters() if self.outcome else ())]
+        self.opts = [TFAdam([dict(name="reward", role="reward", params=trained, lr=config.r_lr)])]
+
+    def _network(self) -> nn.Module:
+        shape = shape_of(self.config, "reward", default_hidden(self.obs_dims))
+        if (features := own_features(self.config)) is not None:
+            return FeatureRewardNet(features, self.weights_generator, *shape)
+        net, size = (ConvRewardNet, self.obs_dims) if len(self.obs_dims) == 3 else (MLPRewardNet, self.obs_dims[0])
+        return net(size, self.act_dim, self.weights_generator, *shape)
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the network by the original's name."""
-        return {"rrd": self.reward}
+        """Return the network by the original's name, and of outcomes the bias."""
+        return {"rrd": self.reward} | ({"outcome": self.outcome} if self.outcome else {})
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """R_loss, and with bias correction R_var."""
-        return ("R_loss", "R_var") if self.config.rrd_bias_correction else ("R_loss",)
+        """R_loss, and R_var if the loss differs from R_loss by some of it."""
+        return ("R_loss", "R_var") if self.penalty != (0 if self.whole else 1) else ("R_loss",)
 
     def loss_spec(self) -> Spec:
-        """Return the fields of the sub-sequences, `rrd_obs` (N, K, O), ...; see `SubsequenceReplay.sample`."""
-        return sequence_spec(self.obs_dims, self.acts_shape, self.config.rrd_bias_correction)
+        """Return the fields of whole episodes, or of sub-sequences, `rrd_obs` (N, K, O), ..."""
+        if self.whole:
+            return episodes_spec(self.config)
+        return sequence_spec(self.obs_dims, self.acts_shape, self.penalty != 1)
 
     def check(self, batch: dict[str, Tensor]) -> None:
-        """Raise a ValueError if there is no variance to correct the bias by, that is if K = 1."""
-        if self.config.rrd_bias_correction:
+        """Raise a ValueError if K = 1 leaves no variance to correct by, for a wrong bag or an outcome beyond [0, 1]."""
+        if self.whole:
+            check_bags(batch)
+            if self.outcome:
+                outcome.check_outcomes(bags_of(batch).labels)
+        elif self.penalty != 1:
             check_sequences(batch)
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """Return the network's rewards, (..., 1); see `Decomposition.predict`."""
         return self.reward(obs, self.encode_acts(acts), obs_next)
 
+    def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
+        """Return the rises of the predicted probability, or rewards that add up to the return; see `outcome_credit`."""
+        rewards = self.checked_rewards(episodes["obs"], episodes["acts"], episodes["obs_next"])[..., 0]
+        rewards = torch.where(mask, rewards, 0.0)
+        if self.config.outcome_credit == "probability":
+            return outcome.rises(rewards, self.outcome.bias)
+        return outcome.with_residual(rewards, mask, episodes["rews"].sum((1, 2)))
+
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
-        """R_loss = mean_N (mean_K r^ - R/T)^2, and with bias correction (RRD-L(RD)) R_loss - R_var.
+        """Return the loss of whole episodes, or of sub-sequences, by `estimator`."""
+        return self.whole_loss(batch) if self.whole else self.drawn_loss(batch)
+
+    def whole_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """R_loss = mean_M e_m^2, e_m = (sum of a bag's r^ - R) / T, plus variance_penalty times R_var.
+
+        T is the length of the bag; with `target` return nothing is divided. An episode is one bag, unless it has labels
+        on intervals. R_var = mean_M(c S^2 / K), S^2 the variance of a bag's r^ with divisor T - 1: what drawing K of
+        the T steps would add to the loss, as it does in RRD. With `likelihood` bernoulli R_loss is the binary
+        cross-entropy of the sigmoid of the sum and a learned bias.
+        """
+        episodes, bags = episodes_of(batch), bags_of(batch)
+        pred = episodes.within(self.checked_rewards(episodes.obs, episodes.acts, episodes.obs_next)[..., 0])   # (N, L)
+        sums = bags.sums(pred)                                                                                 # (M,)
+        if self.outcome:
+            loss = bags.mean(outcome.cross_entropy(sums + self.outcome.bias, bags.labels))
+            return loss, {"R_loss": loss}
+        error = (sums - bags.labels) / (bags.sizes if self.config.target == "mean" else 1)
+        loss = bags.mean(error.square())
+        if not self.penalty:
+            return loss, {"R_loss": loss}
+        var = bags.mean(self.variance(pred, bags))
+        return loss + self.penalty * var, {"R_loss": loss, "R_var": var}
+
+    def variance(self, pred: Tensor, bags: Bags) -> Tensor:
+        """Return the variance of the mean of K steps drawn from each bag, c S^2 / K, (M,).
+
+        Without replacement c = 1 - K/T. Where K > T, with replacement: c = 1, and S^2 has the divisor T.
+        """
+        size, steps = self.config.rrd_sample_size, bags.sizes
+        squares = bags.sums(pred.double().square()) - bags.sums(pred.double()).square() / steps
+        divisor = torch.where(steps >= size, steps - 1, steps).clamp_min(1)
+        return (variance_coefficient(size, steps) * squares / divisor / size).to(pred.dtype)
+
+    def drawn_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """R_loss = mean_N (mean_K r^ - R/T)^2, less (1 - variance_penalty) R_var, all of it in RRD-L(RD).
 
         R_var = mean_N(c s^2 / K), s^2 the (K - 1)-normalised variance of the K predictions and c the batch's
         `rrd_var_coef`: on average over the draws, R_loss exceeds the loss of the whole episode by R_var.
         """
         pred = self.checked_rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])      # (N, K, 1)
-        loss = (pred.mean(1) - batch["rrd_rews"]).square().mean()
-        if not self.config.rrd_bias_correction:
-            return loss, {"R_loss": loss}
-        var = (batch["rrd_var_coef"] * pred.var(1, unbiased=True) / pred.shape[1]).mean()
-        return loss - var, {"R_loss": loss, "R_var": var}
+        return randomized_loss(pred, batch, self.penalty)
 
     def draw(self, episodes: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        """Draw N sub-sequences of K steps, as `SubsequenceReplay.sample` does from the episodes that it holds."""
-        size = self.config.rrd_sample_size
-        chosen = draw_episodes(episodes, self.config.rrd_batch_size // size, self.generator)
-        lengths = torch.tensor([length_of(episode) for episode in chosen])                          # (N,)
-        steps = draw_steps(lengths, size, max(int(lengths.max()), size), self.generator, repeat=True)
-        drawn = [steps_of(*pair) for pair in zip(chosen, steps, strict=True)]
-        sequences = {f"rrd_{name}": torch.stack([one[name] for one in drawn]) for name in drawn[0]}
-        returns = torch.tensor([return_of(episode) for episode in chosen], dtype=torch.float64)
-        return sequences | {"rrd_rews": (returns / lengths).float()[:, None],
-                            "rrd_var_coef": variance_coefficient(size, lengths).float()[:, None]}
+        """Draw whole episodes, or N sub-sequences of K steps as `SubsequenceReplay.sample` does."""
+        return super().draw(episodes) if self.whole else draw_sequences(self.config, episodes, self.generator)
+
+
+def randomized_loss(pred: Tensor, batch: dict[str, Tensor], penalty: float) -> tuple[Tensor, Info]:
+    """Return RRD's loss of predictions (N, K, 1), less (1 - penalty) times its variance; see `RRD.drawn_loss`."""
+    loss = (pred.mean(1) - batch["rrd_rews"]).square().mean()
+    if penalty == 1:
+        return loss, {"R_loss": loss}
+    var = (batch["rrd_var_coef"] * pred.var(1, unbiased=True) / pred.shape[1]).mean()
+    return loss - (1 - penalty) * var, {"R_loss": loss, "R_var": var}
+
+
+def check_estimator(config: Config, whole: bool, penalty: float) -> None:
+    """Raise a ConfigError for settings of RD that do not fit together."""
+    if not whole:
+        wanted = {"target": "mean", "likelihood": "gaussian", "outcome_credit": "reward"}
+        for name in (name for name, value in wanted.items() if getattr(config, name) not in (None, value)):
+            raise ConfigError(f"{name}: got {getattr(config, name)!r} with estimator=drawn, expected {wanted[name]}, "
+                              "or estimator=all")
+        if penalty != 1 and config.rrd_sample_size == 1:
+            raise ConfigError(f"rrd_sample_size: got 1 with variance_penalty={penalty}, expected at least 2 (the "
+                              "variance of one step is not defined)")
+    if penalty and whole and (config.likelihood == "bernoulli" or config.target == "return"):
+        raise ConfigError(f"variance_penalty: got {penalty}, expected 0 with likelihood=bernoulli or target=return: it "
+                          "is of the squared error of a mean")
+    if config.outcome_credit == "probability" and config.likelihood != "bernoulli":
+        raise ConfigError("outcome_credit: got 'probability' with likelihood=gaussian, expected reward or residual, or "
+                          "likelihood=bernoulli")

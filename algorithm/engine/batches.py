@@ -47,5 +47,5 @@ def is_plain(name: str, value: Any) -> bool:
     """Whether a field of a batch is of the type that the losses compute with, as the package's replays return it."""
     if not isinstance(value, torch.Tensor):
         return False
-    return (value.dtype == torch.float32 or (value.dtype == torch.int64 and name.endswith("acts"))
+    return (value.dtype == torch.float32 or (value.dtype == torch.int64 and name.endswith(("acts", "bags")))
             or (value.dtype == torch.uint8 and name.endswith(("obs", "obs_next"))))

@@ -107,7 +107,7 @@ class Engine:
         return self._finish(sums)
 
     def fit(self) -> Sums:
-        """Fit the decomposition of an on-policy agent to its replay, before it pays a rollout; sum up the metrics.
+        """Fit the agent's decomposition to its replay, on policy before it pays a rollout; sum up the metrics.
 
         Raises:
             NotFiniteError: a metric or a gradient was not finite.
@@ -116,6 +116,7 @@ class Engine:
         with self._inspected():
             for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
                 sums.add(info)
+                patience.look()
         return self._finish(sums)
 
     def threads(self, available: int) -> int:

@@ -22,7 +22,16 @@ def iterate(engine: Engine, updates: int) -> Iterator[Sums]:
     batch = engine.buffer.sample()
     engine.check_batch(batch)
     engine.agent.normalizer_update(batch)
+    if getattr(engine.agent, "decomposition", None) is not None:
+        yield from _burst(engine)
     yield engine.run(updates)
+
+
+def _burst(engine: Engine) -> Iterator[Sums]:
+    """Fit a decomposition that learns in bursts, if that is due, and pay the episodes that are due."""
+    if engine.agent.burst_due(engine.buffer):
+        yield engine.fit()
+    engine.agent.credit(engine.buffer)
 
 
 def _of_rollout(engine: Engine) -> Iterator[Sums]:

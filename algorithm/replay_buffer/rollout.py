@@ -14,7 +14,6 @@ from torch import Tensor
 
 from algorithm.replay_buffer.kept import NoReplay
 from algorithm.replay_buffer.open_rows import KEPT, OpenRows, Whole
-from utils.errors import ConfigError
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.torch_utils import resolve_device
@@ -225,11 +224,7 @@ class RolloutBuffer:
         Raises:
             ConfigError: the replay does not give one of them.
         """
-        batch = self.replay.sample()
-        for name in (name for name in names if name not in batch):
-            raise ConfigError(f"batch[{name!r}]: missing in what {type(self.replay).__name__} gives, but the loss of "
-                              f"{self.config.alg} reads it; expected replay= to name one that gives it")
-        return {name: batch[name] for name in names}
+        return self.replay.sample_fit(names)
 
     @property
     def storage(self) -> Any:

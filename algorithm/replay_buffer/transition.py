@@ -30,7 +30,7 @@ class TransitionReplay:
     """
 
     def __init__(self, config: Config):
-        self.capacity, self.batch_size = config.buffer_size, config.batch_size
+        self.capacity, self.batch_size, self.alg = config.buffer_size, config.batch_size, config.alg
         self._choose_device(config)
         self.generator = torch.Generator(self.device).manual_seed(stream_seed(config.seed, "replay"))
         self.storage.allocate()
@@ -111,13 +111,17 @@ class TransitionReplay:
         Raises:
             ValueError: a field is missing or misshapen, or the episode is longer than the buffer.
         """
-        fields = self.storage.check(episode)
+        fields = self.check(episode)
         length = len(fields["rews"])
         if length > self.capacity:
             raise ValueError(f"episode: got {length} steps, expected at most buffer_size ({self.capacity})")
         while self.steps + length > self.capacity or not self.storage.fits(length):
             self._forget_oldest()
         self._append(fields, length, fields["rews"].double().sum())
+
+    def check(self, episode: Mapping[str, np.ndarray | Tensor]) -> Fields:
+        """Return the fields of an episode as tensors (T, ...); a ValueError names a wrong one."""
+        return self.storage.check(episode)
 
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
         """Write the episode behind the newest one; there must be room."""
@@ -163,6 +167,21 @@ class TransitionReplay:
             ValueError: the buffer is empty or the size is not positive.
         """
         return self.storage.read(self.draw(batch_size))
+
+    def sample_fit(self, names: Iterable[str]) -> Fields:
+        """Return a batch of these fields for a decomposition's loss.
+
+        Raises:
+            ConfigError: the replay does not give one of them.
+        """
+        return self.chosen(self.sample(), names)
+
+    def chosen(self, batch: Fields, names: Iterable[str]) -> Fields:
+        """Return these fields of a batch; a ConfigError names one that is missing."""
+        for name in (name for name in names if name not in batch):
+            raise ConfigError(f"batch[{name!r}]: missing in what {type(self).__name__} gives, but the loss of "
+                              f"{self.alg} reads it; expected replay= to name one that gives it")
+        return {name: batch[name] for name in names}
 
     def draw(self, batch_size: int | None = None) -> Tensor:
         """Draw the rows of the steps of a batch, (B,), for `storage.read`."""

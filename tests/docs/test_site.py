@@ -161,7 +161,7 @@ def settings_of(page: str) -> list[list[str]]:
         return [row(setting, *defaults_of(setting)) for setting in FIELDS if setting not in {*OWN, *LEARNING}]
     if BUILT_IN[name].decomposition:
         over = BUILT_IN[name].over_discrete or {}
-        return [row(setting, str(value), between=[str(over.get(setting, "its basis'"))])
+        return [row(setting, shown(value), between=[shown(over.get(setting, "its basis'"))])
                 for setting, value in BUILT_IN[name].defaults.items()]
     rows = {setting: defaults_of(setting)[:1 + (name == "dqn")] for setting in LEARNING}
     rows |= {setting: [] if value is None else [str(value)] for setting, value in BUILT_IN[name].defaults.items()}
@@ -169,6 +169,11 @@ def settings_of(page: str) -> list[list[str]]:
         for setting, value in values.items():
             rows[setting] = [*rows.get(setting, []), f"{value} ({optimizer})"]
     return [row(setting, *defaults) for setting, defaults in rows.items()]
+
+
+def shown(default: object) -> str:
+    """A default in a table; a setting that is read but not set has none."""
+    return "" if default is None else str(default)
 
 
 def defaults_of(setting: str) -> list[str]:

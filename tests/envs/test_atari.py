@@ -112,8 +112,8 @@ def test_no_name_of_a_game_causes_a_traceback(name, capsys):
 def test_an_algorithm_for_continuous_actions_gets_an_error_that_names_what_a_game_needs(options, capsys):
     assert train.main([*options, "--env=Assault"]) == 2
     line = capsys.readouterr().err
-    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, .*, or --basis_alg=dqn, .* with rrd, ircr or uniform\n",
-                        line)
+    assert re.fullmatch(r"train.py: env: 'Assault' .*--alg=dqn, .*, or --basis_alg=dqn, .* with rrd, ircr, uniform, "
+                        r".* or grd\n", line)
     assert not Path("outputs").exists()
 
 

@@ -83,6 +83,14 @@ class Algorithm:
         return found
 
 
+def _learned(entry: str, defaults: Mapping[str, Any], replay: str | None = "EpisodeReplay",
+             **over_discrete: Any) -> Algorithm:
+    """A decomposition that learns a model, from whole episodes or, without a replay of those, from sub-sequences."""
+    return Algorithm(f"algorithm.decomposition.{entry}", replay=f"algorithm.replay_buffer.whole:{replay}" if replay else
+                     "algorithm.replay_buffer.subsequence:SubsequenceReplay", defaults=defaults, decomposition=True,
+                     diagnosed=True, over_discrete={**defaults, **over_discrete})
+
+
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
 # As the published MarineNav program has them: an update every 4 steps, targets copied every 10,000 steps.
 _ENCODED = dict(
@@ -99,6 +107,23 @@ _ON_POLICY = dict(
     lr_schedule=None)
 _ON_POLICY_OPTIMIZERS = {"adam": dict(Adam_eps=1e-5), "rmsprop": dict(RMSProp_decay=0.99, RMSProp_eps=1e-5)}
 _OF_VALUES = ("gae_lambda", "vf_coef", "normalize_advantages", "critic_hidden_sizes", "critic_activation")
+_FITTED = dict(r_lr=3e-4, fit_every=0, fit_updates=None, fit_episodes=4)
+_BURSTS = dict(r_lr=3e-4, fit_every=1000, fit_updates=100)
+_RD = _FITTED | dict(
+    estimator="all", variance_penalty=0.0, target="mean", rrd_batch_size=256, rrd_sample_size=64,
+    likelihood="gaussian", outcome_credit="reward", credit_steps=100_000, feature_fn=None)
+_VIB_RD = dict(r_lr=3e-4, fit_every=0, fit_updates=None, rrd_batch_size=256, rrd_sample_size=64,
+               rrd_bias_correction=False, latent_size=8, kl_weight=5e-3)
+_LRR = _FITTED | dict(return_scale=1.0, sigma_floor=1e-2, target="mean", detach=False)
+_GP_LRR = _BURSTS | dict(r_lr=1e-3, fit_updates=10, fit_episodes=4, return_scale=1.0, kernel="rbf", detach=True)
+_RUDDER = _BURSTS | dict(r_lr=1e-3, fit_episodes=8, credit_steps=100_000, return_scale=1.0, cell="lstm", cell_size=64,
+                         aux_weight=0.5, quality_floor=0.2)
+_RBT = _BURSTS | dict(fit_updates=40, fit_episodes=4, credit_steps=10_000, return_scale=1.0, attention_size=256,
+                      attention_layers=3, attention_window=100, attention_weights="rbt", state_weight=1.0)
+_DIASTER = _BURSTS | dict(fit_episodes=16, return_scale=10.0, cell_size=256, cut_noise=True)
+_ARES = _BURSTS | dict(fit_episodes=4, return_scale=1.0, attention_size=64, readout_size=8)
+_GRD = _FITTED | dict(mask_temperature=0.01, sparse_s_r=1e-5, sparse_a_r=1e-5, sparse_s_s=1e-5,
+                      sparse_s_s_diagonal=1e-6, sparse_a_s=1e-5)
 _RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -165,6 +190,15 @@ ALGORITHMS: dict[str, Algorithm] = {
         "algorithm.decomposition.paid:Uniform", "algorithm.tf.paid:paid",
         "algorithm.replay_buffer.uniform:UniformReplay",
         decomposition=True, diagnosed=True),
+    "rd": _learned("rrd:RRD", _RD, "rd_replay", rrd_batch_size=32, rrd_sample_size=32),
+    "vib_rd": _learned("vib_rd:VIBRD", _VIB_RD, None, rrd_batch_size=32, rrd_sample_size=32),
+    "lrr": _learned("lrr:LRR", _LRR),
+    "gp_lrr": _learned("gp_lrr:GPLRR", _GP_LRR),
+    "rudder": _learned("rudder:RUDDER", _RUDDER),
+    "rbt": _learned("rbt:RBT", _RBT),
+    "ares": _learned("ares:ARES", _ARES),
+    "diaster": _learned("diaster:Diaster", _DIASTER),
+    "grd": _learned("grd:GRD", _GRD),
 }
 IRCR_BATCH = "batch_size: got 1, expected at least 2 for ircr over vectors (half recent, half best episodes)"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from utils.settings.algorithms import ALGORITHMS, is_discrete, is_on_policy
+from utils.settings.paying import PayingSettings
 from utils.settings.setting import (
     SCHEDULES,
     Setting,
@@ -31,7 +32,7 @@ ACTIVATIONS = ("relu", "tanh", "silu", "elu", "gelu")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PayingSettings):
     """Every setting, by the original's names. None: not read by the chosen algorithm."""
 
     tag: str = setting("", "name of the run, the first part of its directory")
@@ -193,12 +194,6 @@ class Config:
     normalize_advantages: str | None = of_algorithm("over what advantages are normalised",
                                                     choices=("rollout", "minibatch", "none"))
     normalize_rewards: bool | None = of_algorithm("divide rewards by the running std of their discounted sum")
-    fit_updates: int | None = of_algorithm("over ppo and a2c: updates of a decomposition before it pays a rollout "
-                                           "(default: as many as of the policy)", low=1)
-    r_lr: float | None = of_algorithm("learning rate of the reward network", above=0)
-    rrd_batch_size: int | None = of_algorithm("steps per update of the reward network", low=1, high=1_000_000)
-    rrd_sample_size: int | None = of_algorithm("steps drawn from one episode (K)", low=1, high=1_000_000)
-    rrd_bias_correction: bool | None = of_algorithm("subtract the variance term: RRD-L(RD)")
 
     random_warmup: bool | None = of_networks("whether all exploring actions are random before --warmup (default: True)",
                                               beside="eps_l")

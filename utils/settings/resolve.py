@@ -110,11 +110,15 @@ def _defaults_of(values: dict[str, Any]) -> dict[str, Any]:
     defaults = {"basis_alg": basis} | _basis_defaults("basis_alg", basis, values, bases())
     own = ALGORITHMS[alg].defaults_over(basis, env)
     if is_on_policy(basis):                             # its batches are those of the basis, which has no targets
-        own = {"fit_updates": None} | {name: own[name] for name in own if name not in ("batch_size", "polyak")}
+        own = {"fit_updates": None} | {name: own[name] for name in own if name not in OFF_POLICY}
     defaults |= own
     if "rrd_batch_size" in defaults:                    # at least one sub-sequence, however long
         defaults["rrd_batch_size"] = max(defaults["rrd_batch_size"], values.get("rrd_sample_size", 0))
     return defaults
+
+
+# The settings of a decomposition that it does not read over an on-policy basis.
+OFF_POLICY = ("batch_size", "polyak", "fit_every", "credit_steps")
 
 
 def _basis(values: dict[str, Any]) -> str:

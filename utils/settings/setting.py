@@ -138,10 +138,11 @@ of_widths = functools.partial(of_networks, low=1, high=1_000_000)
 
 
 def fields_of(config: type) -> dict[str, Setting]:
-    """The settings among the fields of a dataclass, by name."""
-    hints = get_type_hints(config)
+    """The settings among the fields of a dataclass, by name; those that its base has come last."""
+    hints, inherited = get_type_hints(config), get_type_hints(config.__base__)
+    fields = sorted(dataclasses.fields(config), key=lambda field: field.name in inherited)
     return {field.name: Setting(field.name, _kind(hints[field.name]), field.default, **field.metadata)
-            for field in dataclasses.fields(config) if field.metadata}
+            for field in fields if field.metadata}
 
 
 def _kind(hint: Any) -> Any:

@@ -45,7 +45,8 @@ def create_gradients(agents: Sequence[Agent], nets: type[Nets] = Nets) -> Gradie
     if agents[0].on_policy:
         return ON_POLICY[type(_basis(agents[0]))](made)
     decomposition = getattr(agents[0], "decomposition", None)
-    reward = RewardGradients(made) if isinstance(decomposition, RRD) else None
+    drawn = isinstance(decomposition, RRD) and not _pays_by_the_replay(decomposition)
+    reward = RewardGradients(made) if drawn else None
     return GRADIENTS[type(_basis(agents[0]))](made, reward)
 
 
@@ -74,9 +75,13 @@ def _unknown_part(agent: Agent) -> str | None:
         # A subclass may compute anything.
         if type(part) not in (RRD, *GRADIENTS) and not _pays_by_the_replay(part):
             return type(part).__name__
+        if type(part) is RRD and (part.whole or not part.joint) and not _pays_by_the_replay(part):
+            return "RRD of whole episodes" if part.whole else "RRD in bursts"
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
-    strange = [type(module).__name__ for module in agent.nets.modules() if type(module) not in NETWORKS]
+    silent = agent.decomposition.parts() if type(agent) is Decomposed and _pays_by_the_replay(parts[1]) else ()
+    modules = (module for name, part in agent.nets.items() if name not in silent for module in part.modules())
+    strange = [type(module).__name__ for module in modules if type(module) not in NETWORKS]
     return f"networks such as {strange[0]}" if strange else None
 
 

@@ -16,7 +16,7 @@ class RewardGradients:
     """The network pays the batch in one half of the update and learns from sub-sequences in the other."""
 
     def __init__(self, nets: Nets):
-        self.bias_correction, (self.obs_dim,) = nets.agent.config.rrd_bias_correction, nets.agent.obs_dims
+        self.correction, (self.obs_dim,) = 1 - nets.agent.decomposition.penalty, nets.agent.obs_dims
         q, pi = nets.pads
         self.frozen, self.reward = nets.mlp("rrd", q), nets.mlp("rrd", pi, trained=True)
 
@@ -33,7 +33,7 @@ class RewardGradients:
         return x
 
     def loss(self, batch: Batch) -> Info:
-        """R_loss = mean_N (mean_K r^ - R/T)^2, and with bias correction R_loss - R_var, R_var = mean_N(c s^2 / K).
+        """R_loss = mean_N (mean_K r^ - R/T)^2, less (1 - variance_penalty) R_var, R_var = mean_N(c s^2 / K).
 
         The predictions r_k of one sub-sequence, with their mean m, have dR_loss/dr_k = 2 (m - R/T) / (N K). With
         s^2 = sum (r_k - m)^2 / (K - 1), ds^2/dr_k = 2 (r_k - m) / (K - 1): the deviations sum to 0, so m's share
@@ -47,9 +47,9 @@ class RewardGradients:
         error = average - batch["rrd_rews"]                                                         # (N, 1)
         info = {"R_loss": error.square().mean(dim=(-2, -1))}
         grad = (error * (2 / (count * steps))).expand_as(pred)
-        if self.bias_correction:
+        if self.correction:
             coef, centred = batch["rrd_var_coef"] / (steps * (steps - 1)), pred - average           # c / (K (K - 1))
             info["R_var"] = (coef * centred.square().sum(-1, keepdim=True)).mean(dim=(-2, -1))
-            grad = grad - centred * coef * (2 / count)
+            grad = grad - centred * coef * (2 * self.correction / count)
         self.reward.backward(grad.reshape(*sizes(x)[:-1], 1))
         return info

@@ -488,7 +488,8 @@ def test_a_diagnosis_cannot_be_added_to_a_resumed_run(capsys):
 def test_an_agent_that_learns_no_reward_cannot_be_diagnosed(alg, capsys):
     assert train.main([f"--alg={alg}", "--env=CartPole-v1", "--diagnose_every=3"]) == 2
     assert capsys.readouterr().err == (f"train.py: diagnose_every: got 3, but {alg} learns no reward; expected "
-                                       "0, or --alg=rrd, ircr or uniform\n")
+                                       "0, or --alg=rrd, ircr, uniform, rd, vib_rd, lrr, gp_lrr, rudder, rbt, ares, "
+                                       "diaster or grd\n")
 
 
 def test_the_tensorflow_reference_is_not_diagnosed(monkeypatch):

@@ -32,8 +32,9 @@ from utils.settings.fields import FIELDS
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 ALL = sorted([*(f"--{name}" for name in [*FIELDS, "config", "agent_type", "num_procs", "resume", "import", "completion",
                                          "help"]), "-h", "-C", "-D", "-P"])
-ALGORITHMS = ["a2c", "ac_iqn", "ddpg", "dqn", "grpo", "iqn", "ircr", "marinenav_ddpg", "marinenav_dqn",
-              "marinenav_sac", "ppo", "rainbow", "rrd", "sac", "td3", "uniform"]
+ALGORITHMS = ["a2c", "ac_iqn", "ares", "ddpg", "diaster", "dqn", "gp_lrr", "grd", "grpo", "iqn", "ircr", "lrr",
+              "marinenav_ddpg", "marinenav_dqn", "marinenav_sac", "ppo", "rainbow", "rbt", "rd", "rrd", "rudder", "sac",
+              "td3", "uniform", "vib_rd"]
 
 
 def shell(name: str):
@@ -107,7 +108,7 @@ def test_a_script_names_every_flag_and_every_value(name, sourced):
     assert text.endswith("\n")
     for setting in [*FIELDS, "completion", "config", "resume", "import"]:
         assert ("-l " if name == "fish" else "--") + setting in text
-    for values in ("ppo a2c grpo rrd ircr uniform", "True False", "bash zsh fish",
+    for values in ("ppo a2c grpo rrd ircr uniform rd vib_rd", "True False", "bash zsh fish",
                    "new resume overwrite"):
         assert values in text
 

@@ -235,7 +235,8 @@ def test_settings_that_contradict_each_other_are_refused(flags, begins):
 
 def test_an_error_about_a_setting_in_the_file_names_the_file(load):
     message = complaint(load, '{"alg": "rrd", "r_lr": 0.1}', "--alg=sac")
-    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd (set in ")
+    assert message.startswith("r_lr: not a setting of sac; it belongs to rrd, rd, vib_rd, lrr, ")
+    assert re.search(r"grd \(set in ", message)
 
 
 def test_epochs_on_the_command_line_win_over_the_files_total(load):

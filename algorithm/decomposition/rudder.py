@@ -1,0 +1,104 @@
+"""RUDDER (Arjona-Medina et al., 2019, arXiv 1806.07857): a step is paid the change of the predicted return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from algorithm.batch import Array, Spec
+from algorithm.decomposition import outcome
+from algorithm.decomposition.base import Decomposition, Info
+from algorithm.decomposition.features import StepInputs
+from algorithm.decomposition.recurrent import RudderCell, library_cell
+from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
+from utils.floats import widened
+from utils.optimizers import TFAdam
+from utils.settings.fields import Config
+from utils.torch_utils import dense
+
+KEPT = 0.99                     # of the running moments of errors and returns, at each update
+
+
+class RUDDER(Decomposition):
+    """A recurrent network that predicts the return after every step; what it misses is spread evenly.
+
+    The payments of an episode add up to its return. With `quality_floor`, every step is paid the mean reward as long as
+    the running R2 of the predicted return is below it.
+    """
+
+    markov = False
+    reads = ("r_lr", "fit_episodes", "return_scale", "cell", "cell_size", "aux_weight", "quality_floor")
+    metrics = ("R_loss", "R_aux", "R2_return")
+
+    def __init__(self, config: Config, generator: torch.Generator | None = None):
+        """Build the network and its optimiser; see `Decomposition`."""
+        super().__init__(config, generator)
+        published, draws = config.cell == "rudder", self.weights_generator
+        self.inputs = StepInputs(config, not published, draws)
+        make = RudderCell if published else library_cell(config.cell)
+        self.cell = make(self.inputs.size, config.cell_size, draws)
+        self.out = dense(config.cell_size, 1, draws)
+        self.register_buffer("moments", torch.zeros(4, dtype=torch.float64))    # of (g - R)^2, R, R^2; and the weight
+        self.to(self.device)
+        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+
+    def loss_spec(self) -> Spec:
+        """Return the fields of whole episodes with one label each."""
+        return episodes_spec(self.config, bags=False)
+
+    def predictions(self, episodes: Episodes) -> Tensor:
+        """Return g, the predicted return over `return_scale` after each step, (N, L).
+
+        The published cell reads [s_t - s_(t-1), a_t], s_(-1) = 0; the others [s, a, s - s'], with the last state too.
+        Pictures pass through the convolutions of the reward network.
+        """
+        obs, acts = episodes.obs, self.encode_acts(episodes.acts)
+        if self.config.cell == "rudder" and len(self.obs_dims) == 1:
+            obs = torch.cat([obs[:, :1], obs[:, 1:] - obs[:, :-1]], dim=1)
+        return self.out(self.cell(self.inputs(obs, acts, episodes.obs_next)))[..., 0]
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
+        """Return main + aux_weight aux, main = mean_N (g_T - y)^2, aux = mean_N mean_t (g_t - y)^2, y = R / scale."""
+        episodes = episodes_of(batch)
+        g, y = self.predictions(episodes), batch["ep_return"] / self.config.return_scale            # (N, L), (N, 1)
+        squares = episodes.within((g - y).square())
+        main = squares.gather(1, episodes.lengths[:, None] - 1).mean()
+        aux = (squares.sum(1) / episodes.lengths).mean()
+        return main + self.config.aux_weight * aux, {"R_loss": main, "R_aux": aux}
+
+    def update(self, batch: Mapping[str, Array], inspect: Callable[[Info], None] | None = None) -> Info:
+        """Take one step, and count how good the predicted returns are; see `Decomposition.update`."""
+        info = super().update(batch, inspect)
+        self.count(info["R_loss"] * self.config.return_scale ** 2,
+                   torch.as_tensor(batch["ep_return"], device=self.device))
+        return info | {"R2_return": self.quality().to(info["R_loss"].dtype)}
+
+    def count(self, error: Tensor, returns: Tensor) -> None:
+        """Count the mean squared error of a batch, (), and its returns, (N, 1), in the running moments."""
+        r = widened(returns)
+        found = torch.stack([widened(error), r.mean(), r.square().mean(), torch.ones_like(r[0, 0])])
+        self.moments.lerp_(found.to(self.moments.dtype), 1 - KEPT)
+
+    def quality(self) -> Tensor:
+        """Return the running R2 of the predicted return, (); 0 before the first batch, or where returns do not differ.
+        """
+        error, mean, square, weight = self.moments
+        variance = square / weight - (mean / weight).square()
+        return torch.where(variance > 0, 1 - error / weight / variance, 0.0).nan_to_num(0.0)
+
+    def differences(self, episodes: Episodes) -> Tensor:
+        """Return scale (g_t - g_(t-1)), g_(-1) = 0, (N, L)."""
+        g = self.predictions(episodes)
+        before = torch.cat([torch.zeros_like(g[:, :1]), g[:, :-1]], dim=1)
+        return episodes.within((g - before) * self.config.return_scale)
+
+    def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
+        """Return the differences of the predictions plus the evenly spread rest, (N, L)."""
+        steps = Episodes(episodes["obs"], episodes["acts"], episodes["obs_next"], mask)
+        found = self.differences(steps)
+        returns = widened(episodes["rews"]).sum((1, 2))
+        if self.config.quality_floor:
+            found = torch.where(self.quality() >= self.config.quality_floor, found, 0.0)            # R/T is left
+        return outcome.with_residual(found, mask, returns)
