@@ -12,7 +12,7 @@ from algorithm.decomposition import outcome
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.recurrent import RudderCell, library_cell
-from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
+from algorithm.decomposition.whole import Episodes, bags_of, check_bags, episodes_of, episodes_spec
 from utils.floats import widened
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
@@ -45,8 +45,8 @@ class RUDDER(Decomposition):
         self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
 
     def loss_spec(self) -> Spec:
-        """Return the fields of whole episodes with one label each."""
-        return episodes_spec(self.config, bags=False)
+        """Return the fields of whole episodes."""
+        return episodes_spec(self.config)
 
     def predictions(self, episodes: Episodes) -> Tensor:
         """Return g, the predicted return over `return_scale` after each step, (N, L).
@@ -59,24 +59,35 @@ class RUDDER(Decomposition):
             obs = torch.cat([obs[:, :1], obs[:, 1:] - obs[:, :-1]], dim=1)
         return self.out(self.cell(self.inputs(obs, acts, episodes.obs_next)))[..., 0]
 
+    def check(self, batch: dict[str, Tensor]) -> None:
+        """Raise a ValueError for a bag beyond its episode."""
+        check_bags(batch)
+
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
-        """Return main + aux_weight aux, main = mean_N (g_T - y)^2, aux = mean_N mean_t (g_t - y)^2, y = R / scale."""
-        episodes = episodes_of(batch)
-        g, y = self.predictions(episodes), batch["ep_return"] / self.config.return_scale            # (N, L), (N, 1)
-        squares = episodes.within((g - y).square())
-        main = squares.gather(1, episodes.lengths[:, None] - 1).mean()
-        aux = (squares.sum(1) / episodes.lengths).mean()
+        """Return main + aux_weight aux, main = mean_N (g_T - y)^2, aux = mean_N mean_t (g_t - y)^2, y = R / scale.
+
+        For labels on intervals y is the prediction before the bag plus its label / scale, and T its last step; the
+        means are over bags, and over the steps of a bag.
+        """
+        episodes, bags = episodes_of(batch), bags_of(batch)
+        g, (episode, first, end) = episodes.within(self.predictions(episodes)), bags.where.unbind(1)
+        before = torch.where(first > 0, g[episode, (first - 1).clamp_min(0)], 0.0)                  # (M,)
+        y = before + bags.labels / self.config.return_scale
+        main = bags.mean((g[episode, (end - 1).clamp_min(0)] - y).square())
+        exact, aim = widened(g), widened(y)             # a small difference of larger sums
+        squares = bags.sums(exact.square()) - 2 * aim * bags.sums(exact) + bags.sizes * aim.square()
+        aux = bags.mean(squares / bags.sizes).to(g.dtype)
         return main + self.config.aux_weight * aux, {"R_loss": main, "R_aux": aux}
 
     def update(self, batch: Mapping[str, Array], inspect: Callable[[Info], None] | None = None) -> Info:
         """Take one step, and count how good the predicted returns are; see `Decomposition.update`."""
         info = super().update(batch, inspect)
-        self.count(info["R_loss"] * self.config.return_scale ** 2,
-                   torch.as_tensor(batch["ep_return"], device=self.device))
+        where, labels = (torch.as_tensor(batch[name], device=self.device) for name in ("ep_bags", "ep_bag_return"))
+        self.count(info["R_loss"] * self.config.return_scale ** 2, labels[where[:, 2] > where[:, 1]])
         return info | {"R2_return": self.quality().to(info["R_loss"].dtype)}
 
     def count(self, error: Tensor, returns: Tensor) -> None:
-        """Count the mean squared error of a batch, (), and its returns, (N, 1), in the running moments."""
+        """Count the mean squared error of a batch, (), and its labels, (M, 1), in the running moments."""
         r = widened(returns)
         found = torch.stack([widened(error), r.mean(), r.square().mean(), torch.ones_like(r[0, 0])])
         self.moments.lerp_(found.to(self.moments.dtype), 1 - KEPT)

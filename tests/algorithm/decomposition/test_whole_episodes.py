@@ -17,7 +17,7 @@ from replays import build
 
 from algorithm import create_decomposition
 from algorithm.decomposition.episodes import hold, whole_episodes
-from algorithm.decomposition.whole import Bags, bags_from, bags_of
+from algorithm.decomposition.whole import Bags, bags_from, bags_of, episodes_of
 from algorithm.draws import pad
 from algorithm.engine import create_engine
 from utils.errors import ConfigError
@@ -153,7 +153,7 @@ def test_wrong_labels_are_named(wrong):
 @pytest.mark.parametrize("bag", [(0, 0, 6), (3, 0, 1), (1, 0, 2), (0, 3, 2)])
 def test_a_bag_beyond_its_episode_is_named(bag):
     batch = whole_episodes([episode(length, length) for length in LENGTHS]) | {"ep_bags": torch.tensor([bag] * 3)}
-    for alg in ("rd", "lrr", "rbt"):
+    for alg in ("rd", "lrr", "rudder", "rbt"):
         model = model_of(alg).float()
         with pytest.raises(ValueError, match=re.escape(f"batch['ep_bags']: got {bag}, expected an episode from 0 to")):
             model.update({name: batch[name] for name in model.loss_spec()})
@@ -230,6 +230,20 @@ def test_a_wrong_function_of_features_is_one_line(name, complaint, my_features):
         model_of(feature_fn=f"my_features:{name}")
     with pytest.raises(ConfigError, match=r"^feature_fn: got 'phi', expected module:function"):
         model_of(feature_fn="phi")
+
+
+def test_rudder_fits_the_change_of_its_prediction_to_a_label():
+    """One episode in two bags and a tail: as two errors of its prediction, worked by hand."""
+    one = episode(6, 1, label_end=np.array([[0], [0], [1], [0], [1], [0]], bool))
+    model, batch = model_of("rudder", cell_size=4, return_scale=2.0), doubles([one])
+    g = model.predictions(episodes_of(batch))[0]
+    first, second = (float(one["rews"][span].sum()) / 2 for span in (slice(3), slice(3, 5)))
+    errors = [g[:3] - first, g[3:5] - g[2] - second]
+    loss, info = model.loss(batch)
+    main = (errors[0][-1].square() + errors[1][-1].square()) / 2
+    torch.testing.assert_close(info["R_loss"], main, rtol=1e-6, atol=0)
+    aux = sum(one.square().mean() for one in errors) / 2
+    torch.testing.assert_close(loss, main + 0.5 * aux, rtol=1e-6, atol=0)
 
 
 # RUDDER -------------------------------------------------------------------------------------------------------------
