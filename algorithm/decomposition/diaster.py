@@ -85,7 +85,7 @@ class Diaster(Decomposition):
         x, lengths = self.read(episodes), episodes.lengths
         first = self.rewards_of(x[:, :cut + 1], self.noise(batch, "first_noise", episodes.inside)[:, :cut + 1])
         pred = first.gather(1, (lengths.clamp_max(cut + 1) - 1)[:, None])[:, 0]
-        if cut + 1 == x.shape[1]:
+        if cut + 1 >= x.shape[1]:
             return pred
         second = self.rewards_of(x[:, cut + 1:], self.noise(batch, "second_noise", episodes.inside)[:, cut + 1:])
         rest = second.gather(1, (lengths - cut - 2).clamp_min(0)[:, None])[:, 0]

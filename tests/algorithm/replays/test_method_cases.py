@@ -80,18 +80,33 @@ def test_the_settings_are_read_from_the_case(name, field, value, changed):
     assert changed in lost(wanted, compute(wanted | {"meta": json.dumps(meta)}), 1e-6)
 
 
-def test_a_case_of_one_episode_of_one_step_is_that_steps_reward():
-    """sum r - R of one step, by target; and the whole return as its payment."""
-    wanted = arrays_of("rd")
-    one = {name: value[3:4, :1] if value.ndim > 1 and name.startswith("batch/") else value[3:4]
-           for name, value in wanted.items() if name.startswith("batch/")}
-    found = compute(one | {"meta": wanted["meta"]})
-    error = wanted["reward/step"][3, 0] - wanted["batch/return"][3]
-    np.testing.assert_allclose([found["loss/mean"], found["loss/return"]], [error ** 2] * 2, rtol=1e-9)
-    rudder = arrays_of("rudder")
-    one = {name: value[3:4, :1] if value.ndim > 1 and name.startswith("batch/") else value[3:4]
-           for name, value in rudder.items() if name.startswith("batch/")}
-    np.testing.assert_allclose(compute(one | {"meta": rudder["meta"]})["reward/step"], [rudder["batch/return"][3:4]])
+def alone(arrays: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """The case of one of its episodes, without padding."""
+    count, steps, length = *arrays["batch/mask"].shape, int(arrays["batch/length"][n])
+    found = {"meta": arrays["meta"]}
+    for name, value in arrays.items():
+        if name.startswith(("batch/", "noise/", "init/", "transitions/")) and "bag" not in name:
+            whole, each = value.shape[:2] == (count, steps), value.shape[0] == count and name.startswith("batch/")
+            found[name] = value[n:n + 1, :length] if whole else value[n:n + 1] if each else value
+    if "batch/bags" in arrays:
+        bags, labels = arrays["batch/bags"], arrays["batch/bag_return"]
+        mine = bags[:, 0] == n
+        found |= {"batch/bags": bags[mine] * [0, 1, 1], "batch/bag_return": labels[mine]}
+    return found | ({"batch/step_rows": np.zeros(3, np.int64)} if "batch/step_rows" in arrays else {})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_shortest_episode_alone_is_paid_as_among_others(name):
+    """It is one of a single step, but for rbt's."""
+    wanted = arrays_of(name)
+    n = int(wanted["batch/length"].argmin())
+    found, length = compute(alone(wanted, n)), int(wanted["batch/length"][n])
+    rewards = [one for one in wanted if one.startswith("reward/") and wanted[one].ndim == 2]
+    assert rewards
+    for one in rewards:
+        size = np.abs(wanted[one]).max()
+        np.testing.assert_allclose(found[one][0], wanted[one][n, :length], rtol=0, atol=1e-9 * size)
+    assert all(np.isfinite(value).all() for value in found.values())
 
 
 @pytest.mark.parametrize(("change", "complaint"), [
