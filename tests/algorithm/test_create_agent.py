@@ -120,7 +120,7 @@ def test_a_wrong_or_missing_setting_is_a_value_error_that_names_it(wrong):
         create_agent(args(**wrong))
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("scc", "sac"), ("rdd", "rrd"), ("SAC", "sac"), ("wlaker", "walker")])
+@pytest.mark.parametrize(("name", "nearest"), [("scc", "sac"), ("rdd", "rd"), ("SAC", "sac"), ("wlaker", "walker")])
 def test_an_unknown_algorithm_suggests_the_nearest(name, nearest):
     register_algorithm("walker")(SAC)
     with pytest.raises(ValueError, match=f"^alg: got '{name}'; did you mean {nearest}?"):
