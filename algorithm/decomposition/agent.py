@@ -106,10 +106,10 @@ class Decomposed(OffPolicy):
             yield self.decomposition.update(buffer.sample_fit(names), self.inspect)
         self.counters["bursts"] += 1
 
-    def credit(self, buffer: Any) -> None:
-        """Pay the episodes of the replay that are due, if it keeps what they are paid."""
+    def credit(self, buffer: Any, anew: bool) -> None:
+        """Pay the new episodes of a replay that keeps payments; with `anew` older ones, of `credit_steps` at most."""
         if getattr(buffer, "keeps_credit", False):
-            credit(self.decomposition, buffer, self.counters["bursts"])
+            credit(self.decomposition, buffer, self.counters["bursts"], self.config.credit_steps if anew else 0)
 
     # For users ------------------------------------------------------------------------------------------------
 

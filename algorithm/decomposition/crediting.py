@@ -11,14 +11,15 @@ from algorithm.decomposition.base import VECTORS, Decomposition
 from algorithm.draws import pad
 
 
-def credit(model: Decomposition, replay: Any, version: int) -> int:
+def credit(model: Decomposition, replay: Any, version: int, budget: int) -> int:
     """Pay the episodes that are due; return how many steps were paid.
 
     Args:
         replay: an `algorithm.replay_buffer.whole.EpisodeReplay` that keeps payments.
         version: of the model: how many bursts it has learned in.
+        budget: steps of episodes that an older version has paid, at most.
     """
-    episodes = {slot: replay.episode_at(slot) for slot in replay.due(version, model.config.credit_steps)}
+    episodes = {slot: replay.episode_at(slot) for slot in replay.due(version, budget)}
     pictures = len(model.obs_dims) == 3
     for slots in ([slot] for slot in episodes) if pictures else grouped(
             {slot: len(one["rews"]) for slot, one in episodes.items()}, VECTORS):

@@ -29,9 +29,10 @@ def iterate(engine: Engine, updates: int) -> Iterator[Sums]:
 
 def _burst(engine: Engine) -> Iterator[Sums]:
     """Fit a decomposition that learns in bursts, if that is due, and pay the episodes that are due."""
-    if engine.agent.burst_due(engine.buffer):
+    due = engine.agent.burst_due(engine.buffer)
+    if due:
         yield engine.fit()
-    engine.agent.credit(engine.buffer)
+    engine.agent.credit(engine.buffer, anew=due)
 
 
 def _of_rollout(engine: Engine) -> Iterator[Sums]:

@@ -64,8 +64,13 @@ def test_every_step_is_sampled_with_what_the_model_pays():
     list(iterate(engine, 1))                                        # the second burst, with a budget of 12 steps
     assert [slot for slot in range(7) if is_fresh(slot)] == [0, 1, 5, 6]
     assert buffer.versions[:7].tolist() == [2, 2, 1, 1, 1, 2, 2]
+    before = buffer.credit[:42].clone()
+    buffer.store_episode(episode(2, 30))
+    list(iterate(engine, 1))                                        # no burst: only the new episode is paid
+    assert is_fresh(7)
+    assert torch.equal(buffer.credit[:42], before)
     batch = buffer.sample(100)
-    assert set(batch["rews"][:, 0].tolist()) <= set(buffer.credit[:42].tolist())
+    assert set(batch["rews"][:, 0].tolist()) <= set(buffer.credit[:44].tolist())
     paid = engine.agent.decomposition.pay(batch)
     assert paid is batch["rews"]
 
@@ -83,7 +88,7 @@ def test_a_burst_moves_the_model_alone_and_an_update_the_agent_alone(alg):
     assert not all(map(torch.equal, own, weights(True)))
     assert all(map(torch.equal, others, weights(False)))
     own = weights(True)
-    agent.credit(engine.buffer)
+    agent.credit(engine.buffer, anew=True)
     engine.run(2)
     assert all(map(torch.equal, own, weights(True)))
     assert not all(map(torch.equal, others, weights(False)))
