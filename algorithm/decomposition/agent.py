@@ -47,7 +47,7 @@ class Decomposed(OffPolicy):
         decomposition.noise_generator = basis.generator
         decomposition.normalizer, decomposition.prepare = None, self._prepared
         basis.nets.update(decomposition.parts())
-        if decomposition.bursts:
+        if learns_in_bursts(decomposition):
             basis.counters |= {"bursts": 0, "burst_number": 0}      # made, and the number of the last one by its steps
 
     def _prepared(self, name: str, value: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Decomposed(OffPolicy):
     @property
     def train_info(self) -> tuple[str, ...]:
         """The metrics of both."""
-        joint = self.decomposition.metrics if self.decomposition.joint or self.decomposition.bursts else ()
+        joint = self.decomposition.metrics if self.decomposition.joint or learns_in_bursts(self.decomposition) else ()
         return (*self.basis.train_info, *joint)
 
     def q_spec(self) -> Spec:
@@ -73,7 +73,7 @@ class Decomposed(OffPolicy):
     def checked(self, batch: Batch, spec: Spec) -> dict[str, Tensor]:
         """Return the batch as the basis checks and prepares it; see `OffPolicy.checked`."""
         fields = self.basis.checked(batch, spec)
-        if not self.decomposition.bursts:               # else its fields come with the bursts
+        if not learns_in_bursts(self.decomposition):               # else its fields come with the bursts
             self.decomposition.check(fields)
         return fields
 
@@ -91,7 +91,7 @@ class Decomposed(OffPolicy):
 
     def burst_due(self, buffer: Any) -> bool:
         """Whether the decomposition is to learn before the next updates: once every `fit_every` stored steps."""
-        if not self.decomposition.bursts:
+        if not learns_in_bursts(self.decomposition):
             return False
         return not self.counters["bursts"] or self._burst_number(buffer) > self.counters["burst_number"]
 
@@ -120,6 +120,11 @@ class Decomposed(OffPolicy):
     def redistribute(self, episode: Mapping[str, Array], mask: Array | None = None) -> Tensor:
         """Return what each step of an episode is paid, (T,); see `Decomposition.redistribute`."""
         return self.decomposition.redistribute(episode, mask)
+
+
+def learns_in_bursts(decomposition: Decomposition) -> bool:
+    """Whether a model learns in bursts between the updates of an agent; see `fit_every`."""
+    return bool(decomposition.config.fit_every and decomposition.opts)
 
 
 def check_learns(decomposition: Decomposition) -> None:

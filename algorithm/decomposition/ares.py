@@ -15,6 +15,7 @@ from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.distilled import distillation
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.networks import StepNet
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
@@ -30,6 +31,7 @@ class ARES(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build both networks and their optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         width, draws = config.attention_size, self.weights_generator
         self.inputs = StepInputs(config, False, draws)
         self.embed = dense(self.inputs.size, width, draws)
@@ -47,7 +49,7 @@ class ARES(Decomposition):
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """Return the learned reward of a step times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.step(obs, self.encode_acts(acts), obs_next) * self.config.return_scale
+        return self.step(obs, self.encode_acts(acts), obs_next) * self.scale()
 
     def attention(self, episodes: Episodes) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last step's weights w (N, L), the values v (N, L, D), and the last step x (N, D)."""
@@ -84,4 +86,4 @@ class ARES(Decomposition):
 
     def return_loss(self, batch: dict[str, Tensor], episodes: Episodes) -> Tensor:
         """Return mean_N (predicted return - R / scale)^2, ()."""
-        return (self.returns(episodes) - batch["ep_return"][:, 0] / self.config.return_scale).square().mean()
+        return (self.returns(episodes) - batch["ep_return"][:, 0] / self.scale()).square().mean()

@@ -37,6 +37,7 @@ from algorithm.decomposition.episodes import (
     one,
     whole_episodes,
 )
+from algorithm.decomposition.scale import ReturnScale
 from utils.errors import ConfigError
 from utils.normalizer import normalizer_of
 from utils.optimizers import TFOptimizer
@@ -166,11 +167,6 @@ class Decomposition(nn.Module):
         return draw(shape, generator=source, device=source.device).to(self.device)
 
     @property
-    def bursts(self) -> bool:
-        """Whether the model learns in bursts between the updates of an agent; see `fit_every`."""
-        return bool(self.config.fit_every and self.opts)
-
-    @property
     def acts_shape(self) -> tuple[int | str, ...]:
         """The shape of a batch's actions: ("B", A), or indices ("B",)."""
         return actions_spec(self.config, "B")
@@ -287,6 +283,8 @@ class Decomposition(nn.Module):
         """
         checked = check_batch(batch, self.loss_spec(), {}, self.device)
         self.check(checked)
+        if isinstance(scale := getattr(self, "scale", None), ReturnScale):
+            scale.count(checked["ep_return"])
         loss, info = check_loss(self, "loss", self.loss({name: self.prepare(name, value)
                                                          for name, value in checked.items()}))
         for opt in self.opts:

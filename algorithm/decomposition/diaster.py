@@ -16,6 +16,7 @@ from algorithm.decomposition.distilled import distillation
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.recurrent import library_cell
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
@@ -33,6 +34,7 @@ class Diaster(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build both networks and their optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         draws = self.weights_generator
         self.inputs = StepInputs(config, False, draws)
         self.gru = library_cell("gru")(self.inputs.size, config.cell_size, draws)
@@ -48,7 +50,7 @@ class Diaster(Decomposition):
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """Return the learned reward of a step times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.step(obs, self.encode_acts(acts), obs_next) * self.config.return_scale
+        return self.step(obs, self.encode_acts(acts), obs_next) * self.scale()
 
     def read(self, episodes: Episodes) -> Tensor:
         """Return what the recurrent network reads, (N, L, F)."""
@@ -76,7 +78,7 @@ class Diaster(Decomposition):
         episodes = episodes_of(batch)
         cut = int(self.rand(1) * episodes.lengths.max())                # uniform in [0, longest)
         pred = self.cut_rewards(batch, episodes, cut)
-        loss = (pred - batch["ep_return"][:, 0] / self.config.return_scale).square().mean()
+        loss = (pred - batch["ep_return"][:, 0] / self.scale()).square().mean()
         step = self.step_loss(batch, episodes)
         return loss + step, {"R_loss": loss, "R_step": step}
 
@@ -96,7 +98,7 @@ class Diaster(Decomposition):
         """Return w_t - w_(t-1), (N, L), w_t the reward of x_0..x_t, w_(T-1) = R / scale and w_(-1) = 0."""
         whole = self.rewards_of(self.read(episodes), self.noise(batch, "whole_noise", episodes.inside))
         last = episodes.lengths[:, None] - 1
-        whole = whole.scatter(1, last, (batch["ep_return"] / self.config.return_scale).to(whole.dtype))
+        whole = whole.scatter(1, last, (batch["ep_return"] / self.scale()).to(whole.dtype))
         return episodes.within(whole - F.pad(whole[:, :-1], (1, 0)))
 
     def step_loss(self, batch: dict[str, Tensor], episodes: Episodes) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from algorithm.batch import Spec
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.networks import StepNet
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
 from utils.floats import widened
 from utils.optimizers import TFAdam
@@ -33,6 +34,7 @@ class GPLRR(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the network, the logarithms of the kernel's parameters, and the optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         self.mean = StepNet(config, self.weights_generator)
         start = START | ({"log_alpha": 0.0} if config.kernel == "rq" else {})
         self.hyper = nn.ParameterDict({name: nn.Parameter(torch.tensor(value)) for name, value in start.items()})
@@ -45,7 +47,7 @@ class GPLRR(Decomposition):
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """Return the mean times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.mean(obs, self.encode_acts(acts), obs_next) * self.config.return_scale
+        return self.mean(obs, self.encode_acts(acts), obs_next) * self.scale()
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """R_loss = mean_N of `likelihoods`; R_error = mean_N (R / scale - sum mu)^2."""
@@ -60,7 +62,7 @@ class GPLRR(Decomposition):
         """
         episodes = episodes_of(batch)
         mu = episodes.within(self.mean(episodes.obs, self.encode_acts(episodes.acts), episodes.obs_next)[..., 0])
-        error = batch["ep_return"][:, 0].to(mu.dtype) / self.config.return_scale - mu.sum(1)        # (N,)
+        error = batch["ep_return"][:, 0].to(mu.dtype) / self.scale() - mu.sum(1)        # (N,)
         residuals = error[:, None].expand_as(mu)
         if self.config.detach:
             residuals = residuals.detach() + mu.detach() - mu

@@ -14,6 +14,7 @@ from torch import Tensor
 from algorithm.batch import Spec
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.networks import StepNet
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Bags, Episodes, bags_of, check_bags, episodes_of, episodes_spec
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
@@ -28,6 +29,7 @@ class LRR(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the network, whose outputs are mu and log sigma, and its optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         self.reward = StepNet(config, self.weights_generator, outputs=2).to(self.device)
         self.opts = [TFAdam([dict(name="reward", role="reward", params=self.reward.parameters(), lr=config.r_lr)])]
 
@@ -49,7 +51,7 @@ class LRR(Decomposition):
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """Return mu times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.gaussian(obs, acts, obs_next)[0][..., None] * self.config.return_scale
+        return self.gaussian(obs, acts, obs_next)[0][..., None] * self.scale()
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """R_loss = mean_M mean_t [log sigma_t + e^2 / (2 sigma_t^2)], e = R / scale - sum mu, over the steps of a bag.
@@ -70,7 +72,7 @@ class LRR(Decomposition):
         mu, log_sigma = (episodes.within(value) for value in
                          self.gaussian(episodes.obs, episodes.acts, episodes.obs_next))             # (N, L) each
         weight = (-2 * log_sigma).exp() / 2
-        error = bags.labels / self.config.return_scale - bags.sums(mu)                              # (M,)
+        error = bags.labels / self.scale() - bags.sums(mu)                              # (M,)
         if not self.config.detach:
             return bags.sums(log_sigma) + error.square() * bags.sums(weight), error
         own, error = mu.detach() - mu, error.detach()

@@ -13,6 +13,7 @@ from algorithm.batch import Spec
 from algorithm.decomposition.attention import Block, attend, weights
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.features import StepInputs
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, bags_of, check_bags, episodes_of, episodes_spec
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
@@ -32,6 +33,7 @@ class RBT(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the transformer and its optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         width, draws = config.attention_size, self.weights_generator
         self.inputs = StateInputs(config, draws)
         self.embed_state, self.embed_action = (dense(size, width, draws) for size in (self.inputs.size, self.act_dim))
@@ -90,7 +92,7 @@ class RBT(Decomposition):
         states, following = self.inputs(episodes.obs), self.inputs(episodes.obs_next).detach()
         acts, outputs = self.trunk(episodes, states)
         rewards = episodes.within(self.window_rewards(outputs, episodes.inside))
-        error = bags.sums(rewards) - bags.labels / self.config.return_scale
+        error = bags.sums(rewards) - bags.labels / self.scale()
         squares = episodes.within((self.state_out(acts) - following).square().mean(-1))
         return bags.mean(error.square()), squares.sum() / episodes.inside.sum()
 
@@ -113,7 +115,7 @@ class RBT(Decomposition):
             inside = torch.cat([mask[:, start:start + size] for start in some])
             last = self.window_rewards(self.outputs(whole, some), inside)[:, -1]
             paid.append(last.unflatten(0, (len(some), -1)).t())
-        return whole.within(torch.cat(paid, 1)) * self.config.return_scale
+        return whole.within(torch.cat(paid, 1)) * self.scale()
 
     def outputs(self, episodes: Episodes, starts: range) -> Tensor:
         """Return the outputs of the windows that start at these steps, one after the other, (S N, W, D)."""

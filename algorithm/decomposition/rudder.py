@@ -12,6 +12,7 @@ from algorithm.decomposition import outcome
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.recurrent import RudderCell, library_cell
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, bags_of, check_bags, episodes_of, episodes_spec
 from utils.floats import widened
 from utils.optimizers import TFAdam
@@ -35,6 +36,7 @@ class RUDDER(Decomposition):
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build the network and its optimiser; see `Decomposition`."""
         super().__init__(config, generator)
+        self.scale = ReturnScale(config)
         published, draws = config.cell == "rudder", self.weights_generator
         self.inputs = StepInputs(config, not published, draws)
         make = RudderCell if published else library_cell(config.cell)
@@ -72,7 +74,7 @@ class RUDDER(Decomposition):
         episodes, bags = episodes_of(batch), bags_of(batch)
         g, (episode, first, end) = episodes.within(self.predictions(episodes)), bags.where.unbind(1)
         before = torch.where(first > 0, g[episode, (first - 1).clamp_min(0)], 0.0)                  # (M,)
-        y = before + bags.labels / self.config.return_scale
+        y = before + bags.labels / self.scale()
         main = bags.mean((g[episode, (end - 1).clamp_min(0)] - y).square())
         exact, aim = widened(g), widened(y)             # a small difference of larger sums
         squares = bags.sums(exact.square()) - 2 * aim * bags.sums(exact) + bags.sizes * aim.square()
@@ -83,7 +85,7 @@ class RUDDER(Decomposition):
         """Take one step, and count how good the predicted returns are; see `Decomposition.update`."""
         info = super().update(batch, inspect)
         where, labels = (torch.as_tensor(batch[name], device=self.device) for name in ("ep_bags", "ep_bag_return"))
-        self.count(info["R_loss"] * self.config.return_scale ** 2, labels[where[:, 2] > where[:, 1]])
+        self.count(info["R_loss"] * self.scale() ** 2, labels[where[:, 2] > where[:, 1]])
         return info | {"R2_return": self.quality().to(info["R_loss"].dtype)}
 
     def count(self, error: Tensor, returns: Tensor) -> None:
@@ -103,7 +105,7 @@ class RUDDER(Decomposition):
         """Return scale (g_t - g_(t-1)), g_(-1) = 0, (N, L)."""
         g = self.predictions(episodes)
         before = torch.cat([torch.zeros_like(g[:, :1]), g[:, :-1]], dim=1)
-        return episodes.within((g - before) * self.config.return_scale)
+        return episodes.within((g - before) * self.scale())
 
     def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Return the differences of the predictions plus the evenly spread rest, (N, L)."""

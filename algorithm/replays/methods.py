@@ -105,7 +105,7 @@ def lrr_case(case: Case) -> Found:
 def gp_case(case: Case) -> Found:
     """The Gaussian process, with all gradients of the targets and with the targets held constant."""
     batch, found = batch_of(case), {}
-    given = {"kernel": case.value("kernel"), **hidden(case, "mean")}
+    given = {"kernel": case.value("kernel"), "return_scale": 1.0, **hidden(case, "mean")}
     for name, detach in (("total", False), ("detached", True)):
         model = build(case, "gp_lrr", given | {"detach": detach})
         names = of_mlp("mean", model.mean.mlp) | {key: (value, False) for key, value in model.hyper.items()}
@@ -183,7 +183,8 @@ def rbt_case(case: Case) -> Found:
         raise CaseError(f"{case.path}: meta.heads: got {case.meta['heads']}, expected 1")
     model = build(case, "rbt", {
         "attention_size": int(case.value("width")), "attention_layers": int(case.value("layers")),
-        "attention_window": int(case.value("window")), "test_timesteps": int(shapes["embed_time/embedding"][0]) - 1})
+        "attention_window": int(case.value("window")), "return_scale": 1.0,
+        "test_timesteps": int(shapes["embed_time/embedding"][0]) - 1})
     names: Names = {"embed_time/embedding": (model.embed_time, False)}
     for name in ("embed_state", "embed_action", "state_out", "reward_qkv"):
         names |= of_dense(name, getattr(model, name))
@@ -206,7 +207,7 @@ def rbt_case(case: Case) -> Found:
 def ares_case(case: Case) -> Found:
     """The last step's attention, the return that it predicts, and the share of each step."""
     batch, shapes = batch_of(case), case.value("shapes")
-    model = build(case, "ares", {"attention_size": int(case.value("width")),
+    model = build(case, "ares", {"return_scale": 1.0, "attention_size": int(case.value("width")),
                                  "readout_size": int(shapes["head/kernel"][1])})
     names: Names = {}
     for name in ("embed", "q", "k", "v", "proj", "mlp1", "mlp2", "head", "out"):

@@ -23,8 +23,8 @@ class PayingSettings:
     fit_episodes: int | None = of_algorithm("whole episodes in a batch of a decomposition", low=1, high=100_000)
     credit_steps: int | None = of_algorithm("stored steps that are paid anew after a burst, at most, the oldest "
                                             "payments first; new episodes are always paid", low=0)
-    return_scale: float | None = of_algorithm("what returns are divided by before a decomposition fits them; its "
-                                              "payments are multiplied by it", above=0)
+    return_scale: float | None = of_algorithm("what returns are divided by before a decomposition fits them, and its "
+                                              "payments multiplied by; 0: their standard deviation so far", low=0)
     estimator: str | None = of_algorithm("what the sum of an episode's rewards is estimated from: all of its steps, or "
                                          "K drawn ones, as in rrd", choices=("all", "drawn"))
     variance_penalty: float | None = of_algorithm("weight of the variance that K drawn steps would have: 0 none, as in "

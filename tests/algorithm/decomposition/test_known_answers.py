@@ -126,7 +126,7 @@ def watches(count: int) -> dict[str, np.ndarray]:
 def fitted(name: str, episodes: list[dict], updates: int, **settings) -> tuple[np.ndarray, float]:
     """RUDDER on these episodes: what it pays those of the task, (N, T), and its running R2."""
     model = model_of("rudder", episodes[0]["obs"].shape[1], 1, cell_size=32, r_lr=3e-3, fit_episodes=32,
-                     quality_floor=0.0, **settings)
+                     quality_floor=0.0, **{"return_scale": 1.0} | settings)
     model.fit(episodes, updates)
     whole = sequences(name)
     paid = np.stack([model.redistribute(one).numpy() for one in whole])

@@ -182,7 +182,7 @@ def test_payments_of_whole_episodes_need_bursts():
     with pytest.raises(ConfigError, match=r"^fit_every: got 0, but rd pays whole episodes"):
         make_agent("rd", "sac", outcome_credit="residual")
     with pytest.raises(ConfigError, match=r"^fit_every: got 0, but rudder pays whole episodes"):
-        make_agent("rudder", "sac", fit_every=0)
+        make_agent("rudder", "sac", fit_every=0, return_scale=1.0)
     assert make_agent("rd", "sac", outcome_credit="residual", fit_every=10).q_spec()["rews"] == ("B", 1)
     with pytest.raises(ConfigError, match=r"^fit_every: not a setting of rudder over ppo"):
         parse_args(["--alg=rudder", "--basis_alg=ppo", "--fit_every=5"])
@@ -244,6 +244,36 @@ def test_rudder_fits_the_change_of_its_prediction_to_a_label():
     torch.testing.assert_close(info["R_loss"], main, rtol=1e-6, atol=0)
     aux = sum(one.square().mean() for one in errors) / 2
     torch.testing.assert_close(loss, main + 0.5 * aux, rtol=1e-6, atol=0)
+
+
+# Scale --------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("alg", ["rudder", "diaster", "ares", "gp_lrr"])
+def test_a_scale_of_0_is_the_standard_deviation_of_the_returns_so_far(alg):
+    """So that returns a thousand times as large are fitted alike, and paid a thousand times as much."""
+    small = dict(attention_size=8) if alg == "ares" else dict(cell_size=4) if alg != "gp_lrr" else {}
+    episodes = [episode(4, seed) for seed in range(6)]
+    large = [one | {"rews": one["rews"] * 1000} for one in episodes]
+    model, other, fixed = (model_of(alg, return_scale=scale, fit_every=10, **small).float() for scale in (0, 0, 1))
+    found = [one.fit(some, 5) for one, some in ((model, episodes), (other, large))]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    paid = model.redistribute(episodes[0])
+    torch.testing.assert_close(other.redistribute(large[0]) / 1000, paid, rtol=1e-3, atol=1e-5)
+    batch = other.draw(large)
+    before = other.scale.moments.clone()
+    other.update({name: batch[name] for name in other.loss_spec()})
+    assert float(other.scale.moments[0]) == float(before[0]) + len(batch["ep_return"])
+    assert set(model.state_dict()) - set(fixed.state_dict()) == {"scale.moments"}
+
+
+def test_the_scale_counts_what_numpy_computes():
+    scale, returns = model_of("rudder", return_scale=0).scale, np.random.default_rng(0).normal(5, 3, (4, 7))
+    assert float(scale()) == 1
+    for some in returns:
+        scale.count(torch.from_numpy(some)[:, None])
+    assert float(scale()) == pytest.approx(returns.std())
+    with pytest.raises(ConfigError, match=r"^return_scale: got 0 with fit_every=0, expected a number above 0, or"):
+        model_of("lrr", return_scale=0)
 
 
 # RUDDER -------------------------------------------------------------------------------------------------------------
