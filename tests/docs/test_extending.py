@@ -157,8 +157,9 @@ def test_evaluation(page, flags, capsys):
     code = evaluate.main([*argv, "--diagnose"])
     out, err = capsys.readouterr()
     if page == "algorithm":
-        assert (code, err) == (2, "evaluate.py: diagnose: munchausen learns no reward; expected a run of rrd, "
-                                  "ircr or uniform\n")
+        assert code == 2
+        assert err.startswith("evaluate.py: diagnose: munchausen learns no reward; expected a run of rrd, ircr, ")
+        assert err.count("\n") == 1
     else:
         assert code == 0
         assert re.search(r"std_within +[\d.]", out)

@@ -286,7 +286,7 @@ def test_a_trial_that_hangs_is_killed_by_another_ctrl_c(monkeypatch):
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "sweep.py: interrupted\n")
+    assert (process.returncode, err) == (130, "sweep.py: interrupted\n"), err
     assert children() == []
 
 

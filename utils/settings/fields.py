@@ -194,9 +194,9 @@ class Config(PayingSettings):
     normalize_advantages: str | None = of_algorithm("over what advantages are normalised",
                                                     choices=("rollout", "minibatch", "none"))
     normalize_rewards: bool | None = of_algorithm("divide rewards by the running std of their discounted sum")
+    random_warmup: bool | None = of_algorithm(
+        "whether all exploring actions are random before --warmup (default: True)", beside="eps_l")
 
-    random_warmup: bool | None = of_networks("whether all exploring actions are random before --warmup (default: True)",
-                                              beside="eps_l")
     hidden_sizes: tuple[int, ...] | None = of_widths(
         "widths of the hidden layers of the policy or the Q-network, and the default of the others, such as 256,256 "
         "(default: 256,256; for ddpg 400,300; for pictures 512, after the convolutions)", beside="q_lr")

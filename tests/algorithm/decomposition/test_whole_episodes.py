@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import re
 import sys
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -206,9 +206,10 @@ wide = 3
 
 @pytest.fixture
 def my_features(monkeypatch):
-    module = ModuleType("my_features")
-    exec(FEATURES, vars(module))  # noqa: S102 (the text above)
-    monkeypatch.setitem(sys.modules, "my_features", module)
+    Path("my_features.py").write_text(FEATURES)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "my_features", raising=False)
+    importlib.invalidate_caches()
 
 
 def test_features_of_a_users_own_are_what_the_network_reads():

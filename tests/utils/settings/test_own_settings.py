@@ -93,7 +93,7 @@ def test_help_shows_it_once_its_module_is_imported():
     done = program(str(ROOT / "train.py"), "--help")
     assert "temperature_decay" not in done.stdout
     done = program(str(ROOT / "train.py"), IMPORT[0], "--help")
-    assert "--temperature_decay X, --temperature-decay X" in done.stdout
+    assert re.search("--temperature_decay( X)?, --temperature-decay X", done.stdout)         # Python 3.13 says X once
     assert "factor of the critics' loss (default: decaying 0.99)" in " ".join(done.stdout.split())
     assert "alpha_init=1.0, temperature_decay=0.99" in " ".join(done.stdout.split())
 

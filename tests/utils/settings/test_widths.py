@@ -60,7 +60,7 @@ def test_the_written_widths_are_read_back(widths):
 
 def test_settings_that_are_not_given_are_not_written():
     names = [name for name, field in FIELDS.items() if field.belongs == "networks"]
-    assert len(names) == 15
+    assert len(names) == 14
     for choice in ({}, {"alg": "dqn", "env": "Pong"}, {"alg": "rrd", "basis_alg": "ddpg"}):
         assert not set(names) & set(resolve(choice).settings())
     assert {section_of(name) for name in names} == {"policy"}
