@@ -192,7 +192,7 @@ def raised(trial) -> str:
 
 def state_of(trial, code: int) -> str:
     """The state of a trial that ended with this exit code."""
-    from record.store import IN_USE
+    from utils.errors import IN_USE
     from utils.stop import AGAIN, INTERRUPTED
     if code == WRONG and IN_USE in trial.error:
         return "elsewhere"

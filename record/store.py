@@ -28,7 +28,7 @@ from safetensors.torch import save as format_tensors
 from torch import Tensor
 
 from record.manifest import MOST_BYTES, Chain, Segment, format_manifest, parse_manifest
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import IN_USE, CheckpointError, ConfigError
 from utils.files import read_file, saving, write_file
 
 try:
@@ -36,7 +36,6 @@ try:
 except ImportError:             # Windows
     fcntl = None
 
-IN_USE = "in use by another process"
 SEGMENT_BYTES = 64_000_000      # of a log's file, about
 Tensors = dict[str, Tensor]
 

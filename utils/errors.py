@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from utils.text import printable
 
+IN_USE = "in use by another process"            # in the error of a run's directory; a sweep recognises it
+
 
 class ConfigError(ValueError):
     """A setting is invalid. The message is one line: `field: got X, expected Y`."""

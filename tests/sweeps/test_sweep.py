@@ -345,6 +345,15 @@ def test_a_trial_that_was_stopped_from_outside_is_not_done(capsys):
                    "sweep.py: unfinished; run the same command to resume\n")
 
 
+def test_a_sweep_whose_trials_end_never_imports_pytorch():
+    """Ctrl-C in the middle of that import ended the process by a segmentation fault."""
+    code = ("import sys, types; import sweep, sweeps.lanes, sweeps.board; from utils.stop import Stop\n"
+            "trial = types.SimpleNamespace(error='', stopping=False, name='a', state='done', new_lines=lambda: [])\n"
+            "assert sweep.look(trial, 0)\nprint('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_a_trial_has_one_thread_and_no_terminal(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS")
     (tmp_path / "train.py").write_text("import os, sys; print(os.environ['OMP_NUM_THREADS'], sys.stdin.read() == '')")
