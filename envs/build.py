@@ -65,9 +65,9 @@ def in_this_process(config: Config, env: gym.Env) -> bool:
     """
     if config.num_envs == 1:
         return True
-    rooms = {type(layer).__module__.partition(".")[0] for layer in layers(env)}
+    ours = all(type(layer).__module__.startswith((f"{__package__}.", "gymnasium.")) for layer in layers(env))
     size = getattr(getattr(env.unwrapped, "model", None), "nv", 0)
-    return (config.on_policy and config.env_given is None and rooms <= {"envs", "gymnasium"}
+    return (config.on_policy and config.env_given is None and ours
             and type(env.unwrapped).__module__.startswith("gymnasium.envs.") and size <= LARGEST)
 
 

@@ -24,6 +24,7 @@ import sweep
 import train
 from record.directories import finished
 from sweeps import board, lanes, ray_lanes, suite
+from utils.installed import as_called
 
 COMMON = dict(flag.lstrip("-").split("=") for flag in SMALL)
 RUNS = {"SAC": {"alg": "sac"}, "RRD-SAC": {"alg": "rrd", "rrd_batch_size": 8, "rrd_sample_size": 4}}
@@ -162,11 +163,11 @@ def test_a_wrong_suite_gives_a_one_line_error_and_nothing_is_started(suite, mess
 def test_a_file_of_settings_leads_to_train_and_a_suite_to_sweep(settings, capsys):
     Path("my run.json").write_text(json.dumps(settings))
     assert sweep.main(["my run.json"]) == 2
-    assert capsys.readouterr().err == ("sweep.py: 'my run.json' holds the settings of one run; "
-                                       "`python train.py --config 'my run.json'` runs it\n")
+    assert capsys.readouterr().err == as_called("sweep.py: 'my run.json' holds the settings of one run; "
+                                                "`python train.py --config 'my run.json'` runs it\n")
     assert train.main(["--config", write()]) == 2
-    assert capsys.readouterr().err == ("train.py: config: 'suite.json' is a suite of runs; "
-                                       "`python sweep.py suite.json` runs it\n")
+    assert capsys.readouterr().err == as_called("train.py: config: 'suite.json' is a suite of runs; "
+                                                "`python sweep.py suite.json` runs it\n")
     assert not Path("outputs").exists()
 
 
