@@ -60,6 +60,16 @@ class Model:
         except (ConfigError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{self.path}: {one_line(error)}") from None
 
+    def agent(self, device: str = "cpu") -> Any:
+        """Build the agent.
+
+        Raises:
+            CheckpointError: the settings, the weights or the statistics are damaged.
+        """
+        agent = create_agent(self.config(device))
+        self.load_into(agent)
+        return agent
+
     def load_into(self, agent: Any) -> None:
         """Give an agent the weights and the statistics.
 
@@ -130,10 +140,7 @@ def load_model(path: str | Path, device: str = "cpu") -> Any:
     Raises:
         CheckpointError: it is missing, damaged, or no model; or its statistics are.
     """
-    model = read_model(path)
-    agent = create_agent(model.config(device))
-    model.load_into(agent)
-    return agent
+    return read_model(path).agent(device)
 
 
 def read_model(path: str | Path) -> Model:

@@ -91,9 +91,7 @@ def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     """Build the agent of a run and load a checkpoint into it, both as `find_run` returns them; see `load_agent`."""
     check_pytorch(run, path)
     if (model := model_at(path)) is not None:
-        agent = create_agent(model.config(device))
-        model.load_into(agent)
-        return agent
+        return model.agent(device)
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}

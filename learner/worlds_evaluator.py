@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from learner.worlds import COLUMNS, NAMES, OF_SUCCESSES, PlayedWorlds, WorldPlay
 from record.logger import Logger
 from utils.cases import write_case
 from utils.errors import CheckpointError
-from utils.files import read_file, saving, write_file
+from utils.files import read_file, saving, write_json
 from utils.seeding import stream_seed
 from utils.settings.fields import Config
 from utils.settings.marinenav_form import trial_of
@@ -44,7 +43,7 @@ class WorldsEvaluator:
         self.table: dict[str, list[np.ndarray]] = {name: [] for name in ("timesteps", *NAMES)}
         task = env.task
         write_worlds(directory / "eval_configs.json", task.given, task.rules, as_published=True, seed=SEED)
-        _write_json(directory / "trial_config.json", trial_of(config, time_of(directory)))
+        write_json(directory / "trial_config.json", trial_of(config, time_of(directory)))
 
     def state(self) -> dict[str, Any]:
         """Return the number of evaluations."""
@@ -131,7 +130,3 @@ def time_of(directory: Path) -> str:
         if found := re.search(r"\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d|\d{8}-\d{6}", name):
             return found[0]
     return ""
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_file(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -22,7 +22,7 @@ from record.system import describe_system, differences
 from record.track import Tracker, new_id
 from utils.display import View
 from utils.errors import CheckpointError
-from utils.files import SaveError, saving, write_file
+from utils.files import SaveError, saving, write_file, write_json
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 
@@ -70,8 +70,8 @@ class Run:
         run_id = self._run_id()
         if run_id:
             self.facts["wandb"] = run_id
-        _write_json(self.directory / "config.json", self.config.settings())
-        _write_json(self.directory / "run.json", self.facts)
+        write_json(self.directory / "config.json", self.config.settings())
+        write_json(self.directory / "run.json", self.facts)
         self._open_metrics(run_id)
 
     def _open_metrics(self, run_id: str | None) -> None:
@@ -223,7 +223,3 @@ class Run:
         path = self.directory / "checkpoints" / f"{name}{self.suffix}"
         with saving(path, 0):
             save_model(path)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_file(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from utils.text import human_bytes
 
@@ -38,6 +40,11 @@ def write_file(path: Path, data: bytes) -> None:
                 temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file whole, as `write_file` does."""
+    write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def sync(path: Path) -> None:
