@@ -9,24 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.batch import Spec
 from algorithm.decomposition.attention import weights
-from algorithm.decomposition.base import Decomposition, Info
-from algorithm.decomposition.distilled import distillation
+from algorithm.decomposition.base import Info
+from algorithm.decomposition.distilled import Distilled, distillation
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.scale import ReturnScale
-from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
+from algorithm.decomposition.whole import Episodes, episodes_of
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
 
 
-class ARES(Decomposition):
+class ARES(Distilled):
     """One head of attention over (s, a), read out at the last step, and a reward network that learns from it."""
 
     reads = ("r_lr", "fit_episodes", "return_scale", "attention_size", "readout_size")
-    metrics = ("R_loss", "R_step")
 
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build both networks and their optimiser; see `Decomposition`."""
@@ -42,14 +40,6 @@ class ARES(Decomposition):
         self.step = StepNet(config, draws)
         self.to(self.device)
         self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
-
-    def loss_spec(self) -> Spec:
-        """Return the fields of whole episodes with one label each."""
-        return episodes_spec(self.config, bags=False)
-
-    def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
-        """Return the learned reward of a step times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.step(obs, self.encode_acts(acts), obs_next) * self.scale()
 
     def attention(self, episodes: Episodes) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last step's weights w (N, L), the values v (N, L, D), and the last step x (N, D)."""

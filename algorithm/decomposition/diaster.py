@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithm.batch import Spec
-from algorithm.decomposition.base import Decomposition, Info
-from algorithm.decomposition.distilled import distillation
+from algorithm.decomposition.base import Info
+from algorithm.decomposition.distilled import Distilled, distillation
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.recurrent import library_cell
 from algorithm.decomposition.scale import ReturnScale
-from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
+from algorithm.decomposition.whole import Episodes, episodes_of
 from utils.optimizers import TFAdam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
@@ -25,11 +24,10 @@ from utils.torch_utils import dense
 MAX_LOG_VAR, MIN_LOG_VAR = 0.5, -10.0           # the bounds as they start
 
 
-class Diaster(Decomposition):
+class Diaster(Distilled):
     """A GRU whose output is Gaussian, and a reward network that learns its increments."""
 
     reads = ("r_lr", "fit_episodes", "return_scale", "cell_size", "cut_noise")
-    metrics = ("R_loss", "R_step")
 
     def __init__(self, config: Config, generator: torch.Generator | None = None):
         """Build both networks and their optimiser; see `Decomposition`."""
@@ -43,14 +41,6 @@ class Diaster(Decomposition):
         self.step = StepNet(config, draws)
         self.to(self.device)
         self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
-
-    def loss_spec(self) -> Spec:
-        """Return the fields of whole episodes with one label each."""
-        return episodes_spec(self.config, bags=False)
-
-    def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
-        """Return the learned reward of a step times `return_scale`, (..., 1); see `Decomposition.predict`."""
-        return self.step(obs, self.encode_acts(acts), obs_next) * self.scale()
 
     def read(self, episodes: Episodes) -> Tensor:
         """Return what the recurrent network reads, (N, L, F)."""

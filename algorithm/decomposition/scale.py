@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import ConfigError
-from utils.floats import widened, widest
+from utils.floats import widest
+from utils.moments import Moments
 from utils.settings.fields import Config
 
 
@@ -25,22 +26,22 @@ class ReturnScale(nn.Module):
             if config.fit_every == 0:
                 raise ConfigError("return_scale: got 0 with fit_every=0, expected a number above 0, or bursts such as "
                                   "--fit_every=1000")
+            # The count, mean and variance of `utils.moments`.
             self.register_buffer("moments", torch.zeros(3, dtype=widest(torch.device(config.device))))
 
     @torch.no_grad()
     def count(self, returns: Tensor) -> None:
-        """Count the returns of a batch, (N, 1): how many, their mean, and the squared distances from it."""
+        """Count the returns of a batch, (N, 1)."""
         if self.fixed:
             return
-        count, mean, squares = self.moments
-        r = widened(returns)
-        total, distance = count + r.numel(), r.mean() - mean
-        squares = squares + (r - r.mean()).square().sum() + distance.square() * count * r.numel() / total
-        self.moments.copy_(torch.stack([total, mean + distance * r.numel() / total, squares]))
+        moments = Moments(device=self.moments.device, dtype=self.moments.dtype)
+        moments.count, moments.mean, moments.var = self.moments
+        moments.update(returns[:, 0])
+        self.moments.copy_(torch.stack([moments.count, moments.mean, moments.var]))
 
     def forward(self) -> float | Tensor:
         """Return the scale; 1 as long as the returns that were counted do not differ."""
         if self.fixed:
             return self.fixed
-        std = (self.moments[2] / self.moments[0].clamp_min(1)).sqrt()
+        std = self.moments[2].sqrt()
         return torch.where(std > 0, std, 1.0)

@@ -1,4 +1,4 @@
-"""What an evaluation tells of an episode on a tensor environment."""
+"""The metrics that an evaluation logs for an episode of a tensor environment."""
 
 from __future__ import annotations
 
