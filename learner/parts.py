@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import gymnasium as gym
 
@@ -19,6 +20,7 @@ from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
 from learner.loading import load_weights
 from learner.worlds import has_worlds, open_worlds
+from record.directories import recorded_kernels
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
@@ -97,7 +99,9 @@ def _complete(parts: Parts) -> Parts:
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)
     check_workers(processes(config, parts.env), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
+    config = dataclasses.replace(config, kernels=recorded_kernels(config, Path("outputs")))
     parts.engine, parts.why = create_engine(config, agent, buffer)
+    parts.config = dataclasses.replace(config, kernels=str(parts.engine.kernels))
     parts.diagnosis_env = diagnosis_env(own or config)
     if config.num_envs > 1:                             # the collector makes others
         parts.close_env(parts.env)

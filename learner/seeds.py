@@ -25,6 +25,7 @@ from utils.memory import WORKER_BYTES, available_bytes
 from utils.settings.fields import Config
 from utils.stop import Stop, Stopped
 from utils.text import human_bytes, one_line, printable
+from utils.threads import threads
 
 
 def train_seeds(config: Config, build: Callable[[Config], Any], learn: Callable[..., Any], stop: Stop,
@@ -85,8 +86,11 @@ class Seeds:
         return self.first.pop() if self.first else self._build(seed)
 
     def _build(self, seed: int) -> Any:
-        self.built.append(self.build(dataclasses.replace(self.config, seed=seed, seeds=None)))
-        return self.built[-1]
+        with threads(1) if self.config.device == "cpu" else contextlib.nullcontext():       # as each trains
+            parts = self.build(dataclasses.replace(self.config, seed=seed, seeds=None))
+        self.config = dataclasses.replace(self.config, kernels=parts.config.kernels)        # one choice for all
+        self.built.append(parts)
+        return parts
 
     def close(self) -> None:
         """Close the environments of parts that no run has begun with."""

@@ -14,6 +14,7 @@ from typing import Any
 from utils.errors import ConfigError
 from utils.settings.fields import Config, all_settings
 from utils.settings.json_files import read_json, read_object
+from utils.settings.kernels import AUTO
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -82,7 +83,9 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
 
 
 def _is_equal(name: str, theirs: Any, ours: Any) -> bool:
-    """Whether a setting's values mean the same; `module:id`, for an environment, means what `id` means."""
+    """Whether a setting's values mean the same: `module:id`, for an environment, means what `id` means."""
+    if name == "kernels" and AUTO in (theirs, ours):    # the record has what auto has chosen
+        return True
     if name == "env" and isinstance(theirs, str) and (":" in theirs) != (":" in ours):
         return theirs.rpartition(":")[2] == ours.rpartition(":")[2]
     return _plain(theirs) == _plain(ours)
@@ -132,6 +135,17 @@ def _fits(directory: Path, config: Config) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def recorded_kernels(config: Config, root: Path) -> str:
+    """Return `config.kernels`, or, if that is auto, those of the run that `on_existing=resume` finds."""
+    if config.kernels != AUTO or config.on_existing != "resume":
+        return config.kernels
+    directory = newest_run(config, root) or newest_run(config, root, f"seed{config.seed}")
+    try:
+        return str(read_json(directory / "config.json").get("kernels", AUTO)) if directory else AUTO
+    except ConfigError:                                 # reported when the run is opened
+        return AUTO
 
 
 def finished(config: Config, root: Path) -> dict[str, str] | None:

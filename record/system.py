@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from utils.cores import count_cores
+from utils.cores import count_cores, processor
 from utils.installed import DISTRIBUTION, HERE, ROOT
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
@@ -37,7 +37,7 @@ def describe_system(device: str) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
@@ -88,11 +88,3 @@ def _run_git(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

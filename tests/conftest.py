@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:           # in the backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)            # small matrices, and nothing waits for a busy core
 os.environ.setdefault("MUJOCO_GL", "disabled")
+os.environ["RETURN_DECOMPOSITION_CACHE"] = "off"                # kernels by processor, not by timing
 if importlib.util.find_spec("tensorflow"):
     complete_pytorch()              # tests import TensorFlow by themselves
 

@@ -1,8 +1,9 @@
-"""How many cores this process may use; imports the standard library alone."""
+"""The processor, and how many of its cores this process may use; imports the standard library alone."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,15 @@ def count_cores() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *(-int(-quota // 1) for quota in quotas())]))
+
+
+def processor() -> str:
+    """Return the model of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
 
 
 def quotas(root: Path = CGROUPS, own: Path = OWN) -> Iterator[float]:

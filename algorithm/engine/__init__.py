@@ -8,6 +8,7 @@ from algorithm.engine.eager import Engine, Sums
 from utils.errors import ConfigError
 from utils.installed import room_of
 from utils.settings.fields import Config
+from utils.settings.kernels import AUTO, AUTOGRAD
 
 __all__ = ["Engine", "Sums", "create_engine"]
 
@@ -35,7 +36,28 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
                           "(gradients by hand are float32)")
+    if name == "manual" and agent.device.type == "cpu":
+        return _with_kernels(config, agent, buffer, why)
+    if config.kernels not in (AUTO, AUTOGRAD):
+        raise ConfigError(f"kernels: got {config.kernels!r}, which only gradients by hand on a CPU read; expected auto "
+                          f"with the engine {name} on {agent.device}")
     return _load(name, agent.on_policy)(agent, buffer), why
+
+
+def _with_kernels(config: Config, agent: Any, buffer: Any, why: str) -> tuple[Engine, str]:
+    """Create the engine by hand with the kernels that are asked for, or with the fastest ones."""
+    from algorithm.engine.by_hand.kernels import parse
+    from algorithm.engine.by_hand.timing import create, create_timed
+    if config.kernels == AUTOGRAD and config.engine == "auto":
+        return Engine(agent, buffer), "autograd, as its kernels say"
+    if config.kernels == AUTOGRAD:
+        raise ConfigError("kernels: got 'autograd' with --engine=manual, expected auto, or kernels such as mm-2x1")
+    if config.kernels != AUTO:
+        return create(agent, buffer, parse(config.kernels)), f"{why}; kernels {config.kernels} as asked"
+    engine, reason = create_timed(agent, buffer, config.engine == "auto")
+    if engine.kernels == AUTOGRAD:
+        return engine, f"gradients by hand are slower here: {reason}"
+    return engine, f"{why}; kernels {engine.kernels}" + (f", {reason}" if reason else "")
 
 
 def _check_mps(config: Config) -> None:

@@ -66,6 +66,7 @@ class Engine:
     """Carries out the updates of an agent from its replay."""
 
     name = "eager"
+    kernels: object = "auto"            # of gradients by hand; its text is the setting that repeats them
 
     def __init__(self, agent: Any, buffer: Any):
         """The agent may be of either backend; `buffer` is its replay."""

@@ -10,19 +10,29 @@ from typing import Any
 import torch
 
 
-def create_pair(device: torch.device, cores: int) -> Pair:
-    """Two threads where the CPU computes with more than one, each with so many cores; else one after the other."""
-    return Threads(cores) if device.type == "cpu" and torch.get_num_threads() > 1 else Pair()
+def create_pair(device: torch.device, halves: int, cores: int) -> Pair:
+    """Two threads on a CPU if `halves` is 2, each with so many cores; else one after the other, with so many."""
+    if device.type != "cpu":
+        return Pair()
+    return Threads(cores) if halves == 2 else Pair(cores)
 
 
 class Pair:
     """Calls two functions, one after the other, and returns both results."""
 
+    def __init__(self, cores: int | None = None):
+        """cores: among which products are shared; None: as before."""
+        self.cores = cores
+
     def __enter__(self) -> Pair:
+        self.before = torch.get_num_threads()
+        if self.cores is not None:
+            torch.set_num_threads(self.cores)
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        if self.cores is not None:
+            torch.set_num_threads(self.before)
 
     def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
         return first(), second()
@@ -32,11 +42,11 @@ class Threads(Pair):
     """Calls them at the same time: the second in a thread of its own, and each shares its products among `cores`."""
 
     def __init__(self, cores: int):
-        self.cores, self.calls, self.results = cores, SimpleQueue(), SimpleQueue()
+        super().__init__(cores)
+        self.calls, self.results = SimpleQueue(), SimpleQueue()
 
     def __enter__(self) -> Threads:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.cores)
+        super().__enter__()
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
         return self
@@ -44,7 +54,7 @@ class Threads(Pair):
     def __exit__(self, *error: object) -> None:
         self.calls.put(None)
         self.thread.join()
-        torch.set_num_threads(self.before)
+        super().__exit__(*error)
 
     def _serve(self) -> None:
         torch.set_num_threads(self.cores)
@@ -70,6 +80,7 @@ class Streams(Pair):
     """Calls two functions on two streams, which meet before and after."""
 
     def __init__(self, device: torch.device):
+        super().__init__()
         self.side = torch.cuda.Stream(device)
 
     def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:

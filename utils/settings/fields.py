@@ -49,6 +49,8 @@ class Config(PayingSettings):
                              "threads), compile (torch.compile), cudagraph (captured, on CUDA), or auto (the fastest "
                              "that fits; the run prints which)",
                              choices=("auto", "eager", "manual", "compile", "cudagraph"))
+    kernels: str = of_compute("auto", "of manual on a CPU, products-halves x threads, such as mm-2x1 or onednn-1x4; "
+                              "auto times them at the start, autograd is the eager engine", form="kernels")
     precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 gives "
                                 "the original's numbers", choices=("fp32", "tf32", "bf16"))
     buffer_device: str = of_compute(

@@ -20,12 +20,14 @@ from utils.settings.algorithms import defaults_of
 from utils.settings.fields import all_settings
 from utils.settings.imports import import_modules, split_modules
 from utils.settings.json_files import SCHEMA, SECTIONS, settings_of
+from utils.settings.kernels import PATTERN
 from utils.settings.resolve import choices_of
 from utils.settings.setting import Setting
 from utils.settings.values import DEVICE, MOST_NUMBERS, MOST_SEEDS
 
 # Text of a list of integers, by whether each is at least 1.
 INTEGERS = {False: r"^ *[+-]?[0-9]+ *(, *[+-]?[0-9]+ *)*$", True: r"^ *0*[1-9][0-9]* *(, *0*[1-9][0-9]* *)*$"}
+PATTERNS = {"device": DEVICE, "kernels": PATTERN}           # by the setting's form
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -71,7 +73,7 @@ def setting_schema(name: str) -> dict[str, Any]:
     if setting.type is dict:
         return found | {"type": ["object", "string", "null"]}
     found |= {"type": [TYPES[setting.type], "null"]} | _range(setting)
-    return found | ({"pattern": f"^({DEVICE})$"} if setting.form == "device" else {})
+    return found | ({"pattern": f"^({PATTERNS[setting.form]})$"} if setting.form in PATTERNS else {})
 
 
 def _list_of_integers(setting: Setting) -> dict[str, Any]:

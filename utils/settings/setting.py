@@ -63,7 +63,7 @@ class Setting:
     low, high, above: the range, low <= value <= high and value > above; of a tuple, the range of each number.
     choices: the words that a text may be.
     belongs: a key of `GROUPS`.
-    form: "device" or "seeds": text with a syntax of its own.
+    form: "device", "kernels" or "seeds": text with a syntax of its own.
     beside: a setting whose readers read this one as well; None is then a value, the one of the algorithm's authors.
     """
 

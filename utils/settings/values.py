@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from utils.settings.kernels import EXPECTED, parse_kernels
+
 DEVICE = r"auto|cpu|mps|cuda(:[0-9]{1,3})?"
 MOST_SEEDS = 1000
 MOST_NUMBERS = 100              # of a list of integers
@@ -122,5 +124,6 @@ KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     tuple[int, ...]: (parse_integers, f"at least 1 and at most {MOST_NUMBERS} integers, such as 256,256"),
     dict: (parse_object, 'an object of JSON, such as {"size": 5}'),
     "device": (parse_device, "cpu, cuda, cuda:N, mps or auto"),
+    "kernels": (parse_kernels, EXPECTED),
     "seeds": (parse_seeds, f"at most {MOST_SEEDS} seeds, each once and at least 0, such as 0,1,2 or 0-4"),
 }

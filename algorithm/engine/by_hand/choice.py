@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -33,7 +33,7 @@ from utils.errors import ConfigError
 from utils.torch_utils import Normalizer
 
 
-def create_gradients(agents: Sequence[Agent], nets: type[Nets] = Nets) -> Gradients | None:
+def create_gradients(agents: Sequence[Agent], nets: Callable[[Sequence[Agent]], Nets] = Nets) -> Gradients | None:
     """The gradients by hand of one agent, or with `StackedNets` of several that differ in their seeds; None without.
 
     They are not written for images, for users' agents and for their reward networks. With S agents, every field of a

@@ -9,7 +9,7 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
 from algorithm.engine.by_hand.gradients import Gradients
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
 
 

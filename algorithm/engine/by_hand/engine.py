@@ -14,6 +14,8 @@ from algorithm.batch import Batch
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import create_gradients, refusal
 from algorithm.engine.by_hand.gradients import Gradients, Part, Step, compute
+from algorithm.engine.by_hand.kernels import Kernels, usual
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.pairs import Pair, create_pair
@@ -47,9 +49,11 @@ class ManualEngine(Engine):
 
     name = "manual"
 
-    def __init__(self, agent: Agent, buffer: Any):
+    def __init__(self, agent: Agent, buffer: Any, kernels: Kernels | None = None):
+        """kernels: None: the usual ones, for the threads that there are now."""
         super().__init__(agent, buffer)
-        gradients = create_gradients([agent])
+        self.kernels = kernels or usual(agent)
+        gradients = create_gradients([agent], partial(Nets, onednn=self.kernels.products == "onednn"))
         if gradients is None:
             raise refusal(agent)
         self.grads = gradients.nets.gradients
@@ -78,7 +82,7 @@ class ManualEngine(Engine):
         """See `Engine.run`. An update is one verb, or two with a batch each."""
         sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else as_they_are
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
-        with self._pair() as self.pair, torch.inference_mode():
+        with self.paired() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
                 info = self.losses(verb, batch, how)
@@ -89,9 +93,9 @@ class ManualEngine(Engine):
                 patience.look()
         return self._finish(sums)
 
-    def _pair(self) -> Pair:
-        """Two threads, each with as many of half of the cores as its products are worth."""
-        return create_pair(self.agent.device, self.threads(torch.get_num_threads() // 2))
+    def paired(self) -> Pair:
+        """Return what computes both halves of an update, as the kernels say."""
+        return create_pair(self.agent.device, self.kernels.halves, self.kernels.threads)
 
     def _check_and_draw(self, check: Callable[[], None], verb: Verb | None) -> Batch | None:
         check()
@@ -103,7 +107,7 @@ class ManualEngine(Engine):
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
         delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)
         called = self.verbs["train_q" if delayed else verb]
-        with self._pair() as self.pair, torch.inference_mode():
+        with self.paired() as self.pair, torch.inference_mode():
             fields = agent.checked(batch, spec)
             agent.add_noise(fields, called.noise)
             info = self.losses(called, fields)

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from algorithm.engine.by_hand.activations import ACTIVATIONS
-from algorithm.engine.by_hand.onednn import by_onednn, onednn, sizes
+from algorithm.engine.by_hand.products import is_large, onednn, sizes
 
 
 class Pad:
     """Buffers by name and shape. Functions that run at the same time need a pad each."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32):
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32, onednn: bool = False):
+        """onednn: oneDNN computes the large products of float32 matrices on the CPU."""
         self.device, self.dtype = device, dtype
+        self.onednn = onednn and device.type == "cpu" and dtype == torch.float32
         self.buffers: dict[tuple, Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:
@@ -110,7 +112,7 @@ class MLP:
     def _hidden(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """x_{i+1}, without late inputs, and what f' is computed of."""
         weight, bias, shape = self.weights[i], self.biases[i], (len(x), len(self.weights[i]))
-        if by_onednn(*sizes(x), len(weight), x):
+        if self._by_onednn(*sizes(x), len(weight)):
             z = onednn(x, weight, bias, relu=self.fused)
             if self.fused:
                 return z, z
@@ -120,6 +122,9 @@ class MLP:
             return self.activation.apply(z, self.pad(f"{self.name}.h{i}", *shape)), z
         self.activation.apply(z, z)
         return z, z
+
+    def _by_onednn(self, rows: int, inner: int, columns: int) -> bool:
+        return self.pad.onednn and is_large(rows, inner, columns)
 
     def _join(self, x: Tensor, late: Tensor) -> Tensor:
         return torch.cat([x, late], dim=-1, out=self.pad(f"{self.name}.late", len(x), sizes(x)[1] + self.late))
@@ -134,7 +139,7 @@ class MLP:
         weight = self.weight_grads[i]
         if 2 * sizes(x)[1] < sizes(grad)[1]:      # few columns: the transposed product is up to three times faster
             weight.copy_(self._times(x.t(), grad, "wt").t())
-        elif by_onednn(*sizes(weight), len(x), x):
+        elif self._by_onednn(*sizes(weight), len(x)):
             weight.copy_(onednn(grad.t(), x.t()))
         else:
             torch.mm(grad.t(), x, out=weight)
@@ -142,6 +147,6 @@ class MLP:
 
     def _times(self, x: Tensor, y: Tensor, name: str) -> Tensor:
         """(M, K), (K, N) -> (M, N), a buffer of that name or new memory."""
-        if by_onednn(*sizes(x), sizes(y)[1], x):
+        if self._by_onednn(*sizes(x), sizes(y)[1]):
             return onednn(x, y.t())
         return torch.mm(x, y, out=self.pad(name, len(x), sizes(y)[1]))

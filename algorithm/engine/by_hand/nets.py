@@ -20,10 +20,11 @@ class Nets:
     kind: type[MLP] = MLP
     lead: tuple[int, ...] = ()          # the leading dimensions of every shape: (S,) for S agents
 
-    def __init__(self, agents: Sequence[Agent]):
+    def __init__(self, agents: Sequence[Agent], onednn: bool = False):
+        """onednn: whether oneDNN computes large products; see `Pad`."""
         self.agent, self.agents = agents[0], list(agents)
         dtype = next(self.agent.nets.parameters()).dtype
-        self.pads = Pad(self.agent.device, dtype), Pad(self.agent.device, dtype)
+        self.pads = Pad(self.agent.device, dtype, onednn), Pad(self.agent.device, dtype, onednn)
         self.tensors: dict[nn.Parameter, Tensor] = {}       # by the first agent's parameter
         self.gradients: dict[nn.Parameter, Tensor] = {}     # likewise, of those that are trained
         self.mlps: list[MLP] = []

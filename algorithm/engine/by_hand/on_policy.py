@@ -10,7 +10,7 @@ from algorithm.batch import Batch
 from algorithm.engine.by_hand.densities import CategoricalGradients, GaussianGradients
 from algorithm.engine.by_hand.gradients import Gradients, Step
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.products import sizes
 from algorithm.masked import mean_of, standardised
 
 

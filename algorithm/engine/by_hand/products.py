@@ -1,4 +1,4 @@
-"""Products by oneDNN, where that is faster than MKL."""
+"""Products of matrices by one of two libraries: PyTorch's own (MKL), or oneDNN."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-# PyTorch multiplies float32 by MKL, which uses AVX2 on processors that are not Intel's; oneDNN uses AVX-512 on all that
-# have it, and registers of twice the width are up to twice as fast. The choice depends on the machine, never on a
-# timing, so that the same run on the same machine gives the same bits.
-ONEDNN = (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-          and torch.backends.cpu.get_cpu_capability() == "AVX512")
+# MKL uses AVX2 on processors that are not Intel's, oneDNN uses AVX-512 where there is it; on Intel's either may be the
+# faster one. So both are timed (`by_hand.timing`).
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 LEAST = 1_500_000       # multiply-adds; a call of oneDNN costs about 20 us more
 
 
@@ -21,9 +19,9 @@ def sizes(x: Tensor) -> tuple[int, ...]:
     return tuple(map(int, x.shape))
 
 
-def by_onednn(rows: int, inner: int, columns: int, x: Tensor) -> bool:
-    """Whether oneDNN computes a product (rows, inner) x (inner, columns) of tensors like `x`."""
-    return ONEDNN and rows * inner * columns > LEAST and x.device.type == "cpu" and x.dtype == torch.float32
+def is_large(rows: int, inner: int, columns: int) -> bool:
+    """Whether a product (rows, inner) x (inner, columns) may be oneDNN's."""
+    return rows * inner * columns > LEAST
 
 
 def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

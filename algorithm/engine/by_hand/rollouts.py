@@ -16,13 +16,13 @@ from algorithm.engine.batches import read_ahead
 from algorithm.engine.by_hand.choice import create_gradients, refusal, why_not_by_hand
 from algorithm.engine.by_hand.engine import as_they_are
 from algorithm.engine.by_hand.gradients import compute
+from algorithm.engine.by_hand.kernels import Kernels, usual
+from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.pairs import Pair, create_pair
 from utils.flat import gather
 from utils.threads import patience
-
-LEAST = 4_000_000       # floating-point operations of a product for which policy and value have a thread each
 
 
 class RolloutEngine(Engine):
@@ -34,13 +34,15 @@ class RolloutEngine(Engine):
 
     name = "manual"
 
-    def __init__(self, agent: Agent, buffer: Any):
+    def __init__(self, agent: Agent, buffer: Any, kernels: Kernels | None = None):
+        """kernels: None: the usual ones, for the threads that there are now."""
         super().__init__(agent, buffer)
+        self.kernels = kernels or usual(agent)
         self.opt, self.group = agent.groups()[0]
         if why_not_by_hand(agent) is not None:
             raise refusal(agent)
         self.joined = self.opt.joined(self.group)       # before anything holds the parameters' memory
-        gradients = create_gradients([agent])
+        gradients = create_gradients([agent], partial(Nets, onednn=self.kernels.products == "onednn"))
         grads = {parameter: gradients.nets.gradients[parameter] for parameter in self.group["params"]}
         self.memory = gather(grads.values())
         self.gradients = {self.labels[parameter]: gradient for parameter, gradient in grads.items()}
@@ -52,7 +54,7 @@ class RolloutEngine(Engine):
         """See `Engine.run`. A KL stop ends it early."""
         sums, made = Sums(), 0
         total = torch.zeros(len(self.names), dtype=torch.float64, device=self.agent.device)
-        with self._pair() as self.pair, torch.inference_mode():
+        with self.paired() as self.pair, torch.inference_mode():
             for batch in self._batches(updates):
                 found = self.losses(batch)
                 total, made = total + found["metrics"], made + 1
@@ -65,18 +67,16 @@ class RolloutEngine(Engine):
             sums.add(self._info(total), made)
         return self._finish(sums)
 
+    def paired(self) -> Pair:
+        """Return what computes both losses, as the kernels say."""
+        return create_pair(self.agent.device, self.kernels.halves, self.kernels.threads)
+
     def _batches(self, count: int) -> Iterator[Batch]:
         """Minibatches as the losses read them."""
         for fields, rows in read_ahead(self.buffer, count):
             ready = {name: self.agent.prepare(name, value).split(rows) for name, value in fields.items()}
             for values in zip(*ready.values(), strict=True):
                 yield dict(zip(ready, values, strict=True))
-
-    def _pair(self) -> Pair:
-        """Two threads, if a minibatch is worth them."""
-        widest = max(parameter.numel() for parameter in self.group["params"])
-        worth = 2 * self.buffer.rows_per_batch * widest >= LEAST
-        return create_pair(self.agent.device, self.threads(torch.get_num_threads() // 2)) if worth else Pair()
 
     def losses(self, batch: Batch) -> Info:
         """Write the gradients; return `metrics`, by `names`, and the `sum` of them and of all gradients, ()."""

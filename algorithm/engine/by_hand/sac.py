@@ -12,7 +12,7 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
 from algorithm.engine.by_hand.gradients import Gradients, twin
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
 from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, STD_FLOOR
 

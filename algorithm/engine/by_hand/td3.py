@@ -9,7 +9,7 @@ from algorithm.batch import Batch
 from algorithm.engine.by_hand.gradients import Gradients, Step, twin
 from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
 
 

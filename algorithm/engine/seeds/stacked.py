@@ -13,6 +13,7 @@ from algorithm.batch import Batch
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import create_gradients
 from algorithm.engine.by_hand.engine import ManualEngine, Verb
+from algorithm.engine.by_hand.kernels import usual
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.guard import Recorder
 from algorithm.engine.seeds.stacks import StackedNets
@@ -32,6 +33,7 @@ class StackedEngine(ManualEngine):
 
     def __init__(self, agents: Sequence[Agent], buffers: Sequence[Any]):
         Engine.__init__(self, agents[0], buffers[0])
+        self.kernels = usual(agents[0])
         self.agents, self.buffers = list(agents), list(buffers)
         gradients = create_gradients(self.agents, StackedNets)
         if gradients is None or len({agent.updates for agent in agents}) > 1:

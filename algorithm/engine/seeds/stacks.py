@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.onednn import sizes
+from algorithm.engine.by_hand.products import sizes
 
 
 class StackedMLP(MLP):

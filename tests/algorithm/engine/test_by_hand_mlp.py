@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from algorithm import networks
 from algorithm.engine import Engine
-from algorithm.engine.by_hand import onednn
+from algorithm.engine.by_hand import products
 from algorithm.engine.by_hand.activations import ACTIVATIONS
 from algorithm.engine.by_hand.engine import ManualEngine
 from algorithm.engine.by_hand.mlp import MLP, Pad
@@ -110,14 +110,14 @@ def test_every_activation_is_written_by_hand():
     assert set(ACTIVATIONS) == set(networks.ACTIVATIONS)
 
 
-@pytest.mark.skipif(not onednn.ONEDNN, reason="expected AVX-512")
+@pytest.mark.skipif(not products.ONEDNN, reason="expected oneDNN")
 @pytest.mark.parametrize("late", [0, 8])
 @pytest.mark.parametrize("sizes", [(256, 35, 256), (100, 400, 303), (513, 62, 256)], ids=str)
 def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
     """To the bit: of whole numbers, none above 2^24, float32's sums are exact in any order, and no ReLU is in doubt."""
-    monkeypatch.setattr(onednn, "LEAST", 1000)             # every layer but the smallest
+    monkeypatch.setattr(products, "LEAST", 1000)             # every layer but the smallest
     calls = []
-    monkeypatch.setattr(onednn, "_linear", lambda *args, call=onednn._linear: calls.append(args) or call(*args))
+    monkeypatch.setattr(products, "_linear", lambda *args, call=products._linear: calls.append(args) or call(*args))
     rows, inputs, width = sizes
     torch.manual_seed(0)
     layers = [nn.Linear(inputs, width), nn.Linear(width + late, width - 3), nn.Linear(width - 3, 2)]
@@ -130,7 +130,7 @@ def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
     out.backward(grad)
     with torch.no_grad():
         ours = MLP([layer.weight for layer in layers], [layer.bias for layer in layers],
-                           Pad(torch.device("cpu")), trained=True, late=late)
+                   Pad(torch.device("cpu"), onednn=True), trained=True, late=late)
         close = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
         close(ours(x, extra if late else None), out)
         ours.backward(grad.detach())

@@ -11,7 +11,7 @@ import torch
 from rollouts import fill, make
 
 from algorithm.engine import Engine, batches, create_engine
-from algorithm.engine.by_hand import rollouts
+from algorithm.engine.by_hand.kernels import Kernels
 from algorithm.engine.by_hand.rollouts import RolloutEngine
 from algorithm.learning_rates import apply_settings
 from utils.errors import ConfigError
@@ -118,17 +118,12 @@ def test_every_gradient_is_autograds(option):
 
 
 @pytest.mark.parametrize("settings", [{}, dict(batch_size=10, discrete=True)], ids=["default", "discrete"])
-def test_two_threads_give_the_bits_of_one(settings, monkeypatch):
+def test_two_threads_give_the_bits_of_one(settings):
     (agent, buffer), (other, others) = filled(**settings), filled(**settings)
     expected = dict(run_of(RolloutEngine(agent, buffer), buffer))
-    monkeypatch.setattr(rollouts, "LEAST", 0)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        assert dict(run_of(RolloutEngine(other, others), others)) == expected
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    assert dict(run_of(RolloutEngine(other, others, Kernels("mm", 2, 1)), others)) == expected
+    assert torch.get_num_threads() == before
     ours = copies(other)
     assert all(torch.equal(ours[name], value) for name, value in copies(agent).items())
 

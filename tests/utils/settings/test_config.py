@@ -23,7 +23,7 @@ CHOICES = [{"alg": basis} for basis in BASES] + [{"alg": alg, "basis_alg": b} fo
                                               for b in BASES]
 
 # The table of the original, specs/rrd.md; `seed` and `device` are the port's own.
-COMMON = dict(engine="auto", precision="fp32", buffer_device="auto", num_envs=1, diagnose_every=0,
+COMMON = dict(engine="auto", kernels="auto", precision="fp32", buffer_device="auto", num_envs=1, diagnose_every=0,
               checkpoint_every=1, track=False, on_existing="new", best="Rewards", curriculum="default", on_nan="stop",
               reward_every=0, load_model="", run_dir="",
               worker_restarts=3, worker_timeout=60.0,    # of which the original has no word
