@@ -17,12 +17,14 @@ EXTRAS = {
     "track": ["wandb>=0.19.10"],                    # --track
     "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py
     "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
+    "minari": ["minari>=0.5.4", "h5py>=3.8.0"],     # relabel.py
     "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
     "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
 }
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
                   "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
-                  *(need for name in ("atari", "bench", "plot", "video", "ray", "docs") for need in EXTRAS[name])]
+                  *(need for name in ("atari", "bench", "plot", "video", "minari", "ray", "docs")
+                    for need in EXTRAS[name])]
 
 setup(
     name="return-decomposition",

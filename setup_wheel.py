@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOMS = tuple(name for name in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps",
                                 "torchrl_gpu", "utils") if (HERE / name / "__init__.py").is_file())
 ABOVE = ("program", "machine_checks", "python_check")       # files above the rooms that are no programs
-PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
+PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "relabel", "doctor")
 # The top-level names of the repository, and what each is called in a wheel.
 NEW = {**{name: f"{NAME}.{name}" for name in (*ROOMS, *ABOVE)},
        **{name: f"{NAME}.programs.{name}" for name in PROGRAMS}}

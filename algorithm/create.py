@@ -15,6 +15,7 @@ from utils.settings.fields import DERIVED, FIELDS, Config, all_settings
 from utils.settings.near import nearly
 from utils.settings.resolve import algorithm_defaults, basis_of, check_resolved, coerce, reads, resolve
 from utils.settings.sizes import of_spaces, with_sizes
+from utils.text import did_you_mean
 
 NETWORKS = [name for name, one in FIELDS.items() if one.belongs == "networks"]
 # The settings that the length of a run follows from, on which the schedule of the learning rates depends.
@@ -59,6 +60,28 @@ def create_decomposition(args: Any) -> Any:
         raise ConfigError(f"alg: got {config.alg!r}, expected one of {', '.join(decompositions())}")
     from utils.torch_state import apart
     return apart(_with_rates)(lambda: _build_model(config, args, None), config)
+
+
+def create_decomposition_for_spaces(alg: str, *, observation_space: Any, action_space: Any, **settings: Any) -> Any:
+    """Build a decomposition for Gymnasium's spaces as a model of its own, with its settings by name.
+
+    Args:
+        alg: one of the decompositions, built in or registered.
+        observation_space: a Box of vectors, or over discrete actions of pictures (height, width, channels).
+        action_space: a Box of one dimension, or Discrete.
+        settings: the decomposition's settings, such as `r_lr=1e-3`, and `seed`, `device` and `obs_normalization`.
+    Returns:
+        an `algorithm.decomposition.base.Decomposition`, with `fit`, `relabel`, `rewards` and `redistribute`.
+    Raises:
+        ConfigError: an unknown setting (with the nearest known one), a wrong value, or a space that does not fit.
+    """
+    if not is_decomposition(alg):
+        raise ConfigError(f"alg: got {alg!r}{did_you_mean(alg, decompositions())}, expected one of "
+                          f"{', '.join(decompositions())}")
+    if settings.get("device") is not None:
+        settings["device"] = str(settings["device"])    # also a torch.device
+    basis = {"basis_alg": "dqn"} if hasattr(action_space, "n") else {}
+    return create_decomposition(of_spaces(resolve({"alg": alg} | basis | settings), observation_space, action_space))
 
 
 def _with_rates(build: Callable[[], Any], config: Config) -> Any:

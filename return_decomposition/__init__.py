@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         register_decomposition,
     )
     from algorithm.create import create_agent_for_spaces as create_agent
+    from algorithm.create import create_decomposition_for_spaces as create_decomposition
     from algorithm.policy import register_policy
     from algorithm.replay_buffer import create_buffer
     from envs import build_env, register_env
@@ -39,17 +40,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 OF_ALGORITHM = ("ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "VLAPlaceholderPolicy", "build_algo",
                 "build_policy", "register_algo")
+FOR_SPACES = ("create_agent", "create_decomposition")
 __all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError",
            "Policy", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo", "build_env",
-           "build_policy", "create_agent", "create_buffer", "load", "load_reward", "register_algo",
-           "register_algorithm", "register_decomposition", "register_env", "register_policy", "train"]
+           "build_policy", "create_agent", "create_buffer", "create_decomposition", "load", "load_reward",
+           "register_algo", "register_algorithm", "register_decomposition", "register_env", "register_policy", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a name of `__all__` when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(_home(name), "create_agent_for_spaces" if name == "create_agent" else name)
+    globals()[name] = value = getattr(_home(name), f"{name}_for_spaces" if name in FOR_SPACES else name)
     return value
 
 
@@ -65,7 +67,7 @@ def _home(name: str) -> Any:
         from return_decomposition import reward as home
     elif name == "train":
         from return_decomposition import training as home
-    elif name == "create_agent":
+    elif name in FOR_SPACES:
         from algorithm import create as home
     elif name in OF_ALGORITHM:
         import algorithm as home

@@ -15,6 +15,7 @@ HELP = {
     "plot": "draw learning curves of runs and compute their statistics",
     "report": "write one HTML page on runs",
     "sweep": "run environments x algorithms x seeds",
+    "relabel": "pay the steps of a data set of Minari by a learned reward",
     "doctor": "check what training needs, and say how to mend it",
     "convert": "convert a TensorFlow 1 checkpoint to PyTorch, or back",
     "export": "write a run's model in another program's form",

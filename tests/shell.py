@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import setuptools
 from documents import ROOT
@@ -206,6 +207,29 @@ def run_plot(words: list[str]) -> None:
 def run_report(words: list[str]) -> None:
     assert report.main([*unglobbed(words[2:]), "--resamples=20"]) == 0
     assert Path(next((word[6:] for word in words if word.startswith("--out=")), "report.html")).is_file()
+
+
+@rule("python relabel.py")
+def run_relabel(words: list[str]) -> None:
+    """A few short episodes in place of the document's data set."""
+    import relabel
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("MINARI_DATASETS_PATH", str(Path("sets").absolute()))
+        write_small_dataset(words[2])
+        assert relabel.main([*words[2:], "--updates=2", "--device=cpu"]) == 0
+
+
+def write_small_dataset(name: str) -> None:
+    """Three episodes of three steps that are paid at their ends."""
+    import minari
+    from gymnasium.spaces import Box
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+    Path("sets").mkdir(exist_ok=True)
+    space, over = Box(-1, 1, (2,), np.float32), np.arange(3) == 2
+    buffers = [EpisodeBuffer(observations=np.full((4, 2), i / 3, np.float32), actions=np.zeros((3, 2), np.float32),
+                             rewards=over * float(i), terminations=over, truncations=~over & False) for i in range(3)]
+    minari.create_dataset_from_buffers(name, buffers, observation_space=space, action_space=space)
 
 
 def unglobbed(words: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
+PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "relabel", "doctor")
 # The floor on which a room stands; arrows lead to a lower floor, or stay inside the room.
 FLOORS = {"python_check": -1, "utils": 0,
           "algorithm": 1, "envs": 1, "record": 1,

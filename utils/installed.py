@@ -15,7 +15,7 @@ from pathlib import Path
 DISTRIBUTION = "return-decomposition"
 ROOT = __name__.rpartition("utils")[0]                  # "" in a clone, "return_decomposition." in a wheel
 HERE = Path(__file__).resolve().parent.parent           # the folder that holds `utils`
-PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "doctor")
+PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "relabel", "doctor")
 COMMANDS = (*PROGRAMS, "convert", "export")                       # the subcommands of `rrd`
 _COMMAND = re.compile(rf"(?<![\w./'\"-])(?:python ({'|'.join(PROGRAMS)})\.py\b|({'|'.join(PROGRAMS)})\.py(?= --))")
 _CONVERTER = re.compile(r"python -m (?:return_decomposition\.)?(?:utils\.tf_checkpoint|algorithm\.tf\.convert)\b")

@@ -11,6 +11,7 @@ ones. `rewards`, `redistribute` and `fit`, which users call, take raw ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from algorithm.batch import (
     Spec,
     actions_spec,
     check_batch,
-    check_loss,
     check_steps,
     observations,
     prepared,
@@ -31,13 +31,12 @@ from algorithm.decomposition.episodes import (
     STEP,
     check_fields,
     draw_episodes,
-    hold,
     inside,
     observed_steps,
     one,
     whole_episodes,
 )
-from algorithm.decomposition.scale import ReturnScale
+from algorithm.decomposition.fitting import Report, fit, relabel, step
 from utils.errors import ConfigError
 from utils.normalizer import normalizer_of
 from utils.optimizers import TFOptimizer
@@ -254,26 +253,33 @@ class Decomposition(nn.Module):
                               f"{tuple(mask.shape)}, one payment for each step")
         return paid
 
-    def fit(self, episodes: Iterable[Mapping[str, Array]], updates: int) -> dict[str, float]:
+    def fit(self, dataset: Iterable[Mapping[str, Array]] | Any, updates: int, report: Report | None = None,
+            ) -> dict[str, float]:
         """Train the model on whole episodes, with no agent; another call continues.
 
         Args:
-            episodes: each as `store_episode` takes it, see `redistribute`.
+            dataset: episodes, each as `store_episode` takes it, see `redistribute`; or a data set of Minari.
             updates: how many steps of its optimisers on `loss`, each on a batch that `draw` gives.
+            report: called after each update with its number, from 1, and its metrics.
         Returns:
             the mean of each metric over the updates; nothing of a model that learns nothing.
         Raises:
             ValueError: there is no episode, or a field is missing or has the wrong shape or dtype.
         """
-        held = [hold(episode) for episode in episodes]
-        if not held:
-            raise ValueError("episodes: got none, expected at least one")
-        self.observe(held)
-        sums: dict[str, Tensor] = {}
-        for _ in range(updates if self.opts else 0):
-            for name, value in self.update(self.draw(held)).items():
-                sums[name] = sums.get(name, 0.0) + value
-        return {name: float(value) / updates for name, value in sums.items()}
+        return fit(self, dataset, updates, report)
+
+    def relabel(self, dataset: Iterable[Mapping[str, Array]] | Any, out: str | None = None) -> Any:
+        """Pay the steps of a data set: the same episodes with the learned rewards, in `unit`; nothing is overwritten.
+
+        Args:
+            dataset: as for `fit`.
+            out: of Minari: the id of the new data set, such as pendulum/rd-v0.
+        Returns:
+            an iterator of episodes with new `rews`, (T, 1) float32; of Minari the new data set, which is written.
+        Raises:
+            ConfigError: `out` is missing, malformed, or the id of a data set that exists.
+        """
+        return relabel(self, dataset, out)
 
     def update(self, batch: Mapping[str, Array], inspect: Callable[[Info], None] | None = None) -> Info:
         """Take one step of the optimisers on `loss`, of a batch with raw observations; return its metrics.
@@ -281,17 +287,4 @@ class Decomposition(nn.Module):
         Args:
             inspect: called with the metrics, and with the gradients in place, before the step.
         """
-        checked = check_batch(batch, self.loss_spec(), {}, self.device)
-        self.check(checked)
-        if isinstance(scale := getattr(self, "scale", None), ReturnScale):
-            scale.count(checked["ep_return"])
-        loss, info = check_loss(self, "loss", self.loss({name: self.prepare(name, value)
-                                                         for name, value in checked.items()}))
-        for opt in self.opts:
-            opt.zero_grad(set_to_none=True)
-        loss.backward()
-        if inspect is not None:
-            inspect(info)
-        for opt in self.opts:
-            opt.step()
-        return {name: value.detach() for name, value in info.items()}
+        return step(self, batch, inspect)

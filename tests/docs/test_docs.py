@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import shlex
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_python_on_the_page_of_arena_runs():
     exec(compile(code.replace("4096", "4"), "arena.md", "exec"), names)
     assert names["picture"].shape == (768, 1216, 3)
     assert names["obs"].shape == (4, 32)
+
+
+def test_python_on_the_page_of_recorded_episodes_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "offline.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)                # of what the data set's metadata lack
+        exec(compile(code.replace("updates=50", "updates=2"), "offline.md", "exec"), names)
+    assert names["paid"][0].rewards[:-1].any()
+    assert not names["data"][0].rewards[:-1].any()
 
 
 def test_the_readme_has_at_most_700_words_and_its_two_commands_first():

@@ -164,11 +164,12 @@ def test_help_and_version(rrd, python, place):
     done = rrd("--help")
     assert done.returncode == 0
     assert re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE) == \
-        ["train", "evaluate", "plot", "report", "sweep", "doctor", "convert", "export"]
+        ["train", "evaluate", "plot", "report", "sweep", "relabel", "doctor", "convert", "export"]
     assert run(python, "-m", "return_decomposition", "--version").stdout == rrd("--version").stdout == "rrd 0.1.0\n"
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "plot", "report", "sweep", "doctor", "convert", "export"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "plot", "report", "sweep", "relabel", "doctor", "convert",
+                                     "export"])
 def test_the_help_of_a_program_names_the_command(program, rrd):
     shown = rrd(program, "--help")
     assert shown.returncode == 0, shown.stderr
@@ -177,10 +178,10 @@ def test_the_help_of_a_program_names_the_command(program, rrd):
 
 
 @pytest.mark.parametrize(("argv", "line"), [
-    (["trian"], "rrd: command: got 'trian', expected one of train, evaluate, plot, report, sweep, doctor, convert, "
-                "export, or --help; did you mean train?"),
-    ([], "rrd: command: none given, expected one of train, evaluate, plot, report, sweep, doctor, convert, export, or "
-     "--help"),
+    (["trian"], "rrd: command: got 'trian', expected one of train, evaluate, plot, report, sweep, relabel, doctor, "
+                "convert, export, or --help; did you mean train?"),
+    ([], "rrd: command: none given, expected one of train, evaluate, plot, report, sweep, relabel, doctor, convert, "
+     "export, or --help"),
     (["train", "--env=Pendulum-v1", "--wrong"], "rrd train: --wrong: unknown flag"),
     (["evaluate", "nowhere"], "rrd evaluate: "), (["plot"], "rrd plot: "), (["report"], "rrd report: "),
     (["sweep"], "rrd sweep: "), (["doctor", "--wrong"], "rrd doctor: ")])

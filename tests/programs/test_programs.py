@@ -75,7 +75,8 @@ def test_a_missing_module_of_the_users_code_stays_a_traceback(name):
 
 
 # What an old Python reads of each thing that a user can start, up to the check of its version.
-STARTED = {"train.py": [], "evaluate.py": [], "plot.py": [], "report.py": [], "sweep.py": [], "doctor.py": [],
+STARTED = {"train.py": [], "evaluate.py": [], "plot.py": [], "report.py": [], "sweep.py": [], "relabel.py": [],
+           "doctor.py": [],
            "return_decomposition": ["return_decomposition/__init__.py"],
            "return_decomposition.cli": ["return_decomposition/__init__.py"],
            "utils.tf_checkpoint": ["utils/__init__.py", "utils/tf_checkpoint.py"],

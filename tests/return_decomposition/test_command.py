@@ -22,7 +22,7 @@ def rrd(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "plot", "report", "sweep", "doctor"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "plot", "report", "sweep", "relabel", "doctor"])
 def test_a_subcommand_calls_its_program_with_the_arguments_after_it(name, rrd, monkeypatch):
     given = []
     monkeypatch.setattr(importlib.import_module(name), "main", lambda argv: given.append(argv) or 7)
@@ -53,7 +53,7 @@ def test_help(word, rrd, capsys):
 def test_an_unknown_subcommand_gives_a_one_line_error_with_the_nearest(rrd, capsys):
     assert rrd("evalute") == 2
     assert capsys.readouterr().err == ("rrd: command: got 'evalute', expected one of train, evaluate, plot, report, "
-                                       "sweep, doctor, convert, export, or --help; did you mean evaluate?\n")
+                                       "sweep, relabel, doctor, convert, export, or --help; did you mean evaluate?\n")
     assert rrd("\x1b[2J\n") == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1

@@ -20,6 +20,7 @@ import pytest
 import doctor
 import evaluate
 import plot
+import relabel
 import report
 import sweep
 import train
@@ -206,8 +207,8 @@ def test_scripts_of_several_programs_can_be_read_by_one_shell(sourced):
 
 
 # Flags of each program that are no subcommand's setting, by the parser that it really has.
-PROGRAMS = {"train": train, "evaluate": evaluate, "plot": plot, "report": report, "sweep": sweep, "doctor": doctor,
-            "convert": convert, "export": exporting}
+PROGRAMS = {"train": train, "evaluate": evaluate, "plot": plot, "report": report, "sweep": sweep,
+            "relabel": relabel, "doctor": doctor, "convert": convert, "export": exporting}
 
 
 @pytest.fixture
