@@ -76,7 +76,7 @@ def register_decomposition(name: str, *, replay: type | None = None, settings: S
     def register(build: Callable) -> Callable:
         _check_callable("register_decomposition", name, build)
         ALGORITHMS[name] = Algorithm(build, replay=replay or TRANSITIONS, defaults=defaults, decomposition=True,
-                                     diagnosed=True, settings=_without_default(own))
+                                     labels=True, diagnosed=True, settings=_without_default(own))
         return build
     return register
 

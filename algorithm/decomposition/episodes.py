@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithm.batch import Array
+from algorithm.decomposition.labels import BAG_RETURN, BAGS, bags_of_ends, own_bags, summed
 from algorithm.decomposition.whole import LABEL_END, bags_from, bags_of, label_ends, last_alone
 from algorithm.draws import draw_steps, pad, variance_coefficient
 from utils.settings.fields import Config
@@ -29,14 +30,17 @@ def observed_steps(episode: Episode) -> dict[str, Array]:
 
 
 def hold(episode: Episode) -> dict[str, Array]:
-    """Return the fields of one episode that a model learns from, raw; of those `label_end` may be missing.
+    """Return the fields of one episode that a model learns from, raw; of those the labels may be missing.
 
     Raises:
         ValueError: a field is missing, or the fields do not have one entry for each step.
     """
     steps = observed_steps(episode)
     check_fields(steps, FIELDS)
-    labels = {LABEL_END: label_ends(steps[LABEL_END], len(steps["acts"]))} if LABEL_END in steps else {}
+    length = len(steps["acts"])
+    labels = {LABEL_END: label_ends(steps[LABEL_END], length)} if LABEL_END in steps else {}
+    if BAGS in steps:
+        labels |= dict(zip((BAGS, BAG_RETURN), own_bags(steps, length), strict=True))
     return {name: steps[name] for name in FIELDS} | labels
 
 
@@ -120,11 +124,27 @@ def labels_of(episodes: Sequence[Episode], inside: Tensor) -> dict[str, Tensor]:
     Args:
         inside: 1 inside of an episode, (N, L).
     """
+    if any(BAGS in episode for episode in episodes):
+        return own_labels_of(episodes)
     ends = pad([episode.get(LABEL_END, last_alone(length_of(episode))) for episode in episodes])
     bags = bags_from(ends, inside > 0, max(int(ends.sum(1).max()), 1))
     rews = pad([torch.as_tensor(episode["rews"]).double().reshape(-1) for episode in episodes])
     labels = bags_of({"ep_bags": bags, "ep_bag_return": torch.zeros(len(bags), 1)}).sums(rews)
     return {"ep_bags": bags, "ep_bag_return": labels.float()[:, None]}
+
+
+def own_labels_of(episodes: Sequence[Episode]) -> dict[str, Tensor]:
+    """Return `ep_bags` and `ep_bag_return` of N episodes of which some have `bags`; rows left over have no step."""
+    found = []
+    for episode in episodes:
+        if BAGS in episode:
+            found.append((episode[BAGS], episode[BAG_RETURN]))
+        else:
+            where = bags_of_ends(episode.get(LABEL_END, last_alone(length_of(episode))))
+            found.append((where, summed(where, torch.as_tensor(episode["rews"]))))
+    where, labels = (pad(some) for some in zip(*found, strict=True))                                # (N, M, 2), (N, M)
+    number = torch.arange(len(where))[:, None, None].expand(*where.shape[:2], 1)
+    return {"ep_bags": torch.cat([number, where], -1).flatten(0, 1), "ep_bag_return": labels.float().reshape(-1, 1)}
 
 
 def draw_sequences(config: Config, episodes: Sequence[Episode], generator: torch.Generator) -> dict[str, Tensor]:

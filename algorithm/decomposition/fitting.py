@@ -10,11 +10,13 @@ from torch import Tensor
 
 from algorithm.batch import Array, check_batch, check_loss
 from algorithm.decomposition.episodes import Episode, hold, observed_steps
+from algorithm.decomposition.labels import BAG_RETURN, BAGS, check_no_bags, takes_bags
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import LABEL_END
 
 Info = dict[str, Tensor]
 Report = Callable[[int, Info], Any]        # how many updates there were, and the metrics of the last one
+LABELS = (LABEL_END, BAGS, BAG_RETURN)
 MINARI = "adapters.offline"                             # the module that reads and writes Minari's data sets
 
 
@@ -33,6 +35,8 @@ def fit(model: Any, dataset: Any, updates: int, report: Report | None) -> dict[s
     held = [hold(episode) for episode in episodes_in(dataset)]
     if not held:
         raise ValueError("episodes: got none, expected at least one")
+    for episode in held if not takes_bags(model.config.alg) else ():
+        check_no_bags(episode, model.config.alg)
     model.observe(held)
     sums: dict[str, Tensor] = {}
     for number in range(updates if model.opts else 0):
@@ -72,5 +76,5 @@ def relabel(model: Any, dataset: Any, out: str | None) -> Any:
 def relabelled(model: Any, episodes: Iterable[Episode]) -> Iterator[dict[str, Array]]:
     """Yield the episodes with what the model pays as `rews`, (T, 1) float32; labels on intervals are gone."""
     for episode in episodes:
-        rest: Mapping[str, Array] = {name: value for name, value in episode.items() if name != LABEL_END}
+        rest: Mapping[str, Array] = {name: value for name, value in episode.items() if name not in LABELS}
         yield {**rest, "rews": model.redistribute(observed_steps(episode)).float().cpu().numpy()[:, None]}

@@ -44,12 +44,13 @@ class IRCRReplay(TransitionReplay):
             return 0
         return 2 * self.keeps * self.longest_best * 4 * (sum(self.storage.widths.values()) + 1)
 
-    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
+    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> int:
         """Store as `TransitionReplay.store_episode` does; the episode also joins the ten best if it is one of them."""
-        super().store_episode(episode)
+        number = super().store_episode(episode)
         if self.keeps:
             self._keep_if_best(self.newest_slot)
         self._update_range()
+        return number
 
     def _keep_if_best(self, slot: int) -> None:
         value = float(self.returns[slot])

@@ -72,6 +72,10 @@ class VectorStorage:
         """Return the rewards of the steps `rows`, of any shape, and nothing else."""
         return self.rows[rows, self.widths["obs"] + self.widths["acts"]]
 
+    def set_reward(self, rows: Tensor, value: float) -> None:
+        """Write the reward of the steps `rows`."""
+        self.rows[rows, self.widths["obs"] + self.widths["acts"]] = value
+
     def fields(self, rows: Tensor) -> Fields:
         """(B, W) -> the named columns, views; discrete actions as indices (B,)."""
         found = dict(zip(self.widths, rows.split(list(self.widths.values()), dim=-1), strict=True))
@@ -178,6 +182,10 @@ class FrameStorage:
     def rewards(self, rows: Tensor) -> Tensor:
         """Return the rewards of the steps `rows`, of any shape, and nothing else."""
         return self.rews[rows, 0]
+
+    def set_reward(self, rows: Tensor, value: float) -> None:
+        """Write the reward of the steps `rows`."""
+        self.rews[rows, 0] = value
 
     def _frames(self, first: Tensor) -> Tensor:
         """(B,) the first frame of a step's stack -> the frames of both its stacks, (B, H, W, C + 1).

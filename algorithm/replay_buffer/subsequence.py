@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from algorithm.draws import draw_steps, variance_coefficient
+from algorithm.replay_buffer.late_returns import LateReturns
 from algorithm.replay_buffer.storage import Fields
-from algorithm.replay_buffer.transition import TransitionReplay
 from utils.settings.fields import Config
 from utils.settings.resolve import check_reads
 
 
-class SubsequenceReplay(TransitionReplay):
+class SubsequenceReplay(LateReturns):
     """Adds N = rrd_batch_size // rrd_sample_size sub-sequences of K = rrd_sample_size steps to a batch."""
 
     def __init__(self, config: Config):
@@ -30,8 +30,15 @@ class SubsequenceReplay(TransitionReplay):
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
         super()._append(fields, length, episode_return)
         slot = self.newest_slot
-        self.means[slot] = (self.returns[slot] / self.lengths[slot]).float()
+        self._set_mean(slot)
         self.coefs[slot] = variance_coefficient(self.sample_size, self.lengths[slot]).float()
+
+    def _settle(self, slot: int, value: float) -> None:
+        super()._settle(slot, value)
+        self._set_mean(slot)
+
+    def _set_mean(self, slot: int) -> None:
+        self.means[slot] = (self.returns[slot] / self.lengths[slot]).float()
 
     def sample(self, batch_size: int | None = None) -> dict[str, Tensor]:
         """Draw transitions as `TransitionReplay.sample` does, and sub-sequences.
@@ -42,7 +49,7 @@ class SubsequenceReplay(TransitionReplay):
         """
         size = self._size(batch_size)
         rows = self._draw_rows(size)
-        slots = self.episode_of[self._draw_rows(self.sequences)].long()                             # (N,)
+        slots = self.episode_of[self._draw_known(self.sequences)].long()                            # (N,)
         starts, lengths = self.starts[slots], self.lengths[slots]
         steps = draw_steps(lengths, self.sample_size, self._width, self.generator,
                            repeat=self.shortest < self.sample_size)                                 # (N, K)
@@ -56,7 +63,7 @@ class SubsequenceReplay(TransitionReplay):
 
     @property
     def layout(self) -> tuple:
-        return self._width, self.shortest < self.sample_size
+        return (*super().layout, self._width, self.shortest < self.sample_size)
 
     @property
     def _width(self) -> int:

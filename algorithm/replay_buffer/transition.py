@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.decomposition.labels import check_no_bags
 from algorithm.replay_buffer.storage import Fields, create_storage
 from utils.errors import ConfigError
 from utils.memory import available_bytes
@@ -101,13 +102,15 @@ class TransitionReplay:
 
     # Storing --------------------------------------------------------------------------------------------------
 
-    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> None:
+    def store_episode(self, episode: Mapping[str, np.ndarray | Tensor]) -> int:
         """Append one whole episode, in order; the oldest episodes are dropped to make room.
 
         Args:
             episode: `obs` (T, O), `acts` (T, A), `rews` (T, 1), `done` (T, 1), `obs_next` (T, O). `done` is 1 only
                 where the task itself ended, not at a time limit. Discrete `acts` are indices (T,); for images see
                 `FrameStorage.check`.
+        Returns:
+            the number of the episode, counted from the first one ever stored, 0.
         Raises:
             ValueError: a field is missing or misshapen, or the episode is longer than the buffer.
         """
@@ -118,9 +121,11 @@ class TransitionReplay:
         while self.steps + length > self.capacity or not self.storage.fits(length):
             self._forget_oldest()
         self._append(fields, length, fields["rews"].double().sum())
+        return self.episodes_stored - 1
 
     def check(self, episode: Mapping[str, np.ndarray | Tensor]) -> Fields:
         """Return the fields of an episode as tensors (T, ...); a ValueError names a wrong one."""
+        check_no_bags(episode, self.alg)
         return self.storage.check(episode)
 
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from algorithm.decomposition.labels import BAGS, bags_of_ends, check_no_bags, own_bags, summed, takes_bags
 from algorithm.decomposition.whole import LABEL_END, bags_from, bags_of, label_ends
 from algorithm.payments import mean_reward
+from algorithm.replay_buffer.bag_columns import NAMES, BagColumns, as_columns
+from algorithm.replay_buffer.late_returns import LateReturns
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.subsequence import SubsequenceReplay
 from algorithm.replay_buffer.transition import TransitionReplay
@@ -30,10 +33,11 @@ def keeps_credit(config: Config) -> bool:
         None, "probability", "residual")
 
 
-class EpisodeReplay(TransitionReplay):
+class EpisodeReplay(LateReturns):
     """Adds N = fit_episodes whole episodes to a batch, if the model learns in each update.
 
     Labels end where `label_end` of an episode says; without it, where `reward_every` pays and at the episode's end.
+    `bags` (M, 2) and `bag_return` (M, 1) of an episode are labels on any intervals instead, which may overlap.
     For models that pay whole episodes it keeps a column of payments, with the version of the model that made them: the
     mean reward of the episode until `set_credit` is called.
     """
@@ -46,6 +50,7 @@ class EpisodeReplay(TransitionReplay):
         self.count, self.joint, self.every = config.fit_episodes, not config.fit_every, config.reward_every
         self.label_end = torch.empty(self.capacity, dtype=torch.bool, device=self.device)
         self.labels = 1                                 # of an episode, at most, ever
+        self.bags: BagColumns | None = None             # once an episode has brought `bags`
         if self.keeps_credit:
             self.credit = torch.empty(self.capacity, device=self.device)
             self.versions = torch.empty(self.capacity, dtype=torch.int64)           # by slot, on the host
@@ -63,12 +68,18 @@ class EpisodeReplay(TransitionReplay):
         Raises:
             ValueError: a field is missing or misshapen.
         """
-        fields = super().check(episode)
+        own = BAGS in episode
+        if own and not takes_bags(self.alg):
+            check_no_bags(episode, self.alg)
+        fields = super().check({name: value for name, value in episode.items() if name != BAGS})
         length = len(fields["rews"])
+        if own:
+            fields |= as_columns(*own_bags(episode, length), length)
         if LABEL_END in episode:
             return fields | {LABEL_END: label_ends(episode[LABEL_END], length).to(self.device)}
         after = torch.arange(1, length + 1, device=self.device)
-        return fields | {LABEL_END: (after == length) | (after % (self.every or length) == 0)}
+        every = length if own else self.every or length
+        return fields | {LABEL_END: (after == length) | (after % every == 0)}
 
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
         super()._append(fields, length, episode_return)
@@ -76,9 +87,39 @@ class EpisodeReplay(TransitionReplay):
         rows = self._rows_of(slot)
         self.label_end[rows] = fields[LABEL_END]
         self.labels = max(self.labels, int(fields[LABEL_END].sum()))
+        self._append_bags(fields, slot)
         if self.keeps_credit:
-            self.credit[rows] = mean_reward(self.returns[slot], self.lengths[slot]).float()
-            self.versions[slot] = NEVER
+            self._pay_mean(slot)
+
+    def _append_bags(self, fields: Fields, slot: int) -> None:
+        """Write the bags of an episode, if it or another one has brought any."""
+        if NAMES[0] in fields:
+            if self.bags is None:
+                self.bags = BagColumns(self.capacity, self.device)
+                for other in self._held():
+                    self._write_ends(other)
+            self.bags.write(self._rows_of(slot), fields)
+            self.labels = max(self.labels, int((fields["bag_end"] > fields["bag_first"]).sum()))
+        elif self.bags is not None:
+            self._write_ends(slot)
+
+    def _write_ends(self, slot: int) -> None:
+        """Write the labels that `label_end` marks as bags."""
+        rows = self._rows_of(slot)
+        where = bags_of_ends(self.label_end[rows])
+        self.bags.write(rows, as_columns(where, summed(where, self.storage.rewards(rows)), len(rows)))
+
+    def _pay_mean(self, slot: int) -> None:
+        """Pay the steps of an episode its mean reward, until a model pays them."""
+        self.credit[self._rows_of(slot)] = mean_reward(self.returns[slot], self.lengths[slot]).float()
+        self.versions[slot] = NEVER
+
+    def _settle(self, slot: int, value: float) -> None:
+        super()._settle(slot, value)
+        if self.bags is not None:
+            self._write_ends(slot)
+        if self.keeps_credit:
+            self._pay_mean(slot)
 
     # Sampling -------------------------------------------------------------------------------------------------
 
@@ -87,7 +128,7 @@ class EpisodeReplay(TransitionReplay):
 
         With payments, `rews` (B, 1) are those of the steps.
         """
-        rows = self.draw(batch_size)
+        rows = self._draw_known(self._size(batch_size)) if self.keeps_credit else self.draw(batch_size)
         batch = self.storage.read(rows)
         if self.keeps_credit:
             batch |= {"rews": self.credit[rows][:, None]}
@@ -104,23 +145,29 @@ class EpisodeReplay(TransitionReplay):
         `ep_return`, `ep_length` (N, 1); `ep_bags` (M, 3), (episode, first step, end) of each label, and
         `ep_bag_return` (M, 1). L is a power of two, so that the shapes seldom change; rows of M may have no step.
         """
-        slots = self.episode_of[self._draw_rows(self.count)].long()                                 # (N,)
+        slots = self.episode_of[self._draw_known(self.count)].long()                                # (N,)
         starts, lengths = self.starts[slots, None], self.lengths[slots, None]                       # (N, 1)
         step = torch.arange(self._width, device=self.device)
         inside = step < lengths                                                                     # (N, L)
         rows = (starts + torch.minimum(step, lengths - 1)) % self.capacity
         read = self.storage.read(rows.reshape(-1))
         whole = {f"ep_{name}": read[name].unflatten(0, rows.shape) for name in ("obs", "acts", "obs_next")}
+        return whole | {"ep_inside": inside.float(), "ep_return": self.returns[slots].float()[:, None],
+                        "ep_length": lengths.float(), **self._labels_of(rows, inside)}
+
+    def _labels_of(self, rows: Tensor, inside: Tensor) -> Fields:
+        """Return `ep_bags` and `ep_bag_return` of the rows of N episodes, (N, L)."""
+        if self.bags is not None:
+            return self.bags.of_batch(rows, inside, self._most_labels)
         bags = bags_from(self.label_end[rows], inside, self._most_labels)
         blank = {"ep_bags": bags, "ep_bag_return": torch.zeros(len(bags), 1)}
         paid = bags_of(blank).sums(self.storage.rewards(rows).double())
-        return whole | {"ep_inside": inside.float(), "ep_return": self.returns[slots].float()[:, None],
-                        "ep_length": lengths.float(), "ep_bags": bags, "ep_bag_return": paid.float()[:, None]}
+        return {"ep_bags": bags, "ep_bag_return": paid.float()[:, None]}
 
     @property
     def layout(self) -> tuple:
         """The sizes of a batch."""
-        return self._width, self._most_labels
+        return (*super().layout, self._width, self._most_labels, self.bags is not None)
 
     @property
     def _width(self) -> int:
@@ -139,6 +186,8 @@ class EpisodeReplay(TransitionReplay):
         All that no model has paid; then, by the age of their payments, others of at most `budget` steps in all.
         """
         slots = (self.first_slot + torch.arange(self.episodes)) % self.capacity
+        if self.awaited:
+            slots = slots[[self.first_episode + i not in self.awaited for i in range(self.episodes)]]
         order = slots[self.versions[slots].argsort(stable=True)]
         versions, lengths = self.versions[order], self.lengths[order.to(self.device)].cpu().long()
         old = (versions != NEVER) & (versions < version)
@@ -158,9 +207,9 @@ class EpisodeReplay(TransitionReplay):
 
     def read_episodes(self, first: int, end: int) -> Fields:
         """Return the steps of episodes with their labels; see `TransitionReplay.read_episodes`."""
-        slots = (self.first_slot + number - self.first_episode for number in range(first, end))
-        ends = [self.label_end[self._rows_of(slot % self.capacity)] for slot in slots]
-        return super().read_episodes(first, end) | {LABEL_END: torch.cat(ends)}
+        rows = [self._rows_of(self._slot_of(number)) for number in range(first, end)]
+        bags = {} if self.bags is None else self.bags.of_episode(torch.cat(rows))
+        return super().read_episodes(first, end) | {LABEL_END: self.label_end[torch.cat(rows)]} | bags
 
     def numbers(self) -> dict[str, int]:
         """Return the counts, with the most labels of an episode."""

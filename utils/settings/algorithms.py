@@ -43,6 +43,7 @@ class Algorithm:
     smallest_batch: the least `batch_size` over vectors.
     settings: settings of its own, which no other algorithm has.
     paid: whether a decomposition can pay its steps.
+    labels: whether its loss reads labels on any intervals of an episode, which may overlap.
     """
 
     entry: str | Callable
@@ -59,6 +60,7 @@ class Algorithm:
     smallest_batch: int = 1
     settings: tuple[Setting, ...] = ()
     paid: bool = True
+    labels: bool = False
 
     @property
     def built_in(self) -> bool:
@@ -83,12 +85,12 @@ class Algorithm:
         return found
 
 
-def _learned(entry: str, defaults: Mapping[str, Any], replay: str | None = "EpisodeReplay",
+def _learned(entry: str, defaults: Mapping[str, Any], replay: str | None = "EpisodeReplay", labels: bool = False,
              **over_discrete: Any) -> Algorithm:
     """A decomposition that learns a model, from whole episodes or, without a replay of those, from sub-sequences."""
     return Algorithm(f"algorithm.decomposition.{entry}", replay=f"algorithm.replay_buffer.whole:{replay}" if replay else
                      "algorithm.replay_buffer.subsequence:SubsequenceReplay", defaults=defaults, decomposition=True,
-                     diagnosed=True, over_discrete={**defaults, **over_discrete})
+                     diagnosed=True, over_discrete={**defaults, **over_discrete}, labels=labels)
 
 
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
@@ -190,12 +192,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         "algorithm.decomposition.paid:Uniform", "algorithm.tf.paid:paid",
         "algorithm.replay_buffer.uniform:UniformReplay",
         decomposition=True, diagnosed=True),
-    "rd": _learned("rrd:RRD", _RD, "rd_replay", rrd_batch_size=32, rrd_sample_size=32),
+    "rd": _learned("rrd:RRD", _RD, "rd_replay", True, rrd_batch_size=32, rrd_sample_size=32),
     "vib_rd": _learned("vib_rd:VIBRD", _VIB_RD, None, rrd_batch_size=32, rrd_sample_size=32),
-    "lrr": _learned("lrr:LRR", _LRR),
+    "lrr": _learned("lrr:LRR", _LRR, labels=True),
     "gp_lrr": _learned("gp_lrr:GPLRR", _GP_LRR),
-    "rudder": _learned("rudder:RUDDER", _RUDDER),
-    "rbt": _learned("rbt:RBT", _RBT),
+    "rudder": _learned("rudder:RUDDER", _RUDDER, labels=True),
+    "rbt": _learned("rbt:RBT", _RBT, labels=True),
     "ares": _learned("ares:ARES", _ARES),
     "diaster": _learned("diaster:Diaster", _DIASTER),
     "grd": _learned("grd:GRD", _GRD),
