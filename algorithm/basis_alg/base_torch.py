@@ -45,6 +45,7 @@ class Agent:
     critic_first = False                    # whether the policy learns from critics that have stepped on its batch
     q_noise: tuple[str, ...] = ()           # the noise that the critics' loss reads
     pi_noise: tuple[str, ...] = ()          # the noise that the policy's loss reads
+    policy_mask: Callable[[], Tensor] | None = None         # of the dimensions of observations that it sees, (O,)
     inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
     opts: list[TFAdam | TFRMSProp]
 
@@ -85,6 +86,16 @@ class Agent:
         """Normalise observations, (..., O) -> (..., O); the identity without `obs_normalization`."""
         return self.normalizer.normalize(obs) if self.normalizer is not None else obs
 
+    def seen(self, obs: Tensor) -> Tensor:
+        """Return normalised observations with zeros where `policy_mask` hides them from policy and critics."""
+        return obs if self.policy_mask is None else obs * self.policy_mask()
+
+    def shown(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a checked batch with `obs` and `obs_next` as policy and critics see them; see `seen`."""
+        if self.policy_mask is None:
+            return batch
+        return {name: self.seen(value) if name in ("obs", "obs_next") else value for name, value in batch.items()}
+
     def normalizer_update(self, batch: Batch) -> None:
         """Count the batch's `obs` and `obs_next`; do nothing without `obs_normalization`."""
         if self.normalizer is not None:
@@ -117,7 +128,7 @@ class Agent:
             ValueError: the observation's shape is wrong, or it holds no numbers.
         """
         rows, single = check_observations(obs, self.obs_dims, self.device)
-        rows = self.normalize(rows)
+        rows = self.seen(self.normalize(rows))
         acts = self.act(rows, explore).cpu().numpy()
         action = acts[0] if single else acts
         return (action, self.step_metrics(rows, single)) if test_info else action

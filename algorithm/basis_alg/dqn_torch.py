@@ -126,7 +126,7 @@ class DQN(EpsilonGreedy):
 
     def _observed(self, rows: Tensor) -> Tensor:
         """(N, O) raw observations -> as the network reads them."""
-        return self.normalize(rows / self.config.obs_scale)
+        return self.seen(self.normalize(rows / self.config.obs_scale))
 
     def _explored_values(self, rows: Tensor) -> Tensor:
         """The values that exploring steps follow where they are not random."""

@@ -65,7 +65,7 @@ class OffPolicy(Agent):
 
     def train_pi(self, batch: Batch) -> Info:
         """Update the policy once, and in SAC the temperature."""
-        checked = self.checked(batch, self.pi_spec())
+        checked = self.shown(self.checked(batch, self.pi_spec()))
         self.add_noise(checked, self.pi_noise)
         with self.autocast():
             loss, info = check_loss(self, "pi_loss", self.pi_loss(checked))

@@ -13,6 +13,7 @@ from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import Array, Batch, Spec, check_loss
 from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.crediting import credit
+from algorithm.decomposition.fitting import burst
 from utils.errors import ConfigError
 from utils.optimizers import TFAdam, TFRMSProp
 
@@ -47,6 +48,8 @@ class Decomposed(OffPolicy):
         decomposition.noise_generator = basis.generator
         decomposition.normalizer, decomposition.prepare = None, self._prepared
         basis.nets.update(decomposition.parts())
+        if decomposition.config.mask_policy:
+            basis.policy_mask = decomposition.policy_mask
         if learns_in_bursts(decomposition):
             basis.counters |= {"bursts": 0, "burst_number": 0}      # made, and the number of the last one by its steps
 
@@ -81,7 +84,7 @@ class Decomposed(OffPolicy):
         """Return the basis' losses on the batch as it is paid, plus the decomposition's loss if that is joint."""
         with torch.no_grad():
             rews = self.decomposition.pay(batch)                                                    # (B, 1)
-        loss, info = self.basis.losses(batch | {"rews": rews}, policy)
+        loss, info = self.basis.losses(self.basis.shown(batch | {"rews": rews}), policy)
         if not self.decomposition.joint:
             return loss, info
         own, own_info = check_loss(self.decomposition, "loss", self.decomposition.loss(batch))
@@ -101,9 +104,7 @@ class Decomposed(OffPolicy):
     def fit(self, buffer: Any, updates: int) -> Iterator[Info]:
         """Yield the metrics of each update of a burst, `fit_updates` or so many."""
         self.counters["burst_number"] = self._burst_number(buffer)
-        names = tuple(self.decomposition.loss_spec())
-        for _ in range(self.config.fit_updates or updates):
-            yield self.decomposition.update(buffer.sample_fit(names), self.inspect)
+        yield from burst(self.decomposition, buffer, self.config.fit_updates or updates, self.inspect)
         self.counters["bursts"] += 1
 
     def credit(self, buffer: Any, anew: bool) -> None:

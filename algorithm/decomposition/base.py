@@ -60,6 +60,7 @@ class Decomposition(nn.Module):
     reads: tuple[str, ...] = ()         # the settings that it reads
     metrics: tuple[str, ...] = ()       # the names of the metrics of `loss`
     of_replay: Spec = {}                # fields of an episode that only a replay knows, see `redistribute`  # noqa: RUF012
+    episode_errors: Tensor | None = None    # of the last batch, (N,), for a replay that draws by them
     fit_episodes = 4                    # N, the episodes of a batch of `draw`
 
     def __init__(self, config: Config, generator: torch.Generator | None = None):
@@ -146,6 +147,14 @@ class Decomposition(nn.Module):
             for episode in episodes:
                 both = [torch.as_tensor(np.asarray(episode[name])) for name in ("obs", "obs_next")]
                 self.normalizer.update(torch.cat(both))
+
+    def ready(self, replay: Any) -> bool:
+        """Whether the episodes of a replay are enough for a burst of updates."""
+        return True
+
+    def satisfied(self) -> bool:
+        """Whether a burst may end before its last update."""
+        return False
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the modules that an agent saves, by their names in its checkpoint."""

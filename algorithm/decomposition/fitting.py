@@ -48,6 +48,18 @@ def fit(model: Any, dataset: Any, updates: int, report: Report | None) -> dict[s
     return {name: float(value) / updates for name, value in sums.items()}
 
 
+def burst(model: Any, replay: Any, updates: int, inspect: Callable[[Info], None] | None) -> Iterator[Info]:
+    """Yield the metrics of each update of a burst: so many, none if the model is not ready, fewer once it is satisfied.
+    """
+    names = tuple(model.loss_spec())
+    for _ in range(updates if model.ready(replay) else 0):
+        yield model.update(replay.sample_fit(names), inspect)
+        if model.episode_errors is not None:
+            replay.note_errors(model.episode_errors)
+        if model.satisfied():
+            break
+
+
 def step(model: Any, batch: Mapping[str, Array], inspect: Callable[[Info], None] | None) -> Info:
     """Take one step of a model's optimisers; see `Decomposition.update`."""
     checked = check_batch(batch, model.loss_spec(), {}, model.device)

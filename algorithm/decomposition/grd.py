@@ -84,10 +84,11 @@ class GRD(Decomposition):
 
     def policy_mask(self) -> Tensor:
         """Return which dimensions of the state lead to the reward through greedy edges, 0 or 1, (O,)."""
-        found, edges = self.greedy("s_r"), self.greedy("s_s")
-        for _ in range(len(found)):                     # edges[j, i]: from s_j to s_i
-            found = torch.maximum(found, (edges * found).amax(1))
-        return found
+        cause, edges = self.greedy("s_r"), self.greedy("s_s")           # edges[j, i]: from s_j to s_i
+        paths = torch.maximum(edges, torch.eye(len(edges), dtype=edges.dtype, device=edges.device))
+        for _ in range(len(edges).bit_length()):                        # each time of twice as many edges
+            paths = (paths @ paths).clamp_max(1)
+        return (paths @ cause).clamp_max(1)
 
     # Rewards and losses ---------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from algorithm.basis_alg.on_policy_torch import OnPolicy
 from algorithm.batch import Array
 from algorithm.decomposition.agent import of_basis
 from algorithm.decomposition.base import PICTURES, VECTORS, Decomposition
+from algorithm.decomposition.fitting import burst
 from algorithm.draws import pad
 from algorithm.replay_buffer.open_rows import Whole
 from algorithm.replay_buffer.rollout import RolloutBuffer
@@ -70,11 +71,8 @@ class DecomposedOnPolicy(OnPolicy):
 
     def fit(self, buffer: RolloutBuffer, updates: int) -> Iterator[Info]:
         """Yield the metrics of each of so many updates of the decomposition, from the replay of whole episodes."""
-        if not self.fits or not buffer.episodes:
-            return
-        names = tuple(self.decomposition.loss_spec())
-        for _ in range(self.config.fit_updates or updates):
-            yield self.decomposition.update(buffer.sample_fit(names), self.inspect)
+        if self.fits and buffer.episodes:
+            yield from burst(self.decomposition, buffer, self.config.fit_updates or updates, self.inspect)
 
     def payments(self, buffer: RolloutBuffer) -> tuple[Tensor, Tensor | None]:
         """Return what each step of a rollout is paid, (T, N), and which steps count; see `OnPolicy.pay`."""
@@ -128,7 +126,9 @@ class DecomposedOnPolicy(OnPolicy):
 
 
 def check_pays(config, model: Decomposition) -> None:
-    """Raise a ConfigError if a decomposition says of no step or episode what it is paid."""
+    """Raise a ConfigError if a decomposition says of no step or episode what it is paid, or hides observations."""
+    if config.mask_policy:
+        raise ConfigError(f"mask_policy: got True over {config.basis_alg}, expected an off-policy basis such as sac")
     needed = "predict" if model.markov else "credit"
     if getattr(type(model), needed) is getattr(Decomposition, needed) \
             and type(model).redistribute is Decomposition.redistribute:

@@ -42,3 +42,15 @@ def check_outcomes(labels: Tensor) -> None:
         wrong = float(labels[(labels < 0) | (labels > 1)][0])
         raise ValueError(f"batch['ep_bag_return']: got {wrong:g} with likelihood=bernoulli, expected returns from 0 to "
                          "1")
+
+
+def check_whole(batch: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless every label is that of a whole episode, from 0 to 1; a GPU is not waited for."""
+    bags, lengths = batch["ep_bags"], (batch["ep_inside"] > 0).sum(1)
+    if bags.is_cuda:
+        return
+    real = bags[bags[:, 2] > bags[:, 1]]
+    if (real[:, 1] > 0).any() or (real[:, 2] < lengths[real[:, 0]]).any():
+        raise ValueError("batch['ep_bags']: got labels on intervals with likelihood=bernoulli, expected one outcome "
+                         "for each episode")
+    check_outcomes(batch["ep_bag_return"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.batch import Spec
+from algorithm.decomposition import outcome
 from algorithm.decomposition.attention import Block, attend, weights
 from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.features import StepInputs
@@ -42,6 +43,7 @@ class RBT(Decomposition):
         self.blocks = nn.ModuleList(Block(width, draws) for _ in range(config.attention_layers))
         self.state_out = dense(width, self.inputs.size, draws)
         self.reward_qkv = dense(width, 2 * width + 1, draws)
+        self.outcome = outcome.Bias() if config.likelihood == "bernoulli" else None
         self.to(self.device)
         self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
 
@@ -50,8 +52,10 @@ class RBT(Decomposition):
         return episodes_spec(self.config)
 
     def check(self, batch: dict[str, Tensor]) -> None:
-        """Raise a ValueError for a bag beyond its episode."""
+        """Raise a ValueError for a bag beyond its episode, or an outcome beyond [0, 1]."""
         check_bags(batch)
+        if self.outcome:
+            outcome.check_outcomes(bags_of(batch).labels)
 
     def trunk(self, episodes: Episodes, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs of the action and of the state tokens, (N, L, D) each.
@@ -86,15 +90,18 @@ class RBT(Decomposition):
     def losses_of(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return mean_M (sum of a bag's rewards - R / scale)^2, and the mean squared error of the next states.
 
-        The next state is predicted from a token that has not seen the state before it.
+        With `likelihood` bernoulli the first is the cross-entropy of the sigmoid of the sum and a learned bias. The
+        next state is predicted from a token that has not seen the state before it.
         """
         episodes, bags = episodes_of(batch), bags_of(batch)
         states, following = self.inputs(episodes.obs), self.inputs(episodes.obs_next).detach()
         acts, outputs = self.trunk(episodes, states)
         rewards = episodes.within(self.window_rewards(outputs, episodes.inside))
-        error = bags.sums(rewards) - bags.labels / self.scale()
+        sums = bags.sums(rewards)
+        errors = outcome.cross_entropy(sums + self.outcome.bias, bags.labels) if self.outcome else \
+            (sums - bags.labels / self.scale()).square()
         squares = episodes.within((self.state_out(acts) - following).square().mean(-1))
-        return bags.mean(error.square()), squares.sum() / episodes.inside.sum()
+        return bags.mean(errors), squares.sum() / episodes.inside.sum()
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         """Return R_loss, of the bags, plus state_weight times R_state, of the next states; see `losses_of`."""
@@ -104,7 +111,8 @@ class RBT(Decomposition):
     def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Return each step's reward, as the last step of a window of at most `attention_window` steps, (N, L).
 
-        So a step is paid by its past alone, though it was fitted with its future. Times begin anew in each window.
+        So a step is paid by its past alone, though it was fitted with its future. Times begin anew in each window. With
+        `likelihood` bernoulli a step is paid by how much its reward raises the probability of success.
         """
         size = min(self.config.attention_window, mask.shape[1])
         whole = Episodes(episodes["obs"], episodes["acts"], episodes["obs_next"], mask)
@@ -115,7 +123,8 @@ class RBT(Decomposition):
             inside = torch.cat([mask[:, start:start + size] for start in some])
             last = self.window_rewards(self.outputs(whole, some), inside)[:, -1]
             paid.append(last.unflatten(0, (len(some), -1)).t())
-        return whole.within(torch.cat(paid, 1)) * self.scale()
+        rewards = whole.within(torch.cat(paid, 1))
+        return outcome.rises(rewards, self.outcome.bias) if self.outcome else rewards * self.scale()
 
     def outputs(self, episodes: Episodes, starts: range) -> Tensor:
         """Return the outputs of the windows that start at these steps, one after the other, (S N, W, D)."""

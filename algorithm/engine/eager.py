@@ -112,12 +112,18 @@ class Engine:
 
         Raises:
             NotFiniteError: a metric or a gradient was not finite.
+            ConfigError: the episodes do not fit the model, such as returns that are no outcomes.
         """
         sums = Sums()
-        with self._inspected():
-            for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
-                sums.add(info)
-                patience.look()
+        try:
+            with self._inspected():
+                for info in self.agent.fit(self.buffer, self.agent.config.train_batches):
+                    sums.add(info)
+                    patience.look()
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"alg: {self.agent.config.alg!r} cannot learn from its replay: {error}") from error
         return self._finish(sums)
 
     def threads(self, available: int) -> int:

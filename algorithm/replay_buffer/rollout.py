@@ -226,6 +226,14 @@ class RolloutBuffer:
         """
         return self.replay.sample_fit(names)
 
+    def note_errors(self, errors: Tensor) -> None:
+        """Take how badly the model predicts the episodes that its replay drew last, (N,)."""
+        self.replay.note_errors(errors)
+
+    def returns_differ(self) -> bool:
+        """Whether the episodes that the replay holds have different returns."""
+        return self.replay.returns_differ()
+
     @property
     def storage(self) -> Any:
         """Where the replay keeps its steps."""

@@ -245,6 +245,11 @@ class TransitionReplay:
         slot = (self.first_slot + number) % self.capacity
         return self._rows_of(slot), float(self.returns[slot])
 
+    def returns_differ(self) -> bool:
+        """Whether the episodes in the ring have different returns."""
+        returns = self.returns[[(self.first_slot + number) % self.capacity for number in range(self.episodes)]]
+        return bool((returns != returns[:1]).any())
+
     def _rows_of(self, slot: int) -> Tensor:
         length = int(self.lengths[slot])
         return (int(self.starts[slot]) + torch.arange(length, device=self.device)) % self.capacity

@@ -13,6 +13,7 @@ from algorithm.decomposition.whole import LABEL_END, bags_from, bags_of, label_e
 from algorithm.payments import mean_reward
 from algorithm.replay_buffer.bag_columns import NAMES, BagColumns, as_columns
 from algorithm.replay_buffer.late_returns import LateReturns
+from algorithm.replay_buffer.lessons import Lessons
 from algorithm.replay_buffer.storage import Fields
 from algorithm.replay_buffer.subsequence import SubsequenceReplay
 from algorithm.replay_buffer.transition import TransitionReplay
@@ -51,6 +52,8 @@ class EpisodeReplay(LateReturns):
         self.label_end = torch.empty(self.capacity, dtype=torch.bool, device=self.device)
         self.labels = 1                                 # of an episode, at most, ever
         self.bags: BagColumns | None = None             # once an episode has brought `bags`
+        size = config.lesson_size or 0
+        self.lessons = Lessons(self.capacity, size, self.device) if size else None
         if self.keeps_credit:
             self.credit = torch.empty(self.capacity, device=self.device)
             self.versions = torch.empty(self.capacity, dtype=torch.int64)           # by slot, on the host
@@ -88,6 +91,8 @@ class EpisodeReplay(LateReturns):
         self.label_end[rows] = fields[LABEL_END]
         self.labels = max(self.labels, int(fields[LABEL_END].sum()))
         self._append_bags(fields, slot)
+        if self.lessons is not None:
+            self.lessons.add(slot)
         if self.keeps_credit:
             self._pay_mean(slot)
 
@@ -139,13 +144,13 @@ class EpisodeReplay(LateReturns):
         return self.chosen(self.storage.read(self.draw()) | self.sample_episodes(), names)
 
     def sample_episodes(self) -> Fields:
-        """Draw N whole episodes in proportion to their length.
+        """Draw N whole episodes in proportion to their length, or to what they teach; see `lesson_size`.
 
         `ep_obs`, `ep_obs_next` (N, L, O), `ep_acts`, the last step again beyond an end; `ep_inside` (N, L), 1 inside;
         `ep_return`, `ep_length` (N, 1); `ep_bags` (M, 3), (episode, first step, end) of each label, and
         `ep_bag_return` (M, 1). L is a power of two, so that the shapes seldom change; rows of M may have no step.
         """
-        slots = self.episode_of[self._draw_known(self.count)].long()                                # (N,)
+        slots = self.episode_of[self._draw_known(self.count)].long() if self.lessons is None else self._draw_lessons()
         starts, lengths = self.starts[slots, None], self.lengths[slots, None]                       # (N, 1)
         step = torch.arange(self._width, device=self.device)
         inside = step < lengths                                                                     # (N, L)
@@ -154,6 +159,25 @@ class EpisodeReplay(LateReturns):
         whole = {f"ep_{name}": read[name].unflatten(0, rows.shape) for name in ("obs", "acts", "obs_next")}
         return whole | {"ep_inside": inside.float(), "ep_return": self.returns[slots].float()[:, None],
                         "ep_length": lengths.float(), **self._labels_of(rows, inside)}
+
+    def _draw_lessons(self) -> Tensor:
+        """Draw slots by the errors and the returns of their episodes, (N,)."""
+        self._size(1)                                   # raises where there is no episode
+        slots = self._slots_with_returns().to(self.device)
+        fractions = torch.rand(self.count, dtype=torch.float64, generator=self.generator, device=self.device)
+        return self.lessons.draw(slots, self.returns[slots], fractions)
+
+    def note_errors(self, errors: Tensor) -> None:
+        """Take how badly the model predicts the episodes that were drawn last, (N,)."""
+        if self.lessons is not None:
+            self.lessons.note(errors)
+
+    def _slots_with_returns(self) -> Tensor:
+        """Return the slots of the episodes whose returns are known, the oldest first."""
+        slots = (self.first_slot + torch.arange(self.episodes)) % self.capacity
+        if not self.awaited:
+            return slots
+        return slots[[self.first_episode + i not in self.awaited for i in range(self.episodes)]]
 
     def _labels_of(self, rows: Tensor, inside: Tensor) -> Fields:
         """Return `ep_bags` and `ep_bag_return` of the rows of N episodes, (N, L)."""
@@ -185,9 +209,7 @@ class EpisodeReplay(LateReturns):
 
         All that no model has paid; then, by the age of their payments, others of at most `budget` steps in all.
         """
-        slots = (self.first_slot + torch.arange(self.episodes)) % self.capacity
-        if self.awaited:
-            slots = slots[[self.first_episode + i not in self.awaited for i in range(self.episodes)]]
+        slots = self._slots_with_returns()
         order = slots[self.versions[slots].argsort(stable=True)]
         versions, lengths = self.versions[order], self.lengths[order.to(self.device)].cpu().long()
         old = (versions != NEVER) & (versions < version)
@@ -217,11 +239,13 @@ class EpisodeReplay(LateReturns):
 
     def tensors(self) -> Fields:
         """Return the state with the payments, which change after they are stored: in the order of the episodes."""
-        if not self.keeps_credit:
-            return super().tensors()
         slots = list(self._held())
+        errors = {} if self.lessons is None else {"lesson_errors": self.lessons.errors[slots]}
+        if not self.keeps_credit:
+            return super().tensors() | errors
         paid = [self.credit[self._rows_of(slot)] for slot in slots]
-        return super().tensors() | {"credit": torch.cat([self.credit[:0], *paid]), "versions": self.versions[slots]}
+        return super().tensors() | errors | {"credit": torch.cat([self.credit[:0], *paid]),
+                                             "versions": self.versions[slots]}
 
     def _held(self) -> Iterator[int]:
         """Yield the slots of the episodes held, the oldest first."""
@@ -231,6 +255,8 @@ class EpisodeReplay(LateReturns):
         """Restore the state; see `TransitionReplay.restore`."""
         super().restore(numbers, tensors, episodes)
         self.labels = numbers["labels"]
+        if self.lessons is not None:
+            self.lessons.errors[list(self._held())] = tensors["lesson_errors"].to(self.device)
         if self.keeps_credit:
             self.versions[list(self._held())] = tensors["versions"].cpu()
             self.credit[(self.first_row + torch.arange(self.steps, device=self.device)) % self.capacity] = \

@@ -119,12 +119,14 @@ _VIB_RD = dict(r_lr=3e-4, fit_every=0, fit_updates=None, rrd_batch_size=256, rrd
 _LRR = _FITTED | dict(return_scale=1.0, sigma_floor=1e-2, target="mean", detach=False)
 _GP_LRR = _BURSTS | dict(r_lr=1e-3, fit_updates=10, fit_episodes=4, return_scale=0.0, kernel="rbf", detach=True)
 _RUDDER = _BURSTS | dict(r_lr=1e-3, fit_episodes=8, credit_steps=100_000, return_scale=0.0, cell="lstm", cell_size=64,
-                         aux_weight=0.5, quality_floor=0.2)
+                         aux_weight=0.5, quality_floor=0.2, likelihood="gaussian", lesson_size=0, lesson_start=0,
+                         lesson_goal=0.0)
 _RBT = _BURSTS | dict(fit_updates=40, fit_episodes=4, credit_steps=10_000, return_scale=0.0, attention_size=256,
-                      attention_layers=3, attention_window=100, attention_weights="rbt", state_weight=1.0)
+                      attention_layers=3, attention_window=100, attention_weights="rbt", state_weight=1.0,
+                      likelihood="gaussian")
 _DIASTER = _BURSTS | dict(fit_episodes=16, return_scale=10.0, cell_size=256, cut_noise=True)
 _ARES = _BURSTS | dict(fit_episodes=4, return_scale=0.0, attention_size=64, readout_size=8)
-_GRD = _FITTED | dict(mask_temperature=0.01, sparse_s_r=1e-5, sparse_a_r=1e-5, sparse_s_s=1e-5,
+_GRD = _FITTED | dict(mask_temperature=0.01, mask_policy=False, sparse_s_r=1e-5, sparse_a_r=1e-5, sparse_s_s=1e-5,
                       sparse_s_s_diagonal=1e-6, sparse_a_s=1e-5)
 _RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
 

@@ -51,6 +51,11 @@ class PayingSettings:
     aux_weight: float | None = of_algorithm("weight of the error of the predictions before the last one", low=0)
     quality_floor: float | None = of_algorithm("R2 of the predicted return below which every step is paid the mean "
                                                "reward; 0: never", low=0, high=1)
+    lesson_size: int | None = of_algorithm("episodes that a recurrent model learns from: those of large error, or of "
+                                           "an unusual return; 0: all that the replay holds, by length", low=0)
+    lesson_start: int | None = of_algorithm("episodes, of returns that differ, before a recurrent model learns", low=0)
+    lesson_goal: float | None = of_algorithm("running error of the predicted return, over return_scale and squared, "
+                                             "below which a burst ends; 0: never", low=0)
     cut_noise: bool | None = of_algorithm("draw the outputs of the recurrent network; False: take their means")
     attention_size: int | None = of_algorithm("width of the attention", low=1, high=100_000)
     attention_layers: int | None = of_algorithm("blocks of causal attention", low=1, high=1000)
@@ -62,6 +67,8 @@ class PayingSettings:
     state_weight: float | None = of_algorithm("weight of the error of the predicted next state", low=0)
     readout_size: int | None = of_algorithm("width of the layer before the predicted return", low=1, high=100_000)
     mask_temperature: float | None = of_algorithm("temperature of the drawn masks", above=0)
+    mask_policy: bool | None = of_algorithm("show policy and critics only the dimensions that lead to the reward "
+                                            "through likely edges")
     sparse_s_r: float | None = of_algorithm("weight of edges from state to reward", low=0)
     sparse_a_r: float | None = of_algorithm("weight of edges from action to reward", low=0)
     sparse_s_s: float | None = of_algorithm("weight of edges from state to another dimension of the next one", low=0)
