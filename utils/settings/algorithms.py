@@ -110,13 +110,14 @@ _ON_POLICY = dict(
 _ON_POLICY_OPTIMIZERS = {"adam": dict(Adam_eps=1e-5), "rmsprop": dict(RMSProp_decay=0.99, RMSProp_eps=1e-5)}
 _OF_VALUES = ("gae_lambda", "vf_coef", "normalize_advantages", "critic_hidden_sizes", "critic_activation")
 _FITTED = dict(r_lr=3e-4, fit_every=0, fit_updates=None, fit_episodes=4)
+_CHEAP = _FITTED | dict(fit_episodes=1)         # so that an update costs at most twice RRD's where T = 1000
 _BURSTS = dict(r_lr=3e-4, fit_every=1000, fit_updates=100)
-_RD = _FITTED | dict(
+_RD = _CHEAP | dict(
     estimator="all", variance_penalty=0.0, target="mean", rrd_batch_size=256, rrd_sample_size=64,
     likelihood="gaussian", outcome_credit="reward", credit_steps=100_000, feature_fn=None)
 _VIB_RD = dict(r_lr=3e-4, fit_every=0, fit_updates=None, rrd_batch_size=256, rrd_sample_size=64,
                rrd_bias_correction=False, latent_size=8, kl_weight=5e-3)
-_LRR = _FITTED | dict(return_scale=1.0, sigma_floor=1e-2, target="mean", detach=False)
+_LRR = _CHEAP | dict(return_scale=1.0, sigma_floor=1e-2, target="mean", detach=False)
 _GP_LRR = _BURSTS | dict(r_lr=1e-3, fit_updates=10, fit_episodes=4, return_scale=0.0, kernel="rbf", detach=True)
 _RUDDER = _BURSTS | dict(r_lr=1e-3, fit_episodes=8, credit_steps=100_000, return_scale=0.0, cell="lstm", cell_size=64,
                          aux_weight=0.5, quality_floor=0.2, likelihood="gaussian", lesson_size=0, lesson_start=0,
