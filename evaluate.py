@@ -216,7 +216,18 @@ def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, 
              "returns": [one.true_return for one in episodes], "lengths": [len(one.true) for one in episodes],
              "metrics": metrics, "seeds": [one.seed for one in episodes], "settings": config.settings(),
              "system": describe_system(config.device)}
-    return facts | ({"diagnosis": diagnosis} if diagnosis else {})
+    return facts | ({"diagnosis": diagnosis} | credit_of(evaluation) if diagnosis else {})
+
+
+def credit_of(evaluation: "Evaluation") -> dict[str, Any]:
+    """Return the payments of the first episode, and those of all by where they stand in an episode."""
+    if evaluation.judge is None:
+        return {}
+    from algorithm.decomposition.diagnosis import by_step
+    first, played = evaluation.episodes[0], evaluation.episodes + evaluation.others
+    return {"credit": {"unit": evaluation.judge.unit, "explored": first.explored,
+                       "predicted": [float(x) for x in first.predicted], "true": [float(x) for x in first.true],
+                       "by_step": by_step([one.predicted for one in played], [one.true for one in played])}}
 
 
 def draw_rewards(evaluation: "Evaluation", path: Path) -> None:

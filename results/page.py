@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from results import figures
+from results.credit import credit_figure, credits_of
 from results.curves import final_score
 from results.records import Record, newest_picture
 from results.study import Study
@@ -46,7 +47,7 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
         smooth: the number of evaluations whose mean is drawn as a point.
         about: `title`, `command` and `made` (the date) of the page's head.
     """
-    styles = figures.Styles(study.algorithms)
+    styles, credits = figures.Styles(study.algorithms), credits_of(study.records)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(
@@ -59,7 +60,11 @@ def render(study: Study, last: float, smooth: int, about: dict[str, str]) -> str
         overall=overall(study, styles), tasks=study.tasks,
         rewards=[(drawn(f"The learned reward on {env}", figures.reward_numbers(env, study.reward_lines[env], styles)),
                   reward_table(numbers, last)) for env, numbers in study.rewards.items()],
-        episodes=episodes(study.records), common=common_settings(study.records),
+        credits=[drawn(f"What the steps of an episode are paid on {env}, by method", credit_figure(env, some))
+                 for env, some in credits.items()],
+        episodes=episodes(record for record in study.records
+                          if record.curve.algorithm not in credits.get(record.curve.env, {})),
+        common=common_settings(study.records),
         own=own_settings(study.records), runs=run_table(study.records, last), failures=failures(study.records),
         systems=systems(study.records))
 

@@ -14,7 +14,7 @@ import numpy as np
 PREFIX = "Reward/"
 # By the order of the columns. The last two are of a replay, see `replay_error`.
 NAMES = ("pearson_within", "spearman_within", "pearson_across", "spearman_across", "r2", "slope", "intercept",
-         "std_within", "error_recent", "error_old")
+         "std_within", "sum_error", "error_played", "error_recent", "error_old")
 COLUMNS = tuple(PREFIX + name for name in NAMES)
 
 # The relative difference that rounding may cause between rewards that should be equal: the last five of the 24 bits of
@@ -31,24 +31,56 @@ def diagnose(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], unit: 
 
     `pearson_within` and `spearman_within` are means over the episodes in which they are defined, `std_within` the mean
     over the episodes of two steps or more of the standard deviation of the p_t (in the unit of p). The others are of
-    the pairs (P, R), one an episode: correlations, and the result of `calibration`.
+    the pairs (P, R), one an episode: correlations, and the result of `calibration`. `sum_error` is the mean |P - R|, 0
+    where payments add up to the return; `error_played` the mean |mean_t p_t - R/T|, as `replay_error` has it of
+    episodes that were learned from.
 
     Args:
         predicted: the p_t of each episode, (T,); T may differ between episodes, and is at least 1.
         true: the r_t of each episode, (T,), in reward a step.
-        unit: of p, see `algorithm.decomposition.base.Decomposition`; in another unit than reward a step, `r2` is None.
+        unit: of p, see `algorithm.decomposition.base.Decomposition`; in another unit than reward a step, `r2` and
+            the two errors are None.
     Raises:
         ValueError: an episode has another number of predictions than of rewards.
     """
     pairs = [(np.asarray(p, np.float64), np.asarray(r, np.float64)) for p, r in zip(predicted, true, strict=True)]
     within = [(leveled(p, rounding_of_steps(p)), leveled(r, rounding_of_steps(r))) for p, r in pairs]
     across = returns([p for p, _ in pairs]), returns([r for _, r in pairs])
-    fit = calibration(*across)
+    fit = calibration(*across) | errors(pairs)
     return {"pearson_within": mean(pearson(p, r) for p, r in within),
             "spearman_within": mean(spearman(p, r) for p, r in within),
             "pearson_across": pearson(*across), "spearman_across": spearman(*across),
-            **(fit if unit == "reward" else fit | {"r2": None}),
+            **(fit if unit == "reward" else fit | dict.fromkeys(("r2", "sum_error", "error_played"))),
             "std_within": mean(float((p - p[0]).std()) for p, _ in pairs if len(p) > 1)}
+
+
+def errors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Numbers:
+    """`sum_error` and `error_played` of pairs (p, r) of episodes, (T,) each; errors of rounding alone are 0."""
+    found = [abs(p.sum() - r.sum()) for p, r in pairs]
+    found = [0.0 if error <= rounding_of_sum(p) + rounding_of_sum(r) else float(error)
+             for error, (p, r) in zip(found, pairs, strict=True)]
+    return {"sum_error": mean(found),
+            "error_played": mean(error / len(p) for error, (p, _) in zip(found, pairs, strict=True))}
+
+
+def by_step(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], parts: int = 10) -> dict[str, list]:
+    """Compare payments by where they stand in an episode, which is cut into so many parts of equal length.
+
+    Returns:
+        a number for each part, None where it is not defined: `predicted` and `true`, the mean payment and reward of a
+        step in it, and `pearson_so_far`, the correlation over episodes of what has been paid up to its end with what
+        has been earned: of a model that reads a sequence, how early it knows.
+    """
+    pairs = [(np.asarray(p, np.float64), np.asarray(r, np.float64)) for p, r in zip(predicted, true, strict=True)]
+    cuts = [np.rint(np.linspace(0, len(p), parts + 1)).astype(int) for p, _ in pairs]
+    found: dict[str, list] = {"predicted": [], "true": [], "pearson_so_far": []}
+    for i in range(parts):
+        spans = [(pair, slice(cut[i], cut[i + 1])) for pair, cut in zip(pairs, cuts, strict=True)]
+        for name, which in (("predicted", 0), ("true", 1)):
+            found[name].append(mean(x for pair, span in spans for x in pair[which][span]))
+        sums = [returns([pair[which][:span.stop] for pair, span in spans]) for which in (0, 1)]
+        found["pearson_so_far"].append(pearson(*sums))
+    return found
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float | None:

@@ -210,6 +210,10 @@ def test_a_diagnosis(trained, capsys):
     assert found["greedy"]["error_recent"] is None                  # the replay's episodes are of neither kind
     for name in NAMES:
         assert f"\n{name} " in out
+    credit = results_of(trained)["credit"]
+    assert len(credit["predicted"]) == len(credit["true"]) == results_of(trained)["lengths"][0]
+    assert sum(credit["true"]) == pytest.approx(results_of(trained)["returns"][0])
+    assert [len(numbers) for numbers in credit["by_step"].values()] == [10, 10, 10]
     (picture,) = (trained / "evaluations").glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -219,7 +223,7 @@ def test_a_diagnosis_of_ircr(trained, capsys):
     assert evaluate.main([str(trained), FEW, "--diagnose"]) == 0
     numbers = results_of(trained)["diagnosis"]["both"]
     assert {name for name, value in numbers.items() if value is None} == {
-        "pearson_within", "spearman_within", "r2", "error_recent", "error_old"}
+        "pearson_within", "spearman_within", "r2", "sum_error", "error_played", "error_recent", "error_old"}
     assert numbers["pearson_across"] == pytest.approx(1)            # all episodes are of one length
     shutil.rmtree(trained / "checkpoints" / "resume")
     capsys.readouterr()

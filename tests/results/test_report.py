@@ -104,7 +104,7 @@ def test_a_browser_shows_all_of_it_and_fetches_nothing(study, look):
     assert seen.complaints == []
     captions = seen.tab.eval_on_selector_all("img", "all => all.map(i => i.alt)")
     assert {"Learning curves on Match-v0", "Learning curves on HalfCheetah-v4", "The learned reward on Match-v0",
-            "RRD-SAC on Match-v0, seed 0: rewards along an episode"} <= {*captions}
+            "What the steps of an episode are paid on Match-v0, by method"} <= {*captions}
     assert seen.broken == []
     assert len(seen.tab.query_selector_all("nav a")) >= 6
     for link in seen.tab.query_selector_all("nav a"):

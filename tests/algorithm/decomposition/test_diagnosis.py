@@ -23,6 +23,7 @@ from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.diagnosis import (
     COLUMNS,
     NAMES,
+    by_step,
     calibration,
     diagnose,
     pearson,
@@ -187,9 +188,37 @@ def test_no_statistic_is_defined_for_no_episode_or_one():
     assert set(diagnose([], []).values()) == {None}
     found = diagnose([np.array([1, 2])], [np.array([2, 4])])
     assert {name for name, value in found.items() if value is not None} == {
-        "pearson_within", "spearman_within", "std_within"}
+        "pearson_within", "spearman_within", "std_within", "sum_error", "error_played"}
     with pytest.raises(ValueError, match="got 3 numbers, expected 2"):
         diagnose([np.array([1, 2])], [np.array([2, 4, 5])])
+
+
+def test_by_how_much_payments_miss_the_return_in_all_and_a_step():
+    predicted, true = [np.array([1, 2, 3]), np.array([4.0]), np.array([2, 2])], [np.array([2, 2, 1.5]), np.array([5.0]),
+                                                                                  np.array([4, 0])]
+    found = diagnose(predicted, true)                                       # |P - R| is 0.5, 1 and 0
+    assert found["sum_error"] == pytest.approx(0.5)
+    assert found["error_played"] == pytest.approx((0.5 / 3 + 1) / 3)
+    assert diagnose(predicted, true, "share")["sum_error"] is None
+    thirds = np.full(3000, np.float32(1 / 3), np.float32)
+    rounded = diagnose([thirds], [np.full(3000, thirds.astype(np.float64).sum() / 3000)])
+    assert rounded["sum_error"] == 0
+
+
+def test_payments_by_where_they_stand_in_an_episode():
+    """Two episodes of 20 and 10 steps, one paid at the end and one step by step, and a third like the first."""
+    late, even = np.zeros(20), np.full(10, 2.0)
+    late[-1] = 6.0
+    found = by_step([late, even, 2 * late], [np.full(20, 0.3), even, np.full(20, 0.6)])
+    assert found["predicted"][:9] == pytest.approx([2 / 5] * 9)             # four steps of 0 and one of 2
+    assert found["predicted"][9] == pytest.approx((6 + 2 + 12) / 5)
+    assert found["true"] == pytest.approx([(0.6 + 2 + 1.2) / 5] * 10)
+    first, last = ([0, 2, 0], [0.6, 2, 1.2]), ([6, 20, 12], [6, 20, 12])
+    for part, (paid, earned) in ((0, first), (9, last)):
+        assert found["pearson_so_far"][part] == pytest.approx(np.corrcoef(paid, earned)[0, 1])
+    assert by_step([], [])["pearson_so_far"] == [None] * 10
+    short = by_step([np.array([1.0, 2.0])], [np.array([1.0, 2.0])], parts=4)
+    assert short["true"] == [None, 1.0, 2.0, None]                         # cut at 0, 0, 1, 2 and 2, rounded to even
 
 
 def test_the_error_on_recent_and_on_old_episodes():
@@ -419,7 +448,7 @@ def test_uniform_predicts_the_mean_reward_of_an_episode_for_its_steps():
     *_, last = run(*SMALL, "--alg=uniform", "--env=Match-v0", "--diagnose_every=2", "--total_timesteps=160").rows
     numbers = {name.removeprefix("Reward/"): float(last[name]) for name in COLUMNS if last[name]}
     assert numbers == pytest.approx({"pearson_across": 1, "spearman_across": 1, "r2": 1, "slope": 1, "intercept": 0,
-                                  "std_within": 0}, abs=1e-5)               # it gets R itself
+                                  "std_within": 0, "sum_error": 0, "error_played": 0}, abs=1e-5)      # it gets R itself
 
 
 def test_a_learned_reward_is_diagnosed_as_right():
