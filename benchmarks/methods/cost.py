@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import statistics
 import sys
 import time
@@ -105,11 +106,13 @@ def burst_ms(engine) -> str:
 
 def write(rows: Sequence[dict[str, str]], out: Path | None) -> None:
     """Print the rows, and write them to a file if one is named."""
-    for target in filter(None, (sys.stdout, out and out.open("w", newline="", encoding="utf-8"))):
-        writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        target.flush()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    print(text.getvalue(), end="")
+    if out is not None:
+        out.write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,39 +7,18 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from algorithm import create_decomposition
 from algorithm.decomposition.episodes import whole_episodes
-
-FOLDER = Path(__file__).resolve().parent.parent.parent / "reference" / "methods"
-
-
-def task_of(name: str) -> dict[str, np.ndarray]:
-    with np.load(FOLDER / f"sanity_{name}.npz") as file:
-        return dict(file)
-
-
-def r2(found: np.ndarray, true: np.ndarray) -> float:
-    return 1 - float(np.square(found - true).sum() / np.square(true - true.mean()).sum())
+from benchmarks.methods.tasks import one_hot, r2, sequences, task_of
+from benchmarks.methods.tasks import table as table_episodes
 
 
 def model_of(alg: str, obs: int, acts: int, **settings):
     return create_decomposition(Namespace(alg=alg, obs_dims=obs, acts_dims=acts, device="cpu", **settings))
-
-
-def one_hot(numbers: np.ndarray, count: int) -> np.ndarray:
-    return np.eye(count, dtype=np.float32)[numbers]
-
-
-def late(total: float, length: int) -> np.ndarray:
-    """Rewards (T, 1) that pay the return in the last step."""
-    rews = np.zeros((length, 1), np.float32)
-    rews[-1] = total
-    return rews
 
 
 # A table of rewards ------------------------------------------------------------------------------------------------
@@ -47,12 +26,8 @@ def late(total: float, length: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def table() -> dict:
     """The task, its episodes as one batch, and every pair of state and action."""
-    task, episodes = task_of("tabular"), []
-    for states, actions, length, total in zip(task["states"], task["actions"], task["length"], task["return"],
-                                              strict=True):
-        obs = one_hot(states[:length], 5)
-        acts = one_hot(actions[:length], 2)
-        episodes.append({"obs": obs, "obs_next": obs, "acts": acts, "rews": late(total, length)})
+    task = task_of("tabular")
+    episodes = table_episodes(task)
     pairs = one_hot(np.repeat(np.arange(5), 2), 5), one_hot(np.tile(np.arange(2), 5), 2)
     return {"task": task, "batch": whole_episodes(episodes), "episodes": episodes,
             "pairs": (pairs[0], pairs[1], pairs[0])}
@@ -92,24 +67,6 @@ def test_diaster_finds_the_true_rewards(table):
 
 
 # Predictions of the return ------------------------------------------------------------------------------------------
-
-def sequences(name: str, task: dict | None = None) -> list[dict]:
-    """The episodes of a task as a model of sequences sees them."""
-    task = task_of(name) if task is None else task
-    if name == "key_door":
-        seen, acts = one_hot(np.pad(task["observations"], ((0, 0), (0, 1))), 3), task["actions"][..., None]
-    elif name == "chain":
-        seen, acts = one_hot(task["states"], 13), task["actions"][..., None]
-    else:
-        counts = np.cumsum(np.pad(task["events"], ((0, 0), (1, 0), (0, 0))), 1)
-        length = counts.shape[1]
-        fixed = np.concatenate([one_hot(task["brand"], 4), task["repaired"][:, None]], 1)[:, None].repeat(length, 1)
-        time = np.tile(np.arange(length) / length, (len(fixed), 1))[..., None]
-        seen, acts = np.concatenate([fixed, counts, time], 2), task["repaired"][:, None, None].repeat(length - 1, 1)
-    seen, acts = np.float32(seen), np.float32(acts)
-    return [{"obs": obs[:-1], "obs_next": obs[1:], "acts": one, "rews": late(total, len(one))}
-            for obs, one, total in zip(seen, acts, task["return"], strict=True)]
-
 
 def watches(count: int) -> dict[str, np.ndarray]:
     """More episodes of the watches, by the constants of the task."""
