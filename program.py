@@ -11,7 +11,8 @@ from pathlib import Path
 import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 MARK = "return-decomposition"       # utils/__init__.py holds it
-ROOMS = ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps", "adapters")
+ROOMS = ("utils", "algorithm", "envs", "learner", "record", "results", "sweeps", "adapters",
+         "torchrl_gpu")
 # The modules of setup.py's install_requires.
 REQUIRED = ("torch", "numpy", "gymnasium", "mujoco", "cv2", "safetensors", "tensorboardX", "rich", "shtab")
 

@@ -19,11 +19,12 @@ EXTRAS = {
     "video": ["imageio>=2.34", "imageio-ffmpeg>=0.5"],
     "minari": ["minari>=0.5.4", "h5py>=3.8.0"],     # relabel.py
     "ray": ["ray>=2.40"],                           # sweep.py --engine=ray
+    "torchrl": ["torchrl>=0.14.1", "tensordict>=0.14.3"],           # torchrl_gpu/, adapters/torchrl.py
     "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
 }
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
                   "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
-                  *(need for name in ("atari", "bench", "plot", "video", "minari", "ray", "docs")
+                  *(need for name in ("atari", "bench", "plot", "video", "minari", "ray", "torchrl", "docs")
                     for need in EXTRAS[name])]
 
 setup(

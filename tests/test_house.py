@@ -23,7 +23,7 @@ PROGRAMS = ("train", "evaluate", "plot", "report", "sweep", "relabel", "doctor")
 # The floor on which a room stands; arrows lead to a lower floor, or stay inside the room.
 FLOORS = {"python_check": -1, "utils": 0,
           "algorithm": 1, "envs": 1, "record": 1,
-          "learner": 2, "results": 2, "sweeps": 2, "adapters": 2,
+          "learner": 2, "results": 2, "sweeps": 2, "adapters": 2, "torchrl_gpu": 4,
           "program": 3, "machine_checks": 4, **dict.fromkeys(PROGRAMS, 5), "return_decomposition": 6}
 AGENTS = ("algorithm.basis_alg", "algorithm.decomposition", "algorithm.engine", "algorithm.policy")
 NO_ROOM = {"programs", "packaging"}         # folders of tests of the files at the top, and of what is installed

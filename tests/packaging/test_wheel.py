@@ -78,7 +78,7 @@ def test_a_wheel_holds_every_module_and_all_data(wheel):
     assert {"py.typed", "results/page.html", "configs/quickstart.json", "configs/quickstart.txt", "program.py",
             "programs/__init__.py", "programs/train.py", "programs/doctor.py", "cli.py"} <= there
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*") if path.is_file()} <= there
-    for room in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps", "utils"):
+    for room in ("adapters", "algorithm", "envs", "learner", "record", "results", "sweeps", "torchrl_gpu", "utils"):
         ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*.py")}
         assert ours == {name for name in there if name.startswith(f"{room}/") and name.endswith(".py")}
     assert not any("setup" in name or name.startswith("tests") for name in there)

@@ -1,0 +1,1 @@
+"""MarineNav inside TorchRL: environment, policy, replay, trainer. It needs the extra `torchrl`."""
