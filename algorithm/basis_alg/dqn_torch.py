@@ -57,6 +57,7 @@ class DQN(EpsilonGreedy):
     train_info = ("Q_loss",)
     step_info = ("Q_average",)
     pi_delay_freq = math.inf                # there is no policy to update
+    values_draw = False                     # whether the values of an exploring step take draws, of any row or none
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -113,10 +114,10 @@ class DQN(EpsilonGreedy):
         """
         rows, single = check_observations(obs, self.obs_dims, self.device)
         if not test_info:
-            acts = self._explore(rows) if explore else self._values(rows).argmax(1).cpu()
+            acts = self.choose(rows, explore).cpu()
             return int(acts[0]) if single else acts.numpy()
         values = self._values(rows)                     # once for the action and for the metrics
-        acts = self._explore(rows) if explore else values.argmax(1).cpu()
+        acts = (self._explore(rows) if explore else values.argmax(1)).cpu()
         average = values.amax(1)
         return int(acts[0]) if single else acts.numpy(), {"Q_average": average[0] if single else average}
 
@@ -132,10 +133,20 @@ class DQN(EpsilonGreedy):
         """The values that exploring steps follow where they are not random."""
         return self._values(rows)
 
-    def _explore(self, rows: Tensor) -> Tensor:
-        """Random actions for all of the first `warmup` steps, and later for a share epsilon, (N,), on the CPU."""
-        count = len(rows)
-        chances = torch.rand(count, device=self.device, generator=self.generator).cpu()
-        choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator).cpu()
+    def choose(self, rows: Tensor, explore: bool, wait: bool = True) -> Tensor:
+        """Choose the actions of raw observations (N, O), indices (N,) on the agent's device.
+
+        Args:
+            wait: whether the host may wait for the draws, to leave out values that no row reads.
+        """
+        return self._explore(rows, wait) if explore else self._values(rows).argmax(1)
+
+    def _explore(self, rows: Tensor, wait: bool = True) -> Tensor:
+        """Random actions for all of the first `warmup` steps, and later for a share epsilon, (N,)."""
+        count, warming = len(rows), self.warming
+        chances = torch.rand(count, device=self.device, generator=self.generator)
+        choices = torch.randint(self.act_dim, (count,), device=self.device, generator=self.generator)
         random = self.random_rows(chances)
-        return choices if random.all() else torch.where(random, choices, self._explored_values(rows).argmax(1).cpu())
+        if warming or (wait and not self.values_draw and random.all()):
+            return choices
+        return torch.where(random, choices, self._explored_values(rows).argmax(1))

@@ -73,8 +73,7 @@ class EncodedActorCritic(EpsilonGreedy):
             return acts
         chances, uniform = (torch.rand(shape, device=self.device, generator=self.generator)
                             for shape in ((len(obs),), acts.shape))
-        random = self.random_rows(chances.cpu()).to(acts.device)
-        return torch.where(random[:, None], 2 * uniform - 1, acts)
+        return torch.where(self.random_rows(chances)[:, None], 2 * uniform - 1, acts)
 
     def _choose(self, obs: Tensor, explore: bool) -> Tensor:
         """Return the policy's actions, (N, A)."""

@@ -30,6 +30,7 @@ class IQN(EncodedDQN):
     """Learns quantiles at random fractions, and acts by their mean."""
 
     q_noise = ("next_taus", "taus")
+    values_draw = True
 
     def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
         return QuantileNetwork(encoder, shape, self.act_dim, self.config.cosines, init)

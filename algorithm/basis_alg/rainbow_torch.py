@@ -69,6 +69,7 @@ class Rainbow(EncodedDQN):
     """
 
     q_noise = ("noise", "next_noise")
+    values_draw = True
     pays = False                                        # a decomposition's rewards are of single steps
     feed_back: Losses | None = None
 
