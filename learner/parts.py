@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 
@@ -24,6 +26,8 @@ from record.directories import recorded_kernels
 from utils.errors import ConfigError
 from utils.memory import check_workers
 from utils.settings.fields import Config
+
+Make = Callable[[Config], Any]
 
 
 @dataclass(eq=False)
@@ -67,21 +71,23 @@ def report_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def build(config: Config) -> Parts:
+def build(config: Config, make_agent: Make = create_agent, make_buffer: Make = create_buffer) -> Parts:
     """Build the parts of a run.
 
+    Args:
+        make_agent, make_buffer: called with the settings, complete with sizes.
     Raises:
         ConfigError: a setting is wrong, or not possible on this machine.
     """
     parts = Parts(config, make_env(config))
     try:
-        return _complete(parts)
+        return _complete(parts, make_agent, make_buffer)
     except BaseException:
         parts.close()
         raise
 
 
-def _complete(parts: Parts) -> Parts:
+def _complete(parts: Parts, make_agent: Make, make_buffer: Make) -> Parts:
     """Build what belongs to the environment that trains."""
     own = eval_config(parts.config)
     if own is None:
@@ -95,7 +101,7 @@ def _complete(parts: Parts) -> Parts:
     check_rows(config)
     if parts.test_env and has_worlds(config):
         parts.worlds = open_worlds(config, parts.test_env.unwrapped.task, config.test_rollouts)
-    agent, buffer = create_agent(config), create_buffer(config)
+    agent, buffer = make_agent(config), make_buffer(config)
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)
     check_workers(processes(config, parts.env), buffer.bytes_needed if buffer.device.type == "cpu" else 0)

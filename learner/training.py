@@ -107,12 +107,14 @@ def check_reference(config: Config) -> None:
                           "CPU; expected cpu or auto")
 
 
-def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None) -> TrainedRun:
+def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None,
+          opened: Callable[..., Any] = open_collector) -> TrainedRun:
     """Train with these parts, and keep the record.
 
     Args:
         view, stop: see `record.run.Run`.
         callback: see `learner.learner.Learner`.
+        opened: returns the context of a collector, as `learner.collector.open_collector` does.
     Raises:
         Stopped: the run was asked to stop, and has saved its state.
     """
@@ -124,16 +126,16 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
                  suffix=agent.checkpoint_suffix) as run:
             for line in (description(parts, run), *hints(parts)):
                 run.say(line)
-            _learn(parts, run, stop, callback)
+            _learn(parts, run, stop, callback, opened)
             run.say(f"done; record in {run.directory}")
     finally:
         parts.close()
     return TrainedRun(run.directory, agent, read_rows(run.directory))
 
 
-def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None) -> None:
+def _learn(parts: Parts, run: Run, stop: Stop, callback: Callback | None, opened: Callable[..., Any]) -> None:
     config, engine = parts.config, parts.engine
-    with open_collector(config, parts.env, engine.actor, run.say) as collector:
+    with opened(config, parts.env, engine.actor, run.say) as collector:
         learner = Learner(config, collector, engine, make_evaluator(parts, stop, run), run, callback)
         restore_saved(learner, run)
         try:

@@ -6,6 +6,7 @@ run out of time is done and takes no part any more (`active`); its world begins 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,6 +75,7 @@ class MarineNavTorchRLEnv(EnvBase):
         super().__init__(device=worlds.device, batch_size=torch.Size([worlds.num_groups]))
         self.env, self.processes, self.steps, self.continues = worlds, processes, 0, False
         self.staged = Staged(worlds, curriculum)
+        self.curriculum_text = json.dumps(schedule) if schedule and not is_eval_env else "none"
         self.on_step: OnStep | None = None
         self.robots, self.most = worlds.rows_per_group, worlds.task.rules.max_obj_num
         self.discrete = worlds.task.rules.discrete

@@ -69,14 +69,17 @@ class PrioritizedReplay(TransitionReplay):
         window's end; `discount` (B, 1), gamma to the power of its steps, 0 at an end; `weight` (B, 1), (N p)^-beta by
         the batch's largest one; `rows` (B,), for `feed_back`.
         """
-        size = self._size(batch_size)
-        rows, weights = self.draw_by(torch.rand(size, dtype=torch.float64, generator=self.generator,
-                                                device=self.device))
+        rows, weights = self.draw_weighted(batch_size)
         return self.windows(rows) | {"weight": weights[:, None], "rows": rows}
 
     def draw(self, batch_size: int | None = None) -> Tensor:
         """Draw the rows of a batch, (B,)."""
-        return self.sample(batch_size)["rows"]
+        return self.draw_weighted(batch_size)[0]
+
+    def draw_weighted(self, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Draw the rows of a batch, (B,), and their weights, (B,)."""
+        return self.draw_by(torch.rand(self._size(batch_size), dtype=torch.float64, generator=self.generator,
+                                       device=self.device))
 
     def draw_by(self, fractions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows that numbers in [0, 1), (B,), choose, one in each of B equal parts, and weights (B,)."""
@@ -101,6 +104,10 @@ class PrioritizedReplay(TransitionReplay):
 
     def windows(self, rows: Tensor) -> Fields:
         """Return the transitions over n steps from these rows on, (B,)."""
+        return self.storage.read(rows) | self.window_ends(rows)
+
+    def window_ends(self, rows: Tensor) -> Fields:
+        """Return what the n steps from these rows on, (B,), lead to: `rews`, `obs_next`, `done` and `discount`."""
         _, lengths, numbers = self.of_episode(rows)
         steps = (lengths - numbers).clamp(max=self.n_step).long()                               # (B,)
         offsets = torch.arange(self.n_step, device=self.device)
@@ -109,8 +116,8 @@ class PrioritizedReplay(TransitionReplay):
         returns = (self.storage.rewards(each).double() * inside * self.gamma ** offsets.double()).sum(1, keepdim=True)
         last = self.storage.read((rows + steps - 1) % self.capacity)
         discount = (1 - last["done"].float()) * self.gamma ** steps[:, None].double()
-        return self.storage.read(rows) | {"rews": returns.float(), "obs_next": last["obs_next"], "done": last["done"],
-                                          "discount": discount.float()}
+        return {"rews": returns.float(), "obs_next": last["obs_next"], "done": last["done"],
+                "discount": discount.float()}
 
     # Saving and restoring -------------------------------------------------------------------------------------
 

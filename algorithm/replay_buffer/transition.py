@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from algorithm.decomposition.labels import check_no_bags
-from algorithm.replay_buffer.storage import Fields, create_storage
+from algorithm.replay_buffer.storage import Fields, FrameStorage, VectorStorage, create_storage
 from utils.errors import ConfigError
 from utils.memory import available_bytes
 from utils.seeding import stream_seed
@@ -69,12 +69,16 @@ class TransitionReplay:
         self.device = resolve_device(config.device) if auto else resolve_device(config.buffer_device, "buffer_device")
         if self.device.type == "mps":                   # the returns are float64, which it lacks
             self.device = self._beside_mps(auto)
-        self.storage = create_storage(config, self.device)
+        self.storage = self.create_storage(config)
         available = available_bytes(self.device)
         if auto and self.device.type == "cuda" and available is not None and self.bytes_needed > available:
             self.device = torch.device("cpu")
-            self.storage = create_storage(config, self.device)
+            self.storage = self.create_storage(config)
         self._check_memory(config.test_timesteps)
+
+    def create_storage(self, config: Config) -> VectorStorage | FrameStorage:
+        """Create what holds the steps, on `self.device`."""
+        return create_storage(config, self.device)
 
     @staticmethod
     def _beside_mps(auto: bool) -> torch.device:
