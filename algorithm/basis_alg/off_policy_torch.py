@@ -61,15 +61,17 @@ class OffPolicy(Agent):
         checked = self.checked(batch, self.q_spec())
         self.add_noise(checked, self.q_noise)
         self.counters["updates"] += 1
-        return self._descend(*self._loss(checked, policy=False))
+        return self._learn(checked, lambda batch: self._loss(batch, policy=False))
 
     def train_pi(self, batch: Batch) -> Info:
         """Update the policy once, and in SAC the temperature."""
         checked = self.shown(self.checked(batch, self.pi_spec()))
         self.add_noise(checked, self.pi_noise)
+        return self._learn(checked, self._policy_loss)
+
+    def _policy_loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Info]:
         with self.autocast():
-            loss, info = check_loss(self, "pi_loss", self.pi_loss(checked))
-        return self._descend(loss, info)
+            return check_loss(self, "pi_loss", self.pi_loss(batch))
 
     def update(self, sample: Callable[[], Batch]) -> Info:
         """Make one update of a training loop, with batches from `sample`.

@@ -64,7 +64,6 @@ class Rainbow(EncodedDQN):
     """Double Q-learning over n-step returns from a prioritised replay, with dueling noisy categorical networks.
 
     Attributes:
-        last_losses: of each transition of the last batch, (B,), before its weight.
         feed_back: called with a batch's rows (B,) and their losses (B,) after an update; the replay's priorities.
     """
 
@@ -75,6 +74,7 @@ class Rainbow(EncodedDQN):
 
     def __init__(self, config: Config):
         super().__init__(config)
+        self.parts: list[Tensor] = []                   # of the last losses, one a part of the batch
         self.support = atoms(config.v_min, config.v_max, config.atoms).to(self.device)
 
     def _create_network(self, encoder: nn.Module, shape: Shape, init: Init) -> nn.Module:
@@ -101,9 +101,14 @@ class Rainbow(EncodedDQN):
             target = project(probs, batch["rews"], batch["discount"], self.support)                 # (B, Z)
         chosen = self.value(batch["obs"], batch["noise"])[rows, batch["acts"]]
         losses = -(target * F.log_softmax(chosen, 1)).sum(1)
-        self.last_losses = losses.detach()
+        self.parts = [*self.parts, losses.detach()][-(self.config.grad_accum_steps or 1):]
         loss = (batch["weight"][:, 0] * losses).mean()
         return loss, {"Q_loss": loss}
+
+    @property
+    def last_losses(self) -> Tensor:
+        """The loss of each transition of the last batch, (B,), before its weight."""
+        return torch.cat(self.parts)
 
     def expected(self, logits: Tensor) -> Tensor:
         """Return the mean of each distribution: logits (..., Z) -> (...)."""

@@ -131,6 +131,9 @@ def learns_in_bursts(decomposition: Decomposition) -> bool:
 def check_learns(decomposition: Decomposition) -> None:
     """Raise a ConfigError if a model of whole episodes would learn in each update, whose batch it does not pay."""
     config = decomposition.config
+    if (config.grad_accum_steps or 1) > 1:
+        raise ConfigError(f"grad_accum_steps: got {config.grad_accum_steps} with {config.alg}, whose episodes are not "
+                          "split; expected 1")
     if config.fit_every == 0 and not decomposition.markov:
         raise ConfigError(f"fit_every: got 0, but {config.alg} pays whole episodes, which the replay keeps paid "
                           "between bursts; expected at least 1, such as 1000")

@@ -32,6 +32,9 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     if agent.device.type == "mps":
         _check_mps(config)
+    if (config.grad_accum_steps or 1) > 1 and config.engine not in ("auto", "eager"):
+        raise ConfigError(f"engine: got {config.engine!r} with --grad_accum_steps={config.grad_accum_steps}, expected "
+                          "eager or auto")
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
     if name == "manual" and config.precision == "bf16":
         raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
@@ -92,6 +95,8 @@ def _only_eager(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]:
 def _fastest(agent: Any, buffer: Any) -> tuple[str, str]:
     from algorithm.engine.by_hand.choice import why_not_by_hand
     missing = why_not_by_hand(agent)
+    if (agent.config.grad_accum_steps or 1) > 1:
+        return "eager", "it adds up the gradients of parts of a batch"
     if agent.device.type == "mps":
         return "eager", "the engine for MPS"
     on_one_gpu = agent.device.type == "cuda" and buffer.device == agent.device

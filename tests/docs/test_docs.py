@@ -111,8 +111,9 @@ def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkey
     monkeypatch.setattr(setuptools, "setup", given.update)
     runpy.run_path("setup.py")
     extras = given["extras_require"]
-    optional = [entry for entry in extras["test"] if re.match("tensorflow-cpu|ale-py|stable-baselines3", entry)]
-    declared = extras["tensorflow"] + extras["atari"] + extras["bench"]
+    others = "tensorflow-cpu|ale-py|stable-baselines3|torchrl|tensordict"
+    optional = [entry for entry in extras["test"] if re.match(others, entry)]
+    declared = extras["tensorflow"] + extras["atari"] + extras["bench"] + extras["torchrl"]
     assert sorted(declared) == sorted(entry.replace("-cpu", "") for entry in optional)
     floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + optional)
     oldest, pins = (dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE))

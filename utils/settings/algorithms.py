@@ -96,7 +96,7 @@ def _learned(entry: str, defaults: Mapping[str, Any], replay: str | None = "Epis
 _ACTOR_CRITIC = dict(train_batches=100, train_target=2, pi_lr=3e-4, q_lr=3e-4, polyak=0.995, obs_normalization=False)
 # As the published MarineNav program has them: an update every 4 steps, targets copied every 10,000 steps.
 _ENCODED = dict(
-    warmup=2000, batch_size=64, train_batches=25, train_target=2500, q_lr=1e-4, max_grad_norm=0.5,
+    warmup=2000, batch_size=64, grad_accum_steps=1, train_batches=25, train_target=2500, q_lr=1e-4, max_grad_norm=0.5,
     obs_normalization=False, eps_l=0.6, eps_r=0.05, eps_decay=250_000, encoder="plain", features=256,
     object_dims=(7, 5), object_sizes=(56, 40))
 _ENCODED_ACTOR_CRITIC = _ENCODED | dict(pi_lr=1e-4, polyak=0.0)

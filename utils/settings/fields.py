@@ -115,6 +115,8 @@ class Config(PayingSettings):
     warmup: int = of_learning(10_000, "stored environment steps before the first update", low=0)
     gamma: float = of_learning(0.99, "discount factor", low=0, high=1)
 
+    grad_accum_steps: int | None = of_algorithm("parts of a batch whose gradients are added up before the optimisers' "
+                                                "step: the numbers of the whole batch, in less memory", low=1)
     train_batches: int | None = of_algorithm("updates per iteration", low=1)
     train_target: int | None = of_algorithm("updates per target update", low=1)
     policy: str | None = of_policy("what acts on policy, by name")

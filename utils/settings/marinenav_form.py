@@ -26,11 +26,10 @@ WORLD = ("num_robots", "num_cores", "num_obstacles", "min_start_goal_dis")
 COLUMNS = {"training_schedule": ("timesteps", *WORLD), "eval_schedule": ("num_episodes", *WORLD)}
 # Keys with one meaning: the published one -> our setting.
 SAME = {"seed": "seed", "total_timesteps": "total_timesteps", "load_model": "load_model", "env_batch_size": "num_envs",
-        "train_batch_size_total": "batch_size"}
-# Keys of what does not exist here, and the value that changes nothing: an update takes its batch at once, in float32.
-UNUSED = {"grad_accum_steps": 1, "amp_enabled": False}
+        "train_batch_size_total": "batch_size", "grad_accum_steps": "grad_accum_steps"}
+AMP = "amp_enabled"             # bfloat16 in the products of an update, which needs no scaling of gradients
 BLOCKS = ("runtime", "trainer", "policy", "algorithm", "gym_config")        # of the other forms
-KNOWN = (*SAME, *MARKS, "eval_freq", "save_dir", "imitation_learning", *UNUSED)
+KNOWN = (*SAME, *MARKS, "eval_freq", "save_dir", "imitation_learning", AMP)
 # The program's own values of what a file leaves out.
 DEFAULTS: dict[str, Any] = {"seed": 0, "agent_type": "AC-IQN", "total_timesteps": 6_000_000, "eval_freq": 60_000}
 UPDATE_EVERY, LEARNING_STARTS, TARGET_EVERY, EXPLORATION_FRACTION, ROBOTS = 4, 2000, 10_000, 0.25, 6
@@ -113,9 +112,9 @@ def translated(data: Mapping[str, Any], given: Mapping[str, Any], note: Callable
     if trial.get("imitation_learning", False) not in (False, 0):
         raise ConfigError(f"imitation_learning: got {json.dumps(trial['imitation_learning'])}, expected false: there "
                           "is no agent that imitates, in the published program neither")
-    if unused := [name for name, value in UNUSED.items() if trial.get(name, value) != value]:
-        note(f"note: not used here: {', '.join(unused)}")
     settings = FIXED | {ours: trial[name] for name, ours in SAME.items() if name in trial}
+    if Setting(AMP, bool).checked(trial.get(AMP, False)):
+        settings["precision"] = "bf16"
     if "save_dir" in trial:
         above = str(trial["save_dir"]).rstrip("/")
         settings["run_dir"] = f"{above}/training_{now or training_time()}/seed_{{seed}}{suffix}"
@@ -159,4 +158,6 @@ def trial_of(config: Config, training_time: str) -> dict[str, Any]:
             "eval_freq": config.iterations * config.timesteps, "imitation_learning": False,
             "agent_type": kinds.get(config.alg, config.alg), "save_dir": save_dir,
             **({"load_model": config.load_model} if config.load_model else {}), "env_batch_size": config.num_envs,
+            **({"grad_accum_steps": config.grad_accum_steps} if (config.grad_accum_steps or 1) > 1 else {}),
+            **({AMP: True} if config.precision == "bf16" else {}),
             "training_time": training_time, "training_schedule": schedule, "eval_schedule": config.eval_worlds}

@@ -81,16 +81,20 @@ def test_flags_win_over_the_file(flags, name, value):
 
 @pytest.mark.parametrize(("changes", "name", "value"), [
     ({"env_batch_size": 8}, "num_envs", 8), ({"train_batch_size_total": 128}, "batch_size", 128),
+    ({"grad_accum_steps": 4}, "grad_accum_steps", 4),
     ({"load_model": "m"}, "load_model", "m"), ({"seed": 3}, "seed", 3), ({"agent_type": "Rainbow"}, "alg", "rainbow"),
     ({"agent_type": ["DDPG"]}, "alg", "marinenav_ddpg")])
 def test_keys_have_settings(changes, name, value):
     assert getattr(parsed(**changes), name) == value
 
 
-def test_dead_keys_are_a_line():
+def test_half_precision_is_off_unless_the_file_says_it():
+    assert parsed().precision == parsed(amp_enabled=False).precision == "fp32"
     config = parsed(amp_enabled=True, grad_accum_steps=4, eval_freq=10)
-    assert config.notes == ("note: not used here: grad_accum_steps, amp_enabled",
-                            "note: eval_freq: got 10, evaluated every 8 steps, a multiple of 4")
+    assert config.precision == "bf16"
+    assert config.notes == ("note: eval_freq: got 10, evaluated every 8 steps, a multiple of 4",)
+    trial = trial_of(config, "")
+    assert (trial["amp_enabled"], trial["grad_accum_steps"]) == (True, 4)
 
 
 @pytest.mark.parametrize(("changes", "flags", "message"), [
