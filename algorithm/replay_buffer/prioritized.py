@@ -42,22 +42,26 @@ class PrioritizedReplay(TransitionReplay):
     def _append(self, fields: Fields, length: int, episode_return: Tensor) -> None:
         super()._append(fields, length, episode_return)
         rows, _ = self.held_episode(self.episodes - 1)
-        self._set(rows, self.largest.expand(length))
+        self._set(rows, self.largest.expand(length), (rows // BLOCK).unique())
 
     def _forget_oldest(self) -> None:
         rows, _ = self.held_episode(0)
-        self._set(rows, torch.zeros(len(rows), dtype=torch.float64, device=self.device))
+        self._set(rows, torch.zeros(len(rows), dtype=torch.float64, device=self.device), (rows // BLOCK).unique())
         super()._forget_oldest()
 
     def feed_back(self, rows: Tensor, losses: Tensor) -> None:
-        """Set the priorities of steps to their losses, (B,), to the power of `priority_exponent`."""
+        """Set the priorities of steps to their losses, (B,), to the power of `priority_exponent`.
+
+        The host reads nothing: a block that holds several of the steps is summed up for each of them.
+        """
         priorities = losses.to(self.device).double() ** self.exponent
         self.largest = torch.maximum(self.largest, priorities.max())
-        self._set(rows.to(self.device), priorities)
+        rows = rows.to(self.device)
+        self._set(rows, priorities, rows // BLOCK)
 
-    def _set(self, rows: Tensor, priorities: Tensor) -> None:
+    def _set(self, rows: Tensor, priorities: Tensor, blocks: Tensor) -> None:
+        """Set the priorities of rows, and the sums of the blocks that hold them."""
         self.priorities.view(-1)[rows] = priorities
-        blocks = (rows // BLOCK).unique()
         self.sums[blocks] = self.priorities[blocks].sum(1)
 
     # Sampling -------------------------------------------------------------------------------------------------
@@ -131,4 +135,4 @@ class PrioritizedReplay(TransitionReplay):
         super().restore(numbers, tensors, episodes)
         rows = (self.first_row + torch.arange(self.steps, device=self.device)) % self.capacity
         self.largest = tensors["largest"].to(self.device)
-        self._set(rows, tensors["priorities"].to(self.device))
+        self._set(rows, tensors["priorities"].to(self.device), (rows // BLOCK).unique())

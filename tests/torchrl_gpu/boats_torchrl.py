@@ -25,11 +25,12 @@ def agent_of(alg: str, seed: int = 0, rows: int = 2, **settings):
     return create_agent(dataclasses.replace(with_sizes(config, (37,), (acts,)), rows=rows))
 
 
-def worlds_of(alg: str = "ac_iqn", count: int = 2, limit: int = 9, seed: int = 0, **settings) -> TrainingEnv:
+def worlds_of(alg: str = "ac_iqn", count: int = 2, limit: int = 9, seed: int = 0, device: str = "cpu",
+              **settings) -> TrainingEnv:
     """Worlds of two robots, one core and two obstacles."""
     known = {"num_robots": 2, "num_cores": 1, "num_obstacles": 2, "min_start_goal_dis": 15.0,
              "discrete": alg in DISCRETE}
-    return TrainingEnv(MarineNav(count, seed=seed, **known | settings), limit, paid_at_end=False)
+    return TrainingEnv(MarineNav(count, device, seed, **known | settings), limit, paid_at_end=False)
 
 
 def env_of(alg: str = "ac_iqn", count: int = 2, **settings) -> MarineNavTorchRLEnv:
