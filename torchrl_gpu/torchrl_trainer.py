@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -153,7 +154,7 @@ class TorchRLTrainer:
         self.config = dataclasses.replace(
             self.config, total_timesteps=total_timesteps, iterations=max(1, eval_freq // self.config.timesteps),
             eps_decay=max(1, round(self.fraction * total_timesteps)), run_dir=str(eval_log_path))
-        quiet = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(None)
+        quiet = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
         with Stop() as stop, quiet:
             self.run = train(self.config, stop, env=self.env, agent=self.agent,
                              worlds=self.eval_env and self.eval_env.env)
