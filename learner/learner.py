@@ -110,8 +110,8 @@ class Learner:
         """Whether updates begin: after `warmup` stored steps or, where an environment has several rows, joint ones."""
         warmup = max(self.config.warmup, 1)
         if self.config.rows == 1:
-            return self.buffer.steps_stored >= warmup
-        return self.due >= warmup and self.buffer.steps_stored > self.config.batch_size
+            return self.collector.agreed(self.buffer.steps_stored >= warmup)
+        return self.collector.agreed(self.due >= warmup and self.buffer.steps_stored > self.config.batch_size)
 
     def _record(self, cycle: int) -> Metrics:
         """Evaluate, and write the cycle to the record; return its metrics."""

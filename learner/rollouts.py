@@ -75,6 +75,10 @@ class Rollouts:
         self.dense.add(info, active)
         self.staged.update(over, info, self.steps + self.taken)
 
+    def agreed(self, yes: bool) -> bool:
+        """Return whether all processes of the run say yes; here there is one."""
+        return yes
+
     def log(self, logger: Any) -> None:
         """Log what the last rollout told: each step of what the environment tells, and the episodes that ended."""
         self.dense.log(logger, self.steps)

@@ -39,6 +39,10 @@ class Stepwise:
             stored += len(episodes)
         return taken, stored
 
+    def agreed(self, yes: bool) -> bool:
+        """Return whether all processes of the run say yes; here there is one."""
+        return yes
+
     def log(self, logger: Any) -> None:
         """Log the true returns and lengths of the episodes that ended, and how many were dropped so far."""
         for total, length in self.ended:

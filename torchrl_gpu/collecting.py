@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tensordict import TensorDictBase
@@ -16,6 +16,7 @@ from learner.staging import Dense
 from torchrl_gpu.marinenav_torchrl_env import MarineNavTorchRLEnv
 from torchrl_gpu.open_steps import OpenSteps
 from torchrl_gpu.policy_wrapper import PolicyWrapper
+from torchrl_gpu.processes import Processes
 from utils.settings.fields import Config
 
 
@@ -26,15 +27,18 @@ class TorchRLCollector:
     as one: updates, stages and evaluations count the steps of all of them.
     """
 
-    def __init__(self, env: MarineNavTorchRLEnv, policy: PolicyWrapper, config: Config, processes: int = 1):
+    def __init__(self, env: MarineNavTorchRLEnv, policy: PolicyWrapper, config: Config,
+                 processes: Processes | None = None, vote: Callable[[], Any] = lambda: None):
         """
         Args:
             env: not reset yet, unless its state was restored.
             policy: explores as its agent does.
-            processes: how many processes have such an environment.
+            processes: those that have such an environment each; None: this one alone.
+            vote: called by `gather`, in all of them.
         """
         self.env, self.policy, self.drops = env, policy, Drops()
-        self.num_envs = env.batch_size[0] * processes
+        self.processes, self.vote = processes or Processes(), vote
+        self.num_envs = env.batch_size[0] * self.processes.count
         per_update = config.timesteps // self.num_envs
         whole = per_update * self.num_envs == config.timesteps and config.run_length % config.timesteps == 0
         self.batch = per_update if whole else 1             # steps of each world that are taken at once
@@ -64,11 +68,17 @@ class TorchRLCollector:
                 self.ended.append((episode["rews"].double().sum(), len(episode["rews"])))
                 stored += 1
             taken += self.batch * self.num_envs
+        self.vote()
         return taken, stored
+
+    def agreed(self, yes: bool) -> bool:
+        """Return whether all processes of the run say yes."""
+        return self.processes.all(yes)
 
     def _next(self) -> TensorDictBase:
         """Return the next batch [E, T]. The collector is opened by the first call, when a state is restored already."""
         if self.batches is None:
+            self.processes.check_same(self.env.steps)
             self.collector = Collector(
                 self.env, self.policy, frames_per_batch=self.batch * self.env.batch_size[0], total_frames=-1,
                 device=self.env.device, trust_policy=True, track_traj_ids=False, no_cuda_sync=True, use_buffers=False,
@@ -106,9 +116,10 @@ class TorchRLCollector:
 
 
 @contextlib.contextmanager
-def collecting(env: MarineNavTorchRLEnv, agent: Any, config: Config, processes: int = 1) -> Iterator[TorchRLCollector]:
+def collecting(env: MarineNavTorchRLEnv, agent: Any, config: Config, processes: Processes | None = None,
+               vote: Callable[[], Any] = lambda: None) -> Iterator[TorchRLCollector]:
     """Open the collector of these worlds, for an agent that explores; it ends with the block."""
-    collector = TorchRLCollector(env, PolicyWrapper(agent, env.most, epsilon=None), config, processes)
+    collector = TorchRLCollector(env, PolicyWrapper(agent, env.most, epsilon=None), config, processes, vote)
     try:
         yield collector
     finally:

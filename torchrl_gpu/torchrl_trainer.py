@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from algorithm import create_agent
 from envs.build import build_env, task_of
 from envs.curriculum_forms import open_curriculum
 from envs.marinenav.env import MarineNav
@@ -25,11 +26,13 @@ from envs.marinenav.frozen import SEED
 from envs.training_env import TrainingEnv
 from learner.episodes import own_draws
 from learner.learner import Callback
-from learner.parts import Make, Parts, build
+from learner.parts import Parts, build
 from learner.training import TrainedRun, learn
 from learner.worlds import PlayedWorlds, WorldPlayer
 from torchrl_gpu.collecting import TorchRLCollector, collecting
+from torchrl_gpu.following import follow
 from torchrl_gpu.marinenav_torchrl_env import MarineNavTorchRLEnv
+from torchrl_gpu.processes import Processes, joined
 from torchrl_gpu.replay import create_torchrl_buffer
 from utils import global_draws
 from utils.cases import write_case
@@ -64,11 +67,15 @@ def train(config: Config, stop: Stop, callback: Callback | None = None, env: Mar
     """
     prepare_threads()
     check(config)
-    config = dataclasses.replace(config, device=str(resolve_device(config.device)))
-    with global_draws.seeded(config.seed):
-        parts = _parts(config, agent, worlds)
+    with joined(str(resolve_device(config.device))) as (processes, device), global_draws.seeded(config.seed):
+        parts = _parts(dataclasses.replace(config, device=device), processes, agent, worlds)
+        common = stop if processes.count == 1 else Stop()
+        opening = partial(opened, env, processes, partial(processes.vote, stop, common))
+        if processes.rank:
+            directory = processes.told()
+            return TrainedRun(directory, follow(parts, opening, directory, processes.rank, common), [])
         with Display() as display:
-            return learn(parts, display.view(config.run_length), stop, callback, partial(opened, env))
+            return learn(parts, display.view(config.run_length), common, callback, opening, processes.told)
 
 
 def check(config: Config) -> None:
@@ -82,26 +89,33 @@ def check(config: Config) -> None:
         raise ConfigError("seeds: not read here; expected --seed")
 
 
-def _parts(config: Config, agent: Any, worlds: TrainingEnv | None) -> Parts:
-    given: dict[str, Make] = {} if agent is None else {"make_agent": lambda config: _with(agent, config)}
-    parts = build(config, make_buffer=create_torchrl_buffer, **given)
+def _parts(config: Config, processes: Processes, agent: Any, worlds: TrainingEnv | None) -> Parts:
+    """Build the parts of one process; `agent` and `worlds` replace those of the settings."""
+    def make_agent(config: Config) -> Any:
+        made = agent or create_agent(config)
+        made.config = processes.of_one(config)
+        processes.join(made)
+        return made
+
+    def make_buffer(config: Config) -> Any:
+        buffer = create_torchrl_buffer(processes.of_one(config))
+        processes.own_draws(buffer.generator, config.seed, "replay")
+        return buffer
+    parts = build(config, make_agent, make_buffer)
     parts.worlds = worlds or parts.worlds
     return parts
 
 
-def _with(agent: Any, config: Config) -> Any:
-    agent.config = config
-    return agent
-
-
 @contextlib.contextmanager
-def opened(env: MarineNavTorchRLEnv | None, config: Config, example: gym.Env, agent: Any,
-           say: Callable[[str], None] = lambda line: None) -> Iterator[TorchRLCollector]:
+def opened(env: MarineNavTorchRLEnv | None, processes: Processes, vote: Callable[[], Any], config: Config,
+           example: gym.Env, agent: Any, say: Callable[[str], None] = lambda line: None) -> Iterator[TorchRLCollector]:
     """Open the collector of `env`, or of the worlds of the settings; see `learner.collector.open_collector`."""
     if env is None:
         worlds = build_env(config, example, say)
         env = MarineNavTorchRLEnv(worlds=worlds, curriculum=open_curriculum(config.curriculum, worlds))
-    with collecting(env, agent, config) as collector:
+    env.processes = processes.count
+    processes.own_draws(env.env.generator, config.seed, "env")
+    with collecting(env, agent, config, processes, vote) as collector:
         yield collector
 
 

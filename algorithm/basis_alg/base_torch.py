@@ -48,6 +48,7 @@ class Agent:
     pi_noise: tuple[str, ...] = ()          # the noise that the policy's loss reads
     policy_mask: Callable[[], Tensor] | None = None         # of the dimensions of observations that it sees, (O,)
     inspect: Callable[[Info], None] | None = None           # called with the metrics before an update's steps
+    average: Callable[[], None] | None = None       # called before that, with the gradients in place, to average them
     opts: list[TFAdam | TFRMSProp]
 
     def __init__(self, config: Config):
@@ -241,6 +242,8 @@ class Agent:
 
     def _step(self, info: Info) -> Info:
         """Step the optimisers by the gradients in place."""
+        if self.average is not None:
+            self.average()
         if self.inspect is not None:
             self.inspect(info)
         for opt in self.opts:
