@@ -198,6 +198,20 @@ def arena_table(results: dict[str, Any]) -> str:
                                                     for name, found in results.items()])
 
 
+# TorchRL -------------------------------------------------------------------------------------------------------------
+
+def torchrl_items(plan: Plan) -> dict[str, Item]:
+    """The TorchRL pipeline and our own trainer by turns; it needs the extra `torchrl`."""
+    from benchmarks import torchrl_pipeline
+    return torchrl_pipeline.gpu_items(plan)
+
+
+def torchrl_table(results: dict[str, Any]) -> str:
+    """Joint steps a second."""
+    from benchmarks import torchrl_pipeline
+    return torchrl_pipeline.gpu_table(results)
+
+
 # Memory --------------------------------------------------------------------------------------------------------------
 
 def memory_items(plan: Plan) -> dict[str, Item]:
@@ -220,6 +234,7 @@ SECTIONS = {
     "run": Section("One faithful run", 12, run_items, run_table),
     "seeds": Section("Several seeds", 22, seed_items, seed_table),
     "arena": Section("Arena", 6, arena_items, arena_table),
+    "torchrl": Section("The TorchRL pipeline", 6, torchrl_items, torchrl_table),
     "memory": Section("Memory", 6, memory_items, memory_tables),
 }
 
