@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = "pytest"                # what the tests need beside the program
+TESTS = ("pytest", "torchrl")   # what the tests that need a GPU need beside the program
 # What the markers of requirements are about: the machine with the GPU, not this one.
 TARGET = {"python_version": "3.12", "python_full_version": "3.12.0", "implementation_name": "cpython",
           "platform_python_implementation": "CPython", "sys_platform": "linux", "platform_system": "Linux",
@@ -24,7 +24,7 @@ def wheels() -> list[str]:
     PyTorch's own requirements are there already.
     """
     brought = closure(["torch"])
-    needed = closure([*required(), TESTS]).keys() - brought.keys()
+    needed = closure([*required(), *TESTS]).keys() - brought.keys()
     return sorted(name if (version := installed(name)) is None else f"{name}=={version}" for name in needed)
 
 

@@ -86,6 +86,28 @@ def sentence(pattern: str) -> Callable:
 
 # This program's own --------------------------------------------------------------------------------------------------
 
+@rule("python -m torchrl_gpu.train_torchrl_gpu")
+def run_torchrl(words: list[str]) -> None:
+    from torchrl_gpu import train_torchrl_gpu
+    small = ["--device=cpu", "--total_timesteps=8", "--test_timesteps=3", "--buffer_size=500"]
+    assert train_torchrl_gpu.main([*words[3:], *small]) == 0
+    assert list(Path("outputs").glob("training_*/seed_*/evaluations.npz"))
+
+
+@rule("torchrun")
+def run_torchrun(words: list[str]) -> None:
+    """Its module and flags; tests/torchrl_gpu/test_processes.py runs two processes."""
+    assert words[1:4] == ["--nproc_per_node=2", "-m", "torchrl_gpu.train_torchrl_gpu"]
+    parse_args([*words[4:], "--device=cpu"])
+
+
+@rule("python docs/examples/torchrl_sac.py", "python docs/examples/torchrl_ppo.py")
+def run_example(words: list[str]) -> None:
+    """The file; tests/adapters/test_torchrl_parts.py runs it."""
+    assert (ROOT / words[1]).is_file()
+    assert len(words) == 2
+
+
 @rule("python train.py")
 def run_train(words: list[str]) -> None:
     flags = words[2:]

@@ -8,6 +8,7 @@ and below `next` `observation`, `reward`, `done` and `terminated`; from a priori
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from utils.settings.fields import Config
 # Fields of a batch here -> keys there.
 KEYS: dict[str, Any] = {"obs": "observation", "acts": "action", "rews": ("next", "reward"),
                         "done": ("next", "terminated"), "obs_next": ("next", "observation")}
+CHUNK = 65_536                  # rows that are written at once where a ring is filled
 MORE = {"discount": "discount", "weight": "weight", "rows": "index"}        # of a prioritised replay
 
 
@@ -72,6 +74,14 @@ class TensorDictStorage(VectorStorage):
         finally:
             self.replay.storing = False
 
+    def fill(self) -> None:
+        """Write zeros into all rows: TorchRL reads only those that it has counted from the first one on."""
+        blank = {name: torch.zeros(CHUNK, width, device=self.device) for name, width in self.widths.items()}
+        rows = as_tensordict(blank | ({"acts": blank["acts"].long()} if self.discrete else {}))
+        for first in range(0, self.capacity, CHUNK):
+            index = torch.arange(first, min(first + CHUNK, self.capacity), device=self.device)
+            self.buffer.storage.set(index, rows[:len(index)].clone().set("index", index))
+
     def read(self, rows: Tensor) -> Fields:
         return fields_of(self.buffer.storage.get(rows), self.discrete)
 
@@ -103,10 +113,16 @@ class TorchRLReplay(TransitionReplay):
     def sample(self, batch_size: int | None = None) -> Fields:
         """Draw a batch through TorchRL's buffer; see `TransitionReplay.sample`."""
         size = self._size(batch_size)
-        return fields_of(self.buffer.sample(None if size == self.batch_size else size), self.storage.discrete)
+        if size == self.batch_size:
+            return fields_of(self.buffer.sample(), self.storage.discrete)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")                 # of another size than the buffer was made with
+            return fields_of(self.buffer.sample(size), self.storage.discrete)
 
     def restore(self, numbers: Mapping[str, int], tensors: Fields, episodes: Iterable[tuple[int, Fields]]) -> None:
         """Restore a saved state; the writer continues behind the restored rows. See `TransitionReplay.restore`."""
+        if numbers["first_row"]:
+            self.storage.fill()
         self.buffer.writer.load_state_dict({"_cursor": numbers["first_row"]})
         super().restore(numbers, tensors, episodes)
 

@@ -55,6 +55,16 @@ def test_python_on_the_page_of_marinenav_runs():
     assert names["layout"].start.shape == (3, 2, 2)
 
 
+def test_python_on_the_page_of_torchrl_runs():
+    page, names = (ROOT / "docs" / "torchrl.md").read_text(encoding="utf-8"), {}
+    codes = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for code in codes:
+        exec(compile(code, "torchrl.md", "exec"), names)
+    assert len(codes) == 2
+    assert names["rewards"].shape == (64, 1)
+    assert names["rollout"]["objects_state"].shape == (4, 20, 3, 5, 5)
+
+
 def test_python_on_the_page_of_arena_runs():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arena.md").read_text(encoding="utf-8"), re.DOTALL)
     names = {}

@@ -128,7 +128,7 @@ def test_a_run_of_two_processes_keeps_one_record_and_resumes():
     done = torchrun(*flags, "--total_timesteps=80", "--tag=whole")
     assert done.returncode == 0, done.stderr
     (whole,) = Path("outputs").glob("whole-*")
-    tables = [list(csv.DictReader((run / "metrics.csv").open())) for run in (parts, whole)]
+    tables = [list(csv.DictReader((run / "metrics.csv").read_text().splitlines())) for run in (parts, whole)]
     for one, two in zip(*tables, strict=True):
         assert {name: text for name, text in one.items() if "TimeCost" not in name} == {
             name: text for name, text in two.items() if "TimeCost" not in name}
