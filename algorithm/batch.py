@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,19 +101,6 @@ def check_batch(batch: Batch, required: Spec, optional: Spec, device: torch.devi
         if isinstance(shape, Indices) and not fields[name].is_cuda:        # on a GPU it would make every update wait
             check_range(field, fields[name], shape.count)
     return fields
-
-
-def parts_of(batch: dict[str, Tensor], spec: Spec, count: int) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Yield `count` parts of a batch, about as large as each other, and the share of its rows that each has.
-
-    Args:
-        spec: the shapes of its fields; those without a row for each step, such as one noise for all, are in each part.
-    """
-    own = [name for name in batch if tuple(spec.get(name, ())[:1]) == ("B",)]
-    size = len(batch[own[0]])
-    for rows in torch.arange(size, device=batch[own[0]].device).tensor_split(min(count, size)):
-        part = {name: batch[name][rows] for name in own}
-        yield batch | part, len(rows) / size
 
 
 def prepared(name: str, value: Tensor, normalize: Callable[[Tensor], Tensor]) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithm import tf_names
-from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, parts_of, prepared
+from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, prepared
+from algorithm.batch_parts import Loss, add_up, in_parts
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
@@ -25,7 +26,6 @@ from utils.torch_state import methods_apart
 from utils.torch_utils import resolve_device
 
 Info = dict[str, Tensor]
-Loss = Callable[[dict[str, Tensor]], tuple[Tensor, Info]]
 
 
 @methods_apart("__init__", "step", "normalizer_update", "train", "train_q", "train_pi", "update", "target_update",
@@ -220,25 +220,13 @@ class Agent:
 
     def _learn(self, batch: dict[str, Tensor], loss: Loss) -> Info:
         """Step once on a checked batch with its noise; with `grad_accum_steps` its loss is computed part by part."""
-        count = self.config.grad_accum_steps or 1
-        return self._descend(*loss(batch)) if count == 1 else self._descend_parts(batch, loss, count)
+        return self._step(add_up(self, batch, loss)) if in_parts(self) else self._descend(*loss(batch))
 
     def _descend(self, loss: Tensor, info: Info) -> Info:
         for opt in self.opts:
             opt.zero_grad(set_to_none=True)
         loss.backward()
         return self._step(info)
-
-    def _descend_parts(self, batch: dict[str, Tensor], loss: Loss, count: int) -> Info:
-        """Add up the gradients of the parts of a batch, whose loss is a mean over it, and step once."""
-        for opt in self.opts:
-            opt.zero_grad(set_to_none=True)
-        sums: Info = {}
-        for part, share in parts_of(batch, self.spec() | self.noise_spec(), count):
-            own, info = loss(part)
-            (share * own).backward()
-            sums = {name: sums.get(name, 0.0) + share * value.detach() for name, value in info.items()}
-        return self._step(sums)
 
     def _step(self, info: Info) -> Info:
         """Step the optimisers by the gradients in place."""
