@@ -1,14 +1,15 @@
 """The TorchRL pipeline beside this package's own trainer, by turns: `python benchmarks/torchrl_pipeline.py`.
 
 Both train AC-IQN in worlds of 5 robots and 4 obstacles, an update every 4 joint steps, as the published program does.
-Whole: joint steps a second with their updates. Step: a joint step of all worlds with its actions and resets, without
-updates. Sample: batches of 64 a second. The last column is what TensorDict and TorchRL's parts take besides.
+A second: joint steps with their updates (whole); joint steps with their actions and resets, without updates (step);
+batches of 64 (sample). The last column is what TensorDict and TorchRL's parts take besides, for one of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -95,7 +96,7 @@ def compare(worlds: int, device: str, rounds: int, seconds: float) -> Iterator[l
         run.open.close()
 
 
-HEADING = ["worlds", "a second", "own trainer", "TorchRL pipeline", "ratio", "us more"]
+HEADING = ["worlds", "what", "own trainer", "TorchRL pipeline", "ratio", "us more"]
 
 
 # On a GPU ------------------------------------------------------------------------------------------------------------
@@ -133,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", default="", help="also write the rows to this file")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     rows = []
     for worlds in given.worlds:
         for row in compare(worlds, given.device, given.rounds, given.seconds):

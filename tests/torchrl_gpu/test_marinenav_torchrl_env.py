@@ -31,9 +31,10 @@ def env_of(count=2, limit=6, curriculum=None, **settings) -> MarineNavTorchRLEnv
     return MarineNavTorchRLEnv(worlds=own, curriculum=curriculum and of_form(curriculum, own))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("discrete", [False, True])
-def test_the_specs_say_what_the_environment_gives(discrete):
-    env = MarineNavTorchRLEnv(seed=3, schedule=SCHEDULE, env_batch_size=3, discrete=discrete)
+def test_the_specs_say_what_the_environment_gives(discrete, device):
+    env = MarineNavTorchRLEnv(seed=3, schedule=SCHEDULE, env_batch_size=3, discrete=discrete, device=device)
     check_env_specs(env)
     assert env.batch_size == (3,)
     assert env.action_spec.shape == ((3, 3, 1) if discrete else (3, 3, 2))
