@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from agents import A, O
+from gymnasium.spaces import Box, Discrete
 
+import return_decomposition as rd
 from algorithm import create_agent, create_decomposition
 from algorithm.batch import check_batch
 from algorithm.draws import pad
@@ -233,6 +235,19 @@ def test_an_agents_payments_are_its_models(alg, kind):
         steps = {name: agent.normalize(torch.as_tensor(one[name])) for name in ("obs", "obs_next")}
         expected = agent.decomposition.predict(steps["obs"], torch.as_tensor(one["acts"]), steps["obs_next"])
         torch.testing.assert_close(paid, expected[:, 0].detach())
+
+
+def test_a_decomposition_is_created_for_spaces():
+    spaces = dict(observation_space=Box(-1, 1, (3,)), action_space=Box(-2, 2, (2,)), device=torch.device("cpu"))
+    model = rd.create_decomposition("rrd", rrd_batch_size=8, rrd_sample_size=4, **spaces)
+    steps = [torch.randn(5, size) for size in (3, 2, 3)]
+    assert model.rewards(*steps).shape == (5, 1)
+    indices = rd.create_decomposition("rudder", **spaces | dict(action_space=Discrete(4)))
+    assert (indices.act_dim, indices.config.basis_alg, indices.config.discrete) == (4, "dqn", True)
+    with pytest.raises(ConfigError, match=r"alg: got 'rdd'; did you mean .*, expected one of rrd"):
+        rd.create_decomposition("rdd", **spaces)
+    with pytest.raises(ConfigError, match="cell_size: not a setting of rrd"):
+        rd.create_decomposition("rrd", cell_size=3, **spaces)
 
 
 def test_create_decomposition_refuses_other_algorithms():
