@@ -10,6 +10,7 @@
 Importing this package imports neither PyTorch nor TensorFlow.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import python_check  # noqa: F401 (first: it exits where Python is too old)
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 OF_ALGORITHM = ("ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "VLAPlaceholderPolicy", "build_algo",
                 "build_policy", "register_algo")
+ADAPTERS = {"sb3": "adapters.sb3"}          # modules of other people's libraries, which need them
 FOR_SPACES = ("create_agent", "create_decomposition")
 __all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError",
            "Policy", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo", "build_env",
@@ -48,7 +50,9 @@ __all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "Le
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of `__all__` when it is first used."""
+    """Import a name of `__all__`, or an adapter, when it is first used."""
+    if name in ADAPTERS:
+        return importlib.import_module(ADAPTERS[name])
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value = getattr(_home(name), f"{name}_for_spaces" if name in FOR_SPACES else name)
@@ -56,7 +60,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *ADAPTERS})
 
 
 def _home(name: str) -> Any:
