@@ -13,6 +13,7 @@ EXTRAS = {
     "atari": ["ale-py>=0.11.0"],
     "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
     "bench": ["stable-baselines3>=2.9.0"],          # benchmarks/speed.py compares with it
+    "sb3": ["stable-baselines3>=2.9.0"],            # return_decomposition.sb3
     "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
     "track": ["wandb>=0.19.10"],                    # --track
     "plot": ["matplotlib>=3.9", "jinja2>=3.1.3"],   # plot.py, report.py

@@ -10,6 +10,7 @@ import pytest
 from documents import DOCS, PAGES, ROOT, commands, commands_of, tables
 from runs import SMALL, SMALL_RRD
 from shell import run
+from test_library_pages import RUN
 
 import train
 from algorithm import create_agent
@@ -67,11 +68,13 @@ def test_there_are_commands_of_every_kind_and_page():
         assert f"docs/{page}.md" in {*COMMANDS.values()}
 
 
+IN_DOCS = ("api.md", "arena.md", "migration.md", "marinenav.md", "offline.md", "torchrl.md")
+
+
 def test_code_in_pages_is_run_by_some_test():
-    """README.md, docs/{api,arena,marinenav,migration,offline,torchrl}.md: tests/docs/test_docs.py."""
+    """README.md and `IN_DOCS`: tests/docs/test_docs.py; others: test_library_pages.py."""
     others = {page.relative_to(ROOT) for page in PAGES if "```python" in page.read_text(encoding="utf-8")
-              and page.name not in ("README.md", "api.md", "arena.md", "migration.md", "marinenav.md",
-                                    "offline.md", "torchrl.md")}
+              and page.name not in ("README.md", *IN_DOCS, *RUN)}
     assert {page.parent.name for page in others} <= {"extending"}
     assert not (DOCS / "extending").exists() or (ROOT / "tests" / "docs" / "test_extending.py").is_file()
 
