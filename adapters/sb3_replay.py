@@ -19,7 +19,7 @@ from algorithm.decomposition.base import Decomposition
 
 
 class DecomposedReplayBuffer(ReplayBuffer):
-    """The replay of SAC, TD3, DDPG and DQN, paid by a decomposition.
+    """The replay of SAC, TD3, DDPG and DQN, paid by a decomposition::
 
         SAC("MlpPolicy", env, replay_buffer_class=rd.sb3.DecomposedReplayBuffer,
             replay_buffer_kwargs=dict(decomposition="rrd"))

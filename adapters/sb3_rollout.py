@@ -16,7 +16,7 @@ from utils.errors import ConfigError
 
 
 class DecomposedRolloutBuffer(RolloutBuffer):
-    """The rollouts of PPO and A2C, paid by a decomposition; `DecompositionCallback` tells it what the steps were.
+    """The rollouts of PPO and A2C, paid by a decomposition; `DecompositionCallback` tells it what the steps were::
 
         model = PPO("MlpPolicy", env, rollout_buffer_class=rd.sb3.DecomposedRolloutBuffer,
                     rollout_buffer_kwargs=dict(decomposition="rrd"))
