@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import python_check  # noqa: F401 (first: it exits where Python is too old)
 
 if TYPE_CHECKING:
+    from adapters.relabeler import Relabeler
+    from adapters.turns import turn_rewards
     from algorithm import (
         ActorCritic,
         BaseAlgorithm,
@@ -44,9 +46,10 @@ OF_ALGORITHM = ("ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "VLAP
 ADAPTERS = {"sb3": "adapters.sb3"}          # modules of other people's libraries, which need them
 FOR_SPACES = ("create_agent", "create_decomposition")
 __all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError",
-           "Policy", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo", "build_env",
-           "build_policy", "create_agent", "create_buffer", "create_decomposition", "load", "load_reward",
-           "register_algo", "register_algorithm", "register_decomposition", "register_env", "register_policy", "train"]
+           "Policy", "Relabeler", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo",
+           "build_env", "build_policy", "create_agent", "create_buffer", "create_decomposition", "load", "load_reward",
+           "register_algo", "register_algorithm", "register_decomposition", "register_env", "register_policy", "train",
+           "turn_rewards"]
 
 
 def __getattr__(name: str) -> Any:
@@ -69,6 +72,10 @@ def _home(name: str) -> Any:
         from return_decomposition import loading as home
     elif name in ("LearnedReward", "Reward"):
         from return_decomposition import reward as home
+    elif name == "Relabeler":
+        from adapters import relabeler as home
+    elif name == "turn_rewards":
+        from adapters import turns as home
     elif name == "train":
         from return_decomposition import training as home
     elif name in FOR_SPACES:
