@@ -1,4 +1,4 @@
-"""Write a run's model in another program's form: `rrd export RUN --format arena`."""
+"""Write a run's model in another program's form, or in one for all: `rrd export RUN --format arena|safetensors`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from program import run_program
 from results.metrics import STEPS, read_metrics
 from utils.errors import ConfigError
 from utils.files import saving, write_file
+from utils.settings.algorithms import any_of
 from utils.settings.cli import Parser
 from utils.settings.completion import add_completion
 from utils.settings.json_files import read_json
 
-FORMATS = ("arena", "marinenav")
+PROGRAMS = ("arena", "marinenav")                       # whose form is written; the others load without any
+FORMATS = (*PROGRAMS, "safetensors", "exported", "onnx")
+WHATS = ("reward", "policy")
 NAMES = {"shared": "shared_net", "actor": "actor", "critic": "critic"}          # ours -> the published program's
 
 
@@ -34,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
     def work() -> int:
         args = _parse(argv)
-        export = {"arena": export_arena, "marinenav": export_marinenav}[args.format]
-        paths = export(args.run, args.checkpoint, args.out)
+        paths = export_run(args)
         if args.evaluations:
             paths.append(export_evaluations(args.run, args.out))
         for path in paths:
@@ -44,23 +46,42 @@ def main(argv: Sequence[str]) -> int:
     return run_program("export", work)
 
 
+def export_run(args: argparse.Namespace) -> list[Path]:
+    """Write the model in the form that the options name; return the paths of its files."""
+    if args.format in PROGRAMS:
+        export = {"arena": export_arena, "marinenav": export_marinenav}[args.format]
+        return export(args.run, args.checkpoint or "last", args.out)
+    from return_decomposition.models import export_model
+    return export_model(args.run, args.what or "reward", args.format, args.checkpoint, args.out)
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="export", allow_abbrev=False, description="Write a run's model in another program's form.")
     parser.add_argument("run", metavar="RUN", help="the directory of a run, such as outputs/RUN")
     parser.add_argument("--format", required=True, metavar="|".join(FORMATS), help="arena: checkpoint, metadata and "
                         "statistics under the names of the published PyTorch program of Arena; marinenav: weights and "
-                        "constructor arguments under those of the published MarineNav program")
-    parser.add_argument("--checkpoint", default="last", metavar="last|best", help="default: last")
-    parser.add_argument("--out", default="", metavar="DIR", help="directory to write to (default: RUN/export)")
+                        "constructor arguments under those of the published MarineNav program; safetensors (of dense "
+                        "layers), exported (a program of torch.export) and onnx: with a card and a script that loads "
+                        "it without this package")
+    parser.add_argument("--what", metavar="|".join(WHATS), help="of the last three: the learned reward, or the policy "
+                        "(default: reward)")
+    parser.add_argument("--checkpoint", default="", metavar="last|best", help="default: last for arena and marinenav, "
+                        "else best")
+    parser.add_argument("--out", default="", metavar="DIR", help="directory to write to (default: RUN/export; of the "
+                        "last three RUN/export/WHAT-FORMAT)")
     parser.add_argument("--evaluations", action="store_true", help="of marinenav: also evaluations.npz as the "
                         "published viewer reads it, with pickled lists")
     add_completion(parser)
     args = parser.parse_args(argv)
     if args.evaluations and args.format != "marinenav":
         raise ConfigError(f"evaluations: read with --format=marinenav alone, got {args.format!r}")
-    for name, value, known in (("format", args.format, FORMATS), ("checkpoint", args.checkpoint, ("last", "best"))):
-        if value not in known:
-            raise ConfigError(f"{name}: got {value!r}, expected {' or '.join(known)}")
+    for name, value, known in (("format", args.format, FORMATS), ("checkpoint", args.checkpoint, ("last", "best")),
+                               ("what", args.what, WHATS)):
+        if value and value not in known:
+            raise ConfigError(f"{name}: got {value!r}, expected {any_of(list(known))}")
+    if args.what and args.format in PROGRAMS:
+        raise ConfigError(f"what: not read with --format={args.format}, which is of policies; expected one of "
+                          f"{', '.join(FORMATS[len(PROGRAMS):])}")
     return args
 
 

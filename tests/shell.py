@@ -294,7 +294,10 @@ def run_rrd(words: list[str]) -> None:
 
 
 def run_export(words: list[str]) -> None:
-    """A small run of Arena or MarineNav in place of the document's."""
+    """A small run of Arena or MarineNav in place of the document's, where the format is theirs."""
+    if any(word.startswith("--what=") for word in words):
+        assert cli.main(words) == 0
+        return
     if "marinenav" in words:
         assert train.main(["--alg=iqn", "--env=MarineNav-v0", '--env_kwargs={"discrete": true}', "--encoder=objects",
                            "--tag=export", *SMALL]) == 0
