@@ -39,7 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         from sweeps.ray_lanes import RayLanes
         from sweeps.suite import read_suite
         trials = read_suite(Path(given.suite), given.seeds, given.modules)
-        return sweep(trials, (RayLanes if given.engine == "ray" else Lanes)(given.jobs), given.retries)
+        lanes = (RayLanes if given.engine == "ray" else Lanes)(given.jobs)
+        if not given.search:
+            return sweep(trials, lanes, given.retries)
+        from sweeps.search import open_search
+        search = open_search(trials, Path(given.suite), given.search)
+        return sweep(search.trials, lanes, given.retries, search)
     return run_program("sweep.py", work)
 
 
@@ -65,6 +70,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where trials run: on this "
                         "machine, or on a Ray cluster (the extra [ray]; RAY_ADDRESS names the cluster; without it one "
                         "is started on this machine)")
+    parser.add_argument("--search", type=_count, metavar="N", help="instead of the suite's runs: N trials of its only "
+                        "run with values of its ranges, search, that Optuna proposes (the extra [optuna]); the same "
+                        "command resumes")
     add_completion(parser)
     return parser.parse_args(argv)
 
@@ -79,18 +87,24 @@ def _count_or_none(text: str) -> int:
     return _count(text, 0)
 
 
-def sweep(trials: list, lanes, retries: int) -> int:
-    """Run all trials and show a table; returns the exit code. However this ends, the trials save and end with it."""
+def sweep(trials: list, lanes, retries: int, search=None) -> int:
+    """Run all trials and show a table; returns the exit code. However this ends, the trials save and end with it.
+
+    Args:
+        search: a `sweeps.search.Search`, which makes the trials; they are then added to `trials`.
+    """
     from sweeps.board import live_table
     from utils.stop import Stop
     for trial in trials:
         trial.skip_if_finished()
-    waiting, running = deque(trial for trial in trials if trial.state == "waiting"), []
+    waiting, running = deque(trial for trial in trials if trial.state == "waiting") if search is None else search, []
     with Stop() as stop, live_table(trials) as show:
         try:
             while (waiting and not stop.is_set()) or running:
                 fill(lanes, waiting, running, stop)
                 collect(lanes, waiting, running, stop, retries)
+                if search is not None:
+                    search.watch(lanes)
                 show()
                 time.sleep(PAUSE)
         except KeyboardInterrupt:                       # the second Ctrl-C, long after the first
@@ -104,6 +118,9 @@ def sweep(trials: list, lanes, retries: int) -> int:
                 time.sleep(PAUSE)
                 running = still(running, lanes)
             lanes.close()
+    if search is not None and (best := search.summary()):
+        from utils.display import say
+        say(best)
     return report(trials, stop)
 
 
@@ -129,6 +146,7 @@ def start(lanes, trial):
     """Begin a try of a trial; returns the trial."""
     trial.state, trial.error, trial.trace, trial.tries = "running", "", [], trial.tries + 1
     trial.began = trial.last = None
+    trial.stopping = trial.pruned = False
     lanes.start(trial)
     return trial
 
@@ -177,8 +195,11 @@ def read_log(trial) -> None:
         if line.startswith("train.py: "):
             trial.error = line
         elif line.startswith("Epoch="):
-            trial.fields.update(part.split("=", 1) for part in line.split("  ") if "=" in part)
+            fields = dict(part.split("=", 1) for part in line.split("  ") if "=" in part)
+            trial.fields.update(fields)
             trial.last = (now, trial.steps)
+            if "Rewards" in fields:
+                trial.curve.append((trial.steps, float(fields["Rewards"])))
         resumed = re.match(r"resumed after (\d+) steps", line)
         if resumed:
             trial.began = (now, int(resumed[1]))
@@ -197,7 +218,7 @@ def state_of(trial, code: int) -> str:
     if code == WRONG and IN_USE in trial.error:
         return "elsewhere"
     if code in (AGAIN, INTERRUPTED) or (code < 0 and trial.stopping):   # a signal before or after train.py handles it
-        return "stopped"
+        return "pruned" if trial.pruned else "stopped"
     return "done" if code == 0 else "failed"
 
 
@@ -216,7 +237,8 @@ def report(trials: list, stop) -> int:
         return complain("sweep.py", f"{stop.told()}; run the same command to resume", stop.exit_code)
     if "failed" in states:
         return 1
-    return complain("sweep.py", "unfinished; run the same command to resume", AGAIN) if states != {"done"} else 0
+    unfinished = states - {"done", "pruned"}
+    return complain("sweep.py", "unfinished; run the same command to resume", AGAIN) if unfinished else 0
 
 
 def problem(trial, stop) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 from sweeps.suite import Trial
 from utils.display import console, say
 
-ORDER = ("running", "failed", "stopped", "elsewhere", "done")       # of the rows of the table
+ORDER = ("running", "failed", "stopped", "elsewhere", "done", "pruned")       # of the rows of the table
 STYLES = {"done": "green", "failed": "red", "running": "bold"}
 HEADINGS = ("state", "steps", "left", "return")
 NARROW = 80                 # columns of a terminal below which the table has no lines, and steps are 450k/1M

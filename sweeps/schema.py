@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sweeps.search import SEARCH
 from sweeps.suite import LONGEST, RESERVED
 from utils.settings.fields import all_settings
 from utils.settings.json_files import SCHEMA
@@ -32,10 +33,19 @@ def suite_schema() -> dict[str, Any]:
                     "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True},
             "runs": {"description": "settings of each run, by the name that figures show", "type": "object",
                      "minProperties": 1, "propertyNames": name, "additionalProperties": settings},
+            SEARCH: {"description": "ranges of settings, for --search", "type": "object", "minProperties": 1,
+                     "additionalProperties": {"anyOf": [range_schema(), {"type": "array", "minItems": 1}]}},
         },
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def range_schema() -> dict[str, Any]:
+    """The schema of all numbers between two."""
+    return {"type": "object", "required": ["low", "high"], "additionalProperties": False,
+            "properties": {"low": {"type": "number"}, "high": {"type": "number"},
+                           "log": {"type": "boolean", "description": "whether its logarithm is uniform"}}}
 
 
 def main(argv: Sequence[str]) -> int:

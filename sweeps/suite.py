@@ -24,7 +24,8 @@ from utils.settings.values import as_text
 from utils.text import printable
 
 PARTS = {"common": (dict, "an object of settings"), "env": (list, "a list of environments, at least one"),
-         "runs": (dict, "an object of runs by name, at least one")}
+         "runs": (dict, "an object of runs by name, at least one"),
+         "search": (dict, "an object of ranges by setting, see sweeps/search.py")}
 # Settings that a suite sets by itself, or only a flag of sweep.py may set.
 RESERVED = {"env": "env belongs beside runs", "seed": "--seeds chooses", "seeds": "--seeds chooses",
             "tag": "the run's name is the tag", "on_existing": "the same command always resumes"}
@@ -38,13 +39,16 @@ class Trial:
     name: str
     settings: dict[str, Any]
     modules: list[str] = field(default_factory=list)            # imported first
-    state: str = "waiting"              # then running, then done, failed, stopped or elsewhere (run by another process)
+    state: str = "waiting"              # then running, then done, failed, stopped, pruned or elsewhere (run by another
+    #                                     process)
     tries: int = 0
     error: str = ""                     # why it failed
     trace: list[str] = field(default_factory=list)              # the log from the traceback on
     may_recover: bool = False           # another try may succeed
     stopping: bool = False              # it was asked to stop
+    pruned: bool = False                # because a search has better ones
     fields: dict[str, str] = field(default_factory=dict)        # the last line of its record
+    curve: list[tuple[int, float]] = field(default_factory=list)        # (steps, return) of its evaluations in this try
     read: int = 0                       # bytes of the log that older tries wrote, or that were read
     config: Config | None = None        # its settings, resolved
     began: tuple[float, int] | None = None          # (time, steps) at the beginning of this try
@@ -210,9 +214,18 @@ def _trial(name: str, env: str, seed: int, settings: dict[str, Any], modules: li
     trial = Trial(f"{name}, {env}, seed {seed}", settings | {"env": env, "seed": seed, "tag": f"{name} seed {seed}"},
                   modules)
     try:
-        trial.config = dataclasses.replace(parse_args(trial.flags), env=with_version(env))
+        return complete(trial)
     except ConfigError as error:
         raise ConfigError(f"runs: {name!r}: {re.sub(r'^--', '', str(error))}") from None
+
+
+def complete(trial: Trial) -> Trial:
+    """Resolve the settings of a trial; return it.
+
+    Raises:
+        ConfigError: one is invalid.
+    """
+    trial.config = dataclasses.replace(parse_args(trial.flags), env=with_version(trial.settings["env"]))
     return trial
 
 
