@@ -127,7 +127,8 @@ def trained(data: Any, seed: int, updates: int) -> Any:
     """Train SAC on a data set alone."""
     observations, actions = spaces_of(data)
     agent = create_agent_for_spaces(alg="sac", observation_space=observations, action_space=actions, seed=seed,
-                                    device="cpu", hidden_sizes=(64, 64), batch_size=128, pi_lr=1e-3, q_lr=1e-3, alpha_lr=1e-3,
+                                    device="cpu", hidden_sizes=(64, 64), batch_size=128, pi_lr=1e-3, q_lr=1e-3,
+                                    alpha_lr=1e-3,
                                     buffer_size=data.total_steps, test_timesteps=STEPS)
     replay = create_buffer(agent.config)
     for episode in episodes_of(data):
