@@ -224,6 +224,32 @@ def test_vecnormalize_changes_neither_what_the_model_reads_nor_what_it_pays():
     assert not torch.equal(raw.observations, normalized.observations)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_stacked_pictures_are_read_with_their_channels_last(first):
+    size, frames = (2, 12, 12), np.random.default_rng(0).integers(0, 256, (30, 12, 12), np.uint8)
+    space = Box(0, 255, size if first else size[1:] + size[:1], np.uint8)
+    buffer = rd.sb3.DecomposedReplayBuffer(40, space, Discrete(3), device="cpu", **RRD)
+    stacks = np.stack([frames[t:t + 2] if first else np.moveaxis(frames[t:t + 2], 0, -1) for t in range(29)])
+    for t in range(28):                                 # an episode of seven steps, and so on
+        buffer.add(stacks[t][None], stacks[t + 1][None], np.array([t % 3]), np.ones(1), np.array([t % 7 == 6]), [{}])
+    batch = buffer.sample(8)
+    raw = [np.moveaxis(one.numpy(), 1, -1) if first else one.numpy() for one in (batch.observations,
+                                                                                 batch.next_observations)]
+    assert raw[0].shape == (8, 12, 12, 2)
+    assert buffer.learner.updates == 1
+    assert buffer.learner.replay.episodes == 4
+    paid = buffer.decomposition.rewards(raw[0], batch.actions[:, 0].numpy(), raw[1])
+    assert torch.equal(buffer._pay(*found(buffer, batch)), paid)
+
+
+def found(buffer, batch):
+    """The rows of a batch in a replay of one environment, and their fields as `_pay` takes them."""
+    rows = np.array([next(t for t in range(buffer.pos) if np.array_equal(buffer.observations[t, 0], one.numpy()))
+                     for one in batch.observations])
+    envs = np.zeros_like(rows)
+    return rows, envs, buffer.observations[rows, envs], buffer.actions[rows, envs], buffer.next_observations[rows, envs]
+
+
 # In the library -----------------------------------------------------------------------------------------------------
 
 class Late(gym.Wrapper):
