@@ -14,6 +14,7 @@ EXTRAS = {
     "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
     "bench": ["stable-baselines3>=2.9.0"],          # benchmarks/speed.py compares with it
     "sb3": ["stable-baselines3>=2.9.0"],            # return_decomposition.sb3
+    "notebook": ["ipykernel>=6.29"],                # docs/notebooks
     "optuna": ["optuna>=4.0"],                      # sweep.py --search
     "onnx": ["onnx>=1.19", "onnxscript>=0.5.4", "onnxruntime>=1.22"],       # rrd export --format onnx
     "tensorboard": ["tensorboard>=2.18"],           # to look at the logs; writing them needs nothing more
@@ -27,8 +28,9 @@ EXTRAS = {
 }
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
                   "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
+                  "nbclient>=0.10", "nbformat>=5.10",
                   *(need for name in ("atari", "bench", "plot", "video", "minari", "ray", "torchrl", "onnx", "optuna",
-                                      "docs")
+                                      "notebook", "docs")
                     for need in EXTRAS[name])]
 
 setup(

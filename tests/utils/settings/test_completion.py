@@ -188,7 +188,8 @@ def test_bash_completes_by_the_line_in_the_docs():
     (report, ("--titl",), ["--title"]), (report, ("a.json", "as"), ["aside"]),
     (doctor, ("--js",), ["--json"]), (doctor, ("--completion", "z"), ["zsh"]),
     (convert, ("--to",), ["--to_tf"]), (convert, ("--alg", "s"), ["sac"]), (convert, ("a.j",), ["a.json"]),
-    (sweep, ("--engine", "r"), ["ray"]), (sweep, ("a.j",), ["a.json"]), (sweep, ("a.json", "--s"), ["--seeds"]),
+    (sweep, ("--engine", "r"), ["ray"]), (sweep, ("a.j",), ["a.json"]),
+    (sweep, ("a.json", "--s"), ["--search", "--seeds"]),
 ], ids=str)
 def test_bash_completes_the_other_programs(program, words, offered, sourced):
     Path("aside").mkdir()
