@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from results.metrics import STEPS, read_metrics
+from return_decomposition import __version__
 
 FORM = 1                    # of the card; another number where its names change
 HEAD = '''"""This model without the package that trained it: `from load import model`; `python load.py` checks it."""
@@ -88,8 +89,8 @@ def card(agent: Any, what: str, form: str, checkpoint: Path, inputs: dict[str, t
         "settings": {name: list(value) if isinstance(value, tuple) else value
                      for name, value in config.settings().items()},
         "checkpoint": checkpoint.stem,
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__,
-                     "safetensors": importlib.metadata.version("safetensors")},
+        "versions": {"return_decomposition": __version__, "python": platform.python_version(), "numpy": np.__version__,
+                     "torch": torch.__version__, "safetensors": importlib.metadata.version("safetensors")},
         "example": {**{name: value.tolist() for name, value in inputs.items()}, "output": output.tolist()},
     }
 
@@ -136,16 +137,21 @@ def page(found: dict[str, Any], curve: list[tuple[int, float]], picture: bool) -
     """Return README.md, which a hub shows as the model's page."""
     what = "Learned reward" if found["what"] == "reward" else "Policy"
     made = f"{found['algorithm']} over {found['basis']}" if found["basis"] else found["algorithm"]
-    inputs = ", ".join(f"`{name}` {tuple(one['shape'])} {one['dtype']}" for name, one in found["inputs"].items())
+    inputs = ", ".join(f"`{name}` {shown(one['shape'])} {one['dtype']}" for name, one in found["inputs"].items())
     last = f"\nLast evaluation: return {curve[-1][1]:.4g} after {curve[-1][0]} environment steps.\n" if curve else ""
-    shown = "\n![Return against environment steps](curve.png)\n" if picture else ""
+    drawn = "\n![Return against environment steps](curve.png)\n" if picture else ""
     return (f"---\nlicense: mit\ntags: [reinforcement-learning, return-decomposition, {found['algorithm']}]\n---\n\n"
             f"# {what} of {made} on {found['environment']}\n\n"
-            f"Input: {inputs}, raw. Output: {tuple(found['output']['shape'])}, {found['output']['unit']}. The "
+            f"Input: {inputs}, raw. Output: {shown(found['output']['shape'])}, {found['output']['unit']}. The "
             "normaliser of observations is inside.\n"
-            f"{last}{shown}\n    python load.py\n\nchecks the model with PyTorch, without the package that trained it; "
+            f"{last}{drawn}\n    python load.py\n\nchecks the model with PyTorch, without the package that trained it; "
             "`from load import model` uses it. `card.json` has sizes, settings, versions and the hashes of the files"
             f"{'; `curve.csv` the learning curve' * bool(curve)}.\n")
+
+
+def shown(shape: list[str | int]) -> str:
+    """Return a shape as text, (N, 3)."""
+    return f"({', '.join(map(str, shape))})"
 
 
 def as_json(value: dict[str, Any]) -> bytes:

@@ -115,10 +115,11 @@ def test_the_folder_says_what_it_holds(runs, tmp_path):
     assert (card["algorithm"], card["basis"], card["environment"]) == ("rrd", "sac", "Pendulum-v1")
     assert card["inputs"]["acts"] == {"shape": ["N", 1], "dtype": "float32"}
     assert card["settings"]["rrd_sample_size"] == 4
-    assert set(card["versions"]) == {"python", "numpy", "torch", "safetensors"}
+    assert set(card["versions"]) == {"return_decomposition", "python", "numpy", "torch", "safetensors"}
     page = (folder / "README.md").read_text()
     assert page.startswith("---\nlicense: mit\n")
     assert "# Learned reward of rrd over sac on Pendulum-v1" in page
+    assert "`acts` (N, 1) float32" in page
     assert "![Return against environment steps](curve.png)" in page
     assert (folder / "curve.csv").read_text().splitlines()[0] == "steps,return"
     assert str(tmp_path) not in "".join((folder / name).read_text() for name in ("card.json", "README.md", "load.py"))
