@@ -17,6 +17,7 @@ from algorithm.decomposition import diagnosis
 from algorithm.decomposition.agent import learns_in_bursts
 from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.crediting import credit
+from algorithm.decomposition.fitting import burst
 from algorithm.decomposition.paid import IRCR
 from algorithm.payments import scaled_return
 from algorithm.registry import load_replay_class
@@ -119,14 +120,13 @@ class Decomposer:
         return self.replay.credit[rows].cpu().numpy()
 
     def update(self, count: int = 1) -> None:
-        """Take so many steps of the model's optimisers on the episodes of the replay."""
+        """Take so many steps of the model's optimisers on the episodes of the replay, fewer once it is satisfied."""
         if not self.model.opts or not self.ready:
             return
-        names = tuple(self.model.loss_spec())
-        for _ in range(count):
-            for name, value in self.model.update(self.replay.sample_fit(names)).items():
+        for info in burst(self.model, self.replay, count, None):
+            for name, value in info.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
-        self.counted, self.updates = self.counted + count, self.updates + count
+            self.counted, self.updates = self.counted + 1, self.updates + 1
 
     def metrics(self) -> dict[str, float]:
         """Return the means of the model's metrics over the updates since the last call."""
@@ -180,15 +180,21 @@ def model_of(decomposition: str | Decomposition, form: Form, device: str, settin
 
 
 class OpenEpisodes:
-    """The steps of the episodes that are not over, of N environments; an episode may take any number of rollouts."""
+    """The steps of the episodes that are not over, of N environments; an episode may take any number of rollouts.
+
+    An episode that is not continued, because the environment was reset in the middle, is dropped and counted.
+    """
 
     def __init__(self, count: int):
         self.steps: list[list[tuple]] = [[] for _ in range(count)]
+        self.dropped = 0
 
     def add(self, obs: np.ndarray, acts: np.ndarray, rews: np.ndarray, done: np.ndarray, obs_next: np.ndarray,
             true: Any) -> None:
         """Append one step of all environments, (N, ...) each; `true` are their true rewards, None where unknown."""
         for i, step in enumerate(zip(obs, acts, rews, done, obs_next, true, strict=True)):
+            if self.steps[i] and not np.array_equal(self.steps[i][-1][4], step[0], equal_nan=step[0].dtype.kind == "f"):
+                self.steps[i], self.dropped = [], self.dropped + 1
             self.steps[i].append(step)
 
     def close(self, row: int) -> tuple[Columns, np.ndarray | None]:

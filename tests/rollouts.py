@@ -30,12 +30,12 @@ def draw_obs(config, *sizes: int, generator=None) -> torch.Tensor:
     return torch.randn(*sizes, *config.obs_dims, generator=generator)
 
 
-def fill(agent, buffer, steps: int = 8, rows: int = 4, seed: int = 0, ends: float = 0.15):
-    """Let the agent act on random observations; episodes end by chance, by either flag."""
+def fill(agent, buffer, steps: int = 8, rows: int = 4, seed: int = 0, ends: float = 0.15, obs=None):
+    """Let the agent act on random observations, from `obs` on; episodes end by chance, by either flag."""
     config, generator = agent.config, torch.Generator().manual_seed(seed)
     buffer.open()
     memory = agent.policy.initial_state(rows) if agent.recurrent else None
-    obs = draw_obs(config, rows, generator=generator)
+    obs = draw_obs(config, rows, generator=generator) if obs is None else obs
     for _ in range(steps):
         step = {"obs": obs}
         if memory is None:

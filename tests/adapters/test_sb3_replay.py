@@ -307,6 +307,21 @@ def test_the_model_is_saved_with_the_agent_and_with_the_replay(tmp_path):
     loaded.learn(30, reset_num_timesteps=False)
 
 
+@pytest.mark.parametrize("decomposition", ["rrd", "uniform"])
+def test_an_episode_that_another_call_of_learn_cuts_off_is_dropped(decomposition):
+    given = RRD if decomposition == "rrd" else {"decomposition": "uniform"}
+    model = SAC("MlpPolicy", Counting(), learning_starts=100, buffer_size=60, device="cpu",
+                replay_buffer_class=rd.sb3.DecomposedReplayBuffer, replay_buffer_kwargs=dict(given),
+                policy_kwargs=dict(net_arch=[8]))
+    model.learn(8)                                      # episodes of three and four steps, and one step of the third
+    model.learn(8)                                      # which a reset ends: the fourth has three steps, the fifth four
+    replay = model.replay_buffer.learner.replay
+    lengths = [len(replay.held_episode(number)[0]) for number in range(replay.episodes)]
+    assert lengths == [3, 4, 3, 4]
+    assert model.replay_buffer.open.dropped == 1
+    assert model.replay_buffer.over[:16, 0].tolist() == [True] * 7 + [False] + [True] * 7 + [False]
+
+
 def test_a_model_that_is_built_is_taken_as_it_is():
     model = rd.create_decomposition("rrd", observation_space=SPACES[0], action_space=SPACES[1], rrd_batch_size=8,
                                     rrd_sample_size=4, device="cpu")
@@ -319,7 +334,7 @@ def test_a_model_that_is_built_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize(("spaces", "settings", "message"), [
-    (SPACES, {"decomposition": "rdd"}, "name: got 'rdd'; did you mean"), (SPACES, {"cell_size": 3}, "cell_size: not a"),
+    (SPACES, {"decomposition": "rdd"}, "alg: got 'rdd'; did you mean"), (SPACES, {"cell_size": 3}, "cell_size: not a"),
     ((SPACES[0], MultiBinary(3)), {}, "action_space: got .*, expected Discrete, or a Box of floats"),
     ((SPACES[0], Box(-np.inf, 1, (1,))), {}, "action_space: got .*, expected finite bounds"),
     (SPACES, {"decomposition": "rd", "outcome_credit": "residual"}, "fit_every: got 0, but rd pays whole episodes"),

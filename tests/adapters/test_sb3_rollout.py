@@ -17,7 +17,7 @@ import return_decomposition as rd
 from utils.errors import ConfigError
 
 RRD = dict(decomposition="rrd", rrd_batch_size=8, rrd_sample_size=4, buffer_size=500, test_timesteps=100)
-RUDDER = dict(decomposition="rudder", cell_size=4, buffer_size=500, test_timesteps=100)
+RUDDER = dict(decomposition="rudder", cell_size=4, fit_updates=3, buffer_size=500, test_timesteps=100)
 KINDS = {"rrd": RRD, "rudder": RUDDER, "uniform": dict(decomposition="uniform"), "ircr": dict(decomposition="ircr"),
          "rd": dict(decomposition="rd", outcome_credit="residual")}
 
@@ -59,9 +59,10 @@ def other(name: str, rows: int, **settings):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_rollouts_are_paid_bit_by_bit_as_by_an_agent_of_this_package(name, rows):
     agent, theirs, ours = other(name, rows)
-    counted = 0
+    counted, obs = 0, None
     for seed in range(4):                               # episodes span rollouts
-        copy_of(fill(agent, theirs, rows=rows, seed=seed, ends=0.1), agent, ours)
+        copy_of(fill(agent, theirs, rows=rows, seed=seed, ends=0.1, obs=obs), agent, ours)
+        obs = theirs.last_obs
         if rows == 1:                                   # with several the replays hold the episodes in another order
             list(agent.fit(theirs, 3))
             ours.learner.update(3)
@@ -158,6 +159,16 @@ def test_normalised_observations_and_rewards_are_undone_for_the_model():
     paid, _ = buffer.payments()
     bootstraps = buffer.rewards.reshape(paid.shape) - paid
     assert (np.abs(bootstraps) < 1e-4).mean() > 0.5     # the payments are not normalised
+
+
+def test_an_episode_that_another_call_of_learn_cuts_off_is_dropped():
+    model = learn(steps=10)
+    model.learn(20, callback=rd.sb3.DecompositionCallback())
+    replay = model.rollout_buffer.learner.replay
+    for number in range(replay.episodes):
+        rows, total = replay.held_episode(number)
+        assert len(rows) == total
+    assert model.rollout_buffer.open.dropped > 0
 
 
 def test_the_callback_is_needed_and_logs(tmp_path):
