@@ -20,14 +20,14 @@ def test_actions_are_those_of_the_agent(alg, explore):
     policy, twin = PolicyWrapper(agent_of(alg), epsilon=None), agent_of(alg)
     policy.set_training_mode(explore)
     td = env.reset()
-    for _ in range(30):                                 # epsilon falls from its start to its end
+    for _ in range(20):                                 # epsilon falls from its start to its end
         acts = twin.step(flat(td).flatten(0, 1).numpy(), explore=explore)
         td = policy(td)
         assert torch.equal(td["action"].flatten(0, 1), torch.from_numpy(acts).view(6, -1))
         _, td = env.step_and_maybe_reset(td)
     assert policy.agent.counters == twin.counters
     assert torch.equal(policy.agent.generator.get_state(), twin.generator.get_state())
-    assert twin.counters["steps"] == 90 * explore      # the two robots of a world act in the same step
+    assert twin.counters["steps"] == 60 * explore      # the two robots of a world act in the same step
 
 
 @pytest.mark.parametrize("alg", ["ac_iqn", "marinenav_dqn"])

@@ -72,7 +72,7 @@ def test_five_hundred_steps_are_those_of_our_own_trainer(alg):
     assert load_agent(theirs, "last").updates == 121
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("alg", ALGS)
 def test_a_run_is_that_of_our_own_trainer(alg):
     """Steps, losses, weights, evaluations, and all files of the record; a stage begins after 30 steps."""
