@@ -108,7 +108,7 @@ def check_reference(config: Config) -> None:
 
 
 def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None,
-          opened: Callable[..., Any] = open_collector, begun: Callable[[Path], Any] = lambda directory: None,
+          opened: Callable[..., Any] = open_collector, begun: Callable[[Run], Any] = lambda run: None,
           ) -> TrainedRun:
     """Train with these parts, and keep the record.
 
@@ -116,7 +116,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
         view, stop: see `record.run.Run`.
         callback: see `learner.learner.Learner`.
         opened: returns the context of a collector, as `learner.collector.open_collector` does.
-        begun: called with the run's directory when it exists.
+        begun: called with the run when its directory exists.
     Raises:
         Stopped: the run was asked to stop, and has saved its state.
     """
@@ -126,7 +126,7 @@ def learn(parts: Parts, view: View, stop: Stop, callback: Callback | None = None
         check_best(parts.config, columns)
         with Run(parts.config, columns, facts(parts), view, stop,
                  suffix=agent.checkpoint_suffix) as run:
-            begun(run.directory)
+            begun(run)
             for line in (description(parts, run), *hints(parts)):
                 run.say(line)
             _learn(parts, run, stop, callback, opened)

@@ -162,8 +162,9 @@ class Store:
 
     # Loading ------------------------------------------------------------------------------------------------------
 
-    def load(self, complain: Callable[[str], None] = lambda line: None) -> Generation | None:
-        """Return the newest undamaged generation, or None if nothing was ever saved.
+    def load(self, complain: Callable[[str], None] = lambda line: None,
+             fits: Callable[[Generation], bool] = lambda generation: True) -> Generation | None:
+        """Return the newest undamaged generation that fits, or None if nothing was ever saved.
 
         Args:
             complain: called with one line for each damaged generation.
@@ -171,13 +172,15 @@ class Store:
             CheckpointError: there are generations, but all are damaged.
         """
         found, wrong = self._read_chains()
-        newest = max(found, key=lambda generation: generation.number, default=None)
+        newest = max(filter(fits, found), key=lambda generation: generation.number, default=None)
         wrong += self._missing_manifests(newest)
         if not found and wrong:
             raise CheckpointError("; ".join(wrong))
         for line in wrong:
             complain(f"{line}; using the generation before it")
         self.newest = newest.number if newest else 0
+        # what was saved after it is of a future that is not continued: it is written anew
+        self.chains = [Chain(chain.directory) if chain.generation > self.newest else chain for chain in self.chains]
         return newest
 
     def _read_chains(self) -> tuple[list[Generation], list[str]]:

@@ -102,7 +102,12 @@ class TorchRLCollector:
     # Saved state ----------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return what the worlds and the open episodes are restored from: (values, tensors)."""
+        """Return what the worlds and the open episodes are restored from: (values, tensors).
+
+        The first process waits here until the others have saved: so these have what it will be resumed with.
+        """
+        if self.processes.rank == 0:
+            self.processes.all(True)
         values, worlds = self.env.worlds_state()
         time, steps = self.open.state()
         return (values | {"time": time}, {f"env/{name}": tensor for name, tensor in worlds.items()}

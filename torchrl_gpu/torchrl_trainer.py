@@ -30,7 +30,7 @@ from learner.parts import Parts, build
 from learner.training import TrainedRun, learn
 from learner.worlds import PlayedWorlds, WorldPlayer
 from torchrl_gpu.collecting import TorchRLCollector, collecting
-from torchrl_gpu.following import follow
+from torchrl_gpu.following import follow, steps_of
 from torchrl_gpu.marinenav_torchrl_env import MarineNavTorchRLEnv
 from torchrl_gpu.processes import Processes, joined
 from torchrl_gpu.replay import create_torchrl_buffer
@@ -72,10 +72,11 @@ def train(config: Config, stop: Stop, callback: Callback | None = None, env: Mar
         common = stop if processes.count == 1 else Stop()
         opening = partial(opened, env, processes, partial(processes.vote, stop, common))
         if processes.rank:
-            directory = processes.told()
-            return TrainedRun(directory, follow(parts, opening, directory, processes.rank, common), [])
+            directory, steps = processes.told()
+            return TrainedRun(directory, follow(parts, opening, directory, steps, processes, common), [])
         with Display() as display:
-            return learn(parts, display.view(config.run_length), common, callback, opening, processes.told)
+            return learn(parts, display.view(config.run_length), common, callback, opening,
+                         lambda run: processes.told((run.directory, steps_of(run.saved))))
 
 
 def check(config: Config) -> None:

@@ -126,6 +126,18 @@ def test_after_damage_the_damaged_chain_is_written_anew(tmp_path):
     assert load(tmp_path) == (3, [])
 
 
+def test_an_older_generation_is_chosen_and_what_came_after_it_is_written_anew(tmp_path):
+    saved(tmp_path)
+    store = Store(tmp_path)
+    assert store.load(fits=lambda one: one.values["n"] == 2).number == 2
+    store.save(Snapshot({"n": 3}, TENSORS, Log(4, 9, entries)))         # with fewer entries than the one before
+    store.close()
+    found = Store(tmp_path).load()
+    assert found.number == 3
+    assert [value for _, fields in found.log() for value in fields["rows"].tolist()] == [4, 5, 6, 7, 8]
+    assert Store(tmp_path).load(fits=lambda one: False) is None
+
+
 def test_two_processes_do_not_write_at_once(tmp_path):
     store = saved(tmp_path)
     store.open()

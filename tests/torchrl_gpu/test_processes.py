@@ -134,6 +134,11 @@ def test_a_run_of_two_processes_keeps_one_record_and_resumes():
             name: text for name, text in two.items() if "TimeCost" not in name}
     assert [int(row["Timesteps"]) for row in tables[1]] == [40, 80]
     assert (parts / "checkpoints" / "resume-1").is_dir()
+    # As if it had been killed after the other process saved, and before the first one did.
+    max((whole / "checkpoints" / "resume").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns).unlink()
+    done = torchrun("-m", "torchrl_gpu.train_torchrl_gpu", f"--resume={whole}")
+    assert done.returncode == 0, done.stderr
+    assert "resumed after 40 steps of 80" in done.stdout
     assert (parts / "evaluations.npz").read_bytes() == (whole / "evaluations.npz").read_bytes()
     states = [load_agent(run, "last").state_dict() for run in (parts, whole)]
     assert [name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])] == []
