@@ -1,4 +1,4 @@
-"""A batch in parts, whose gradients are added up: those of the whole batch, in less memory."""
+"""One step of an agent on a batch; in parts, whose gradients are added up, a batch needs less memory."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def add_up(agent: Any, batch: dict[str, Tensor], loss: Loss) -> Info:
         (share * own).backward()
         sums = {name: sums.get(name, 0.0) + share * value.detach() for name, value in info.items()}
     return sums
+
+
+def step(agent: Any, info: Info) -> Info:
+    """Step an agent's optimisers by the gradients in place; return the metrics, detached."""
+    if agent.average is not None:
+        agent.average()
+    if agent.inspect is not None:
+        agent.inspect(info)
+    for opt in agent.opts:
+        opt.step()
+    return {name: value.detach() for name, value in info.items()}
 
 
 def parts_of(batch: dict[str, Tensor], spec: Spec, count: int) -> Iterator[tuple[dict[str, Tensor], float]]:

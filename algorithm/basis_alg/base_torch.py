@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, prepared
-from algorithm.batch_parts import Loss, add_up, in_parts
+from algorithm.batch_parts import Loss, add_up, in_parts, step
 from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
@@ -220,23 +220,13 @@ class Agent:
 
     def _learn(self, batch: dict[str, Tensor], loss: Loss) -> Info:
         """Step once on a checked batch with its noise; with `grad_accum_steps` its loss is computed part by part."""
-        return self._step(add_up(self, batch, loss)) if in_parts(self) else self._descend(*loss(batch))
+        return step(self, add_up(self, batch, loss)) if in_parts(self) else self._descend(*loss(batch))
 
     def _descend(self, loss: Tensor, info: Info) -> Info:
         for opt in self.opts:
             opt.zero_grad(set_to_none=True)
         loss.backward()
-        return self._step(info)
-
-    def _step(self, info: Info) -> Info:
-        """Step the optimisers by the gradients in place."""
-        if self.average is not None:
-            self.average()
-        if self.inspect is not None:
-            self.inspect(info)
-        for opt in self.opts:
-            opt.step()
-        return {name: value.detach() for name, value in info.items()}
+        return step(self, info)
 
     # Saving and TensorFlow's names ----------------------------------------------------------------------------
 
@@ -296,8 +286,7 @@ class Agent:
     def tf_variables(self, optimizer: bool = False) -> dict[str, np.ndarray]:
         """Return every variable by the original's name and layout, float32 copies; see `algorithm.tf_names`.
 
-        Args:
-            optimizer: include the optimisers' variables, as the original's `save_model` does.
+        `optimizer` includes the optimisers' variables, as the original's `save_model` does.
         """
         return tf_names.variables(self, optimizer)
 
