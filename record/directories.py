@@ -15,6 +15,7 @@ from utils.errors import ConfigError
 from utils.settings.fields import Config, all_settings
 from utils.settings.json_files import read_json, read_object
 from utils.settings.kernels import AUTO
+from utils.settings.resolve import algorithm_defaults
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -71,8 +72,8 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     """Raise a ConfigError that lists all differences between two runs' settings, except those that may change."""
     ours = config.settings()
     names = dict.fromkeys([*theirs, *ours])
-    known = all_settings()
-    theirs = {name: theirs.get(name, known[name].default) for name in names}        # older records lack newer settings
+    defaults = _defaults(theirs)
+    theirs = {name: theirs.get(name, defaults[name]) for name in names}             # older records lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and not _is_equal(name, theirs[name], ours.get(name))]
     if different:
@@ -80,6 +81,14 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
         *some, last = (name for name in MAY_CHANGE if name != "on_existing")
         raise ConfigError(f"{field}: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
                           f"the same ones, or a new run {way} (only {', '.join(some)} and {last} may change)")
+
+
+def _defaults(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return the default of each setting, of those of the record's algorithm its own."""
+    found = {name: setting.default for name, setting in all_settings().items()}
+    with contextlib.suppress(ConfigError):              # of an algorithm that is not registered
+        found |= algorithm_defaults(theirs)
+    return found
 
 
 def _is_equal(name: str, theirs: Any, ours: Any) -> bool:

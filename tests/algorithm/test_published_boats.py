@@ -54,8 +54,9 @@ def test_a_published_directory_computes_what_it_computed(name, forward):
     assert agent.config.alg == ALGS[name]
     found = outputs(agent, name, forward)
     assert {f"{name}/{key}" for key in found} == {key for key in forward if key.startswith(f"{name}/")}
-    for key, value in found.items():
-        torch.testing.assert_close(value, forward[f"{name}/{key}"], rtol=1e-5, atol=1e-6)
+    for key, value in found.items():                    # of cos(64 pi tau) a processor rounds the argument by 1e-5
+        bound = 1e-4 if "iqn" in name else 1e-6
+        torch.testing.assert_close(value, forward[f"{name}/{key}"], rtol=1e-5, atol=bound)
     for net, target in agent.target_pairs() if hasattr(agent, "critics") else [(agent.value, agent.value_target)]:
         for ours, theirs in zip(net.parameters(), target.parameters(), strict=True):
             assert torch.equal(ours, theirs)            # in the original a loaded model's target stays random

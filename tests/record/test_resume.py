@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import re
 import shutil
@@ -26,7 +27,7 @@ from algorithm import create_agent
 from envs import make_env
 from envs.origin import Origin, random_state, replay_actions, set_random_state
 from record.store import Store
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, ConfigError
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 from utils.stop import Stop, Stopped
@@ -425,3 +426,11 @@ def test_a_reader_may_close_the_pipe():
     process.stderr.close()
     (directory,) = Path("outputs").iterdir()
     assert rows((directory / "metrics.csv").read_text())[-1]["Timesteps"] == "200"
+
+
+def test_a_record_that_lacks_a_newer_setting_of_its_algorithm_has_its_default(tmp_path):
+    config = resolve({"alg": "iqn", "env": "CartPole-v1", "device": "cpu"})
+    older = {name: value for name, value in config.settings().items() if name != "grad_accum_steps"}
+    record.directories.compare(older, config, tmp_path)
+    with pytest.raises(ConfigError, match="grad_accum_steps 1 -> 2"):
+        record.directories.compare(older, dataclasses.replace(config, grad_accum_steps=2), tmp_path)
