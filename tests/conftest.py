@@ -3,6 +3,7 @@ import importlib.util
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -58,6 +59,11 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"memory at most: {found}")
 
 
+# Time ----------------------------------------------------------------------------------------------------------------
+
+UNTIL = float(os.environ.get("TESTS_UNTIL", "inf"))     # seconds since 1970, after which tests are skipped
+
+
 # Every test ----------------------------------------------------------------------------------------------------------
 
 @pytest.hookimpl(tryfirst=True)             # before `-m` selects
@@ -66,6 +72,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
+    if time.time() > UNTIL:
+        pytest.skip("TESTS_UNTIL is over")
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
 
