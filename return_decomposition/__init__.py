@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 OF_ALGORITHM = ("ActorCritic", "BaseAlgorithm", "Policy", "RolloutBuffer", "VLAPlaceholderPolicy", "build_algo",
                 "build_policy", "register_algo")
-ADAPTERS = {"sb3": "adapters.sb3"}          # modules of other people's libraries, which need them
+# Modules that need other people's libraries, by the names under which they are attributes.
+ADAPTERS = {"sb3": "adapters.sb3", "torchrl": "adapters.torchrl", "offline": "adapters.offline"}
 FOR_SPACES = ("create_agent", "create_decomposition")
 __all__ = ["ActorCritic", "BaseAlgorithm", "CheckpointError", "ConfigError", "LearnedReward", "NotFiniteError",
            "Policy", "Relabeler", "Reward", "RolloutBuffer", "SeedsError", "VLAPlaceholderPolicy", "build_algo",

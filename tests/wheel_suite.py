@@ -35,6 +35,7 @@ LEFT_OUT = (
     "envs/test_atari.py::test_without_ale_py_or_opencv_one_line_names_what_installs_it",
     "envs/test_atari.py::test_the_extra_that_the_message_names_exists",
     "algorithm/test_create_agent.py::test_without_tensorflow_its_extra_is_named",
+    "adapters/test_offline.py::test_without_minari_the_extra_is_named",
     "record/test_track.py::test_without_the_package_the_extra_is_named_before_anything_is_built",
     "return_decomposition/test_api.py::test_nothing_of_the_package_imports_it",
     "envs/test_envs.py::test_following_the_ball_catches_all_ten_and_pays_ten_at_the_end",
@@ -45,6 +46,7 @@ LEFT_OUT = (
     "utils/settings/test_own_settings.py", "utils/settings/test_imports.py", "utils/settings/test_first.py",
     "algorithm/policy/test_published_policies.py::test_importing_the_names_needs_no_pytorch_until_they_are_used",
     # Tests that take minutes and do not depend on the names of modules.
+    "algorithm/decomposition/test_known_answers.py",    # its tasks are in benchmarks/
     "algorithm/engine", "algorithm/tf", "algorithm/test_parity.py", "learner/test_learning.py", "record/test_store.py",
     "utils/test_hostile.py", "utils/test_fuzz.py",
 )

@@ -12,13 +12,13 @@ from torchrl.modules import MLP, NormalParamExtractor, ProbabilisticActor, TanhN
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
-from adapters.torchrl import PAID, Decomposer, LateReward, PayRollouts
+import return_decomposition as rd
 
 
 def main(frames: int = 50_000, per_batch: int = 1000, seed: int = 0) -> list[float]:
     """Train; return the return of each episode."""
     torch.manual_seed(seed)
-    env = TransformedEnv(GymEnv("InvertedPendulum-v5"), Compose(DoubleToFloat(), RewardSum(), LateReward()))
+    env = TransformedEnv(GymEnv("InvertedPendulum-v5"), Compose(DoubleToFloat(), RewardSum(), rd.torchrl.LateReward()))
     env.set_seed(seed)
     size, acts = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
 
@@ -31,9 +31,9 @@ def main(frames: int = 50_000, per_batch: int = 1000, seed: int = 0) -> list[flo
     ppo = ClipPPOLoss(actor, value, clip_epsilon=0.2, entropy_coeff=0.001)
     advantages = GAE(gamma=0.99, lmbda=0.95, value_network=value)
     optimizer = torch.optim.Adam(ppo.parameters(), lr=1e-3)
-    decomposer = Decomposer("rrd", env, rrd_batch_size=256, rrd_sample_size=16, hidden_sizes=(64, 64))
-    collector = Collector(env, actor, frames_per_batch=per_batch, total_frames=frames,
-                          postproc=PayRollouts(decomposer, updates=100), auto_register_policy_transforms=True)
+    decomposer = rd.torchrl.Decomposer("rrd", env, rrd_batch_size=256, rrd_sample_size=16, hidden_sizes=(64, 64))
+    collector = Collector(env, actor, postproc=rd.torchrl.PayRollouts(decomposer, updates=100),
+                          frames_per_batch=per_batch, total_frames=frames, auto_register_policy_transforms=True)
     minibatches = TensorDictReplayBuffer(storage=LazyTensorStorage(per_batch), sampler=SamplerWithoutReplacement(),
                                          batch_size=min(100, per_batch))
     returns: list[float] = []
@@ -43,7 +43,7 @@ def main(frames: int = 50_000, per_batch: int = 1000, seed: int = 0) -> list[flo
             with torch.no_grad():
                 advantages(batch)               # after the rewards were paid; time limits are bootstrapped
             minibatches.empty()
-            minibatches.extend(batch[batch[PAID]])
+            minibatches.extend(batch[batch[rd.torchrl.PAID]])
             for minibatch in minibatches if len(minibatches) else ():
                 losses = ppo(minibatch)
                 loss = losses["loss_objective"] + losses["loss_critic"] + losses["loss_entropy"]

@@ -11,13 +11,13 @@ from torchrl.envs import Compose, DoubleToFloat, GymEnv, RewardSum, TransformedE
 from torchrl.modules import MLP, NormalParamExtractor, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import SACLoss, SoftUpdate
 
-from adapters.torchrl import Decomposer, LateReward, PaySampled
+import return_decomposition as rd
 
 
 def main(frames: int = 20_000, warmup: int = 1000, per_batch: int = 100, seed: int = 0) -> list[float]:
     """Train; return the return of each episode."""
     torch.manual_seed(seed)
-    env = TransformedEnv(GymEnv("InvertedPendulum-v5"), Compose(DoubleToFloat(), RewardSum(), LateReward()))
+    env = TransformedEnv(GymEnv("InvertedPendulum-v5"), Compose(DoubleToFloat(), RewardSum(), rd.torchrl.LateReward()))
     env.set_seed(seed)
     size, acts = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
 
@@ -34,8 +34,9 @@ def main(frames: int = 20_000, warmup: int = 1000, per_batch: int = 100, seed: i
     targets = SoftUpdate(sac, tau=0.005)
     optimizer = torch.optim.Adam(sac.parameters(), lr=1e-3)
 
-    decomposer = Decomposer("rrd", env, rrd_batch_size=64, rrd_sample_size=16, hidden_sizes=(64, 64))
-    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(frames), transform=PaySampled(decomposer), batch_size=64)
+    decomposer = rd.torchrl.Decomposer("rrd", env, rrd_batch_size=64, rrd_sample_size=16, hidden_sizes=(64, 64))
+    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(frames), transform=rd.torchrl.PaySampled(decomposer),
+                                    batch_size=64)
     collector = Collector(env, actor, frames_per_batch=per_batch, total_frames=frames, init_random_frames=warmup,
                           auto_register_policy_transforms=True)
     returns: list[float] = []

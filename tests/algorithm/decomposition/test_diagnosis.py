@@ -119,8 +119,8 @@ def test_episodes_of_different_lengths():
     assert found["slope"] == pytest.approx(5 / 4)
     assert found["intercept"] == pytest.approx(5.75 - 5 / 4 * 5)
     assert found["r2"] == pytest.approx(1 - 5 / 8.75)
-    assert diagnose(predicted, true, unit="share") == found | {"r2": None}
-    assert tuple(found) == NAMES[:8]
+    assert diagnose(predicted, true, unit="share") == found | dict.fromkeys(("r2", "sum_error", "error_played"))
+    assert sorted(found) == sorted(NAMES[:-2])
 
 
 def test_returns_that_differ_by_rounding_alone_are_constant():
