@@ -118,7 +118,8 @@ def sweep(trials: list, lanes, retries: int, search=None) -> int:
                 time.sleep(PAUSE)
                 running = still(running, lanes)
             lanes.close()
-    if search is not None and (best := search.summary()):
+    best = search.summary() if search is not None else ""
+    if best:
         from utils.display import say
         say(best)
     return report(trials, stop)

@@ -16,11 +16,12 @@ from gymnasium.spaces import Box, Discrete
 from runs import run
 
 import train
+from algorithm import create_agent
 from envs import env_kwargs, make_env
 from envs.atari import FrameStack
 from envs.names import resolve_env
 from envs.wrappers import TrueReward
-from learner import Evaluator, parts
+from learner import Evaluator, training
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.settings.games import ATARI, GAMES
@@ -454,8 +455,12 @@ def _tidy():
 @pytest.fixture
 def built(monkeypatch):
     """The agents that runs build."""
-    agents, create = [], parts.create_agent
-    monkeypatch.setattr(parts, "create_agent", lambda config: agents.append(create(config)) or agents[-1])
+    agents, build = [], training.build
+
+    def create(config):
+        agents.append(create_agent(config))
+        return agents[-1]
+    monkeypatch.setattr(training, "build", lambda config: build(config, create))
     return agents
 
 
