@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,42 @@ BURST = 100                 # updates of a burst, unless fit_updates says how ma
 JUDGED = 20                 # episodes that the numbers of `judge` are of
 
 
-class Decomposer:
+class EpisodeModel:
     """A decomposition, and a replay of whole episodes that it learns from.
 
     Attributes:
         model: the decomposition; its observations are raw, its actions in [-1, 1] or indices.
+        config: its settings, with the replay's size.
         replay: the whole episodes, as this package's agents learn from them.
         updates: how many updates the model has made.
     """
+
+    def __init__(self, model: Decomposition, steps: int):
+        """steps: of whole episodes that the replay holds, at most."""
+        self.model, self.updates = model, 0
+        self.config = dataclasses.replace(model.config, buffer_size=steps)
+        self.replay = load_replay_class(self.config.alg)(self.config)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an episode has ended: before it nothing can be learned, and no return is known."""
+        return bool(self.replay.episodes)
+
+    def redistribute(self, episode: Mapping[str, Any]) -> Tensor:
+        """Return what each step of a whole episode is paid now, (T,)."""
+        known = {name: value for name, value in self.replay.episode_fields().items() if name in self.model.of_replay}
+        return self.model.redistribute({**episode, **known})
+
+    def learn(self, count: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the metrics of so many steps of the model's optimisers, of none before an episode has ended."""
+        if self.model.opts and self.ready:
+            for info in burst(self.model, self.replay, count, None):
+                self.updates += 1
+                yield info
+
+
+class Decomposer(EpisodeModel):
+    """A decomposition that learns when an agent of another library does, and is judged by episodes as they end."""
 
     def __init__(self, decomposition: str | Decomposition, form: Form, device: str, steps: int,
                  settings: Mapping[str, Any]):
@@ -47,18 +75,11 @@ class Decomposer:
         Raises:
             ConfigError: a setting is wrong, or the model is one of other spaces.
         """
-        self.model = model_of(decomposition, form, device, settings)
-        self.config = dataclasses.replace(self.model.config, buffer_size=steps)
-        self.replay = load_replay_class(self.config.alg)(self.config)
-        self.bursts = self.burst_number = self.updates = self.credited = 0
+        super().__init__(model_of(decomposition, form, device, settings), steps)
+        self.bursts = self.burst_number = self.credited = 0
         self.sums: dict[str, Tensor] = {}               # of the metrics, since `metrics` was called
         self.counted = 0
         self.judged: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=JUDGED)    # payments and rewards of episodes
-
-    @property
-    def ready(self) -> bool:
-        """Whether an episode has ended: before it nothing can be learned, and no return is known."""
-        return bool(self.replay.episodes)
 
     # Episodes -------------------------------------------------------------------------------------------------
 
@@ -78,8 +99,7 @@ class Decomposer:
 
     def paid(self, episode: Mapping[str, Any]) -> np.ndarray:
         """Return what each step of an episode is paid now, (T,) float64."""
-        known = {name: value for name, value in self.replay.episode_fields().items() if name in self.model.of_replay}
-        return self.model.redistribute({**episode, **known}).double().cpu().numpy()
+        return self.redistribute(episode).double().cpu().numpy()
 
     def judge(self) -> dict[str, float]:
         """Return how good the payments of the newest episodes were, each paid before the model learned from it.
@@ -121,12 +141,10 @@ class Decomposer:
 
     def update(self, count: int = 1) -> None:
         """Take so many steps of the model's optimisers on the episodes of the replay, fewer once it is satisfied."""
-        if not self.model.opts or not self.ready:
-            return
-        for info in burst(self.model, self.replay, count, None):
+        for info in self.learn(count):
             for name, value in info.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counted, self.updates = self.counted + 1, self.updates + 1
+            self.counted += 1
 
     def metrics(self) -> dict[str, float]:
         """Return the means of the model's metrics over the updates since the last call."""

@@ -12,7 +12,7 @@ The environment pays the return of an episode at its end, or in any other way: o
 
 from __future__ import annotations
 
-import dataclasses
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -22,22 +22,20 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.transforms import Transform
 
+from adapters.decomposer import EpisodeModel
 from adapters.torchrl_episodes import Cutter, Form
 from algorithm.create import create_decomposition
 from algorithm.decomposition.base import Decomposition
-from algorithm.registry import load_replay_class
 from utils.errors import ConfigError
 
 REWARD, CREDIT, PAID = ("next", "reward"), "credit", ("collector", "paid")
 BASES = {True: "dqn", False: "sac"}         # whose defaults a decomposition takes, by whether actions are discrete
 
 
-class Decomposer:
-    """A decomposition beside TorchRL's agent, and the whole episodes that it learns from.
+class Decomposer(EpisodeModel):
+    """A decomposition beside TorchRL's agent, and the whole episodes that it learns from; see `EpisodeModel`.
 
     Attributes:
-        model: the decomposition.
-        replay: its episodes, as this package's agents learn from them; on the model's device.
         form: the keys, and the scale of actions.
     """
 
@@ -54,21 +52,14 @@ class Decomposer:
             ConfigError: a setting is wrong, the specs do not fit, or the decomposition pays in another unit.
         """
         self.form = Form(env, observation, action)
-        self.model = model if isinstance(model, Decomposition) else self._create(model, settings)
-        config = dataclasses.replace(self.model.config, buffer_size=steps)
-        self.replay = load_replay_class(config.alg)(config)
-        self.cutter, self.updates = Cutter(), 0
+        super().__init__(model if isinstance(model, Decomposition) else self._create(model, settings), steps)
+        self.cutter = Cutter()
 
     def _create(self, name: str, settings: dict[str, Any]) -> Decomposition:
         form = self.form
         given = {"alg": name, "basis_alg": BASES[form.discrete], "obs_dims": form.obs_dims, "acts_dims": form.actions,
                  "device": "cpu", **settings}
         return create_decomposition(SimpleNamespace(**given))
-
-    @property
-    def ready(self) -> bool:
-        """Whether an episode has ended: before it nothing can be learned."""
-        return bool(self.replay.episodes)
 
     @property
     def learned(self) -> bool:
@@ -93,14 +84,7 @@ class Decomposer:
 
         Nothing is done before an episode has ended.
         """
-        info: dict[str, Tensor] = {}
-        if not (self.ready and self.model.opts):
-            return info
-        names = tuple(self.model.loss_spec())
-        for _ in range(count):
-            info = self.model.update(self.replay.sample_fit(names))
-        self.updates += count
-        return info
+        return next(iter(deque(self.learn(count), maxlen=1)), {})
 
     @torch.no_grad()
     def rewards(self, rows: TensorDictBase) -> Tensor:
@@ -117,8 +101,7 @@ class Decomposer:
     @torch.no_grad()
     def credit(self, rows: TensorDictBase) -> Tensor:
         """Return what each step of one whole episode, (T,), is paid: (T, 1)."""
-        known = {name: value for name, value in self.replay.episode_fields().items() if name in self.model.of_replay}
-        return self.model.redistribute(self.form.episode(rows) | known)[:, None].to(rows.get(REWARD))
+        return self.redistribute(self.form.episode(rows))[:, None].to(rows.get(REWARD))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the model's weights, its optimisers' state, and the count of updates; the episodes are not in it."""
