@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
-from envs.spaces import flat_space, is_flattenable, unscaled
+from envs.spaces import flat, flat_space, is_flattenable, unscaled
 from utils.errors import ConfigError
 
 
@@ -74,10 +74,13 @@ def flat_rows(space: Space, values: Any) -> np.ndarray:
     """Return what `envs.spaces.flat` makes of each of N observations, (N, O) float32.
 
     Args:
-        values: (N, ...), or of a Dict a mapping of such arrays.
+        values: (N, ...), or of a Dict or Tuple such arrays by their names or places.
     """
-    if isinstance(space, Dict):
-        return np.concatenate([flat_rows(part, values[name]) for name, part in sorted(space.spaces.items())], axis=1)
+    if isinstance(space, (Dict, Tuple)):
+        parts = sorted(space.spaces.items()) if isinstance(space, Dict) else enumerate(space.spaces)
+        return np.concatenate([flat_rows(part, values[name]) for name, part in parts], axis=1)
+    if not isinstance(space, (Box, Discrete, MultiBinary, MultiDiscrete)):
+        return np.stack([flat(space, one) for one in values])
     values = np.asarray(values)
     if isinstance(space, Discrete):
         return _one_hot(values.reshape(-1) - space.start, int(space.n))

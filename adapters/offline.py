@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Tuple
+from gymnasium.spaces import Box, Discrete
 
-from envs.spaces import flat, flat_space, is_flattenable, is_image, unscaled
+from adapters.flattening import flat_rows
+from envs.spaces import flat_space, is_flattenable, is_image, unscaled
 from utils.errors import ConfigError
 from utils.finite import all_finite, check_observation, check_reward, is_finite
 from utils.installed import pip_install
@@ -89,7 +90,7 @@ def episodes_of(dataset: Any) -> Iterator[dict[str, np.ndarray]]:
 
 def episode_of(recorded: Any, observations: Any, actions: Any) -> dict[str, np.ndarray]:
     """Return `obs`, `obs_next` (T, ...), `acts` (T, ...), `rews` and `done` (T, 1) of one of Minari's episodes."""
-    seen = np.asarray(recorded.observations) if is_image(observations) else flattened(
+    seen = np.asarray(recorded.observations) if is_image(observations) else flat_rows(
         observations, recorded.observations)                                                    # (T + 1, ...)
     rews = np.asarray(recorded.rewards, np.float64).reshape(-1)
     check_numbers(seen, rews, f"of episode {recorded.id}")
@@ -108,24 +109,13 @@ def check_numbers(seen: np.ndarray, rews: np.ndarray, where: str) -> None:
         check_reward(rews[step], f"at step {step + 1} {where}")
 
 
-def flattened(space: Any, value: Any) -> np.ndarray:
-    """Return observations of several steps as vectors, (T, O) float32, as `envs.spaces.flat` makes them one by one."""
-    if isinstance(space, Box):
-        value = np.asarray(value, np.float32)
-        return value.reshape(len(value), -1)
-    if isinstance(space, (Dict, Tuple)):
-        parts = sorted(space.spaces.items()) if isinstance(space, Dict) else list(enumerate(space.spaces))
-        return np.concatenate([flattened(part, value[key]) for key, part in parts], axis=1)
-    return np.stack([flat(space, one) for one in value])
-
-
 def actions_of(value: Any, space: Any) -> np.ndarray:
     """Return actions as agents give them: indices (T,), or (T, A) in [-1, 1]; of a Box without bounds as they are."""
     if isinstance(space, Discrete):
         return np.asarray(value, np.int64).reshape(-1) - int(space.start)
     value = np.asarray(value, np.float32)
     bounded = np.isfinite(space.low).all() and np.isfinite(space.high).all()
-    return np.stack([unscaled(one, space) for one in value]) if bounded else value
+    return unscaled(value, space) if bounded else value
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
