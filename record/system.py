@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from utils.cores import count_cores, processor
+from utils.cores import count_cores, load, processor
 from utils.installed import DISTRIBUTION, HERE, ROOT
 
 PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "opencv-python-headless", "safetensors",
@@ -24,10 +24,10 @@ PACKAGES = ("torch", "tensorflow", "numpy", "gymnasium", "mujoco", "ale-py", "op
 
 def crowded() -> str | None:
     """Return a note if other programs keep the cores busy that PyTorch's threads could use."""
-    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, count_cores()
-    if torch.get_num_threads() == 1 or load < 0.75 * cores:
+    busy, cores = load(), count_cores()
+    if torch.get_num_threads() == 1 or busy < 0.75 * cores:
         return None
-    return f"note: load {load:.1f} on {cores} cores: other programs use them, and training takes longer"
+    return f"note: load {busy:.1f} on {cores} cores: other programs use them, and training takes longer"
 
 
 def describe_system(device: str) -> dict[str, Any]:

@@ -20,6 +20,11 @@ def count_cores() -> int:
     return max(1, min([allowed, *(-int(-quota // 1) for quota in quotas())]))
 
 
+def load() -> float:
+    """Return how many processes wanted a core in the last minute, on average; 0 where the system does not count."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def processor() -> str:
     """Return the model of the processor."""
     try:

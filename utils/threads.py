@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from utils.cores import count_cores
+from utils.cores import count_cores, load
 
 LEAST = 8_000_000               # floating-point operations of a product that a thread is started for
 WINDOW = 0.05                   # seconds between two looks
@@ -32,7 +32,7 @@ def prepare_threads() -> None:
     cores = count_cores()
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
-    if torch.get_num_threads() > 1 and hasattr(os, "getloadavg") and os.getloadavg()[0] > cores:
+    if torch.get_num_threads() > 1 and load() > cores:
         patience.begin()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from algorithm.engine.by_hand.products import onednn
 from algorithm.engine.by_hand.rollouts import RolloutEngine
 from algorithm.engine.eager import Engine
 from utils.cache import OFF, VARIABLE, is_off, remembered
-from utils.cores import count_cores, processor
+from utils.cores import count_cores, load, processor
 from utils.errors import ConfigError
 from utils.settings.kernels import AUTOGRAD
 from utils.threads import threads
@@ -200,4 +199,4 @@ def is_choice(text: str) -> bool:
 def is_busy() -> bool:
     """Whether other programs use the cores that this one would: all of them, or one."""
     cores, alone = count_cores(), torch.get_num_threads() == 1
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (cores + 0.5 if alone else 0.75 * cores)
+    return load() > (cores + 0.5 if alone else 0.75 * cores)
