@@ -220,7 +220,7 @@ def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, 
 
 
 def credit_of(evaluation: "Evaluation") -> dict[str, Any]:
-    """Return the payments of the first episode, and those of all by where they stand in an episode."""
+    """Return the payments of the first episode, and those of all episodes by position in the episode."""
     if evaluation.judge is None:
         return {}
     from algorithm.decomposition.diagnosis import by_step

@@ -64,7 +64,7 @@ def errors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Numbers:
 
 
 def by_step(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], parts: int = 10) -> dict[str, list]:
-    """Compare payments by where they stand in an episode, which is cut into so many parts of equal length.
+    """Compare payments by the position of their steps in an episode, divided into so many parts of equal length.
 
     Returns:
         a number for each part, None where it is not defined: `predicted` and `true`, the mean payment and reward of a

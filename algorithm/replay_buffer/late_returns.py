@@ -1,4 +1,4 @@
-"""Episodes whose return arrives later: they are held, but no decomposition learns from them until it is told."""
+"""Episodes whose return arrives later: they are stored, and no decomposition learns from them before it arrives."""
 
 from __future__ import annotations
 
