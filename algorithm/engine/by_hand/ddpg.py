@@ -9,8 +9,8 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
 from algorithm.engine.by_hand.gradients import Gradients
 from algorithm.engine.by_hand.nets import Nets
-from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
+from algorithm.engine.by_hand.rows import averaged
 
 
 class DDPGGradients(Gradients):
@@ -31,8 +31,9 @@ class DDPGGradients(Gradients):
         q_next = self.critic_target(batch["obs_next"], self.policy_target(batch["obs_next"]).tanh())
         y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
         error = self.critic(batch["obs"], batch["acts"]) - y
-        self.critic.backward(error * (2 / sizes(error)[-2]))
-        return {"Q_loss": error.square().mean(dim=(-2, -1)), "Q_reg_loss": self._regularise()}
+        self.critic.backward(error * (2 * batch["weight"]))
+        penalty = {"Q_reg_loss": self._regularise()} if self.first else {}
+        return {"Q_loss": averaged(error.square(), batch["weight"])} | penalty
 
     def _regularise(self) -> Tensor:
         """The mean over the n tensors of q_reg |w|^2 / 2, (); adds its gradients, q_reg w / n, to the critic's."""
@@ -47,6 +48,6 @@ class DDPGGradients(Gradients):
         """-mean Q(s, pi(s)): dL/dQ = -1 / B, and with pi = tanh z, dL/dz = dL/dpi (1 - pi^2)."""
         acts = self.policy(batch["obs"]).tanh()
         q = self.critic_frozen(batch["obs"], acts)
-        grad = self.critic_frozen.late_grad(torch.full_like(q, -1 / sizes(q)[-2]))
+        grad = self.critic_frozen.late_grad(-batch["weight"].expand_as(q))
         self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
-        return {"Pi_loss": -q.mean(dim=(-2, -1))}
+        return {"Pi_loss": -averaged(q, batch["weight"])}

@@ -13,12 +13,13 @@ from algorithm.basis_alg.base_torch import Agent, Info
 from algorithm.batch import Batch
 from algorithm.engine.batches import draw
 from algorithm.engine.by_hand.choice import create_gradients, refusal
-from algorithm.engine.by_hand.gradients import Gradients, Part, Step, compute
+from algorithm.engine.by_hand.gradients import Gradients, Part, Step, added, compute
 from algorithm.engine.by_hand.kernels import Kernels, usual
 from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.rows import halves, weighted
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.pairs import Pair, create_pair
+from algorithm.engine.pairs import Pair, Threads, create_pair
 from algorithm.schedule import Schedule, is_policys
 from utils.flat import gather
 from utils.threads import patience
@@ -39,6 +40,23 @@ class Verb(NamedTuple):
     memories: list[Tensor]              # in which those lie
     counts: bool = True                 # as an update
 
+    @property
+    def undivided(self) -> bool:
+        """Whether its work is one list of parts."""
+        return sum(bool(parts) for step in self.steps for parts in step) == 1
+
+
+class Twin(NamedTuple):
+    """What computes a verb for the second half of the rows, in memory of its own."""
+
+    parts: list[Part]
+    memory: Tensor                      # of its gradients, laid out as the verb's
+
+
+def _gathered(grads: dict[Tensor, Tensor], groups: list[tuple]) -> Tensor:
+    """The gradients of these groups of parameters, from now on in one memory."""
+    return gather(grads[parameter] for _, group in groups for parameter in group["params"])
+
 
 class ManualEngine(Engine):
     """Computes the losses and their gradients in two threads, then steps the optimisers.
@@ -53,27 +71,27 @@ class ManualEngine(Engine):
         """kernels: None: the usual ones, for the threads that there are now."""
         super().__init__(agent, buffer)
         self.kernels = kernels or usual(agent)
-        gradients = create_gradients([agent], partial(Nets, onednn=self.kernels.products == "onednn"))
-        if gradients is None:
-            raise refusal(agent)
+        gradients = self._gradients()
         self.grads = gradients.nets.gradients
         self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])
 
+    def _gradients(self) -> Gradients:
+        gradients = create_gradients([self.agent], partial(Nets, onednn=self.kernels.products == "onednn"))
+        if gradients is None:
+            raise refusal(self.agent)
+        return gradients
+
     def _set_verbs(self, gradients: Gradients, groups: list[tuple]) -> None:
         """groups: all that are stepped, whose gradients `self.grads` has."""
-        agent = self.agent
+        agent, self.nets, self.twins = self.agent, [gradients.nets], {}
         of_pi = [pair for pair in groups if is_policys(pair[1])]
         of_q = [pair for pair in groups if not is_policys(pair[1])]
-        pi, q = self._gathered(of_pi), self._gathered(of_q)
-        self.graphs = Graphs(gradients.nets.state)
+        pi, q = _gathered(self.grads, of_pi), _gathered(self.grads, of_q)
+        self.graphs = Graphs(lambda: [tensor for nets in self.nets for tensor in nets.state()])
         self.verbs = {
             "train": Verb(gradients.train(), agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
             "train_q": Verb(gradients.train_q(), agent.q_noise, of_q, self._labelled(of_q), [q]),
             "train_pi": Verb(gradients.train_pi(), agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
-
-    def _gathered(self, groups: list[tuple]) -> Tensor:
-        """The gradients of these groups, from now on in one memory."""
-        return gather(self.grads[parameter] for _, group in groups for parameter in group["params"])
 
     def _labelled(self, groups: list[tuple]) -> dict[str, Tensor]:
         return {self.labels[parameter]: self.grads[parameter] for _, group in groups for parameter in group["params"]}
@@ -137,12 +155,34 @@ class ManualEngine(Engine):
                ) -> Info:
         """Write the gradients of one verb; return its losses, ().
 
-        The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up.
+        The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up. A
+        verb of one list is computed by both threads, half of the rows in each.
         """
-        found: Info = {}
-        for step in verb.steps:
-            fields = {**batch, **found}
-            calls = [partial(how(parts, fields), fields) for parts in step if parts]
-            one, other = self.pair(*calls) if len(calls) == 2 else (calls[0](), {})
-            found |= {**one, **other, **{name: one[name] + other[name] for name in one if name in other}}
+        lead = len(self.nets[0].lead)
+        batch, found = weighted(batch, lead), {}
+        if verb.undivided and not lead and isinstance(self.pair, Threads):
+            found = self._by_rows(verb, batch, how)
+        else:
+            for step in verb.steps:
+                fields = {**batch, **found}
+                calls = [partial(how(parts, fields), fields) for parts in step if parts]
+                found |= added(*(self.pair(*calls) if len(calls) == 2 else (calls[0](), {})))
         return {name: found[name] for name in self.agent.train_info if name in found}
+
+    def _by_rows(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Part]) -> Info:
+        (parts,) = (parts for step in verb.steps for parts in step if parts)
+        twin, rows = self._twin(verb, parts), halves(batch)
+        calls = [partial(how(some, half), half) for some, half in zip((parts, twin.parts), rows, strict=True)]
+        info = added(*self.pair(*calls))
+        verb.memories[0].add_(twin.memory)
+        return info
+
+    def _twin(self, verb: Verb, parts: list[Part]) -> Twin:
+        key = tuple(part.__name__ for part in parts)
+        if key not in self.twins:
+            gradients = self._gradients()
+            gradients.first = False
+            self.nets.append(gradients.nets)
+            memory = _gathered(gradients.nets.gradients, verb.groups)
+            self.twins[key] = Twin([getattr(gradients, name) for name in key], memory)
+        return self.twins[key]

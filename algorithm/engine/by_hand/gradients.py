@@ -3,7 +3,8 @@
 `q_loss` and `pi_loss` of `by_hand/sac.py` compute what those of `basis_alg/sac_torch.py` do, line by line, and write
 the gradients of the parameters beside it. All gradients of an update are taken at the parameters before it, as in
 `Agent.train`: the critics' half (learned reward, next action, targets, critics) and the policy's half (policy, reward
-network) are independent of each other, and almost equal work. So they run at the same time.
+network) are independent of each other, and almost equal work. So they run at the same time. Work that is not divided
+so is divided by rows: means over rows are sums times the batch's `weight`, and those of its halves add up.
 """
 
 from __future__ import annotations
@@ -28,12 +29,19 @@ def compute(parts: Sequence[Part], batch: Batch) -> Info:
     return {name: value for part in parts for name, value in part(batch).items()}
 
 
+def added(one: Info, other: Info) -> Info:
+    """The results of both; values of one name add up."""
+    return one | other | {name: one[name] + other[name] for name in one if name in other}
+
+
 class Gradients:
     """The losses and gradients of `Agent.train`, `train_q` and `train_pi`, without the optimisers' steps.
 
     A subclass has the agent's `q_loss` and `pi_loss` as parts, which write their gradients. A verb is a list of steps;
     the results of a step join the batch of the next step.
     """
+
+    first = True        # of two that share the rows of a batch: it adds what does not depend on rows
 
     def __init__(self, nets: Nets, reward: RewardGradients | None):
         """nets: of the agent; reward: of its decomposition, None where the batch's rewards are taken as they are."""

@@ -10,6 +10,7 @@ from algorithm.batch import Batch
 from algorithm.engine.by_hand.mlp import Pad
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.products import sizes
+from algorithm.engine.by_hand.rows import averaged
 
 
 class RewardGradients:
@@ -45,11 +46,12 @@ class RewardGradients:
         pred = self.reward(x).view(*lead, count, steps)
         average = pred.mean(-1, keepdim=True)
         error = average - batch["rrd_rews"]                                                         # (N, 1)
-        info = {"R_loss": error.square().mean(dim=(-2, -1))}
-        grad = (error * (2 / (count * steps))).expand_as(pred)
+        weight = batch["rrd_weight"]
+        info = {"R_loss": averaged(error.square(), weight)}
+        grad = (error * (2 / steps * weight)).expand_as(pred)
         if self.correction:
             coef, centred = batch["rrd_var_coef"] / (steps * (steps - 1)), pred - average           # c / (K (K - 1))
-            info["R_var"] = (coef * centred.square().sum(-1, keepdim=True)).mean(dim=(-2, -1))
-            grad = grad - centred * coef * (2 * self.correction / count)
+            info["R_var"] = averaged(coef * centred.square().sum(-1, keepdim=True), weight)
+            grad = grad - centred * coef * (2 * self.correction * weight)
         self.reward.backward(grad.reshape(*sizes(x)[:-1], 1))
         return info

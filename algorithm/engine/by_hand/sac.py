@@ -14,6 +14,7 @@ from algorithm.engine.by_hand.gradients import Gradients, twin
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
+from algorithm.engine.by_hand.rows import averaged
 from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, STD_FLOOR
 
 
@@ -46,8 +47,8 @@ class SACGradients(Gradients):
         y = self.pay(batch).addcmul(1 - batch["done"], q_next, value=self.config.gamma)             # (B, 1)
         errors = [q - y for q in twin(self.critics, batch["obs"], batch["acts"])]                   # 2 (B, 1)
         for critic, error in zip(self.critics, errors, strict=True):
-            critic.backward(error * (2 / sizes(error)[-2]))
-        return {"Q_loss": sum(error.square().mean(dim=(-2, -1)) for error in errors)}
+            critic.backward(error * (2 * batch["weight"]))
+        return {"Q_loss": sum(averaged(error.square(), batch["weight"]) for error in errors)}
 
     def pi_loss(self, batch: Batch) -> Info:
         """mean(alpha log pi(a|s) - min_i Q_i(s, a)), a ~ pi; and -log alpha (mean log pi - A) for the temperature.
@@ -56,13 +57,13 @@ class SACGradients(Gradients):
         """
         sample = squash(self.policy(batch["obs"]), batch["pi_noise"])
         q = twin(self.critics_frozen, batch["obs"], sample.acts)                                    # 2 (B, 1)
-        loss = (self.alpha() * sample.log_p - torch.minimum(*q)).mean(dim=(-2, -1))
-        self.policy.backward(self._policy_gradient(sample, batch["pi_noise"], *q))
+        loss = averaged(self.alpha() * sample.log_p - torch.minimum(*q), batch["weight"])
+        self.policy.backward(self._policy_gradient(sample, batch, *q))
         if self.log_alpha_grad is not None:
-            self.log_alpha_grad.copy_(self.basis.act_dim - sample.log_p.mean(dim=(-2, -1)))
+            self.log_alpha_grad.copy_(averaged(self.basis.act_dim - sample.log_p, batch["weight"]))
         return {"Pi_loss": loss}
 
-    def _policy_gradient(self, sample: Squashed, noise: Tensor, q_1: Tensor, q_2: Tensor) -> Tensor:
+    def _policy_gradient(self, sample: Squashed, batch: Batch, q_1: Tensor, q_2: Tensor) -> Tensor:
         """dL/d(m, l) of L = mean(alpha log pi - min_i Q_i), for the policy's outputs m and l, (B, 2 A).
 
         With x = m + s e, s = max(exp l, STD_FLOOR), a = tanh x and w = 1 - a^2: da/dx = w, dx/dm = 1, and dx/dl = s e
@@ -75,13 +76,13 @@ class SACGradients(Gradients):
         and no gradient passes to an l that is clipped. The lesser critic has the minimum's gradient, Q_1 where they
         are equal.
         """
-        (rows, width), alpha = sizes(sample.acts)[-2:], self.alpha()
-        start = sizes(self.critics_frozen[0].inputs[0])[-1] - width
-        share = (q_1 <= q_2) / -rows                                                                # (B, 1)
+        noise, weight, alpha = batch["pi_noise"], batch["weight"], self.alpha()
+        start = sizes(batch["obs"])[-1]
+        share = (q_1 <= q_2) * -weight                                                                # (B, 1)
         first, second = self.critics_frozen
-        by_q = first.input_grad(share, start) + second.input_grad(-1 / rows - share, start)
-        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 / rows * alpha)) * sample.w            # (B, A)
-        grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_FLOOR) - alpha / rows
+        by_q = first.input_grad(share, start) + second.input_grad(-weight - share, start)
+        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 * weight * alpha)) * sample.w            # (B, A)
+        grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_FLOOR) - alpha * weight
         inside = (sample.raw >= LOG_STD_MIN) & (sample.raw <= LOG_STD_MAX)
         return torch.cat([grad_x, grad_l * inside], dim=-1)
 

@@ -11,6 +11,7 @@ from algorithm.engine.by_hand.mlp import MLP
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.products import sizes
 from algorithm.engine.by_hand.reward import RewardGradients
+from algorithm.engine.by_hand.rows import averaged
 
 
 class TD3Gradients(Gradients):
@@ -60,13 +61,13 @@ class TD3Gradients(Gradients):
         """mean (Q_i - y)^2: no gradient passes to y, and dL/dQ_i = 2 (Q_i - y) / B."""
         critic.load(name, batch)
         error = batch[name] - batch["y"]
-        critic.backward(error * (2 / sizes(error)[-2]))
-        return {"Q_loss": error.square().mean(dim=(-2, -1))}
+        critic.backward(error * (2 * batch["weight"]))
+        return {"Q_loss": averaged(error.square(), batch["weight"])}
 
     def pi_loss(self, batch: Batch) -> Info:
         """-mean Q_1(s, pi(s)): dL/dQ_1 = -1 / B, and with pi = tanh z, dL/dz = dL/dpi (1 - pi^2)."""
         acts = self.policy(batch["obs"]).tanh()
         q = self.critic_frozen(torch.cat([batch["obs"], acts], dim=-1))
-        grad = self.critic_frozen.input_grad(torch.full_like(q, -1 / sizes(q)[-2]), sizes(batch["obs"])[-1])
+        grad = self.critic_frozen.input_grad(-batch["weight"].expand_as(q), sizes(batch["obs"])[-1])
         self.policy.backward(torch.ops.aten.tanh_backward(grad, acts))
-        return {"Pi_loss": -q.mean(dim=(-2, -1))}
+        return {"Pi_loss": -averaged(q, batch["weight"])}
