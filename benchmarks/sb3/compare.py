@@ -1,15 +1,17 @@
 """Stable-Baselines3's SAC on returns alone, with a decomposition and without it, and on the dense reward.
 
-    python benchmarks/sb3/compare.py --seeds=0-2            # a run that is done is skipped
+    python benchmarks/sb3/compare.py --seeds=0-2            # again: it resumes what was stopped
     python plot.py outputs --by=tag
 
-A run that is stopped begins anew; what is done stays. It needs the extra sb3. Each run writes the mean returns of
-greedy episodes to outputs/SB3_NAME/HalfCheetah-v4_seed0.npz and so on, as plot.py reads them.
+It needs the extra sb3. Each run writes the mean returns of greedy episodes to outputs/SB3_NAME/HalfCheetah-v4_seed0.npz
+and so on, as plot.py reads them, once it is done; until then model, replay and generators are kept beside it, from the
+last evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +49,7 @@ class Late(gym.Wrapper):
 def sac(env: gym.Env, seed: int, **settings: Any) -> Any:
     """Return SAC with the library's defaults, which starts after ten episodes of random actions."""
     from stable_baselines3 import SAC
-    return SAC("MlpPolicy", env, seed=seed, device="cpu", learning_starts=10_000, buffer_size=1_000_000, **settings)
+    return SAC("MlpPolicy", env, seed=seed, device="cpu", learning_starts=10_000, **settings)
 
 
 def dense(make: Callable[[], gym.Env], seed: int) -> tuple[Any, None]:
@@ -84,16 +86,43 @@ def mean_return(model: Any, env: gym.Env, episodes: int = EPISODES) -> float:
     return float(np.mean(found))
 
 
-def train(build: Callable, make: Callable[[], gym.Env], seed: int, total: int) -> np.ndarray:
-    """Return (evaluations, 2): environment steps and mean return."""
+def train(build: Callable, make: Callable[[], gym.Env], seed: int, total: int, kept: Path) -> np.ndarray:
+    """Return (evaluations, 2): environment steps and mean return; `kept` holds the run until it is done."""
     model, callback = build(make, seed)
     test, rows = make(), []
     test.reset(seed=seed + 10_000)
+    if kept.exists():
+        model, rows = load(model, kept)
     while model.num_timesteps < total:
         model.learn(min(EVERY, total - model.num_timesteps), callback=callback, reset_num_timesteps=not rows)
         rows.append((model.num_timesteps, mean_return(model, test)))
-        print(f"seed {seed}  steps {rows[-1][0]}  return {rows[-1][1]:.1f}", flush=True)
+        print(f"{kept.parent.name}  seed {seed}  steps {rows[-1][0]}  return {rows[-1][1]:.1f}", flush=True)
+        save(model, rows, kept)
     return np.array(rows, np.float64)
+
+
+def save(model: Any, rows: list[tuple[int, float]], kept: Path) -> None:
+    """Write a run that can be resumed; a run is between two episodes here."""
+    new = kept.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    model.save(new / "model.zip")
+    model.save_replay_buffer(new / "replay.pkl")
+    _, keys, *rest = np.random.get_state()
+    np.savez(new / "rest.npz", rows=rows, keys=keys, rest=rest, torch=torch.get_rng_state().numpy())
+    shutil.rmtree(kept, ignore_errors=True)
+    new.rename(kept)
+
+
+def load(made: Any, kept: Path) -> tuple[Any, list[tuple[int, float]]]:
+    """Read what `save` wrote, for the environment of a model that was made anew."""
+    model = type(made).load(kept / "model.zip", env=made.get_env(), device="cpu")
+    model.load_replay_buffer(kept / "replay.pkl")
+    with np.load(kept / "rest.npz") as rest:
+        position, has_gauss, gauss = rest["rest"]
+        np.random.set_state(("MT19937", rest["keys"], int(position), int(has_gauss), float(gauss)))
+        torch.set_rng_state(torch.from_numpy(rest["torch"]))
+        return model, [(int(steps), float(found)) for steps, found in rest["rows"]]
 
 
 def main() -> None:
@@ -111,7 +140,9 @@ def main() -> None:
             path = args.out / name / f"{args.env}_seed{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                np.savez(path, info=train(RUNS[name], lambda: gym.make(args.env), seed, args.total_timesteps))
+                kept = path.with_suffix(".run")
+                np.savez(path, info=train(RUNS[name], lambda: gym.make(args.env), seed, args.total_timesteps, kept))
+                shutil.rmtree(kept)
 
 
 if __name__ == "__main__":
