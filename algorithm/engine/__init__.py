@@ -36,9 +36,9 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
         raise ConfigError(f"engine: got {config.engine!r} with --grad_accum_steps={config.grad_accum_steps}, expected "
                           "eager or auto")
     name, why = (config.engine, "as asked") if config.engine != "auto" else _fastest(agent, buffer)
-    if name == "manual" and config.precision == "bf16":
-        raise ConfigError("engine: got 'manual' with --precision=bf16, expected eager, compile or auto "
-                          "(gradients by hand are float32)")
+    if name == "manual" and config.precision == "bf16" and agent.device.type != "cpu":
+        raise ConfigError(f"engine: got 'manual' with --precision=bf16 on {agent.device}, expected eager, compile or "
+                          "auto (gradients by hand are float32 there)")
     if name == "manual" and agent.device.type == "cpu":
         return _with_kernels(config, agent, buffer, why)
     if config.kernels not in (AUTO, AUTOGRAD):
@@ -56,11 +56,29 @@ def _with_kernels(config: Config, agent: Any, buffer: Any, why: str) -> tuple[En
     if config.kernels == AUTOGRAD:
         raise ConfigError("kernels: got 'autograd' with --engine=manual, expected auto, or kernels such as mm-2x1")
     if config.kernels != AUTO:
-        return create(agent, buffer, parse(config.kernels)), f"{why}; kernels {config.kernels} as asked"
+        _check_products(config)
+        return create(agent, buffer, parse(config.kernels)), f"{why}; kernels {config.kernels} as asked{_small(agent)}"
     engine, reason = create_timed(agent, buffer, config.engine == "auto")
     if engine.kernels == AUTOGRAD:
         return engine, f"gradients by hand are slower here: {reason}"
-    return engine, f"{why}; kernels {engine.kernels}" + (f", {reason}" if reason else "")
+    return engine, f"{why}; kernels {engine.kernels}" + (f", {reason}" if reason else "") + _small(agent)
+
+
+def _small(agent: Any) -> str:
+    """Say that bf16 was asked for in vain, if no product is large."""
+    from algorithm.engine.by_hand.kernels import is_rounded
+    if agent.config.precision != "bf16" or is_rounded(agent):
+        return ""
+    return "; every product is small, so all are in fp32"
+
+
+def _check_products(config: Config) -> None:
+    """Raise a ConfigError if the kernels that are asked for have another precision than the one asked for."""
+    if config.kernels.startswith("bf16") == (config.precision == "bf16"):
+        return
+    shares = config.kernels.partition("-")[2]
+    wanted = f"bf16-{shares}" if config.precision == "bf16" else f"mm-{shares}"
+    raise ConfigError(f"kernels: got {config.kernels!r} with --precision={config.precision}, expected auto or {wanted}")
 
 
 def _check_mps(config: Config) -> None:

@@ -37,7 +37,7 @@ class CapturedEngine(Engine):
     def __init__(self, agent: Agent, buffer: Any):
         super().__init__(agent, buffer)
         check_device(agent, buffer)
-        self.by_hand = by_hand(agent) and not agent.on_policy
+        self.by_hand = by_hand(agent) and not agent.on_policy and agent.config.precision != "bf16"
         if agent.policy_batch and not self.by_hand:
             raise ConfigError("engine: got 'cudagraph', but a policy with a batch of its own (td3) is captured only "
                               "with gradients by hand, in fp32 or tf32; expected eager, compile or auto")

@@ -50,9 +50,11 @@ class Config(PayingSettings):
                              "that fits; the run prints which)",
                              choices=("auto", "eager", "manual", "compile", "cudagraph"))
     kernels: str = of_compute("auto", "of manual on a CPU, products-halves x threads, such as mm-2x1 or onednn-1x4; "
-                              "auto times them at the start, autograd is the eager engine", form="kernels")
-    precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (autocast); only fp32 gives "
-                                "the original's numbers", choices=("fp32", "tf32", "bf16"))
+                              "auto times them at the start, autograd is the eager engine, bf16-2x1 with "
+                              "--precision=bf16 is emulated where the processor lacks it", form="kernels")
+    precision: str = of_compute("fp32", "of matrix products: fp32, tf32 (CUDA), or bf16 (on CPUs with AMX or "
+                                "AVX512-BF16, else fp32); only fp32 gives the original's numbers",
+                                choices=("fp32", "tf32", "bf16"))
     buffer_device: str = of_compute(
         "auto", "where the replay is kept: cpu, cuda, cuda:1, ... or auto (where the agent is, if it fits there; not "
         "mps)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 AUTO, AUTOGRAD = "auto", "autograd"
-FORM = r"(mm|onednn)-([12])x([1-9]\d{0,3})"
+FORM = r"(mm|onednn|bf16)-([12])x([1-9]\d{0,3})"
 PATTERN = f"{AUTO}|{AUTOGRAD}|{FORM}"
 EXPECTED = "auto, autograd, or products-halves x threads, such as mm-2x1 or onednn-1x4"
 

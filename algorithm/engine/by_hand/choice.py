@@ -57,7 +57,8 @@ def by_hand(agent: Agent) -> bool:
 
 def why_not_by_hand(agent: Agent) -> str | None:
     """The part of the agent that no gradients are written for, in a few words; None where they are."""
-    return "bf16" if agent.config.precision == "bf16" else _unknown_part(agent)
+    on_gpu = agent.device.type != "cpu"                 # where autocast's products are the faster ones
+    return "bf16" if on_gpu and agent.config.precision == "bf16" else _unknown_part(agent)
 
 
 def refusal(agent: Agent) -> ConfigError:

@@ -16,6 +16,7 @@ from algorithm.engine.by_hand.choice import create_gradients, refusal
 from algorithm.engine.by_hand.gradients import Gradients, Part, Step, added, compute
 from algorithm.engine.by_hand.kernels import Kernels, usual
 from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.products import Products
 from algorithm.engine.by_hand.rows import halves, weighted
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
@@ -71,12 +72,13 @@ class ManualEngine(Engine):
         """kernels: None: the usual ones, for the threads that there are now."""
         super().__init__(agent, buffer)
         self.kernels = kernels or usual(agent)
+        self.products = Products(self.kernels.products)
         gradients = self._gradients()
         self.grads = gradients.nets.gradients
         self._set_verbs(gradients, [pair for pair in agent.groups() if pair[1]["params"][0] in self.grads])
 
     def _gradients(self) -> Gradients:
-        gradients = create_gradients([self.agent], partial(Nets, onednn=self.kernels.products == "onednn"))
+        gradients = create_gradients([self.agent], partial(Nets, products=self.products))
         if gradients is None:
             raise refusal(self.agent)
         return gradients
@@ -158,6 +160,7 @@ class ManualEngine(Engine):
         The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up. A
         verb of one list is computed by both threads, half of the rows in each.
         """
+        self.nets[0].products.refresh()
         lead = len(self.nets[0].lead)
         batch, found = weighted(batch, lead), {}
         if verb.undivided and not lead and isinstance(self.pair, Threads):

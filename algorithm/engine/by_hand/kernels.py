@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from algorithm.basis_alg.base_torch import Agent
-from algorithm.engine.by_hand.products import ONEDNN, is_large
+from algorithm.engine.by_hand.products import BF16, BY_ONEDNN, MM, ONEDNN, is_large
 from utils.errors import ConfigError
 from utils.settings.kernels import parts_of
 from utils.threads import worth
@@ -23,7 +23,7 @@ class Kernels(NamedTuple):
     """How an update by hand is computed on a CPU.
 
     Attributes:
-        products: "mm", PyTorch's own, or "onednn" for the large ones.
+        products: "mm", PyTorch's own, "onednn" or "bf16" for the large ones.
         halves: of the update that are computed at once, 1 or 2.
         threads: of the products of each half.
     """
@@ -43,7 +43,7 @@ def parse(text: str) -> Kernels:
         ConfigError: this PyTorch has no oneDNN.
     """
     products, halves, threads = parts_of(text)
-    if products == "onednn" and not ONEDNN:
+    if products == BY_ONEDNN and not ONEDNN:
         raise ConfigError(f"kernels: got {text!r}, but this build of PyTorch has no oneDNN; expected auto, or "
                           f"mm-{halves}x{threads}")
     return Kernels(products, int(halves), int(threads))
@@ -51,11 +51,19 @@ def parse(text: str) -> Kernels:
 
 def usual(agent: Agent) -> Kernels:
     """Return the kernels that are used where nothing is timed: by processor, threads and sizes alone."""
-    wide, count = ONEDNN and torch.backends.cpu.get_cpu_capability() == "AVX512", torch.get_num_threads()
+    count = torch.get_num_threads()
     rows, widest = agent.config.batch_size, max(inputs * outputs for _, inputs, outputs in _layers(agent))
     apart = count > 1 and (not agent.on_policy or 2 * rows * widest >= LEAST)
     threads = worth(rows, widest, count // 2) if apart else 1
-    return Kernels("onednn" if wide else "mm", 2 if apart else 1, threads)
+    return Kernels(_libraries(agent)[0], 2 if apart else 1, threads)
+
+
+def _libraries(agent: Agent) -> tuple[str, ...]:
+    """The products that an agent may have, the usual ones first: bf16 is asked for, not the faster one of two."""
+    if agent.config.precision == BF16 and agent.device.type == "cpu":
+        return (BF16,)
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return (MM,) if not ONEDNN else (BY_ONEDNN, MM) if wide else (MM, BY_ONEDNN)
 
 
 def candidates(agent: Agent) -> list[Kernels]:
@@ -70,14 +78,19 @@ def candidates(agent: Agent) -> list[Kernels]:
     shares = {(first.halves, first.threads)}
     if torch.get_num_threads() > 1 and not agent.on_policy:
         shares |= {(1, 1), (2, 1)}
-    libraries = ("mm", "onednn") if ONEDNN else ("mm",)
-    found = [Kernels(products, *share) for products in libraries for share in sorted(shares)]
+    found = [Kernels(products, *share) for products in _libraries(agent) for share in sorted(shares)]
     return [first, *(one for one in found if one != first)]
 
 
 def large_layers(agent: Agent) -> list[tuple[int, int, int]]:
     """List (rows, inputs, outputs) of the dense layers whose products are large."""
     return [shape for shape in _layers(agent) if is_large(*shape)]
+
+
+def is_rounded(agent: Agent) -> bool:
+    """Whether products are large enough for bfloat16, in the losses of a batch or of RRD's sub-sequences."""
+    rows = max(agent.config.batch_size, agent.config.rrd_batch_size or 0)
+    return any(is_large(rows, *shape) for _, *shape in _layers(agent))
 
 
 def _layers(agent: Agent) -> list[tuple[int, int, int]]:

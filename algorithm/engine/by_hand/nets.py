@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from algorithm.basis_alg.base_torch import Agent
 from algorithm.engine.by_hand.mlp import MLP, Pad
+from algorithm.engine.by_hand.products import Products
 
 
 class Nets:
@@ -20,11 +21,12 @@ class Nets:
     kind: type[MLP] = MLP
     lead: tuple[int, ...] = ()          # the leading dimensions of every shape: (S,) for S agents
 
-    def __init__(self, agents: Sequence[Agent], onednn: bool = False):
-        """onednn: whether oneDNN computes large products; see `Pad`."""
+    def __init__(self, agents: Sequence[Agent], products: Products | None = None):
+        """products: of the pads; `refresh` them before each update, inside inference mode."""
         self.agent, self.agents = agents[0], list(agents)
         dtype = next(self.agent.nets.parameters()).dtype
-        self.pads = Pad(self.agent.device, dtype, onednn), Pad(self.agent.device, dtype, onednn)
+        self.products = products or Products()
+        self.pads = tuple(Pad(self.agent.device, dtype, self.products) for _ in range(2))
         self.tensors: dict[nn.Parameter, Tensor] = {}       # by the first agent's parameter
         self.gradients: dict[nn.Parameter, Tensor] = {}     # likewise, of those that are trained
         self.mlps: list[MLP] = []
@@ -65,4 +67,4 @@ class Nets:
     def state(self) -> list[Tensor]:
         """Every tensor that is read or written, but for the batch: it stays where it is."""
         buffers = [buffer for pad in self.pads for buffer in pad.buffers.values()]
-        return [*self.tensors.values(), *self.gradients.values(), *buffers]
+        return [*self.tensors.values(), *self.gradients.values(), *self.products.copies.values(), *buffers]

@@ -18,6 +18,7 @@ from algorithm.engine.by_hand.engine import as_they_are
 from algorithm.engine.by_hand.gradients import compute
 from algorithm.engine.by_hand.kernels import Kernels, usual
 from algorithm.engine.by_hand.nets import Nets
+from algorithm.engine.by_hand.products import Products
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
 from algorithm.engine.pairs import Pair, create_pair
@@ -42,7 +43,8 @@ class RolloutEngine(Engine):
         if why_not_by_hand(agent) is not None:
             raise refusal(agent)
         self.joined = self.opt.joined(self.group)       # before anything holds the parameters' memory
-        gradients = create_gradients([agent], partial(Nets, onednn=self.kernels.products == "onednn"))
+        self.products = Products(self.kernels.products)
+        gradients = create_gradients([agent], partial(Nets, products=self.products))
         grads = {parameter: gradients.nets.gradients[parameter] for parameter in self.group["params"]}
         self.memory = gather(grads.values())
         self.gradients = {self.labels[parameter]: gradient for parameter, gradient in grads.items()}
@@ -80,6 +82,7 @@ class RolloutEngine(Engine):
 
     def losses(self, batch: Batch) -> Info:
         """Write the gradients; return `metrics`, by `names`, and the `sum` of them and of all gradients, ()."""
+        self.products.refresh()
         graph = self.graphs if self.agent.device.type == "cpu" else as_they_are
         if type(self.pair) is Pair:
             return graph([self._whole], batch)(batch)

@@ -115,7 +115,7 @@ def seconds(call: Call) -> float:
 
 def product_calls(agent: Agent, possible: Sequence[Kernels]) -> dict[str, Call]:
     """Return, for each library, a function that makes the products of the large layers: z, dL/dW and dL/dx."""
-    makers = {"mm": _mm, "onednn": onednn}
+    makers = {"mm": _mm, "onednn": onednn, "bf16": _mm}         # bf16 is alone, so that nothing is timed
     operands = [pair for shape in large_layers(agent) for pair in _operands(*shape)]
     return {name: partial(_make, makers[name], operands) for name in dict.fromkeys(one.products for one in possible)}
 
@@ -154,7 +154,8 @@ def _by_hand(engine: ManualEngine, kernels: Kernels, fields: dict[str, Tensor]) 
 
 
 def _by_autograd(agent: Agent, fields: dict[str, Tensor]) -> None:
-    loss, _ = agent.losses(fields, True)
+    with agent.autocast():
+        loss, _ = agent.losses(fields, True)
     trained = [parameter for _, group in agent.groups() for parameter in group["params"]]
     torch.autograd.grad(loss, trained, allow_unused=True)
 
@@ -185,7 +186,7 @@ def key_of(agent: Agent) -> str:
     layers = [[name, *parameter.shape] for name, parameter in agent.nets.named_parameters() if parameter.dim() == 2]
     rows = [config.batch_size, config.rrd_batch_size, config.rrd_sample_size]
     return json.dumps([processor(), torch.__version__, torch.get_num_threads(), config.alg, config.basis_alg, rows,
-                       layers])
+                       layers, *([config.precision] if config.precision != "fp32" else [])])
 
 
 def is_choice(text: str) -> bool:

@@ -130,7 +130,7 @@ def test_a_large_network_by_onednn_is_autograds(sizes, late, monkeypatch):
     out.backward(grad)
     with torch.no_grad():
         ours = MLP([layer.weight for layer in layers], [layer.bias for layer in layers],
-                   Pad(torch.device("cpu"), onednn=True), trained=True, late=late)
+                   Pad(CPU, products=products.Products("onednn")), trained=True, late=late)
         close = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
         close(ours(x, extra if late else None), out)
         ours.backward(grad.detach())

@@ -383,10 +383,6 @@ def test_auto_uses_autograd_where_nothing_is_written_by_hand():
         chosen(agent, buffer, engine="manual")
 
 
-def test_auto_takes_eager_for_bf16():
-    assert chosen(*build(precision="bf16"))[0].name == "eager"
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_tf32_of_an_earlier_run_does_not_reach_a_later_one(precision):
     torch.set_float32_matmul_precision("high")
@@ -402,7 +398,6 @@ def test_the_tf32_of_an_earlier_run_does_not_reach_a_later_one(precision):
     (["--engine=fast"], "engine: got 'fast', expected one of auto, eager, manual, compile, cudagraph"),
     (["--precision=fp16"], "precision: got 'fp16', expected one of fp32, tf32, bf16"),
     (["--precision=tf32", "--device=cpu"], "precision: got 'tf32', which only CUDA devices have"),
-    (["--precision=bf16", "--engine=manual"], "engine: got 'manual' with --precision=bf16"),
     (["--buffer_device=disk"], "buffer_device: got 'disk', expected cpu, cuda, cuda:N, mps or auto"),
     (["--buffer_device=cuda:77"], "buffer_device: got 'cuda:77', but this PyTorch sees"),
     (["--engine=manual", "--env=CartPole-v1", "--basis_alg=dqn"], "engine: got 'manual'.*by hand only for ddpg"),
