@@ -22,12 +22,15 @@ from envs.wrappers import CheckedLimit
 from learner.diagnoser import diagnosis_env
 from learner.loading import load_weights
 from learner.worlds import has_worlds, open_worlds
-from record.directories import recorded_kernels
+from record.directories import recorded
 from utils.errors import ConfigError
 from utils.memory import check_workers
+from utils.precision import possible
 from utils.settings.fields import Config
+from utils.settings.kernels import AUTO
 
 Make = Callable[[Config], Any]
+ROOT = Path("outputs")
 
 
 @dataclass(eq=False)
@@ -96,7 +99,8 @@ def _complete(parts: Parts, make_agent: Make, make_buffer: Make) -> Parts:
         parts.test_env = make_env(own)
         _check_spaces(parts.env, parts.test_env)
     named = dataclasses.replace(parts.config, env=with_version(parts.config.env))      # its module is imported now
-    parts.config = config = sizes(named, parts.env)
+    repeats = bool(named.resume) or recorded(named, "precision", ROOT) == "bf16"
+    parts.config = config = sizes(possible(named, repeats), parts.env)
     check_drops(config)
     check_rows(config)
     if parts.test_env and has_worlds(config):
@@ -105,7 +109,8 @@ def _complete(parts: Parts, make_agent: Make, make_buffer: Make) -> Parts:
     if config.load_model and not config.resume:         # a resumed run has weights of its own
         load_weights(agent, config.load_model)
     check_workers(processes(config, parts.env), buffer.bytes_needed if buffer.device.type == "cpu" else 0)
-    config = dataclasses.replace(config, kernels=recorded_kernels(config, Path("outputs")))
+    if config.kernels == AUTO:
+        config = dataclasses.replace(config, kernels=recorded(config, "kernels", ROOT) or AUTO)
     parts.engine, parts.why = create_engine(config, agent, buffer)
     parts.config = dataclasses.replace(config, kernels=str(parts.engine.kernels))
     parts.diagnosis_env = diagnosis_env(own or config)

@@ -146,15 +146,15 @@ def _fits(directory: Path, config: Config) -> bool:
     return True
 
 
-def recorded_kernels(config: Config, root: Path) -> str:
-    """Return `config.kernels`, or, if that is auto, those of the run that `on_existing=resume` finds."""
-    if config.kernels != AUTO or config.on_existing != "resume":
-        return config.kernels
+def recorded(config: Config, name: str, root: Path) -> Any:
+    """Return a setting of the run that `on_existing=resume` finds; None if there is none, or it does not say it."""
+    if config.on_existing != "resume":
+        return None
     directory = newest_run(config, root) or newest_run(config, root, f"seed{config.seed}")
     try:
-        return str(read_json(directory / "config.json").get("kernels", AUTO)) if directory else AUTO
+        return read_json(directory / "config.json").get(name) if directory else None
     except ConfigError:                                 # reported when the run is opened
-        return AUTO
+        return None
 
 
 def finished(config: Config, root: Path) -> dict[str, str] | None:

@@ -9,7 +9,7 @@ import runs
 
 import train
 from algorithm.engine.by_hand import products, timing
-from utils import cache
+from utils import cache, precision
 
 SIZES = ["--env=Pendulum-v1", *runs.SMALL_RRD]
 
@@ -55,3 +55,48 @@ def test_several_seeds_share_one_choice(choices, tmp_path, monkeypatch):
 def test_wrong_kernels_end_with_one_line(choices, capsys):
     assert train.main([*SIZES, "--kernels=mkl-2x1"]) == 2
     assert "kernels: got 'mkl-2x1', expected auto, autograd, or products-halves x threads" in capsys.readouterr().err
+
+
+# bf16 ---------------------------------------------------------------------------------------------------------------
+
+def directory_of(tmp_path):
+    (found,) = (tmp_path / "outputs").iterdir()
+    return json.loads((found / "config.json").read_text())
+
+
+@pytest.fixture
+def lacks_bf16(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(products, "LEAST", 0)
+    monkeypatch.setattr(precision, "bf16_unit", lambda: "")
+
+
+BF16 = [*SIZES, "--precision=bf16", "--hidden_sizes=8,8"]
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_without_bf16_a_run_is_in_fp32_says_so_and_records_it(engine, lacks_bf16, tmp_path, capsys):
+    assert train.main([*BF16, f"--engine={engine}"]) == 0
+    assert "note: --precision=bf16: not used" in capsys.readouterr().out
+    assert directory_of(tmp_path)["precision"] == "fp32"
+    assert train.main([*BF16, f"--engine={engine}", "--on_existing=resume", "--total_timesteps=160"]) == 0
+
+
+def test_a_run_in_bf16_is_resumed_in_it_on_another_processor(lacks_bf16, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as there:
+        there.setattr(precision, "bf16_unit", lambda: "AMX")
+        assert train.main(BF16) == 0
+    assert "note: --precision=bf16: products in bf16 (AMX), weights in fp32" in capsys.readouterr().out
+    first = directory_of(tmp_path)
+    assert (first["precision"], first["kernels"].partition("-")[0]) == ("bf16", "bf16")
+    assert train.main([*BF16, "--on_existing=resume", "--total_timesteps=160"]) == 0
+    assert "note: --precision=bf16: emulated" in capsys.readouterr().out
+    second = directory_of(tmp_path)
+    assert (second["precision"], second["kernels"]) == (first["precision"], first["kernels"])
+
+
+def test_the_precision_of_a_run_stays(lacks_bf16, capsys):
+    """As before: a run in fp32 is not resumed in bf16, nor the other way round."""
+    assert train.main([*SIZES, "--hidden_sizes=8,8"]) == 0
+    assert train.main([*BF16, "--kernels=bf16-1x1", "--on_existing=resume"]) == 2
+    assert "precision fp32 -> bf16" in capsys.readouterr().err

@@ -103,7 +103,7 @@ CASES = {
     "ircr-td3": ["--alg=ircr", "--basis_alg=td3", *SMALL, "--env=Match-v0"],
     "uniform-sac": ["--alg=uniform", *SMALL, "--env=Match-v0"],
     "autograd": [*MATCH, "--engine=eager"],
-    "bf16": [*SMALL_RRD, "--env=Hopper-v4", "--precision=bf16"],
+    "bf16": [*SMALL_RRD, "--env=Hopper-v4", "--precision=bf16", "--kernels=bf16-1x1"],
     "dqn": ["--alg=dqn", *SMALL, "--env=CartPole-v1"],
     "processes": [*SMALL_RRD, "--env=Pendulum-v1", "--num_envs=2"],
 }
