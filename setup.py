@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / setup_wheel.NAME / "__init_
 EXTRAS = {
     "atari": ["ale-py>=0.11.0"],
     "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
-    "bench": ["stable-baselines3>=2.9.0"],          # benchmarks/speed.py compares with it
+    "bench": ["stable-baselines3>=2.9.0", "sbx-rl>=0.28.0"],        # benchmarks/speed.py compares with them
     "sb3": ["stable-baselines3>=2.9.0"],            # return_decomposition.sb3
     "notebook": ["ipykernel>=6.29"],                # docs/notebooks
     "optuna": ["optuna>=4.0"],                      # sweep.py --search
@@ -29,7 +29,8 @@ EXTRAS = {
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
                   "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
                   "nbclient>=0.10", "nbformat>=5.10",
-                  *(need for name in ("atari", "bench", "plot", "video", "minari", "ray", "torchrl", "onnx", "optuna",
+                  # not "bench": SBX and its JAX are 700 MB, which no other test needs
+                  *(need for name in ("atari", "sb3", "plot", "video", "minari", "ray", "torchrl", "onnx", "optuna",
                                       "notebook", "docs")
                     for need in EXTRAS[name])]
 

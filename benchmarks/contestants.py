@@ -1,48 +1,26 @@
-"""The programs that are measured: our agents by engine, Stable-Baselines3's, and the TensorFlow reference."""
+"""Our contestants: agents by engine, whole runs, and the TensorFlow reference. Others' are in `stable_baselines`."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import warnings
 from argparse import Namespace
 from collections import defaultdict
-from types import ModuleType
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from algorithm import create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.replay_buffer import create_buffer
+from benchmarks.task import ACTS, EPISODE, OBS
 from envs import make_env, sizes
 from learner import Evaluator, Learner
 from learner.collector import Collector
 from record.logger import Mean
-from utils.installed import pip_install
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
-
-OBS, ACTS, EPISODE = 27, 8, 1000
-BATCH = 256
-WIDTHS = {"sac": [256, 256], "td3": [256, 256], "ddpg": [400, 300]}     # ours, which SB3's networks get
-NO_SB3 = ("stable-baselines3: {why}, so nothing is compared with it; "
-          f"{pip_install('bench')} installs it")
-
-
-def import_sb3() -> tuple[ModuleType | None, str | None]:
-    """(Stable-Baselines3, None), or (None, a note that names the extra that installs it)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("stable_baselines3"), None
-    except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "stable_baselines3"
-        return None, NO_SB3.format(why="is not installed" if absent else f"cannot be imported here ({error})")
-
 
 # Ours ---------------------------------------------------------------------------------------------------------------
 
@@ -119,75 +97,6 @@ class _Record:
 
     def save(self, *_: Any) -> None:
         pass
-
-
-# Stable-Baselines3 --------------------------------------------------------------------------------------------------
-
-class Spaces(gym.Env):
-    """An environment of spaces only, for a model that only updates and acts."""
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (OBS,), np.float32)
-    action_space = gym.spaces.Box(-1, 1, (ACTS,), np.float32)
-
-
-class Sb3:
-    """An agent of Stable-Baselines3 with networks of our widths."""
-
-    def __init__(self, sb3: ModuleType, basis: str, env: gym.Env, device: str, **kwargs: Any):
-        noise = importlib.import_module("stable_baselines3.common.noise")
-        logger = importlib.import_module("stable_baselines3.common.logger")
-        if basis != "sac":                              # which explores by its own policy
-            width = env.action_space.shape[0]
-            kwargs["action_noise"] = noise.NormalActionNoise(np.zeros(width), np.full(width, 0.1))
-        self.model = getattr(sb3, basis.upper())("MlpPolicy", env, batch_size=BATCH, device=device, seed=0,
-                                                 policy_kwargs=dict(net_arch=WIDTHS[basis]), **kwargs)
-        self.model.set_logger(logger.Logger(None, []))
-
-    @classmethod
-    def filled(cls, sb3: ModuleType, basis: str, steps: int, device: str) -> Sb3:
-        """Make the model and fill its replay with random steps, as ours is filled."""
-        self, random = cls(sb3, basis, Spaces(), device, buffer_size=steps), np.random.default_rng(0)
-        replay = self.model.replay_buffer
-        for array in (replay.observations, replay.next_observations, replay.actions, replay.rewards):
-            block = random.standard_normal((min(EPISODE, steps), *array.shape[1:])).astype(np.float32)
-            array[:] = np.resize(np.tanh(block) if array is replay.actions else block, array.shape)
-        replay.full = True
-        return self
-
-    @property
-    def replay_bytes(self) -> int:
-        """The bytes of the replay's arrays."""
-        return sum(array.nbytes for array in vars(self.model.replay_buffer).values() if isinstance(array, np.ndarray))
-
-    def update(self, count: int) -> None:
-        self.model.train(gradient_steps=count, batch_size=BATCH)
-
-    def sample(self) -> None:
-        self.model.replay_buffer.sample(BATCH)
-
-    def step(self, obs: np.ndarray) -> np.ndarray:
-        """Act once, exploring."""
-        action, noise = self.model.predict(obs, deterministic=False)[0], self.model.action_noise
-        return action if noise is None else np.clip(action + noise(), -1, 1)
-
-    def run(self, steps: int) -> None:
-        """Make `steps` more steps in the environment, with as many updates."""
-        self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
-
-
-def sb3_run(sb3: ModuleType, env: str, device: str, longest: int, every: int) -> Sb3:
-    """A run of Stable-Baselines3's SAC like `OurRun`, on the environment as Gymnasium makes it."""
-    contestant = Sb3(sb3, "sac", make_bare(env, longest), device, buffer_size=100_000, learning_starts=longest,
-                     train_freq=(every, "step"), gradient_steps=-1)
-    contestant.run(longest)
-    return contestant
-
-
-def make_bare(env: str, longest: int) -> gym.Env:
-    """The environment without our wrappers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return gym.make(env, max_episode_steps=longest)
 
 
 # Floors -------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.timing import timed
+from algorithm.engine.by_hand.products import ONEDNN, onednn
+from benchmarks.timing import Rounds, timed
 
 SIZES = {"cpu": (1024, 1536, 2048), "cuda": (2048, 4096, 8192)}         # of square matrices
 
@@ -75,14 +78,38 @@ def update_flops(agent) -> int:
 
 
 class Ceiling:
-    """The machine's rate of float32 products: the best of a few square ones, with all threads."""
+    """The machine's rate of float32 products by one library: the best of a few square ones, with all threads."""
 
-    def __init__(self, device: torch.device, sizes: tuple[int, ...] | None = None):
-        self.pairs = [(torch.randn(2, size, size, device=device), torch.empty(size, size, device=device))
-                      for size in sizes or SIZES[device.type]]
+    def __init__(self, product: Callable[[Tensor, Tensor, Tensor], object], device: torch.device,
+                 sizes: tuple[int, ...] | None = None):
+        """product: (x, y, memory for the result) -> the product of x and y, or of x and y^T."""
+        self.product = product
+        self.operands = [(*torch.randn(2, size, size, device=device), torch.empty(size, size, device=device))
+                         for size in sizes or SIZES[device.type]]
         self()                                          # the first products also set the library up
 
     def __call__(self) -> float:
         """Measure the rate in GFLOP/s."""
-        return max(2e-9 * len(out) ** 3 / timed(lambda a=a, b=b, out=out: torch.mm(a, b, out=out))
-                   for (a, b), out in self.pairs for _ in range(2))
+        return max(2e-9 * len(one[0]) ** 3 / timed(lambda one=one: self.product(*one))
+                   for one in self.operands for _ in range(2))
+
+
+def _mm(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    return torch.mm(x, y, out=out)
+
+
+def _onednn(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    return onednn(x, y)                                 # which has no `out`
+
+
+def ceilings(device: torch.device, sizes: tuple[int, ...] | None = None) -> dict[str, Ceiling]:
+    """The turns of the libraries that multiply on this device: `ceiling mm`, and on CPUs `ceiling onednn`."""
+    products = {"mm": _mm} | ({"onednn": _onednn} if device.type == "cpu" and ONEDNN else {})
+    return {f"ceiling {name}": Ceiling(product, device, sizes) for name, product in products.items()}
+
+
+def ceiling_of(rounds: Rounds) -> dict[str, Any]:
+    """The GFLOP/s of each library by round, and those of the best one in each round."""
+    products = {key.partition(" ")[2]: rates for key, rates in rounds.items() if key.startswith("ceiling ")}
+    best = [max(rates) for rates in zip(*products.values(), strict=True)]
+    return {"products_gflops": products, "ceiling_gflops": best}

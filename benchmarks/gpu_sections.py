@@ -22,9 +22,10 @@ from algorithm.engine.seeds.stacked import StackedEngine
 from benchmarks import gpu_tests
 from benchmarks.arena import random_play
 from benchmarks.clocks import Item, Section
-from benchmarks.contestants import OBS, OurRun, filled_buffer, our_engine, settings
+from benchmarks.contestants import OurRun, filled_buffer, our_engine, settings
 from benchmarks.report import memory_table, table
-from benchmarks.sections import ALGORITHMS, ENV, BareRun, Plan, held_bytes, measure_memory, ready_engine
+from benchmarks.sections import ALGORITHMS, BareRun, Plan, held_bytes, measure_memory, ready_engine
+from benchmarks.task import ENV, OBS
 from benchmarks.timing import median_seconds, rate_turn
 from envs.arena.env import Arena
 from learner.training import train_runs
@@ -246,7 +247,7 @@ def make_plan(device: str, quick: bool) -> Plan:
         torch.set_num_threads(1)
     return Plan(torch.device(device), rounds=1 if quick else 3, steps=2000 if quick else 1_000_000,
                 only=(FIRST, "ddpg") if quick else ALGORITHMS, engines=engines[:-1] if quick else engines,
-                tensorflow=False, sb3=None, quick=quick)
+                tensorflow=False, quick=quick)
 
 
 def goals(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

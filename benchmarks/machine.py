@@ -12,13 +12,26 @@ import torch
 from record.system import crowded, describe_system
 from utils.cores import count_cores
 
+PEERS = ("stable-baselines3", "sbx-rl", "jax")
+AMX = "amx_bf16"
+BF16 = (AMX, "avx512_bf16")
+
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Processor, cores, memory, GPU, versions and commit: the facts of `run.json`, and more."""
     facts = describe_system(str(device))
-    facts["versions"] |= {"stable-baselines3": _version("stable-baselines3")}
+    facts["versions"] |= {name: _version(name) for name in PEERS}
     return facts | {"cores_usable": usable_cores(), "memory_bytes": _memory(), "gpu": _gpu(), "load": _load(),
-                    "crowded": crowded()}
+                    "crowded": crowded(), "bf16": bf16_instructions()}
+
+
+def bf16_instructions(facts: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The fastest instructions of the processor for products in bfloat16, by Linux's name; None without any."""
+    try:
+        flags = next(line for line in facts.read_text().splitlines() if line.startswith("flags")).split()
+    except (OSError, StopIteration):
+        return None
+    return next((name for name in BF16 if name in flags), None)
 
 
 def usable_cores() -> float:
@@ -33,7 +46,7 @@ def usable_cores() -> float:
 
 def headline(facts: dict[str, Any]) -> str:
     """Describe the machine in one line."""
-    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "numpy", "stable-baselines3")
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("torch", "numpy", *PEERS)
                          if facts["versions"][name])
     memory = f", {facts['memory_bytes'] / 1e9:.0f} GB" if facts["memory_bytes"] else ""
     return (f"{facts['processor']}, {facts['cores_usable']:g} of {facts['cores']} cores, {facts['threads']} threads"

@@ -1,4 +1,4 @@
-"""The tables of the speed benchmark, in Markdown, and its targets."""
+"""The tables of the speed benchmark, in Markdown."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import peers
 from utils.text import human_bytes
 
-PEERS = {"sb3": "SB3", "tensorflow": "TensorFlow"}
-MANY = 100_000                  # steps from which on the memory of a replay stands out from that of the process
+PEERS = {who: peer.name for who, peer in peers.PEERS.items()} | {"tensorflow": "TensorFlow"}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,29 +28,52 @@ def updates_table(updates: dict[str, Any]) -> str:
         for who, rate in found["per_second"].items():
             mark = " (default)" if who == found["default_engine"] else ""
             rows.append([name, PEERS.get(who, who) + mark, f"{rate:.1f}", f"{found['mflop']:.1f}",
-                         f"{found['share'][who]:.1%}", *(_times(found.get(f"to_{peer}"), who)
-                                                         for peer in ("eager", *PEERS))])
-    ceiling = statistics.median(value for found in updates.values() for value in found["ceiling_gflops"])
-    head = ["updates", "by", "/s", "MFLOP", "of ceiling", "x eager", *(f"x {peer}" for peer in PEERS.values())]
-    return f"{_dropped(head, rows)}\n\nceiling: {ceiling:.1f} GFLOP/s, the median of all rounds"
+                         f"{found['share'][who]:.1%}", _times(found.get("to_fp32"), who),
+                         *(_times(found.get(f"to_{peer}"), who) for peer in ("eager", *PEERS))])
+    head = ["updates", "by", "/s", "MFLOP", "of ceiling", "x fp32", "x eager",
+            *(f"x {peer}" for peer in PEERS.values())]
+    return f"{_dropped(head, rows)}\n\n{_ceiling(updates)}"
+
+
+def _ceiling(updates: dict[str, Any]) -> str:
+    """The median of the best library of all rounds, and that of each one."""
+    rates: dict[str, list[float]] = {"ceiling": []}
+    for found in updates.values():
+        for name, values in {"ceiling": found["ceiling_gflops"], **found["products_gflops"]}.items():
+            rates.setdefault(name, []).extend(values)
+    best, *others = (f"{name}: {statistics.median(values):.1f} GFLOP/s" for name, values in rates.items())
+    return f"{best}, the better library of each round; {', '.join(others)}; medians of all rounds"
 
 
 def small_table(updates: dict[str, Any]) -> str:
-    """The table of sampling and acting, with their times relative to the floor and to SB3."""
+    """The table of sampling and acting, with their times relative to the floor and to the peers'."""
     rows = []
     for name, found in updates.items():
         cells = [[f"{found[what]['ms']['ours']:.3f}", f"{found[what]['to_floor']:.1f}",
-                  f"{found[what]['to_sb3']:.2f}" if "to_sb3" in found[what] else ""] for what in ("sample", "step")]
+                  *(f"{found[what][f'to_{peer}']:.2f}" if f"to_{peer}" in found[what] else "" for peer in peers.PEERS)]
+                 for what in ("sample", "step")]
         rows.append([name, *cells[0], *cells[1]])
-    return _dropped(["", "sample, ms", "x bare gather", "x SB3's", "one step, ms", "x bare products", "x SB3's"], rows)
+    theirs = [f"x {peer.name}'s" for peer in peers.PEERS.values()]
+    return _dropped(["", "sample, ms", "x bare gather", *theirs, "one step, ms", "x bare products", *theirs], rows)
 
 
 def environment_table(found: dict[str, Any]) -> str:
     """The table of environment steps in whole runs."""
-    rows = [["environment alone" if name == "environment" else name.replace("sb3 sac", "SB3's sac"), f"{rate:.1f}",
-             _times(found.get("to_sb3"), name), f"{found['to_environment'][name]:.1%}"]
-            for name, rate in found["per_second"].items()]
-    return _dropped([found["env"], "steps/s", "x SB3", "of the environment's"], rows)
+    names = {"environment": "environment alone"} | {f"{who} sac": f"{peer.name}'s sac"
+                                                    for who, peer in peers.PEERS.items()}
+    rows = [[names.get(name, name), f"{rate:.1f}", *(_times(found.get(f"to_{who}"), name) for who in peers.PEERS),
+             f"{found['to_environment'][name]:.1%}"] for name, rate in found["per_second"].items()]
+    return _dropped([found["env"], "steps/s", *(f"x {peer.name}" for peer in peers.PEERS.values()),
+                     "of the environment's"], rows)
+
+
+def games_table(found: dict[str, Any]) -> str:
+    """The table of updates from images: a row for each engine."""
+    rows = [[found["algorithm"], who + " (default)" * (who == found["default_engine"]), f"{rate:.1f}",
+             f"{found['share'][who]:.1%}"] for who, rate in found["per_second"].items()]
+    rates = ", ".join(f"{1 / statistics.median(values):.1f} /s {layout}"
+                      for layout, values in found["convolutions"].items())
+    return f"{table(['updates', 'by', '/s', 'of convolutions'], rows)}\n\nthe convolutions alone: {rates}"
 
 
 def scaling_table(found: dict[str, Any]) -> str:
@@ -72,41 +95,17 @@ def memory_table(found: dict[str, Any]) -> str:
     return table(["memory", "taken", "its numbers alone"], rows)
 
 
-def targets(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The targets of the project on CPUs; `value` and `reached` are None if they were not measured.
-
-    Updates are those of the default engine.
-    """
-    updates, memory = results.get("updates", {}), results.get("memory", {})
-
-    def default(name: str, what: str) -> float | None:
-        found = updates.get(name, {})
-        return found.get(what, {}).get(found.get("default_engine"))
-
-    def ms(what: str) -> float | None:
-        return updates["rrd-sac"][what]["ms"]["ours"] if "rrd-sac" in updates else None
-    steps, taken = memory.get("steps", 0), memory.get("replay_bytes")
-    a_million = taken / steps if steps >= MANY and taken is not None else None                      # MB
-    rows = [("rrd-sac, of the ceiling", default("rrd-sac", "share"), ">=", 0.6),
-            ("sac, times SB3's rate", default("sac", "to_sb3"), ">=", 2.0),
-            ("rrd-td3, of the ceiling", default("rrd-td3", "share"), ">=", 0.5),
-            ("rrd-ddpg, of the ceiling", default("rrd-ddpg", "share"), ">=", 0.5),
-            ("rrd-sac, sample, ms", ms("sample"), "<", 0.3), ("rrd-sac, one exploring step, ms", ms("step"), "<", 0.12),
-            ("replay of a million steps, MB", a_million, "<", 300.0)]
-    return [dict(name=name, value=value, target=f"{sign} {wanted:g}",
-                 reached=None if value is None else value >= wanted if sign == ">=" else value < wanted)
-            for name, value, sign, wanted in rows]
-
-
 def targets_table(found: list[dict[str, Any]]) -> str:
-    words = {None: "not measured", True: "reached", False: "not reached"}
-    rows = [[row["name"], row["target"], "" if row["value"] is None else f"{row['value']:.3g}", words[row["reached"]]]
+    """The table of targets: what is wanted, what was measured, and what a figure that is missing needs."""
+    words = {True: "reached", False: "not reached"}
+    rows = [[row["name"], row["target"], "" if row["value"] is None else f"{row['value']:.3g}",
+             words.get(row["reached"]) or "not measured" + (f": needs {row['needs']}" if row.get("needs") else "")]
             for row in found]
     return table(["figure", "target", "measured", ""], rows)
 
 
 def _times(ratios: dict[str, float] | None, who: str) -> str:
-    return f"{ratios[who]:.2f}" if ratios else ""
+    return f"{ratios[who]:.2f}" if ratios and who in ratios else ""
 
 
 def _dropped(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ Times are listed by round, so that every median and ratio can be computed again.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import resource
 import statistics
@@ -12,27 +13,18 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from algorithm.engine import Engine
-from benchmarks.contestants import (
-    ACTS,
-    EPISODE,
-    OBS,
-    Bare,
-    OurRun,
-    Sb3,
-    filled_buffer,
-    make_bare,
-    our_engine,
-    sb3_run,
-    settings,
-)
-from benchmarks.flops import Ceiling, update_flops
+from benchmarks.child import Child
+from benchmarks.contestants import Bare, OurRun, filled_buffer, our_engine, settings
+from benchmarks.flops import ceiling_of, ceilings, update_flops
+from benchmarks.peers import ALGORITHMS as OF_PEERS
+from benchmarks.peers import PEERS, replay_bytes, turns_of
+from benchmarks.task import ACTS, ENV, EPISODE, OBS, make_bare
 from benchmarks.timing import (
     Rounds,
     Turns,
@@ -45,7 +37,6 @@ from benchmarks.timing import (
 )
 
 ALGORITHMS = ("sac", "rrd-sac", "td3", "rrd-td3", "ddpg", "rrd-ddpg")
-ENV = "HalfCheetah-v4"
 SCALE_STEPS = 100_000           # stored while something else varies
 
 
@@ -59,8 +50,9 @@ class Plan:
     only: tuple[str, ...]
     engines: tuple[str, ...]
     tensorflow: bool
-    sb3: ModuleType | None
     quick: bool
+    bf16: bool = False                  # measure RRD-SAC in bf16 as well
+    peers: dict[str, Child] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self):
@@ -88,27 +80,33 @@ def measure_algorithm(plan: Plan, name: str) -> dict[str, Any]:
     engines = {engine: ready_engine(plan, config, buffer, engine) for engine in plan.engines}
     fastest = our_engine(config, buffer)                # as --engine=auto takes it
     default = engines.setdefault(fastest.name, fastest)
-    sb3 = (Sb3.filled(plan.sb3, name, plan.steps, str(plan.device))
-           if plan.sb3 and name in ("sac", "td3", "ddpg") else None)
+    if plan.bf16 and name == "rrd-sac":
+        engines["bf16"] = our_engine(dataclasses.replace(config, precision="bf16"), buffer)
     updates = {who: engine.run for who, engine in engines.items()}
     if plan.tensorflow:
         updates["tensorflow"] = our_engine(config, buffer, use_pytorch=False).run
-    if sb3:
-        updates["sb3"] = sb3.update
     turns: Turns = {f"update {who}": rate_turn(run, plan.updates, plan.seconds) for who, run in updates.items()}
     turns |= {who: functools.partial(median_seconds, call, plan.calls, 3)
-              for who, call in _small_calls(default, sb3).items()}
-    turns["ceiling"] = Ceiling(plan.device, plan.sizes)
+              for who, call in _small_calls(default).items()}
+    turns |= _peers_turns(plan, name) | ceilings(plan.device, plan.sizes)
     return summary(take_turns(turns, plan.rounds), update_flops(default.agent), default.name)
 
 
-def _small_calls(engine: Engine, sb3: Sb3 | None) -> dict[str, Callable[[], object]]:
-    """Turns of a sample and an exploring step: ours, the floor, and SB3's."""
+def _small_calls(engine: Engine) -> dict[str, Callable[[], object]]:
+    """Turns of a sample and an exploring step: ours, and the floor."""
     obs = np.random.default_rng(0).standard_normal(OBS).astype(np.float32)
     bare = Bare(engine.agent, engine.buffer)
-    calls = {"sample ours": engine.buffer.sample, "sample floor": bare.gather,
-             "step ours": lambda: engine.actor.step(obs, explore=True), "step floor": bare.forward}
-    return calls | ({"sample sb3": sb3.sample, "step sb3": lambda: sb3.step(obs)} if sb3 else {})
+    return {"sample ours": engine.buffer.sample, "sample floor": bare.gather,
+            "step ours": lambda: engine.actor.step(obs, explore=True), "step floor": bare.forward}
+
+
+def _peers_turns(plan: Plan, name: str) -> Turns:
+    """Turns of updating, sampling and acting of the peers that have this algorithm."""
+    if name not in OF_PEERS:
+        return {}
+    found = turns_of(plan.peers, "algorithm", basis=name, steps=plan.steps, count=plan.updates, seconds=plan.seconds,
+                     calls=plan.calls)
+    return {f"{what} {who}": turns[what] for who, turns in found.items() for what in PEERS[who].turns}
 
 
 def ready_engine(plan: Plan, config: Any, buffer: Any, name: str) -> Engine:
@@ -132,14 +130,15 @@ def summary(rounds: Rounds, flops: int, default: str) -> dict[str, Any]:
     `share` is of the ceiling: the rate times the least FLOPs of an update, over the GFLOP/s of the same round.
     """
     seconds = {key.partition(" ")[2]: values for key, values in rounds.items() if key.startswith("update ")}
-    ceiling = rounds["ceiling"]
-    least = [flops / (1e9 * gflops) for gflops in ceiling]                                          # seconds
+    ceiling = ceiling_of(rounds)
+    least = [flops / (1e9 * gflops) for gflops in ceiling["ceiling_gflops"]]                        # seconds
     return {
-        "mflop": flops / 1e6, "default_engine": default, "ceiling_gflops": ceiling, "seconds": seconds,
+        "mflop": flops / 1e6, "default_engine": default, **ceiling, "seconds": seconds,
         "per_second": {who: 1 / statistics.median(values) for who, values in seconds.items()},
         "share": {who: median_ratio(least, values) for who, values in seconds.items()},
         **{f"to_{peer}": {who: median_ratio(seconds[peer], values) for who, values in seconds.items()}
-           for peer in ("eager", "sb3", "tensorflow") if peer in seconds},
+           for peer in ("eager", *PEERS, "tensorflow") if peer in seconds},
+        **({"to_fp32": {"bf16": median_ratio(seconds[default], seconds["bf16"])}} if "bf16" in seconds else {}),
         **{what: _small(rounds, what) for what in ("sample", "step")},
     }
 
@@ -155,19 +154,20 @@ def _small(rounds: Rounds, what: str) -> dict[str, Any]:
 
 def measure_environment(plan: Plan) -> dict[str, Any]:
     """Measure environment steps per second of whole runs (100 steps, then 100 updates) and of the environment alone."""
-    how = dict(device=str(plan.device), longest=plan.longest, every=plan.every)
-    runs = {name: OurRun(name, ENV, **how) for name in ("rrd-sac", "sac") if name in plan.only}
-    if plan.sb3:
-        runs["sb3 sac"] = sb3_run(plan.sb3, ENV, **how).run
+    how = dict(longest=plan.longest, every=plan.every)
+    runs = {name: OurRun(name, ENV, str(plan.device), **how) for name in ("rrd-sac", "sac") if name in plan.only}
     runs["environment"] = BareRun(plan.longest)
     for run in runs.values():                           # the first updates make buffers that later ones reuse
         run(plan.every)
-    seconds = take_turns({name: fixed_turn(run, plan.env_steps) for name, run in runs.items()}, plan.rounds)
+    turns = {name: fixed_turn(run, plan.env_steps) for name, run in runs.items()}
+    others = turns_of(plan.peers, "run", steps=plan.env_steps, **how)
+    turns |= {f"{who} sac": found["run"] for who, found in others.items()}
+    seconds = take_turns(turns, plan.rounds)
     return {"env": ENV, "seconds": seconds,
             "per_second": {name: 1 / statistics.median(values) for name, values in seconds.items()},
             **{f"to_{peer.partition(' ')[0]}": {name: median_ratio(seconds[peer], values)
                                                 for name, values in seconds.items()}
-               for peer in ("sb3 sac", "environment") if peer in seconds}}
+               for peer in (*(f"{who} sac" for who in PEERS), "environment") if peer in seconds}}
 
 
 class BareRun:
@@ -206,14 +206,15 @@ def measure_scaling(plan: Plan) -> dict[str, Any]:
         engine = our_engine(config, filled_buffer(config))
         turns[name] = rate_turn(engine.run, plan.updates, plan.seconds)
         flops[name] = update_flops(engine.agent)
-    seconds = take_turns(turns | {"ceiling": Ceiling(plan.device, plan.sizes)}, plan.rounds)
-    ceiling = seconds.pop("ceiling")
+    seconds = take_turns(turns | ceilings(plan.device, plan.sizes), plan.rounds)
+    ceiling = ceiling_of(seconds)
     rows = {name: {"varies": what, "value": value, "seconds": seconds[name], "mflop": flops[name] / 1e6,
                    "time_to_default": median_ratio(seconds[name], seconds["default"]),
                    "flops_to_default": flops[name] / flops["default"],
-                   "share": median_ratio([flops[name] / (1e9 * gflops) for gflops in ceiling], seconds[name])}
+                   "share": median_ratio([flops[name] / (1e9 * gflops) for gflops in ceiling["ceiling_gflops"]],
+                                         seconds[name])}
             for name, (what, value, _) in cases.items()}
-    return {"algorithm": "rrd-sac", "default_engine": engine.name, "ceiling_gflops": ceiling, "rows": rows}
+    return {"algorithm": "rrd-sac", "default_engine": engine.name, **ceiling, "rows": rows}
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ def measure_memory(plan: Plan) -> dict[str, Any]:
     state = engine.agent.state_dict().values()
     return {"steps": plan.steps, "replay_bytes": filled - start if known else None,
             "replay_least_bytes": plan.steps * 4 * (2 * OBS + ACTS + 2),
-            "replay_sb3_bytes": Sb3.filled(plan.sb3, "sac", plan.steps, device).replay_bytes if plan.sb3 else None,
+            "replay_sb3_bytes": replay_bytes(plan.peers, "sb3", plan.steps),
             "agent_bytes": trained - filled if known else None,
             "agent_state_bytes": sum(tensor.nbytes for tensor in state)}
 

@@ -1,7 +1,7 @@
 """Speed of sampling, acting, updating and of whole runs: `python benchmarks/speed.py` (or `make bench`).
 
-All contestants are measured in one run, in turn and in short rounds: our engines, Stable-Baselines3 where it is
-installed (`pip install -e '.[bench]'`), the TensorFlow reference with --tensorflow, and the machine's own matrix
+All contestants are measured in one run, in turn and in short rounds: our engines, Stable-Baselines3 and SBX where they
+are installed (`pip install -e '.[bench]'`), the TensorFlow reference with --tensorflow, and the machine's own matrix
 products. Figures are medians over the rounds, and ratios are taken within a round: they hold on a machine that others
 use as well, the times by themselves do not. Prints Markdown tables and writes one JSON file. docs/performance.md says
 what each number means.
@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import report
-from benchmarks.contestants import import_sb3
 from benchmarks.flags import check_writable, names_of, positive
-from benchmarks.machine import describe_machine, headline
+from benchmarks.games import measure_games
+from benchmarks.machine import bf16_instructions, describe_machine, headline
+from benchmarks.peers import closing, find_peers
 from benchmarks.sections import (
     ALGORITHMS,
     Plan,
@@ -35,6 +37,7 @@ from benchmarks.sections import (
     note,
     profile,
 )
+from benchmarks.targets import targets
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 from utils.torch_utils import resolve_device
@@ -56,6 +59,7 @@ PARTS: dict[str, tuple[Callable, ...]] = {
     "memory": (measure_memory, report.memory_table),
     "updates": (measure_updates, report.updates_table, report.small_table),
     "environment": (measure_environment, report.environment_table),
+    "games": (measure_games, report.games_table),
     "scaling": (measure_scaling, report.scaling_table),
 }
 SECTIONS = tuple(PARTS)
@@ -70,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             for engine in plan.engines:
                 print(f"rrd-sac, {engine}, {plan.updates} updates\n\n{profile(plan, engine)}", flush=True)
             return 0
-        results = measure(plan, args.sections)
+        with closing(plan.peers):
+            results = measure(plan, args.sections)
         args.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     except (ConfigError, OSError) as error:
         print(f"speed.py: {error}", file=sys.stderr)
@@ -121,12 +126,11 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.tensorflow:
         use_our_threads()
     engines = ["eager", "manual"] + ["compile"] * args.compile + ["cudagraph"] * (device.type == "cuda")
-    sb3, why_not = import_sb3()
     plan = Plan(device, rounds=args.rounds or (2 if args.quick else 7),
                 steps=args.steps or (2000 if args.quick else 1_000_000), only=args.only, engines=tuple(engines),
-                tensorflow=args.tensorflow, sb3=sb3, quick=args.quick)
-    if why_not:
-        note(plan, why_not)
+                tensorflow=args.tensorflow, quick=args.quick,
+                bf16=device.type == "cpu" and bf16_instructions() is not None)
+    plan.peers = find_peers(device, torch.get_num_threads(), partial(note, plan))
     return plan
 
 
@@ -160,7 +164,7 @@ def measure(plan: Plan, sections: tuple[str, ...]) -> dict[str, Any]:
         gc.collect()                                    # a replay is hundreds of megabytes
         say("\n\n".join(shown(results[name]) for shown in tables))
     if plan.device.type == "cpu":
-        results["targets"] = report.targets(results)
+        results["targets"] = targets(results)
         say(report.targets_table(results["targets"]))
     else:
         note(plan, "the targets are for CPUs")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from benchmarks.child import Lost
+
 Turns = dict[str, Callable[[], float]]
 Rounds = dict[str, list[float]]
 
@@ -47,12 +49,19 @@ def rate_turn(run: Callable[[int], object], count: int, seconds: float) -> Calla
 
 
 def take_turns(turns: Turns, rounds: int) -> Rounds:
-    """The results of each turn by round; every round begins with another turn, so that none is always first."""
+    """The results of each turn by round; every round begins with another turn, so that none is always first.
+
+    A turn that is `Lost` has no results, also of the rounds before.
+    """
     results: Rounds = {name: [] for name in turns}
     for number in range(rounds):
         first = number % len(turns)
         for name in [*turns][first:] + [*turns][:first]:
-            results[name].append(turns[name]())
+            if name in results:
+                try:
+                    results[name].append(turns[name]())
+                except Lost:
+                    del results[name]
     return results
 
 

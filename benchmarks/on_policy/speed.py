@@ -1,15 +1,18 @@
-"""Environment steps a second of whole PPO runs, beside Stable-Baselines3's PPO on the same task, by turns.
+"""Environment steps a second of whole PPO runs, beside those of Stable-Baselines3 and SBX on the same task, by turns.
 
     python benchmarks/on_policy/speed.py [--turns 3] [--only NAME]
 
 Each run is a process of its own with one thread; its own clock starts after imports and the first rollout. Beside the
 time it takes the processor's time of that process: where other programs use the cores, ratios of the latter mean more.
-It says nothing of runs whose environments are in other processes.
+The latter says nothing of runs whose environments are in other processes. A library that is not installed (extra
+`bench`) is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import os
 import statistics
@@ -18,20 +21,25 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+from benchmarks.peers import PEERS
+from utils.installed import pip_install
+
 POINTS, CHEETAH = "PointMassRL-v0", "HalfCheetah-v4"
 Seconds = tuple[float, float]           # of a run: by the clock, and of the processor
-# name: (program, environment, environments, rollout steps of each, batch, epochs, steps that are timed)
+# name: (library, environment, environments, rollout steps of each, batch, epochs, steps that are timed)
 RUNS = {
     "ours, 256 rows": ("ours", POINTS, 256, 128, 4096, 10, 400_000),
     "SB3, 8 environments, its defaults": ("sb3", POINTS, 8, 2048, 64, 10, 16_384),
+    "SBX, 8 environments, its defaults": ("sbx", POINTS, 8, 2048, 64, 10, 16_384),
     "ours, equal rollout": ("ours", POINTS, 8, 2048, 64, 10, 32_768),
     "ours, equal rollout, 256 rows": ("ours", POINTS, 256, 64, 64, 10, 32_768),
     "ours, HalfCheetah": ("ours", CHEETAH, 8, 256, 256, 10, 16_384),
     "SB3, HalfCheetah": ("sb3", CHEETAH, 8, 256, 256, 10, 16_384),
-    "SB3, HalfCheetah, 8 processes": ("sb3_processes", CHEETAH, 8, 256, 256, 10, 16_384),
+    "SBX, HalfCheetah": ("sbx", CHEETAH, 8, 256, 256, 10, 16_384),
+    "SB3, HalfCheetah, 8 processes": ("sb3 processes", CHEETAH, 8, 256, 256, 10, 16_384),
 }
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}        # NPROC: of XLA
 
 
 def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> Seconds:
@@ -44,15 +52,13 @@ def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -
     return clock.seconds()
 
 
-def sb3_processes(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> Seconds:
-    """Seconds of Stable-Baselines3 with each environment in a process of its own; see `sb3`."""
-    return sb3(env, rows, steps, batch, epochs, timed, processes=True)
+def theirs(who: str, env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -> Seconds:
+    """Seconds of a peer for the timed steps, after one rollout and its update, which compiles.
 
-
-def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, processes: bool = False) -> Seconds:
-    """Seconds of Stable-Baselines3 for the timed steps, after one rollout."""
+    Args:
+        who: `sb3` or `sbx`; with ` processes` after it, each environment is in a process of its own.
+    """
     import gymnasium as gym
-    import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -66,9 +72,11 @@ def sb3(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int, pr
 
         def _on_step(self) -> bool:
             return True
+    library, _, processes = who.partition(" ")
     kind = SubprocVecEnv if processes else DummyVecEnv
-    model = stable_baselines3.PPO("MlpPolicy", kind([lambda: gym.make(env)] * rows), n_steps=steps, batch_size=batch,
-                                  n_epochs=epochs, device="cpu")
+    model = importlib.import_module(PEERS[library].module).PPO(
+        "MlpPolicy", kind([lambda: gym.make(env)] * rows), n_steps=steps, batch_size=batch, n_epochs=epochs,
+        device="cpu")
     model.learn(timed + rows * steps, callback=Look())
     clock.look({})
     return clock.seconds()
@@ -93,8 +101,17 @@ class Clock:
 def measure(name: str) -> tuple[float, float]:
     """Environment steps a second of one run, and a second of the processor, in a process of its own."""
     done = subprocess.run([sys.executable, __file__, "--run", name], capture_output=True, text=True, check=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+                          env=os.environ | ONE_THREAD)
     return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library of RUNS is installed; print a note if it is not."""
+    peer = PEERS.get(library.partition(" ")[0])
+    if peer is None or importlib.util.find_spec(peer.module):
+        return True
+    print(f"note: {peer.package} is not installed; {pip_install('bench')} installs it", file=sys.stderr)
+    return False
 
 
 def main() -> None:
@@ -105,11 +122,11 @@ def main() -> None:
     parser.add_argument("--run", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        program, *sizes = RUNS[args.run]
-        seconds = {"ours": ours, "sb3": sb3, "sb3_processes": sb3_processes}[program](*sizes)
+        library, *sizes = RUNS[args.run]
+        seconds = ours(*sizes) if library == "ours" else theirs(library, *sizes)
         print(json.dumps([sizes[-1] / one for one in seconds]))
         return
-    names = [name for name in RUNS if args.only in name]
+    names = [name for name in RUNS if args.only in name and is_installed(RUNS[name][0])]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(args.turns):
         for name in names:

@@ -7,6 +7,7 @@ import math
 import re
 import statistics
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from algorithm import create_agent
-from benchmarks import report, speed
-from benchmarks.contestants import Sb3, Spaces, filled_buffer, our_engine, settings
+from benchmarks import speed
+from benchmarks.contestants import filled_buffer, our_engine, settings
 from benchmarks.flops import Net, update_flops
+from benchmarks.peers import PEERS
 from benchmarks.sections import ALGORITHMS, summary
+from benchmarks.stable_baselines import Model
+from benchmarks.task import Spaces
 from benchmarks.timing import fixed_turn, median_ratio, take_turns
 
 PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "performance.md").read_text(encoding="utf-8")
@@ -102,7 +106,8 @@ def test_a_ratio_is_taken_within_its_round():
 
 
 def test_figures_follow_from_the_rounds():
-    rounds = {"update manual": [0.01, 0.02], "update sb3": [0.03, 0.04], "ceiling": [100.0, 50.0],
+    rounds = {"update manual": [0.01, 0.02], "update sb3": [0.03, 0.04], "ceiling mm": [100.0, 20.0],
+              "ceiling onednn": [60.0, 50.0],
               "sample ours": [1e-4, 3e-4], "sample floor": [1e-5, 1e-5], "step ours": [1e-4], "step floor": [5e-5]}
     found = summary(rounds, flops=500_000_000, default="manual")
     assert found["per_second"]["manual"] == pytest.approx(1 / 0.015)
@@ -111,18 +116,6 @@ def test_figures_follow_from_the_rounds():
     assert found["sample"]["ms"]["ours"] == pytest.approx(0.2)
     assert found["sample"]["to_floor"] == pytest.approx(20)
     assert "to_eager" not in found
-
-
-def test_targets_are_reached_missed_or_not_measured():
-    updates = {"rrd-sac": {"default_engine": "manual", "share": {"manual": 0.6, "eager": 0.1},
-                           "sample": {"ms": {"ours": 0.3}}, "step": {"ms": {"ours": 0.1}}}}
-    memory = {"steps": 500_000, "replay_bytes": 140_000_000}
-    found = {row["name"]: (row["value"], row["reached"])
-             for row in report.targets({"updates": updates, "memory": memory})}
-    assert found == {"rrd-sac, of the ceiling": (0.6, True), "sac, times SB3's rate": (None, None),
-                     "rrd-td3, of the ceiling": (None, None), "rrd-ddpg, of the ceiling": (None, None),
-                     "rrd-sac, sample, ms": (0.3, False), "rrd-sac, one exploring step, ms": (0.1, True),
-                     "replay of a million steps, MB": (280.0, True)}
 
 
 # The whole of it -----------------------------------------------------------------------------------------------------
@@ -141,7 +134,7 @@ def test_every_documented_key_is_there(quick):
     documented = re.findall(r"^\| `([\w.<>]+)` \|", listed, re.MULTILINE)
     assert len(documented) >= 30
     for key in documented:
-        if not key.endswith(("sb3", "tensorflow")):             # they depend on what is installed and asked for
+        if not key.endswith(("sb3", "sbx", "tensorflow", "fp32")):      # of what is installed, asked for or possible
             assert values_at(quick, key.split(".")), key
     assert set(quick) == {key.split(".")[0] for key in documented}
 
@@ -192,20 +185,33 @@ def by_round(one: list[float], other: list[float]) -> float:
 @pytest.mark.slow
 def test_stable_baselines3_is_measured_beside_ours(quick):
     pytest.importorskip("stable_baselines3")
+    assert quick["updates"]["sac"]["sample"]["to_sb3"] > 0
+    assert quick["memory"]["replay_sb3_bytes"] > 0
+    check_peer(quick, "sb3")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("sbx") is None, reason="needs the extra bench")
+def test_sbx_is_measured_beside_ours(quick):
+    assert "to_sbx" not in quick["updates"]["sac"]["sample"]
+    check_peer(quick, "sbx")
+
+
+def check_peer(quick: dict, who: str) -> None:
+    """Check the ratios to a peer."""
     for name in ("sac", "td3", "ddpg"):
         found = quick["updates"][name]
-        assert math.isclose(found["to_sb3"]["manual"], by_round(found["seconds"]["sb3"], found["seconds"]["manual"]))
-        assert found["sample"]["to_sb3"] > 0
-        assert found["step"]["to_sb3"] > 0
+        assert math.isclose(found[f"to_{who}"]["manual"], by_round(found["seconds"][who], found["seconds"]["manual"]))
+        assert found["step"][f"to_{who}"] > 0
     run = quick["environment"]
-    assert math.isclose(run["to_sb3"]["rrd-sac"], by_round(run["seconds"]["sb3 sac"], run["seconds"]["rrd-sac"]))
-    assert quick["memory"]["replay_sb3_bytes"] > 0
+    assert math.isclose(run[f"to_{who}"]["rrd-sac"], by_round(run["seconds"][f"{who} sac"], run["seconds"]["rrd-sac"]))
+    assert not any(PEERS[who].package in note for note in quick["notes"])
 
 
 def test_stable_baselines3s_networks_are_as_wide_as_ours():
     sb3 = pytest.importorskip("stable_baselines3")
     for name in ("sac", "td3", "ddpg"):
-        ours, theirs = create_agent(settings(name, "cpu", 1000)), Sb3(sb3, name, Spaces(), "cpu").model
+        ours, theirs = create_agent(settings(name, "cpu", 1000)), Model(sb3, name, Spaces(), "cpu").model
         weights = [[w for w in module.parameters() if w.ndim == 2] for module in (ours.policy, theirs.actor)]
         assert sum(w.numel() for w in weights[0]) == sum(w.numel() for w in weights[1])
         critics = theirs.critic.q_networks
@@ -215,17 +221,18 @@ def test_stable_baselines3s_networks_are_as_wide_as_ours():
 
 
 @pytest.mark.slow
-def test_without_stable_baselines3_there_is_a_note_that_names_the_extra(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+def test_without_its_peers_there_are_notes_that_name_the_extra(monkeypatch, tmp_path, capsys):
+    for peer in PEERS.values():
+        monkeypatch.setitem(sys.modules, peer.module, None)
     assert speed.main(["--quick", "--only=sac", "--rounds=1", "--out", "speed.json"]) == 0
     found, printed = json.loads((tmp_path / "speed.json").read_text()), capsys.readouterr().out
-    assert any("pip install -e '.[bench]'" in note for note in found["notes"])
+    assert sum("pip install -e '.[bench]'" in note for note in found["notes"]) == len(PEERS)
     assert "note: stable-baselines3: is not installed" in " ".join(printed.split())
-    assert "SB3" not in printed.partition("updates")[2].partition("target")[0]
+    assert not {"SB3", "SBX"} & set(printed.partition("updates")[2].partition("target")[0].split())
     assert set(found["updates"]) == {"sac"}
-    assert "to_sb3" not in found["updates"]["sac"] | found["environment"]
-    by_sb3 = next(row for row in found["targets"] if "SB3" in row["name"])
-    assert (by_sb3["value"], by_sb3["reached"]) == (None, None)
+    assert not {"to_sb3", "to_sbx"} & set(found["updates"]["sac"] | found["environment"])
+    theirs = [row for row in found["targets"] if re.search("SB[3X]", row["name"])]
+    assert [(row["value"], row["reached"]) for row in theirs] == [(None, None)] * 3
 
 
 @pytest.mark.parametrize("argv", [

@@ -123,7 +123,7 @@ def test_oldest_are_the_declared_floors_and_everything_declared_is_pinned(monkey
     extras = given["extras_require"]
     others = "tensorflow-cpu|ale-py|stable-baselines3|torchrl|tensordict"
     optional = [entry for entry in extras["test"] if re.match(others, entry)]
-    declared = extras["tensorflow"] + extras["atari"] + extras["bench"] + extras["torchrl"]
+    declared = extras["tensorflow"] + extras["atari"] + extras["sb3"] + extras["torchrl"]
     assert sorted(declared) == sorted(entry.replace("-cpu", "") for entry in optional)
     floors = dict(re.sub(r"\[.*\]", "", entry).split(">=") for entry in given["install_requires"] + optional)
     oldest, pins = (dict(re.findall(r"^([\w-]+)==(.+)$", (ROOT / name).read_text(), re.MULTILINE))
