@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from results.labels import plain
 from results.metrics import text_of
 from results.records import Record
-from results.styles import styled
+from results.styles import plain_ticks, styled
 
 MOST_BYTES = 2**26
 PREDICTED, TRUE = "tab:blue", "tab:orange"              # as in the picture and the video of evaluate.py
@@ -71,6 +71,8 @@ def credit_figure(env: str, credits: Mapping[str, Credit]) -> Figure:
             by_step.set_title(plain(name), fontsize=7, loc="left")
         for axes, text in zip(rows[-1], ("step", "step", "share of the episode"), strict=True):
             axes.set_xlabel(text, fontsize=7)
+        for axes in figure.axes:
+            plain_ticks(axes)
         rows[0][1].set_title("summed up", fontsize=7, loc="left")
         rows[0][2].set_title("correlation so far", fontsize=7, loc="left")
         figure.suptitle(f"{plain(env)}: what the steps of an episode are paid", fontsize=8, x=0.01, ha="left")

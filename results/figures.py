@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from results.curves import FEW, FEWER, Line
 from results.labels import ends_of, label_ends, plain, wrapped
 from results.scores import AGGREGATES, Estimate, Improvement, Profile
-from results.styles import DIFFERENT, Styles, missing_letters, styled
+from results.styles import DIFFERENT, Styles, missing_letters, plain_ticks, styled
 
 WIDTH = 4.2                             # inches
 MOST_PAIRS = 45                         # pairs in a figure: those of ten algorithms
@@ -56,7 +56,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
         ends = ends_of(lines)
         labels = sum(end.label.count("\n") + 1 for end in ends)
         figure = Figure((WIDTH, max(2.9, 1.1 + 0.13 * labels)), layout="constrained")
-        axes = figure.add_subplot()
+        axes = plain_ticks(figure.add_subplot())
         most = max(line.steps[-1] for line in lines if len(line.steps))
         unit = _unit(most)
         for line in joined(lines):
@@ -118,7 +118,7 @@ def reward_numbers(env: str, numbers: Mapping[str, Sequence[Line]], styles: Styl
     unit = _unit(max(line.steps[-1] for line in every if len(line.steps)))
     with styled():
         figure = Figure((max(WIDTH, 2.3 * columns), 0.7 + 1.7 * rows), layout="constrained")
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        panels = [plain_ticks(axes) for axes in figure.subplots(rows, columns, squeeze=False).flat]
         for name, axes in zip(names, panels, strict=False):
             _panel(axes, name, numbers[name], styles, unit)
         for axes in panels[max(0, len(names) - columns):len(names)]:            # nothing stands below these
@@ -158,7 +158,7 @@ def aggregates(found: Sequence[Estimate], styles: Styles) -> Figure:
     names = list(dict.fromkeys(one.algorithm for one in found))[::-1]
     with styled():
         figure = Figure((WIDTH, 1.5 + 0.5 * len(names)), layout="constrained")
-        panels = figure.subplots(2, 2, sharey=True).flat
+        panels = [plain_ticks(axes) for axes in figure.subplots(2, 2, sharey=True).flat]
         for axes, statistic in zip(panels, AGGREGATES, strict=True):
             for one in (one for one in found if one.statistic == statistic):
                 _interval(axes, names.index(one.algorithm), one, one.value, styles[one.algorithm]["color"])
@@ -177,7 +177,7 @@ def improvements(found: Sequence[Improvement], styles: Styles) -> Figure:
         found = [one for one in found if one.x == found[0].x]
     with styled():
         figure = Figure((WIDTH, 0.8 + 0.36 * len(found)), layout="constrained")
-        axes = figure.add_subplot()
+        axes = plain_ticks(figure.add_subplot())
         for row, one in enumerate(reversed(found)):
             _interval(axes, row, one, one.probability, styles[one.x]["color"])
         axes.axvline(0.5, color="0.3", linewidth=0.8, linestyle=":", zorder=0)
@@ -206,7 +206,7 @@ def profiles(found: Sequence[Profile], styles: Styles) -> Figure:
     """The share of runs above each score, as a line with steps."""
     with styled():
         figure = Figure((WIDTH, 2.4 + 0.15 * -(-len(found) // 2)), layout="constrained")
-        axes = figure.add_subplot()
+        axes = plain_ticks(figure.add_subplot())
         for one in found:
             style = styles[one.algorithm]
             axes.plot(one.taus, one.share, **style, drawstyle="steps-post")

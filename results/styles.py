@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 # The colours of Okabe and Ito, distinct in all kinds of colour vision, without yellow. Lines are full; with more
 # algorithms than colours, further lines are broken.
@@ -41,6 +43,20 @@ def styled() -> Iterator[None]:
     with matplotlib.rc_context(STYLE | {"font.family": _fonts()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)       # see `missing_letters`
         yield
+
+
+class Plain(ScalarFormatter):
+    """Numbers as text. A power of ten beside the axis stays a formula, whose layout takes many times as long."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return super().__call__(x, pos).removeprefix("$\\mathdefault{").removesuffix("}$")
+
+
+def plain_ticks(axes: Axes) -> Axes:
+    """Write the numbers of both axes as text; returns the axes."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(Plain())
+    return axes
 
 
 @functools.cache

@@ -29,6 +29,23 @@ from results import curves, figures, labels, reading, scores, statistics, styles
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+def touch(figure, path: Path) -> None:
+    for kind in ("png", "svg"):
+        path.with_name(f"{path.name}.{kind}").touch()
+
+
+@pytest.fixture(autouse=True)
+def _not_drawn(request, monkeypatch):
+    """Figures are made but not drawn, except in tests that use `drawn`: drawing takes most of a program's time."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "save", touch)
+
+
+@pytest.fixture
+def drawn():
+    """Figures are drawn as users see them."""
+
+
 def read_csv(name: str) -> list[dict[str, str]]:
     with open(Path("plots") / name, newline="") as file:
         return list(csv.DictReader(file))
@@ -422,7 +439,7 @@ def test_only_pairs_with_the_best_algorithm_are_drawn_if_there_are_many(capsys):
     assert list(figures.notes(names[:10], [], found[:45])) == []
 
 
-def test_letters_that_no_font_has_give_a_note_and_no_warning(capsys):
+def test_letters_that_no_font_has_give_a_note_and_no_warning(drawn, capsys):
     make_run("\ue000", RRD, [1, 2])                              # of private use: no font here has it
     assert plot.main([f"\ue000 \u00e9={Path('outputs').absolute()}"]) == 0
     assert styles.missing_letters(["\u0378", "A\u00e9", "\u03c4"]) == "\u0378"
@@ -526,7 +543,7 @@ def test_all_evaluations_are_written():
         ["Walker2d-v4", "SAC", "seed 0", "1000.0", "3.0"]]
 
 
-def test_figures_are_png_of_200_dpi_and_svg_and_the_same_each_time():
+def test_figures_are_png_of_200_dpi_and_svg_and_the_same_each_time(drawn):
     make_study()
     for out in ("plots", "again"):
         assert plot.main(["outputs", "--out", out]) == 0
@@ -599,7 +616,7 @@ def test_few_runs_have_no_intervals(capsys):
     assert "150 (mean)" in capsys.readouterr().out
 
 
-def test_names_are_drawn_as_they_are(recwarn):
+def test_names_are_drawn_as_they_are(drawn, recwarn):
     make_runs("rrd", RRD, [1, 2, 3])
     make_runs("ep", SAC, [2, 3, 4])
     Path("anchors.json").write_text('{"Hopper-v4": [0, 10]}')
