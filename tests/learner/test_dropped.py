@@ -157,7 +157,7 @@ def test_an_environment_that_never_starts_stops_the_run(flags, capsys):
 
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
 @pytest.mark.parametrize("what", ["obs", "start"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_resumed_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
     twice([*FLAGS, "--alg=sac", "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 50, 130,
           "--import=breaks")
@@ -165,7 +165,7 @@ def test_a_resumed_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
 
 @pytest.mark.parametrize("flags", [[], ["--num_envs=2"]], ids=["one", "workers"])
 @pytest.mark.parametrize("what", ["obs", "start"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_resumed_on_policy_run_has_dropped_what_an_uninterrupted_one_has(flags, what):
     twice([*PPO, "--import=breaks", f"--env={what}-by-chance-v0", "--on_nan=drop", *flags], 60, 130, "--import=breaks")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import gymnasium as gym
+import breaking  # noqa: F401 (registers its environments)
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from engines import build, copies, in_threads
 from runs import SMALL, SMALL_RRD, Finished
-from tiny_envs import Match
 
 import train
 from algorithm.engine import Engine
@@ -26,51 +25,9 @@ from envs import make_env
 from learner.collector import Collector, VectorCollector
 from utils.finite import NotFiniteError, check_observation, check_reward
 from utils.flat import gather
-from utils.seeding import stream_seed
 from utils.settings.resolve import resolve
 
 ENGINES = ["eager", "manual"]
-
-
-class Breaks(Match):
-    """Match with three components, whose `what` is not finite at step `at` of the environment with one of the seeds."""
-
-    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
-
-    def __init__(self, what: str, value: float = np.nan, seed: int = 0, streams: tuple[str, ...] = ("env",),
-                 at: int = 75):
-        super().__init__()
-        self.what, self.value, self.at, self.steps, self.weak = what, value, at, 0, False
-        self.seeds = [stream_seed(seed, name) for name in streams]
-
-    def reset(self, *, seed=None, options=None):
-        self.weak |= seed in self.seeds
-        obs, info = super().reset(seed=seed)
-        if self.weak and self.what == "reset" and self.steps >= self.at:
-            obs = obs + np.float32([0, 0, self.value])
-        return obs, info
-
-    def step(self, action):
-        obs, reward, *rest = super().step(action)
-        self.steps += 1
-        if self.weak and self.steps == self.at:
-            if self.what == "obs":
-                obs = obs + np.float32([0, self.value, self.value])
-            if self.what == "reward":
-                reward = self.value
-        return obs, reward, *rest
-
-    def _draw(self):
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
-
-
-for what in ("obs", "reset", "reward"):
-    gym.register(f"Breaks-{what}-v0", Breaks, kwargs={"what": what})
-    gym.register(f"BreaksInTest-{what}-v0", Breaks, kwargs={"what": what, "streams": ("test env",), "at": 25})
-    gym.register(f"BreaksSecond-{what}-v0", Breaks, kwargs={"what": what, "streams": ("env 1",), "at": 33})
-    gym.register(f"BreaksSeed1-{what}-v0", Breaks, kwargs={"what": what, "seed": 1})
-gym.register("Infinite-v0", Breaks, kwargs={"what": "reward", "value": -np.inf})
-gym.register("Large-v0", Breaks, kwargs={"what": "reward", "value": 1e39})
 
 
 def refusal(capfd, *argv: str) -> str:
@@ -107,13 +64,13 @@ def checkpoint(cycles: int, updates: int) -> dict:
     ("Large", "reward: got 1e+39 at step 75, step 5 of its episode; expected a finite float32"),
 ])
 def test_numbers_of_an_environment(engine, env, line, capfd):
-    assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:{env}-v0", f"--engine={engine}") == line
+    assert refusal(capfd, *SMALL_RRD, f"--env=breaking:{env}-v0", f"--engine={engine}") == line
     checkpoint(cycles=1, updates=5)
 
 
 def test_a_reward_per_step_and_a_clipped_one(capfd):
     line = "reward: got nan at step 75, step 5 of its episode; expected a finite float32"
-    argv = ["--alg=sac", *SMALL, "--env=test_finite:Breaks-reward-v0", "--env_type=normal"]
+    argv = ["--alg=sac", *SMALL, "--env=breaking:Breaks-reward-v0", "--env_type=normal"]
     assert refusal(capfd, *argv) == line
     env = make_env(resolve({"alg": "dqn", "env": "CartPole-v1", "env_type": "normal"}))
     from envs.wrappers import ClipReward
@@ -131,7 +88,7 @@ def test_a_reward_per_step_and_a_clipped_one(capfd):
 ])
 @pytest.mark.sampled(2)
 def test_one_of_several_environments(engine, env, line, capfd):
-    assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:BreaksSecond-{env}-v0", "--num_envs=2",
+    assert refusal(capfd, *SMALL_RRD, f"--env=breaking:BreaksSecond-{env}-v0", "--num_envs=2",
                    f"--engine={engine}") == line
     checkpoint(cycles=1, updates=5)
 
@@ -156,7 +113,7 @@ def test_the_very_first_observation(several):
     ("reward", "true reward: got nan in evaluation, at step 5 of an episode; expected a finite float32"),
 ])
 def test_evaluation(what, line, capfd):
-    assert refusal(capfd, *SMALL_RRD, f"--env=test_finite:BreaksInTest-{what}-v0") == line
+    assert refusal(capfd, *SMALL_RRD, f"--env=breaking:BreaksInTest-{what}-v0") == line
     checkpoint(cycles=1, updates=5)
 
 
@@ -389,7 +346,7 @@ def test_an_agent_that_fails_does_not_stop_the_updates_of_the_others(monkeypatch
 
 def test_a_seed_that_fails_does_not_stop_the_others(capfd, monkeypatch):
     monkeypatch.setattr("learner.seeds.count_cores", lambda: 3)
-    line = refusal(capfd, *SMALL_RRD, "--env=test_finite:BreaksSeed1-obs-v0", "--seeds=0-2")
+    line = refusal(capfd, *SMALL_RRD, "--env=breaking:BreaksSeed1-obs-v0", "--seeds=0-2")
     assert line.startswith("seed 1: observation[1]: got nan at step 75, step 5 of its episode (2 of 3 components are "
                            "not finite); expected finite numbers; traceback in ")
     rows = {int(path.name.split("_seed")[1][0]): len(Finished(path).rows) for path in Path("outputs").glob("*")}

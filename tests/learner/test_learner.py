@@ -178,7 +178,7 @@ def options(alg: str, basis: str | None) -> list[str]:
 
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_the_same_seed_gives_the_same_run_to_the_bit_and_another_does_not(alg, basis):
     first, second, other = (run(*options(alg, basis), f"--seed={seed}") for seed in (3, 3, 4))
     assert first.untimed() == second.untimed() != other.untimed()
@@ -209,7 +209,7 @@ def test_training_does_not_depend_on_the_global_generators():
 
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_evaluation_on_or_off_does_not_change_training(alg, basis):
     with_it = run(*options(alg, basis), "--test_rollouts=3").tensors()
     without = run(*options(alg, basis), "--test_rollouts=0").tensors()

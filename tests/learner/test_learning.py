@@ -18,7 +18,7 @@ SOLVED = {"plain": -1.0, "rrd": -2.5, "ircr": -0.6, "uniform": -0.6}
 
 
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_solves_a_task_of_seconds(alg, basis):
     kind = alg if basis else "plain"
     options = {"plain": PLAIN, "rrd": RRD, "ircr": IRCR, "uniform": IRCR}[kind]

@@ -46,7 +46,7 @@ def tensors(directory: Path, name: str = "last") -> dict:
     ["--alg=ircr", "--basis_alg=ppo", "--buffer_size=300"], ["--alg=uniform", "--basis_alg=ppo", "--buffer_size=300"],
 ], ids=" ".join)
 @pytest.mark.parametrize(("short", "long"), [(64, 160), (96, 150)])
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 def test_two_parts_are_the_whole(flags, short, long):
     """At the end of a cycle and within one; episodes are open, and the last rollout is short."""
     twice([*POINTS, *flags], short, long)

@@ -111,7 +111,7 @@ CASES = {
 
 @pytest.mark.usefixtures("cores", "jumpy")
 @pytest.mark.parametrize("argv", CASES.values(), ids=CASES)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_every_seed_equals_its_single_run_to_the_bit(argv):
     found = together(*argv, "--seeds=5,0-1")
     assert set(found) == {0, 1, 5}
@@ -257,7 +257,7 @@ def test_a_terminal_gets_rows_with_the_seed_and_a_bar_for_each():
 @pytest.mark.parametrize(("how", "line"), [
     ("raise", r"ValueError: the arm fell \x1b[31moff; "), ("disk", r"the arm fell \x1b[31moff; "),
 ])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_failing_seed_gives_a_one_line_error_and_the_others_continue(cores, capsys, monkeypatch, how, line, on_gpu):
     monkeypatch.setattr("learner.seeds.on_gpu", lambda _: on_gpu)
     argv = [*SMALL_RRD, f"--env=FailsOnSeed1-{how}-v0"]

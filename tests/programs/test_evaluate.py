@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
@@ -66,10 +67,22 @@ class Shown(tiny_envs.Match):
 gym.register("Shown-v0", Shown)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A function that makes a run of some flags, each once, and gives its directory."""
+    @functools.cache
+    def make(*flags: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp("made"))
+            return run(*flags).directory.absolute()
+    return make
+
+
 @pytest.fixture
-def trained(request):
-    """The directory of a small run, RRD unless the test's parameter says otherwise."""
-    return run(*getattr(request, "param", [*SMALL_RRD, "--env=Match-v0"])).directory
+def trained(request, made):
+    """The directory of a copy of a small run, RRD unless the test's parameter says otherwise."""
+    source = made(*getattr(request, "param", [*SMALL_RRD, "--env=Match-v0"]))
+    return Path(shutil.copytree(source, Path("outputs") / source.name))
 
 
 def results_of(directory: Path) -> dict:
