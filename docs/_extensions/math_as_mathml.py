@@ -20,10 +20,14 @@ DIALECT = {r"(\\(?:bar|hat|tilde)\s*(?:\{\w\}|\w))_": r"\1^{}_", r"\\dots\b": r"
            r"\\([bB]igg?)(?=[(\[{|]|\\\{)": r"\\\1l", r"\\([bB]igg?)(?=[)\]}]|\\\})": r"\\\1r"}
 
 
+def in_docutils_words(text: str) -> str:
+    """The same equation, written as docutils knows it."""
+    return functools.reduce(lambda text, rule: re.sub(*rule, text), DIALECT.items(), text)
+
+
 def write(translator, node: nodes.math | nodes.math_block) -> None:
     """The equation of a node, as a block or within a line."""
-    block = isinstance(node, nodes.math_block)
-    text = functools.reduce(lambda text, rule: re.sub(*rule, text), DIALECT.items(), node.astext())
+    block, text = isinstance(node, nodes.math_block), in_docutils_words(node.astext())
     try:
         found = tex2mathml(text, as_block=block)
     except (MathError, IndexError, SyntaxError) as error:   # IndexError: a brace that is not closed

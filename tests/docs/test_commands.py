@@ -52,7 +52,7 @@ def place(tmp_path, trained, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{COMMANDS[command]}: {command}")
-@pytest.mark.sampled(70)
+@pytest.mark.sampled(45)
 def test_every_command_works(command, place):
     if "--to-tf" in command:
         sizes = argparse.Namespace(alg="rrd", basis_alg="sac", obs_dims=(3,), acts_dims=(1,), device="cpu")

@@ -34,6 +34,7 @@ def test_every_file_of_the_pages_is_a_block_with_its_name():
 
 
 @pytest.mark.parametrize(("page", "command"), commands_of(r"train\.py"))
+@pytest.mark.sampled(14)
 def test_the_pages_commands_run(page, command, capsys):
     write_files(page)
     done = run(*small(command))
@@ -117,6 +118,7 @@ def test_the_record_contains_the_users_command():
 
 
 @pytest.mark.parametrize(("page", "own"), [*OWN.items(), ("decomposition", RECURRENT)], ids=lambda value: value[1])
+@pytest.mark.sampled(3)
 def test_two_parts_equal_the_whole_run(page, own):
     write_files(page)
     flags = [*SMALL, *own]

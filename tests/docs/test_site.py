@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from documents import DOCS, PAGES, ROOT, tables
+from markdown_it import MarkdownIt
 from shell import declared
 
 from sweeps.suite import read_suite
@@ -48,6 +49,30 @@ def build(flags: list[str], source: Path, out: Path) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, *flags, source, out], capture_output=True, text=True, check=False)
 
 
+def test_no_page_has_a_warning(tmp_path):
+    """All that `make docs` reads and links, without its pages of HTML."""
+    pytest.importorskip("furo")
+    pytest.importorskip("myst_parser")
+    done = build([*FLAGS, "-b", "dummy"], DOCS, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_equation_is_one_that_is_drawn():
+    """The builder that writes no pages draws none."""
+    plugin = pytest.importorskip("mdit_py_plugins.dollarmath")
+    mathml = runpy.run_path(str(DOCS / "_extensions" / "math_as_mathml.py"))
+    parser, count = MarkdownIt("commonmark").enable("table").use(plugin.dollarmath_plugin, double_inline=True), 0
+    for page in DOCS.rglob("*.md"):
+        tokens = parser.parse(page.read_text(encoding="utf-8"))
+        for token in (one for block in tokens for one in (block, *(block.children or []))):
+            if token.type.startswith("math"):
+                text = mathml["in_docutils_words"](token.content.strip())
+                assert mathml["tex2mathml"](text, as_block=token.type == "math_block"), page
+                count += 1
+    assert count > 100
+
+
+@pytest.mark.slow
 def test_every_page_is_in_the_site(site):
     for page in DOCS.rglob("*.md"):
         assert (site / page.relative_to(DOCS).with_suffix(".html")).is_file()
@@ -75,6 +100,7 @@ def read(path: Path) -> Links:
     return page
 
 
+@pytest.mark.slow
 def test_every_link_within_the_site_has_a_target(site):
     pages = {path: read(path) for path in site.rglob("*.html")}
     checked = 0
@@ -88,26 +114,33 @@ def test_every_link_within_the_site_has_a_target(site):
     assert checked > 500
 
 
+@pytest.mark.slow
 def test_the_site_needs_no_network(site):
     for path in site.rglob("*.html"):
         assert not {load for load in read(path).loads if load and re.match(r"(https?:)?//", load)}, path.name
     assert "<munderover>" in (site / "algorithms" / "rrd.html").read_text()         # equations, ready to be drawn
 
 
+@pytest.mark.slow
 def test_code_is_linked_by_its_line(site):
     page = (site / "algorithms" / "rrd.html").read_text()
     (line,) = re.findall(r'decomposition/rrd\.py\.html#line-(\d+)"[^/]*RRD\.loss', page)
     assert "def loss" in (ROOT / "algorithm" / "decomposition" / "rrd.py").read_text().splitlines()[int(line) - 1]
 
 
-@pytest.mark.parametrize("wrong", ["[gone](nowhere.md)", "[gone](../algorithm/nothing.py)", "[gone](index.md#gone)",
-                                   "{py:func}`gone`", r"$\nonsense{x}$"])
-def test_a_wrong_page_fails_the_build(wrong, tmp_path):
+WRONG = ("[gone](nowhere.md)", "[gone](../algorithm/nothing.py)", "[gone](index.md#gone)", "{py:func}`gone`",
+         r"$\nonsense{x}$")
+
+
+def test_what_is_wrong_on_a_page_fails_the_build(tmp_path):
     pytest.importorskip("furo")
     for name in ("conf.py", "_extensions", "_static"):
         (tmp_path / name).symlink_to(DOCS / name)
-    (tmp_path / "index.md").write_text(f"# A page\n\n{wrong}\n")
-    assert build(FLAGS, tmp_path, tmp_path / "out").returncode == 1
+    (tmp_path / "index.md").write_text("\n\n".join(["# A page", *WRONG, ""]))
+    done = build(FLAGS, tmp_path, tmp_path / "out")
+    assert done.returncode == 1
+    warned = re.findall(r"index\.md:(\d+): WARNING", done.stderr)
+    assert warned == [str(3 + 2 * number) for number in range(len(WRONG))]
 
 
 def test_packages_that_build_the_site_are_declared_for_the_tests_and_pinned():

@@ -72,7 +72,7 @@ def test_auto_is_cuda_where_it_works(capsys):
 
 @pytest.mark.parametrize("alg", ["rrd-sac", "rrd-td3", "dqn"])
 @pytest.mark.parametrize("first", [60, 80, 93])
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 def test_a_run_that_is_resumed_there_is_the_uninterrupted_one(alg, first, device):
     """To the bit on a CPU, nearly so on a GPU, where a product may be computed in another order of its sums."""
     parts = run(*flags(alg, device, f"--total_timesteps={first}", "--tag=parts")).directory
