@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -65,6 +66,7 @@ def _code(facts: dict[str, Any]) -> str:
     return facts.get("git_commit") or facts.get("versions", {}).get(DISTRIBUTION) or "unknown"
 
 
+@functools.cache                                        # each is a file to parse, and many runs may be of one process
 def _version(package: str) -> str | None:
     for name in (package, f"{package}-cpu"):            # TensorFlow's build without CUDA
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -45,7 +45,7 @@ def _one_thread():
 
 @pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "HalfCheetah-v4", "Hopper-v4"])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=str)
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(9)
 def test_two_parts_equal_the_whole_run(alg, basis, env):
     """Ant's and Humanoid's rewards depend on arrays that positions and velocities do not determine."""
     twice([*FLAGS, *flags_of(alg, basis), f"--env={env}"], 60, 120)
@@ -64,9 +64,8 @@ def test_wherever_the_first_part_ends(short, long):
     twice([*FLAGS, *flags_of("rrd", "td3"), "--env=Hopper-v4", "--obs_normalization=True"], short, long)
 
 
-@pytest.mark.parametrize("alg", [["--alg=dqn"], ["--alg=rrd", "--rrd_batch_size=2", "--rrd_sample_size=2"],
-                                 ["--alg=ircr"], ["--alg=uniform"]], ids=str)
-@pytest.mark.sampled(1)
+@pytest.mark.parametrize("alg", [["--alg=dqn"], *(pytest.param(flags, marks=pytest.mark.slow) for flags in (
+    ["--alg=rrd", "--rrd_batch_size=2", "--rrd_sample_size=2"], ["--alg=ircr"], ["--alg=uniform"]))], ids=str)
 def test_two_parts_of_a_game_equal_the_whole_run(alg):
     """With sticky actions, whose chance the emulator draws itself, and no-ops at the start."""
     twice([*FLAGS, *alg, "--env=Assault", "--sticky=True", "--noop=5", "--eps_decay=100", "--batch_size=2",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import SMALL, SMALL_RRD, run
+from runs import SMALL, SMALL_RRD, Finished, run
 from studies import DENSE, ORIGINAL, RRD, SAC, make_run, make_runs, make_study
 
 import evaluate
@@ -83,16 +83,25 @@ def look(browser):
 
 # In the browser -----------------------------------------------------------------------------------------------------
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Runs of train.py itself, one of them diagnosed by evaluate.py, beside made ones: their place, those of RRD."""
+    place, small = tmp_path_factory.mktemp("study"), [*SMALL_RRD, "--env=Match-v0", "--diagnose_every=1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        rrd = [run(*small, f"--seed={seed}", "--tag=rrd") for seed in range(3)]
+        assert evaluate.main([str(rrd[0].directory), "--diagnose", "--episodes=2"]) == 0
+        run("--alg=sac", *SMALL, "--env=Match-v0")
+        run("--alg=sac", "--env_type=normal", *SMALL, "--env=Match-v0")
+        make_runs("rrd", rrd[0].config, [1, 2, 3], "HalfCheetah-v4")
+    return place, [one.directory for one in rrd]
+
+
 @pytest.fixture
-def study():
-    """Runs of train.py itself, one of them diagnosed by evaluate.py, beside made ones and one of the original."""
-    small = [*SMALL_RRD, "--env=Match-v0", "--diagnose_every=1"]
-    rrd = [run(*small, f"--seed={seed}", "--tag=rrd") for seed in range(3)]
-    assert evaluate.main([str(rrd[0].directory), "--diagnose", "--episodes=2"]) == 0
-    run("--alg=sac", *SMALL, "--env=Match-v0")
-    run("--alg=sac", "--env_type=normal", *SMALL, "--env=Match-v0")
-    make_runs("rrd", rrd[0].config, [1, 2, 3], "HalfCheetah-v4")
-    return rrd
+def study(made):
+    """A copy of these runs in `outputs`; those of RRD."""
+    shutil.copytree(made[0] / "outputs", "outputs")
+    return [Finished(directory) for directory in made[1]]
 
 
 def test_a_browser_shows_all_of_it_and_fetches_nothing(study, look):

@@ -284,7 +284,7 @@ class ReplayMachine(stateful.RuleBasedStateMachine):
 
 def test_any_history_agrees_with_a_list_of_episodes(alg):
     stateful.run_state_machine_as_test(functools.partial(ReplayMachine, alg),
-                                       settings=settings(max_examples=40, stateful_step_count=40, **REPEATABLE))
+                                       settings=settings(max_examples=25, stateful_step_count=30, **REPEATABLE))
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -69,6 +69,7 @@ def program(*argv: str) -> subprocess.CompletedProcess:
 
 # Flags, in processes of their own -----------------------------------------------------------------------------------
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("module")
 def test_a_run_takes_it_as_a_flag_resumes_with_it_and_is_evaluated():
     done = program(str(ROOT / "train.py"), *IMPORT, *PENDULUM, "--temperature-decay=0.5", "--total_timesteps=80")
