@@ -150,6 +150,7 @@ def small(config: Config) -> list[str]:
     size = [*SMALL_ROLLOUTS, f"--num_envs={rows}"] if config.on_policy else SMALL
     return [*size, *["--rrd_batch_size=8", "--rrd_sample_size=4"] * (config.alg == "rrd"),
             *["--total_timesteps=40", "--warmup=20", "--train_batches=1", "--batch_size=2"] * images,
+            *["--fit_updates=2"] * bool(config.fit_updates),
             *["--diagnose_every=2"] * bool(config.diagnose_every),
             *[f"--seeds={','.join(map(str, small_seeds(config)))}"] * bool(config.seeds)]
 

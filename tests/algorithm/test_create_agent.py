@@ -256,6 +256,7 @@ def test_pytorch_is_the_default_and_the_attribute_wins_over_the_variable(variabl
     ("0", None), ("False", None), ("no", None), ("1", False), ("1", 0), ("", "No"),
 ])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=IDS)
+@pytest.mark.sampled(18)
 def test_tensorflow_is_chosen_by_the_variable_or_over_it_by_the_attribute(alg, basis, variable, attribute, monkeypatch):
     pytest.importorskip("tensorflow")
     monkeypatch.setenv("USE_PYTORCH", variable)

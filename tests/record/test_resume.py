@@ -45,7 +45,7 @@ def _one_thread():
 
 @pytest.mark.parametrize("env", ["Ant-v4", "Humanoid-v4", "HalfCheetah-v4", "Hopper-v4"])
 @pytest.mark.parametrize(("alg", "basis"), PAIRS, ids=str)
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(6)
 def test_two_parts_equal_the_whole_run(alg, basis, env):
     """Ant's and Humanoid's rewards depend on arrays that positions and velocities do not determine."""
     twice([*FLAGS, *flags_of(alg, basis), f"--env={env}"], 60, 120)

@@ -167,8 +167,9 @@ def game(length: int, seed: int) -> dict[str, np.ndarray]:
     return one
 
 
-@pytest.mark.parametrize("bias_correction", [False, True])
-@pytest.mark.parametrize("obs_normalization", [False, True])
+@pytest.mark.parametrize("bias_correction", [False, True], ids=["biased", "unbiased"])
+@pytest.mark.parametrize("obs_normalization", [False, True], ids=["raw", "normalised"])
+@pytest.mark.sampled(2)
 def test_rrd_learns_a_game_of_three_steps_with_no_agent(bias_correction, obs_normalization):
     model = create_decomposition(settings("rrd", rrd_bias_correction=bias_correction, rrd_batch_size=96,
                                           rrd_sample_size=3, r_lr=3e-3, obs_normalization=obs_normalization))
