@@ -25,7 +25,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.files import read_file, write_file
 from utils.settings.fields import Config
 from utils.settings.json_files import read_object
-from utils.settings.resolve import resolve
+from utils.settings.resolve import effective, resolve
 from utils.settings.sizes import with_sizes
 from utils.text import one_line
 
@@ -91,7 +91,8 @@ class Model:
 def settings_with(given: Mapping[str, Any]) -> Config:
     """Resolve settings, of which the widths may be empty."""
     empty = {name: () for name in WIDTHS if name in given and not given[name] and given[name] is not None}
-    return dataclasses.replace(resolve({name: value for name, value in given.items() if name not in empty}), **empty)
+    others = {name: value for name, value in given.items() if name not in empty}
+    return dataclasses.replace(resolve(effective(others)), **empty)
 
 
 def stats_path(path: Path) -> Path:

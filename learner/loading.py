@@ -19,7 +19,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.normalizer import upgraded
 from utils.settings.fields import Config
 from utils.settings.json_files import read_json, read_object
-from utils.settings.resolve import resolve
+from utils.settings.resolve import effective, resolve
 from utils.settings.sizes import with_sizes
 from utils.torch_state import apart
 
@@ -95,7 +95,7 @@ def load_found(run: Path, path: Path, device: str = "cpu") -> Any:
     obs_dims, acts_dims, scale = sizes_of(existing(path))
     known = (obs_dims, acts_dims, scale, scale is not None, parts_of(path))
     settings = read_json(run / "config.json") | {"device": device, "buffer_device": "cpu"}
-    agent = create_agent(with_sizes(resolve(settings), *known))
+    agent = create_agent(with_sizes(resolve(effective(settings)), *known))
     agent.load_model(path)
     return agent
 

@@ -15,7 +15,7 @@ from utils.errors import ConfigError
 from utils.settings.fields import Config, all_settings
 from utils.settings.json_files import read_json, read_object
 from utils.settings.kernels import AUTO
-from utils.settings.resolve import algorithm_defaults
+from utils.settings.resolve import algorithm_defaults, effective
 
 # Settings that a resumed run may change: its length, and what is written when.
 MAY_CHANGE = ("epochs", "total_timesteps", "save_rews", "checkpoint_every", "on_existing", "worker_restarts",
@@ -72,7 +72,7 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
     """Raise a ConfigError that lists all differences between two runs' settings, except those that may change."""
     ours = config.settings()
     names = dict.fromkeys([*theirs, *ours])
-    defaults = _defaults(theirs)
+    defaults, theirs = _defaults(theirs), _effective(theirs)
     theirs = {name: theirs.get(name, defaults[name]) for name in names}             # older records lack newer settings
     different = [f"{name} {_shown(theirs[name])} -> {_shown(ours.get(name))}" for name in names
                  if name not in MAY_CHANGE and not _is_equal(name, theirs[name], ours.get(name))]
@@ -81,6 +81,13 @@ def compare(theirs: dict[str, Any], config: Config, directory: Path) -> None:
         *some, last = (name for name in MAY_CHANGE if name != "on_existing")
         raise ConfigError(f"{field}: {str(directory)!r} was run with other settings: {', '.join(different)}; expected "
                           f"the same ones, or a new run {way} (only {', '.join(some)} and {last} may change)")
+
+
+def _effective(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's settings, less those that have no effect, which older records may have."""
+    with contextlib.suppress(ConfigError):              # of an algorithm that is not registered
+        return effective(theirs)
+    return theirs
 
 
 def _defaults(theirs: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from algorithm.replay_buffer.rollout import RolloutBuffer
 from algorithm.replays.case import Case, CaseError
 from utils.errors import ConfigError
 from utils.settings.fields import Config
-from utils.settings.resolve import resolve
+from utils.settings.resolve import effective, resolve
 from utils.settings.sizes import with_sizes
 
 EMPTY = ("hidden_sizes", "critic_hidden_sizes", "shared_sizes")         # may be (), which no flag can say
@@ -32,7 +32,7 @@ def settings_of(case: Case, alg: str, given: Mapping[str, Any], obs_dim: int, ac
     empty = {name: () for name in EMPTY if given.get(name) == ()}
     given = {name: value for name, value in given.items() if name not in empty}
     try:
-        config = resolve({"alg": alg, "device": str(case.device)} | given)
+        config = resolve(effective({"alg": alg, "device": str(case.device)} | given))
         config = dataclasses.replace(config, acts_discrete=discrete, **empty)
         return with_sizes(config, obs_dim, act_dim)
     except ConfigError as error:

@@ -27,7 +27,7 @@ RUNS = {
     "cart": [*SMALL_RRD, "--basis_alg=dqn", "--reward_activation=tanh", "--env=CartPole-v1"],
     "td3": [*SMALL, "--alg=td3"], "ddpg": [*SMALL, "--alg=ddpg"], "ppo": [*SMALL_ROLLOUTS, "--alg=ppo"],
     "lrr": [*SMALL, "--alg=lrr"], "rudder": [*SMALL, "--alg=rudder", "--fit_updates=2", "--cell_size=4"],
-    "recurrent": [*SMALL_ROLLOUTS, "--alg=ppo", "--policy=recurrent", "--lstm_size=4", "--encoder_size=4"]}
+    "recurrent": [*SMALL_ROLLOUTS, "--alg=ppo", "--policy=recurrent", "--lstm_size=4"]}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from utils.settings.imports import add_import, import_modules, named_modules, se
 from utils.settings.json_files import NO_FORM, read_json
 from utils.settings.marinenav_form import AGENT_TYPES
 from utils.settings.near import called_elsewhere
-from utils.settings.resolve import choices_of, coerce, resolve
+from utils.settings.resolve import choices_of, coerce, effective, resolve
 from utils.settings.setting import Setting
 from utils.text import did_you_mean, shown
 
@@ -64,7 +64,8 @@ def parse_args(argv: Sequence[str]) -> Config:
     modules = named_modules(argv)
     import_modules(modules)                             # first: the parser has a flag for every setting of theirs
     published, argv = split(argv)
-    flags = published | flags_of(argv)
+    flags = flags_of(argv)
+    flags = _published(published, flags) | flags
     path, directory = flags.pop("config", None), flags.pop("resume", None)
     words = given_words(flags)
     return combine({name: text for name, text in flags.items() if name not in WORDS}, path, directory, modules, words)
@@ -89,9 +90,17 @@ def combine(flags: dict[str, Any], path: str | None = None, directory: str | Non
     if path is None and "agent_type" in (words or {}):
         raise ConfigError(NO_FORM)
     from_file = _from_file(path, flags, notes, words or {})
-    config = _resolved(from_file, {name: coerce(name, text) for name, text in flags.items()}, path)
+    config = _resolved(from_file, {name: coerce(name, text) for name, text in flags.items()}, path,
+                       directory is not None)
     _check_run(config)
     return dataclasses.replace(config, resume=directory, imports=tuple(modules), notes=tuple(notes))
+
+
+def _published(published: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of published words, less those that have no effect beside the flags."""
+    ours = {name: text for name, text in flags.items() if name in all_settings()}
+    effects = effective(published | ours) if published else {}
+    return {name: value for name, value in published.items() if name in effects}
 
 
 def flags_of(argv: Sequence[str]) -> dict[str, Any]:
@@ -132,10 +141,15 @@ def _from_file(path: str | None, flags: dict[str, Any], notes: list[str], words:
     return from_file
 
 
-def _resolved(from_file: dict[str, Any], given: dict[str, Any], path: str | None) -> Config:
-    """The settings, resolved; an error about a setting of the file names the file."""
+def _resolved(from_file: dict[str, Any], given: dict[str, Any], path: str | None, is_record: bool) -> Config:
+    """The settings, resolved; an error about a setting of the file names the file.
+
+    Args:
+        is_record: whether the file is the record of the run that is resumed; an older one may hold settings that have
+            no effect.
+    """
     try:
-        return resolve(from_file | given)
+        return resolve((effective(from_file) if is_record else from_file) | given)
     except ConfigError as error:
         name = str(error).partition(":")[0]
         hint = f" (set in {path})" if name in from_file and name not in given else ""

@@ -17,6 +17,7 @@ from utils.settings.algorithms import (
     is_on_policy,
     names,
 )
+from utils.settings.effects import no_effect, without_effect
 from utils.settings.fields import DERIVED, FIELDS, Config, all_settings
 from utils.settings.games import ATARI, REWS_SCALE, is_atari
 from utils.settings.near import called_elsewhere
@@ -32,8 +33,32 @@ def resolve(given: dict[str, Any]) -> Config:
         given: settings by name, as parsed from JSON or flags. None counts as not given.
     Raises:
         ConfigError: an unknown name (with the nearest known one), a wrong type or range, a setting that
-            the chosen algorithm does not read, or a combination that cannot work.
+            the chosen algorithm does not read, one that has no effect beside the others, or a combination that cannot
+            work.
     """
+    values, defaults = _with_defaults(given)
+    config = _build(defaults | values)
+    _check_together(config)
+    for name in without_effect(config, values, defaults):
+        raise no_effect(name, config)
+    return config
+
+
+def effective(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings less those that have no effect beside the others, which `resolve` refuses.
+
+    Older records, and tables of settings that flags may change, have some.
+
+    Raises:
+        ConfigError: as `resolve`, of a name or value.
+    """
+    values, defaults = _with_defaults(given)
+    idle = without_effect(_build(defaults | values), values, defaults)
+    return {name: value for name, value in given.items() if name not in idle}
+
+
+def _with_defaults(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the checked settings, and the defaults of the algorithm and the environment."""
     values = {name: coerce(name, value) for name, value in given.items() if value is not None}
     if not values.get("env_kwargs", True):              # no arguments are none given
         del values["env_kwargs"]
@@ -46,9 +71,7 @@ def resolve(given: dict[str, Any]) -> Config:
                               + called_elsewhere(name, read))
     if is_on_policy(basis_of(values)):
         defaults |= _rollout_defaults(values, defaults)
-    config = _build(defaults | values)
-    _check_together(config)
-    return config
+    return values, defaults
 
 
 def basis_of(values: dict[str, Any]) -> str:
@@ -173,9 +196,6 @@ def _check_together(config: Config) -> None:
     if config.group_size and config.num_envs % config.group_size:
         raise ConfigError(f"num_envs: got {config.num_envs}, expected a multiple of group_size ({config.group_size}), "
                           "such as --num_envs=64")
-    if config.lr_decay is not None and config.lr_schedule != "exponential":
-        raise ConfigError(f"lr_decay: got {config.lr_decay} with --lr_schedule={config.lr_schedule}, expected "
-                          "--lr_schedule=exponential, which reads it")
     if config.lr_schedule == "exponential" and config.lr_end == 0:
         raise ConfigError("lr_end: got 0 with --lr_schedule=exponential, expected a fraction above 0")
 

@@ -243,7 +243,8 @@ def test_a_wrong_registration_is_one_line():
 
 @pytest.mark.parametrize("policy", ["actor_critic", "recurrent"])
 def test_a_rollouts_end_is_worth_what_the_policy_says_of_it_with_its_memory(policy):
-    agent, buffer = make(policy=policy, lstm_size=6, normalize_advantages="none", gae_lambda=0.0)
+    size = {"lstm_size": 6} if policy == "recurrent" else {}
+    agent, buffer = make(policy=policy, normalize_advantages="none", gae_lambda=0.0, **size)
     fill(agent, buffer, ends=0.0)
     agent.finish_rollout(buffer, buffer.last_obs, buffer.last_memory)
     values = (agent.policy.get_value(buffer.last_obs) if policy == "actor_critic"
