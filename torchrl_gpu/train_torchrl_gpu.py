@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 from program import complain, leave_early, run_program
 
-NAME = "train_torchrl_gpu"
+NAME = f"python -m {__package__}.train_torchrl_gpu"
+EXAMPLES = f"""
+examples:
+  {NAME} -C configs/marinenav/config_AC_IQN.json -D cuda
+  {NAME} --env=MarineNav-v0 --alg=iqn --total_timesteps=100000
+  {NAME} --resume outputs/RUN         resumes one that was stopped or killed
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,8 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     def work() -> int:
         check_installed()
-        from utils.settings.cli import parse_args
-        config = parse_args(sys.argv[1:] if argv is None else argv)
+        from utils.settings.cli import Usage, parse_args
+        usage = Usage(NAME, "Train an agent of MarineNav in TorchRL.", EXAMPLES)
+        config = parse_args(sys.argv[1:] if argv is None else argv, usage)
         from torchrl_gpu.torchrl_trainer import train
         from utils.stop import Stop, Stopped
         with Stop() as stop:

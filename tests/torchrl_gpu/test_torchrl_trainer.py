@@ -159,7 +159,7 @@ def test_what_the_pipeline_does_not_take_is_one_line(flags, message, capsys):
     rest = [flag for flag in flags if "=" not in flag]
     assert train_torchrl_gpu.main([*(f"{name}={value}" for name, value in given.items()), *rest]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"train_torchrl_gpu: {message}")
+    assert line.startswith(f"python -m torchrl_gpu.train_torchrl_gpu: {message}")
     assert not Path("outputs").exists()
 
 
@@ -167,8 +167,19 @@ def test_without_torchrl_one_line_says_what_installs_it(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, known=importlib.util.find_spec:
                         None if name == "torchrl" else known(name))
     assert train_torchrl_gpu.main([]) == 2
-    assert capsys.readouterr().err == ("train_torchrl_gpu: torchrl is not installed; `pip install -e '.[torchrl]'` "
-                                       "installs it\n")
+    assert capsys.readouterr().err == ("python -m torchrl_gpu.train_torchrl_gpu: torchrl is not installed; "
+                                       "`pip install -e '.[torchrl]'` installs it\n")
+
+
+def test_help_and_completion_are_of_this_program(capsys):
+    for flag in ("--help", "--completion=bash"):
+        with pytest.raises(SystemExit):
+            train_torchrl_gpu.main([flag])
+    said = capsys.readouterr().out
+    assert said.startswith("usage: python -m torchrl_gpu.train_torchrl_gpu [-h]")
+    assert "examples:\n  python -m torchrl_gpu.train_torchrl_gpu -C configs/" in said
+    assert "python train.py" not in said
+    assert "train_torchrl_gpu.py" in said
 
 
 # The trainer's published names ----------------------------------------------------------------------------------------

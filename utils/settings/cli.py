@@ -10,7 +10,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from utils.errors import ConfigError
 from utils.installed import as_called, called
@@ -41,6 +41,17 @@ examples:
 """
 
 
+class Usage(NamedTuple):
+    """What the help of a program says of it: its name, a sentence, and examples."""
+
+    prog: str
+    description: str
+    examples: str
+
+
+TRAIN = Usage("train.py", "Train an agent on the return of whole episodes (Randomized Return Decomposition).", EXAMPLES)
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of every program: an error is a ConfigError, and help names the commands that the user can give."""
 
@@ -54,9 +65,11 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(re.sub(r"^argument (--\w+)\S*:", r"\1:", message).removeprefix("argument "))
 
 
-def parse_args(argv: Sequence[str]) -> Config:
+def parse_args(argv: Sequence[str], usage: Usage = TRAIN) -> Config:
     """The settings that the command line asks for.
 
+    Args:
+        usage: of the program whose command line it is.
     Raises:
         ConfigError: a flag, a JSON key or a value is wrong.
         SystemExit: after `--help` or `--completion` was printed.
@@ -64,7 +77,7 @@ def parse_args(argv: Sequence[str]) -> Config:
     modules = named_modules(argv)
     import_modules(modules)                             # first: the parser has a flag for every setting of theirs
     published, argv = split(argv)
-    flags = flags_of(argv)
+    flags = flags_of(argv, usage)
     flags = _published(published, flags) | flags
     path, directory = flags.pop("config", None), flags.pop("resume", None)
     words = given_words(flags)
@@ -103,9 +116,9 @@ def _published(published: dict[str, Any], flags: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in published.items() if name in effects}
 
 
-def flags_of(argv: Sequence[str]) -> dict[str, Any]:
+def flags_of(argv: Sequence[str], usage: Usage = TRAIN) -> dict[str, Any]:
     """The text of each flag that is given."""
-    given, unknown = _parser().parse_known_args(argv)
+    given, unknown = _parser(usage).parse_known_args(argv)
     if unknown:
         raise _unknown(unknown[0].split("=")[0])
     return {name: text for name, text in vars(given).items() if name != "modules"}
@@ -206,10 +219,10 @@ def _check_run(config: Config) -> None:
                           f"({config.test_timesteps}): an episode must fit")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="train.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
-                    formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES + _algorithm_table(),
-                    description="Train an agent on the return of whole episodes (Randomized Return Decomposition).")
+def _parser(usage: Usage = TRAIN) -> argparse.ArgumentParser:
+    parser = Parser(prog=usage.prog, allow_abbrev=False, argument_default=argparse.SUPPRESS,
+                    formatter_class=argparse.RawDescriptionHelpFormatter, description=usage.description,
+                    epilog=usage.examples + _algorithm_table())
     parser.add_argument("--config", *CONFIG_FLAGS[1:], metavar="FILE", help="JSON file of settings; flags win over it")
     parser.add_argument("--resume", metavar="DIR", help="resume the run in this directory, with the numbers of a run "
                         "that was never stopped; flags may change its length and what is written")
