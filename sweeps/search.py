@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,11 +62,18 @@ def read_ranges(path: Path) -> list[Range]:
                           f'{{"r_lr": {{"low": 1e-5, "high": 1e-2, "log": true}}}}')
     for part, what in (("env", "environment"), ("runs", "run")):
         if len(suite[part]) != 1:
-            raise ConfigError(f"{part}: got {len(suite[part])} with --search, expected one {what}")
+            raise ConfigError(f"{part}: got {some_of(suite[part])} with --search, expected one {what}; search each in "
+                              "a suite of its own")
     (run,) = suite["runs"].values()
     for name in (name for name in ranges if name in run):
         raise ConfigError(f"search: {name}: also a setting of the run; expected it in one place")
     return [range_of(name, given) for name, given in ranges.items()]
+
+
+def some_of(names: Collection[str], most: int = 5) -> str:
+    """Return how many there are, and the first names: `2 (SAC, TD3)`."""
+    shown = [printable(name) for name in list(names)[:most]] + ["..."] * (len(names) > most)
+    return f"{len(names)} ({', '.join(shown)})"
 
 
 def range_of(name: str, given: Any) -> Range:
@@ -221,11 +228,12 @@ def open_search(base: list[Trial], path: Path, count: int) -> Search:
     """Return the search of a suite's file over its only trial.
 
     Raises:
-        ConfigError: a range is wrong, or there are several seeds.
+        ConfigError: a range is wrong, or there are several environments, runs or seeds.
     """
-    if len(base) != 1:
+    ranges = read_ranges(path)
+    if len(base) != 1:                                  # of one run in one environment
         raise ConfigError(f"seeds: got {len(base)} with --search, expected one; run the best settings with more")
-    return Search(base[0], read_ranges(path), count, path.stem)
+    return Search(base[0], ranges, count, path.stem)
 
 
 def import_optuna() -> Any:

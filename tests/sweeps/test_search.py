@@ -165,7 +165,10 @@ def test_another_study_of_the_same_name_is_refused(capsys):
     ({"search": {"engine": {"low": 0, "high": 1}}}, "search: engine: got a range, expected a list of values"),
     ({"search": {"seed": [1, 2]}}, "search: seed: not searched: --seeds chooses"),
     ({"runs": {"SAC": {"alg": "sac", "pi_lr": 1e-3}}}, "search: pi_lr: also a setting of the run"),
-    ({"runs": {"a": {"alg": "sac"}, "b": {"alg": "td3"}}}, "seeds: got 2 with --search, expected one"),
+    ({"runs": {"a": {"alg": "sac"}, "b": {"alg": "td3"}}},
+     r"runs: got 2 \(a, b\) with --search, expected one run; search each in a suite of its own"),
+    ({"runs": {name: {"alg": "sac"} for name in "abcdefg"}}, r"runs: got 7 \(a, b, c, d, e, \.\.\.\) with"),
+    ({"env": ["Pendulum-v1", "Hopper-v4"]}, r"env: got 2 \(Pendulum-v1, Hopper-v4\) with --search, expected one env"),
 ])
 def test_what_cannot_be_searched_is_refused(given, message, capsys):
     assert sweep.main([write(**given), "--search=2"]) == 2
