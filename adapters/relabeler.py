@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters.decomposer import Decomposer, OpenEpisodes
 from adapters.flattening import Form
 from algorithm.decomposition.base import Decomposition
-from envs.spaces import is_symmetric
+from envs.spaces import unscaled
 from utils.errors import ConfigError
 
 STEPS = 1_000_000           # of whole episodes that are held, unless `episode_steps` says how many
@@ -107,10 +107,7 @@ class Relabeler:
             return self.form.acts(rows(np.asarray(acts), len(leading)))
         if self.form.discrete:
             return acts.reshape(-1).long()
-        low, high = (torch.as_tensor(bound, device=acts.device) for bound in (self.form.actions.low,
-                                                                              self.form.actions.high))
-        scaled = acts / high if is_symmetric(self.form.actions) else 2 * (acts - low) / (high - low) - 1
-        return scaled.reshape(int(np.prod(leading)), -1).float()
+        return unscaled(acts, self.form.actions).reshape(int(np.prod(leading)), -1)
 
 
 def arrays(value: Any) -> Any:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium.spaces import Box
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Bounded, Categorical, Composite, OneHot, TensorSpec
 
+from envs.spaces import unscaled
 from utils.errors import ConfigError
 
 TRAJECTORY, MASK = ("collector", "traj_ids"), ("collector", "mask")
@@ -39,13 +42,12 @@ class Form:
         self.obs_dims = tuple(spec.shape[batch:])
         acts = of_key(env.full_action_spec, action, "action")
         self.one_hot, self.discrete = isinstance(acts, OneHot), isinstance(acts, OneHot | Categorical)
-        self.scale = self.middle = None
+        self.box: Box | None = None                     # of continuous actions, as the environment gets them
         if self.discrete:
             self.actions = int(acts.space.n)
         elif isinstance(acts, Bounded) and len(acts.shape) == batch + 1:
             self.actions = acts.shape[-1]
-            low, high = (bound.reshape(-1, self.actions)[0] for bound in (acts.space.low, acts.space.high))
-            self.scale, self.middle = (high - low) / 2, (high + low) / 2
+            self.box = box_of(acts)
         else:
             raise ConfigError(f"action: got {type(acts).__name__} of shape {tuple(acts.shape)}, expected Bounded of "
                               "one dimension, OneHot or Categorical")
@@ -56,7 +58,7 @@ class Form:
         if self.discrete:
             acts = acts.float().argmax(-1) if self.one_hot else acts
             return acts.reshape(rows.batch_size).long()
-        return ((acts - self.middle.to(acts)) / self.scale.to(acts)).clamp(-1, 1).float()
+        return unscaled(acts, self.box).clamp(-1, 1)
 
     def steps(self, rows: TensorDictBase) -> Fields:
         """Return `obs`, `acts` and `obs_next` of rows of any shape."""
@@ -68,6 +70,19 @@ class Form:
         after = rows.get("next")
         return self.steps(rows) | {"rews": after.get("reward").reshape(-1, 1).float(),
                                    "done": after.get("terminated").reshape(-1, 1).float()}
+
+
+def box_of(acts: Bounded) -> Box:
+    """Return the bounds of one action, (A,), which all environments of a batch have.
+
+    Raises:
+        ConfigError: one of them is infinite.
+    """
+    bounds = (bound.reshape(-1, acts.shape[-1])[0].cpu().numpy() for bound in (acts.space.low, acts.space.high))
+    box = Box(*bounds, dtype=np.float32)
+    if not np.isfinite([box.low, box.high]).all():
+        raise ConfigError(f"action: got {box}, expected finite bounds, by which actions are scaled")
+    return box
 
 
 def of_key(spec: TensorSpec, name: str, what: str) -> TensorSpec:

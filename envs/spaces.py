@@ -118,13 +118,20 @@ def is_symmetric(space: Box) -> bool:
     return bool(np.allclose(space.low, -space.high))
 
 
-def unscaled(action: Any, space: Box) -> np.ndarray:
-    """The action in [-1, 1], float32, that `ScaleAction` makes an environment's action of; 0 where low is high."""
-    action = np.asarray(action, np.float32)
-    if is_symmetric(space):
-        return np.divide(action, space.high, out=np.zeros_like(action), where=space.high != 0)
-    width = np.float32(space.high - space.low)
-    return np.divide(2 * (action - space.low), width, out=np.ones_like(action), where=width != 0) - 1
+def unscaled(acts: Any, space: Box) -> Any:
+    """The actions in [-1, 1], float32, that `ScaleAction` makes an environment's actions of; 0 where low is high.
+
+    Args:
+        acts: (..., A), an array, or a tensor, which stays on its device.
+        space: of finite bounds, (A,).
+    """
+    is_tensor = hasattr(acts, "new_tensor")
+    acts = acts.float() if is_tensor else np.asarray(acts, np.float32)
+    convert = acts.new_tensor if is_tensor else np.float32
+    low, high = convert(space.low), convert(space.high)
+    fixed = low == high
+    scaled = acts / (high + fixed) if is_symmetric(space) else 2 * (acts - low) / (high - low + fixed) - 1
+    return scaled * ~fixed
 
 
 def scaling(space: gym.Space) -> str:

@@ -15,7 +15,7 @@ from torchrl.data import Bounded, Categorical, Composite, LazyTensorStorage, One
 from torchrl.envs import Compose, GymEnv, RewardSum, TransformedEnv
 
 from adapters.torchrl import PAID, Decomposer, LateReward, PayRollouts, PaySampled, StoreCredit, episodes_in
-from adapters.torchrl_episodes import Cutter
+from adapters.torchrl_episodes import Cutter, Form
 from utils.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -100,12 +100,19 @@ def test_actions_are_scaled_from_their_bounds():
 
 
 @pytest.mark.parametrize(("spec", "message"), [
-    (Unbounded((2,)), r"action: got Unbounded\w* of shape"), (Bounded(-1, 1, shape=(2, 2)), "expected Bounded of one")])
+    (Unbounded((2,)), r"action: got Unbounded\w* of shape"), (Bounded(-1, 1, shape=(2, 2)), "expected Bounded of one"),
+    (Bounded(0, float("inf"), shape=(2,)), r"action: got Box\(0.0, inf, \(2,\), float32\), expected finite bounds")])
 def test_actions_of_another_kind_are_refused(spec, message):
     with pytest.raises(ConfigError, match=message):
         Decomposer("rrd", env_of(spec))
     with pytest.raises(ConfigError, match="observation: got 'pixels', expected one of observation"):
         Decomposer("rrd", env_of(), observation="pixels")
+
+
+def test_an_action_of_one_possible_value_is_zero():
+    low, high = torch.tensor([-3.0, 2.0]), torch.tensor([1.0, 2.0])
+    form, rows = Form(env_of(Bounded(low, high))), TensorDict({"action": torch.tensor([[0.0, 2.0], [-3.0, 2.0]])}, [2])
+    assert form.acts(rows).tolist() == [[0.5, 0.0], [-1.0, 0.0]]
 
 
 # Replay -------------------------------------------------------------------------------------------------------------

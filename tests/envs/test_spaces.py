@@ -7,6 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from gymnasium.spaces.utils import flatten
 from runs import SMALL, SMALL_RRD, run
@@ -14,6 +15,7 @@ from tiny_envs import Clock
 
 import return_decomposition as rd
 from envs import make_env
+from envs.spaces import ScaleAction, unscaled
 from utils.errors import ConfigError
 from utils.settings.fields import Config
 
@@ -221,7 +223,6 @@ def test_a_run_on_parts_learns_and_its_reward_is_used_outside(rooms, flags):
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
 def test_a_learned_reward_takes_the_environments_actions(box):
-    from envs.spaces import ScaleAction, unscaled
     inner = Shows(acts=box)
     env = ScaleAction(inner)
     env.reset(seed=0)
@@ -230,6 +231,20 @@ def test_a_learned_reward_takes_the_environments_actions(box):
     moving = box.high > box.low
     np.testing.assert_allclose(unscaled(inner.actions[-1], box)[moving], action[moving], atol=1e-5)
     assert (unscaled(inner.actions[-1], box)[~moving] == 0).all()
+
+
+@pytest.mark.parametrize(("low", "high", "acts", "expected"), [
+    ([-2, 0], [2, 0], [1, 0], [0.5, 0]), ([-2, -2], [2, 2], [-2, 1], [-1, 0.5]),
+    ([0, 3], [4, 3], [1, 3], [-0.5, 0]), ([-3, 1], [1, 1.5], [1, 1.25], [1, 0]), ([5], [5], [5], [0]),
+])
+def test_actions_are_unscaled_by_their_bounds_as_arrays_and_as_tensors(low, high, acts, expected):
+    box = Box(np.float32(low), np.float32(high))
+    found = unscaled([acts, acts], box)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [expected, expected])
+    tensors = unscaled(torch.tensor([[acts]], dtype=torch.float64), box)
+    assert tensors.dtype == torch.float32
+    assert tensors.tolist() == [[expected]]
 
 
 # Refused --------------------------------------------------------------------------------------------------------------
