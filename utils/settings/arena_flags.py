@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
+from utils.cores import count_cores
 from utils.errors import ConfigError
 from utils.text import did_you_mean
 
-CORES = 12                                              # where the number is unknown
 _NORMALIZED = dict(obs_normalization=True, obs_clip=10.0, obs_eps=1e-8, activation="silu")
 _ROLLOUTS = _NORMALIZED | dict(alg="ppo", normalize_rewards=True, learning_rate=1e-4, gamma=0.99, ent_coef=0.05,
                                max_grad_norm=0.5)
@@ -79,7 +78,7 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
     if given.algo == "dqn":
         found |= {"eps_decay": _half(given.steps)}
     else:
-        found |= {"num_envs": os.cpu_count() or CORES}
+        found |= {"num_envs": count_cores()}
     changes = {"q_lr" if given.algo == "dqn" else "learning_rate": given.lr, "batch_size": given.batch}
     found |= {name: value for name, value in changes.items() if value is not None}
     kwargs = {"style": int(given.style)} | ({"observation": "dict"} if given.algo == "ppo_dict" else {})

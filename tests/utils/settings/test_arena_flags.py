@@ -25,6 +25,12 @@ def test_the_networks_have_the_published_sizes(algo):
         assert [len(layer.weight) for layer in create_agent(sized).value.layers] == [256, 128, 64, 6]
 
 
+def test_a_rollout_has_as_many_games_as_this_process_may_use_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 6}, raising=False)
+    monkeypatch.setattr("utils.cores.quotas", lambda: [2.0])
+    assert parse_args(PUBLISHED).num_envs == 2
+
+
 def test_style_1_has_one_output_less():
     config = parse_args(["--algo=ppo_torch", "--style=1", "--device=cpu"])
     agent = create_agent(with_sizes(config, 32, 5, acts_discrete=True))
