@@ -186,6 +186,7 @@ def test_the_tensorflow_reference_refuses_each(name, monkeypatch):
     schedule = "exponential" if name == "lr_decay" else "linear"
     given = {name: value} | ({"lr_schedule": schedule} if name in OF_A_SCHEDULE else {})
     given |= {"lr_warmup": 0.1} if name == "lr_start" else {}
+    given |= {"obs_normalization": True} if name in ("obs_clip", "obs_eps") else {}
     with pytest.raises(ConfigError) as error:
         make_agent("rrd", "sac", **given)
     first = "lr_schedule" if name in OF_A_SCHEDULE else name

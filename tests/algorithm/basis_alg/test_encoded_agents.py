@@ -23,7 +23,7 @@ from utils.settings.sizes import with_sizes
 
 CONTINUOUS = ("ac_iqn", "marinenav_ddpg", "marinenav_sac")
 DISCRETE = ("iqn", "marinenav_dqn", "rainbow")
-SIZES = dict(features=12, hidden_sizes="8,6", object_sizes="4,3", batch_size=16)
+SIZES = dict(hidden_sizes="8,6", object_sizes="4,3", batch_size=16)
 FRACTIONS = dict(quantiles=5, act_quantiles=7, cosines=9)
 
 
