@@ -14,7 +14,7 @@ from torch import Tensor
 from adapters.flattening import Form
 from algorithm.create import create_decomposition_for_spaces
 from algorithm.decomposition import diagnosis
-from algorithm.decomposition.agent import learns_in_bursts
+from algorithm.decomposition.agent import burst_due, burst_number
 from algorithm.decomposition.base import Decomposition
 from algorithm.decomposition.crediting import credit
 from algorithm.decomposition.fitting import burst
@@ -115,10 +115,9 @@ class Decomposer(EpisodeModel):
 
     def burst(self) -> list[int]:
         """Learn in a burst if one is due, and pay the episodes that are due; return the numbers of those."""
-        due = self.ready and learns_in_bursts(self.model) and (
-            not self.bursts or self.replay.steps_stored // self.config.fit_every > self.burst_number)
+        due = self.ready and burst_due(self.model, self.replay, self.burst_number if self.bursts else None)
         if due:
-            self.burst_number = self.replay.steps_stored // self.config.fit_every
+            self.burst_number = burst_number(self.model, self.replay)
             self.update(self.config.fit_updates or BURST)
             self.bursts += 1
         return self._credit(self.config.credit_steps if due else 0)

@@ -94,16 +94,12 @@ class Decomposed(OffPolicy):
 
     def burst_due(self, buffer: Any) -> bool:
         """Whether the decomposition is to learn before the next updates: once every `fit_every` stored steps."""
-        if not learns_in_bursts(self.decomposition):
-            return False
-        return not self.counters["bursts"] or self._burst_number(buffer) > self.counters["burst_number"]
-
-    def _burst_number(self, buffer: Any) -> int:
-        return buffer.steps_stored // self.config.fit_every
+        last = self.counters["burst_number"] if self.counters.get("bursts") else None
+        return burst_due(self.decomposition, buffer, last)
 
     def fit(self, buffer: Any, updates: int) -> Iterator[Info]:
         """Yield the metrics of each update of a burst, `fit_updates` or so many."""
-        self.counters["burst_number"] = self._burst_number(buffer)
+        self.counters["burst_number"] = burst_number(self.decomposition, buffer)
         yield from burst(self.decomposition, buffer, self.config.fit_updates or updates, self.inspect)
         self.counters["bursts"] += 1
 
@@ -126,6 +122,20 @@ class Decomposed(OffPolicy):
 def learns_in_bursts(decomposition: Decomposition) -> bool:
     """Whether a model learns in bursts between the updates of an agent; see `fit_every`."""
     return bool(decomposition.config.fit_every and decomposition.opts)
+
+
+def burst_number(decomposition: Decomposition, replay: Any) -> int:
+    """Return how many times `fit_every` steps the replay has stored."""
+    return replay.steps_stored // decomposition.config.fit_every
+
+
+def burst_due(decomposition: Decomposition, replay: Any, last: int | None) -> bool:
+    """Whether a model is to learn in a burst: at first, then once every `fit_every` stored steps.
+
+    Args:
+        last: the `burst_number` of the last burst; None before the first one.
+    """
+    return learns_in_bursts(decomposition) and (last is None or burst_number(decomposition, replay) > last)
 
 
 def check_learns(decomposition: Decomposition) -> None:
