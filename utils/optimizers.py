@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -121,6 +121,11 @@ class TFAdam(TFOptimizer):
         """lr sqrt(1 - b2^t) / (1 - b1^t), with lr that of the schedule."""
         beta1, beta2 = group["betas"]
         return super().rate(group, t) * (1 - beta2 ** t) ** 0.5 / (1 - beta1 ** t)
+
+
+def reward_adam(parameters: Iterable[Tensor], lr: float) -> TFAdam:
+    """Return the Adam of a decomposition: one group, with the name and the role `reward`."""
+    return TFAdam([dict(name="reward", role="reward", params=parameters, lr=lr)])
 
 
 class TFRMSProp(TFOptimizer):

@@ -16,7 +16,7 @@ from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
 
@@ -39,7 +39,7 @@ class ARES(Distilled):
         self.head, self.out = dense(width, config.readout_size, draws), dense(config.readout_size, 1, draws)
         self.step = StepNet(config, draws)
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def attention(self, episodes: Episodes) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last step's weights w (N, L), the values v (N, L, D), and the last step x (N, D)."""

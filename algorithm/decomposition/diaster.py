@@ -17,7 +17,7 @@ from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.recurrent import library_cell
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
 
@@ -40,7 +40,7 @@ class Diaster(Distilled):
         self.max_logvar, self.min_logvar = (nn.Parameter(torch.tensor(value)) for value in (MAX_LOG_VAR, MIN_LOG_VAR))
         self.step = StepNet(config, draws)
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def read(self, episodes: Episodes) -> Tensor:
         """Return what the recurrent network reads, (N, L, F)."""

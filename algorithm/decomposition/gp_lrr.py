@@ -18,7 +18,7 @@ from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
 from utils.floats import widened
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 
 JITTER = 1e-4
@@ -39,7 +39,7 @@ class GPLRR(Decomposition):
         start = START | ({"log_alpha": 0.0} if config.kernel == "rq" else {})
         self.hyper = nn.ParameterDict({name: nn.Parameter(torch.tensor(value)) for name, value in start.items()})
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def loss_spec(self) -> Spec:
         """Return the fields of whole episodes with one label each."""

@@ -17,7 +17,7 @@ from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.whole import Episodes, episodes_of, episodes_spec
 from algorithm.networks import MLP, shape_of
 from utils.errors import ConfigError
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 
 COMPONENTS = 3                  # of the mixture
@@ -49,7 +49,7 @@ class GRD(Decomposition):
         self.reward = MLP("r", (obs + acts, *hidden, 1), activation, generator=draws)
         self.dynamics = MLP("d", (obs + acts, *hidden, 3 * COMPONENTS), activation, generator=draws)
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def loss_spec(self) -> Spec:
         """Return the fields of whole episodes and of transitions."""

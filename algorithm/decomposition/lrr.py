@@ -16,7 +16,7 @@ from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Bags, Episodes, bags_of, check_bags, episodes_of, episodes_spec
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 
 
@@ -31,7 +31,7 @@ class LRR(Decomposition):
         super().__init__(config, generator)
         self.scale = ReturnScale(config)
         self.reward = StepNet(config, self.weights_generator, outputs=2).to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.reward.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.reward.parameters(), config.r_lr)]
 
     def loss_spec(self) -> Spec:
         """Return the fields of whole episodes."""

@@ -16,7 +16,7 @@ from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.features import StepInputs
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Episodes, bags_of, check_bags, episodes_of, episodes_spec
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
 
@@ -45,7 +45,7 @@ class RBT(Decomposition):
         self.reward_qkv = dense(width, 2 * width + 1, draws)
         self.outcome = outcome.Bias() if config.likelihood == "bernoulli" else None
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def loss_spec(self) -> Spec:
         """Return the fields of whole episodes."""

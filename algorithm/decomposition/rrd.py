@@ -22,7 +22,7 @@ from algorithm.decomposition.whole import Bags, bags_of, check_bags, episodes_of
 from algorithm.draws import variance_coefficient
 from algorithm.networks import default_hidden, shape_of
 from utils.errors import ConfigError
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 
 
@@ -48,7 +48,7 @@ class RRD(Decomposition):
         self.reward = (self._network() if reward is None else reward).to(self.device)
         self.outcome = outcome.Bias().to(self.device) if config.likelihood == "bernoulli" else None
         trained = [*self.reward.parameters(), *(self.outcome.parameters() if self.outcome else ())]
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=trained, lr=config.r_lr)])]
+        self.opts = [reward_adam(trained, config.r_lr)]
 
     def _network(self) -> nn.Module:
         shape = shape_of(self.config, "reward", default_hidden(self.obs_dims))

@@ -16,7 +16,7 @@ from algorithm.decomposition.recurrent import RudderCell, library_cell
 from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Bags, Episodes, bags_of, check_bags, episodes_of, episodes_spec
 from utils.floats import widened
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 from utils.torch_utils import dense
 
@@ -49,7 +49,7 @@ class RUDDER(Decomposition):
         if config.lesson_goal:
             self.register_buffer("running", torch.tensor(FIRST_ERROR))
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     def loss_spec(self) -> Spec:
         """Return the fields of whole episodes."""

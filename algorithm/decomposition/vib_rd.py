@@ -13,7 +13,7 @@ from algorithm.decomposition.episodes import draw_sequences
 from algorithm.decomposition.networks import StepNet
 from algorithm.decomposition.rrd import randomized_loss
 from algorithm.networks import MLP, shape_of
-from utils.optimizers import TFAdam
+from utils.optimizers import reward_adam
 from utils.settings.fields import Config
 
 
@@ -33,7 +33,7 @@ class VIBRD(Decomposition):
         self.encoder = StepNet(config, self.weights_generator, outputs=2 * size, difference=True)
         self.reward = MLP("r", (size, *hidden, 1), activation, generator=self.weights_generator)
         self.to(self.device)
-        self.opts = [TFAdam([dict(name="reward", role="reward", params=self.parameters(), lr=config.r_lr)])]
+        self.opts = [reward_adam(self.parameters(), config.r_lr)]
 
     @property
     def metrics(self) -> tuple[str, ...]:
