@@ -144,6 +144,7 @@ def write_results(args: argparse.Namespace, evaluation: "Evaluation", diagnosis:
     Raises:
         SaveError: a file could not be written.
     """
+    from results.played import summarise
     from results.statistics import summary
     from utils.display import say
     from utils.files import saving, write_file
@@ -151,9 +152,10 @@ def write_results(args: argparse.Namespace, evaluation: "Evaluation", diagnosis:
     path = Path(args.json) if args.json else new_path(evaluation.run / "evaluations")
     with saving(path.parent, 0):
         path.parent.mkdir(exist_ok=True)
-    facts = facts_of(args, evaluation, returns, diagnosis)
+    metrics = summarise([{"length": len(one.true), **one.metrics} for one in evaluation.episodes])
+    facts = facts_of(args, evaluation, returns, metrics, diagnosis)
     write_file(path, (json.dumps(facts, indent=2, allow_nan=False) + "\n").encode())
-    say(returns_table(args, evaluation, returns))
+    say(returns_table(args, evaluation, returns, metrics))
     if diagnosis:
         say(diagnosis_table(diagnosis))
     say(f"written to {path}")
@@ -163,11 +165,11 @@ def write_results(args: argparse.Namespace, evaluation: "Evaluation", diagnosis:
         film(evaluation, Path(args.video) if args.video else path.with_suffix(".mp4"), args.diagnose)
 
 
-def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: dict[str, dict]) -> str:
-    """Return the true returns and the lengths as a table."""
-    from results.played import summarise
+def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: dict[str, dict],
+                  metrics: dict[str, dict]) -> str:
+    """Return the true returns and the lengths as a table, and a line for each of the task's metrics."""
     lengths = [len(one.true) for one in evaluation.episodes]
-    metrics = summarise([one.metrics for one in evaluation.episodes])
+    own = {name for one in evaluation.episodes for name in one.metrics}
     kind, count = kind_of(args, evaluation), len(evaluation.episodes)
     lines = [f"{evaluation.checkpoint}: {count} {kind} episode{'s' * (count > 1)} of "
              f"{evaluation.config.env}, seed {args.seed}", f"{'return':8}{'':>12}   95 % interval"]
@@ -177,7 +179,7 @@ def returns_table(args: argparse.Namespace, evaluation: "Evaluation", returns: d
     lines.append(f"{'length':8}{sum(lengths) / len(lengths):>12.6g}   {min(lengths)} to {max(lengths)}, the shortest "
                  "and the longest")
     return "\n".join([*lines, *(f"{name}: mean {one['mean']:.6g}, {one['min']:g} to {one['max']:g}"
-                                for name, one in metrics.items() if one["mean"] is not None)])
+                                for name, one in metrics.items() if name in own and one["mean"] is not None)])
 
 
 def kind_of(args: argparse.Namespace, evaluation: "Evaluation") -> str:
@@ -203,13 +205,11 @@ def new_path(folder: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, diagnosis: dict | None,
-             ) -> dict[str, Any]:
+def facts_of(args: argparse.Namespace, evaluation: "Evaluation", returns: dict, metrics: dict,
+             diagnosis: dict | None) -> dict[str, Any]:
     """Return the content of the JSON file."""
     from record.system import describe_system
-    from results.played import summarise
     episodes, config = evaluation.episodes, evaluation.config
-    metrics = summarise([{"length": len(one.true), **one.metrics} for one in episodes])
     facts = {"checkpoint": {"path": str(evaluation.checkpoint), "sha256": evaluation.sha256,
                             "updates": evaluation.agent.updates},
              "episodes": len(episodes), "seed": args.seed, "explore": args.explore, "summary": returns,
