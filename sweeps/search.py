@@ -120,7 +120,7 @@ class Search:
         states = self.optuna.trial.TrialState
         for frozen in self.study.get_trials(states=(states.RUNNING,)):
             self.known[frozen.number] = dict(frozen.intermediate_values)
-            trial = self._trial(self.optuna.trial.Trial(self.study, frozen._trial_id), frozen.params)
+            trial = self._trial(self._opened(frozen.number), frozen.params)
             trial.skip_if_finished()
             if trial.state == "waiting":
                 self.again.append(trial)
@@ -128,8 +128,9 @@ class Search:
     def _open(self, name: str) -> Any:
         self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
         FOLDER.mkdir(parents=True, exist_ok=True)
+        self.storage = self.optuna.storages.RDBStorage(f"sqlite:///{FOLDER / name}.db")
         study = self.optuna.create_study(
-            storage=f"sqlite:///{FOLDER / name}.db", study_name=name, direction="maximize", load_if_exists=True,
+            storage=self.storage, study_name=name, direction="maximize", load_if_exists=True,
             pruner=self.optuna.pruners.MedianPruner(n_startup_trials=START, n_warmup_steps=self.base.length // 5))
         study.sampler = self.optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
         mine = {"settings": {key: plain(value) for key, value in self.base.settings.items()},
@@ -140,6 +141,11 @@ class Search:
         for key, value in mine.items():
             study.set_user_attr(key, value)
         return study
+
+    def _opened(self, number: int) -> Any:
+        """Return the trial of this number, which an earlier process has begun."""
+        study = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.optuna.trial.Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number))
 
     # What a sweep takes ---------------------------------------------------------------------------------------
 
