@@ -203,7 +203,8 @@ def test_kinds_of_ranges():
 
 @pytest.mark.slow
 def test_real_trials_are_searched(monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(lanes, "Lanes", Fake.__base__)
+    monkeypatch.setattr(sweep, "PAUSE", 0.2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert sweep.main([write({"pi_lr": [1e-4, 1e-3]}), "--search=2", "--jobs=1"]) == 0
     assert [trial.state.name for trial in study().trials] == ["COMPLETE", "COMPLETE"]
