@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import setuptools
+import setuptools.command.build_py  # now: pip, once imported, takes setuptools' distutils away
 from documents import ROOT
 from runs import SMALL, SMALL_ROLLOUTS
 
