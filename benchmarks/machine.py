@@ -11,10 +11,9 @@ import torch
 
 from record.system import crowded, describe_system
 from utils.cores import count_cores
+from utils.precision import bf16_unit
 
 PEERS = ("stable-baselines3", "sbx-rl", "jax")
-AMX = "amx_bf16"
-BF16 = (AMX, "avx512_bf16")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -22,16 +21,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     facts = describe_system(str(device))
     facts["versions"] |= {name: _version(name) for name in PEERS}
     return facts | {"cores_usable": usable_cores(), "memory_bytes": _memory(), "gpu": _gpu(), "load": _load(),
-                    "crowded": crowded(), "bf16": bf16_instructions()}
-
-
-def bf16_instructions(facts: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The fastest instructions of the processor for products in bfloat16, by Linux's name; None without any."""
-    try:
-        flags = next(line for line in facts.read_text().splitlines() if line.startswith("flags")).split()
-    except (OSError, StopIteration):
-        return None
-    return next((name for name in BF16 if name in flags), None)
+                    "crowded": crowded(), "bf16": bf16_unit() or None}
 
 
 def usable_cores() -> float:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import report
 from benchmarks.flags import check_writable, names_of, positive
 from benchmarks.games import measure_games
-from benchmarks.machine import bf16_instructions, describe_machine, headline
+from benchmarks.machine import describe_machine, headline
 from benchmarks.peers import closing, find_peers
 from benchmarks.sections import (
     ALGORITHMS,
@@ -39,6 +39,7 @@ from benchmarks.sections import (
 )
 from benchmarks.targets import targets
 from utils.errors import ConfigError
+from utils.precision import bf16_unit
 from utils.settings.cli import Parser
 from utils.torch_utils import resolve_device
 
@@ -129,7 +130,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     plan = Plan(device, rounds=args.rounds or (2 if args.quick else 7),
                 steps=args.steps or (2000 if args.quick else 1_000_000), only=args.only, engines=tuple(engines),
                 tensorflow=args.tensorflow, quick=args.quick,
-                bf16=device.type == "cpu" and bf16_instructions() is not None)
+                bf16=device.type == "cpu" and bool(bf16_unit()))
     plan.peers = find_peers(device, torch.get_num_threads(), partial(note, plan))
     return plan
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.machine import AMX
-
 MANY = 100_000                  # steps from which on the memory of a replay stands out from that of the process
 Results = dict[str, Any]        # of `speed.measure`
 
@@ -50,7 +48,7 @@ def default(name: str, what: str) -> Callable[[Results], float]:
 
 def bf16(results: Results) -> float | None:
     """The rate of RRD-SAC in bf16 over that in fp32, on a processor with AMX."""
-    return results["updates"]["rrd-sac"]["to_fp32"]["bf16"] if results["machine"]["bf16"] == AMX else None
+    return results["updates"]["rrd-sac"]["to_fp32"]["bf16"] if results["machine"]["bf16"] == "AMX" else None
 
 
 def games(results: Results) -> float:

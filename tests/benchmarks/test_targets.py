@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks.machine import bf16_instructions
+from benchmarks.machine import describe_machine
 from benchmarks.report import targets_table
 from benchmarks.targets import TARGETS, targets
+from utils import precision
 
 
 def reachable() -> dict:
@@ -14,7 +16,7 @@ def reachable() -> dict:
     def of(**figures):
         return {"default_engine": "manual"} | {what: {"manual": value, "eager": 0.0} for what, value in figures.items()}
     rrd = of(share=0.6) | {"to_fp32": {"bf16": 1.8}, "sample": {"ms": {"ours": 0.29}}, "step": {"ms": {"ours": 0.11}}}
-    return {"machine": {"bf16": "amx_bf16"},
+    return {"machine": {"bf16": "AMX"},
             "updates": {"rrd-sac": rrd, "rrd-td3": of(share=0.5), "rrd-ddpg": of(share=0.5),
                         "sac": of(to_sb3=2.5, to_sbx=1.5), "td3": of(to_eager=1.5)},
             "environment": {"to_sb3": {"rrd-sac": 2.0}},
@@ -65,7 +67,7 @@ def test_what_was_not_measured_says_what_it_needs():
     assert "not measured: needs updates of rrd-sac, and AMX" in table
 
 
-@pytest.mark.parametrize("bf16", [None, "avx512_bf16"])
+@pytest.mark.parametrize("bf16", [None, "AVX512-BF16"])
 def test_bf16_is_judged_where_there_is_amx_alone(bf16):
     results = reachable() | {"machine": {"bf16": bf16}}
     (row,) = (row for row in targets(results) if not row["reached"])
@@ -81,11 +83,10 @@ def test_a_peer_or_memory_that_is_missing_is_not_measured():
         "sac, times SBX's rate", "a run of rrd-sac, times SB3's sac", "replay of a million steps, MB"]
 
 
-@pytest.mark.parametrize(("flags", "found"), [
-    ("fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile", "amx_bf16"), ("avx2 avx512_bf16", "avx512_bf16"),
-    ("fpu avx2", None), ("", None)])
-def test_instructions_for_bfloat16_are_read_from_the_processors_flags(tmp_path, flags, found):
-    facts = tmp_path / "cpuinfo"
-    facts.write_text(f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\nbugs\t\t: none\n")
-    assert bf16_instructions(facts) == found
-    assert bf16_instructions(tmp_path / "none") is None
+@pytest.mark.parametrize(("units", "found"), [
+    (["AVX512-BF16", "AMX"], "AMX"), (["AVX512-BF16"], "AVX512-BF16"), ([], None)])
+def test_instructions_for_bfloat16_are_those_that_a_run_would_use(monkeypatch, units, found):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for unit, name in precision.UNITS.items():
+        monkeypatch.setattr(torch.cpu, name, lambda unit=unit: unit in units, raising=False)
+    assert describe_machine(torch.device("cpu"))["bf16"] == found

@@ -78,10 +78,10 @@ class SACGradients(Gradients):
         """
         noise, weight, alpha = batch["pi_noise"], batch["weight"], self.alpha()
         start = sizes(batch["obs"])[-1]
-        share = (q_1 <= q_2) * -weight                                                                # (B, 1)
+        share = (q_1 <= q_2) * -weight                                                              # (B, 1)
         first, second = self.critics_frozen
         by_q = first.input_grad(share, start) + second.input_grad(-weight - share, start)
-        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 * weight * alpha)) * sample.w            # (B, A)
+        grad_x = (by_q + sample.acts / (sample.w + LOG_PROB_EPS) * (2 * weight * alpha)) * sample.w          # (B, A)
         grad_l = grad_x * noise * sample.scale * (sample.scale >= STD_FLOOR) - alpha * weight
         inside = (sample.raw >= LOG_STD_MIN) & (sample.raw <= LOG_STD_MAX)
         return torch.cat([grad_x, grad_l * inside], dim=-1)
