@@ -1,4 +1,4 @@
-# make train   set up .venv and run the main job, five to ten minutes on two cores
+# make train   set up .venv and run the main job, five to fifteen minutes on two cores
 # make test    set up .venv and run the tests, files side by side (WORKERS=2)
 # make test-wheel   most of the tests on the installed wheel, in a virtual environment of its own
 # make test-slow    the tests that `make test` leaves out because they take long
