@@ -17,6 +17,21 @@ def create_pair(device: torch.device, halves: int, cores: int) -> Pair:
     return Threads(cores) if halves == 2 else Pair(cores)
 
 
+class Once:
+    """A call that the first one to ask for it makes; it passes for the others."""
+
+    def __init__(self, call: Callable[[], Any]):
+        self.call, self.claim, self.result = call, threading.Lock(), None
+
+    def __call__(self) -> None:
+        if self.claim.acquire(blocking=False):
+            self.result = self.call()
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Pair:
     """Calls two functions, one after the other, and returns both results."""
 
@@ -34,8 +49,13 @@ class Pair:
         if self.cores is not None:
             torch.set_num_threads(self.before)
 
-    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
-        return first(), second()
+    def __call__(self, first: Callable, second: Callable, after: Callable[[], None] = nothing) -> tuple[Any, Any]:
+        """after: called when each of them is done, in its thread."""
+        one = first()
+        after()
+        other = second()
+        after()
+        return one, other
 
 
 class Threads(Pair):
@@ -59,16 +79,21 @@ class Threads(Pair):
     def _serve(self) -> None:
         torch.set_num_threads(self.cores)
         with torch.inference_mode():
-            while call := self.calls.get():
+            while calls := self.calls.get():
                 try:
-                    self.results.put((call(), None))
+                    second, after = calls
+                    result = second()
+                    after()
+                    self.results.put((result, None))
                 except BaseException as error:          # raised in `__call__`
                     self.results.put((None, error))
 
-    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
-        self.calls.put(second)
+    def __call__(self, first: Callable, second: Callable, after: Callable[[], None] = nothing) -> tuple[Any, Any]:
+        """See `Pair.__call__`."""
+        self.calls.put((second, after))
         try:
             result = first()
+            after()
         finally:
             other, error = self.results.get()
         if error is not None:
@@ -83,11 +108,14 @@ class Streams(Pair):
         super().__init__()
         self.side = torch.cuda.Stream(device)
 
-    def __call__(self, first: Callable, second: Callable) -> tuple[Any, Any]:
+    def __call__(self, first: Callable, second: Callable, after: Callable[[], None] = nothing) -> tuple[Any, Any]:
+        """See `Pair.__call__`; `after` is called on both streams."""
         main = torch.cuda.current_stream()
         self.side.wait_stream(main)
         with torch.cuda.stream(self.side):
             other = second()
+            after()
         result = first()
+        after()
         main.wait_stream(self.side)
         return result, other

@@ -20,7 +20,7 @@ from algorithm.engine.by_hand.products import Products
 from algorithm.engine.by_hand.rows import halves, weighted
 from algorithm.engine.by_hand.traced import Graphs
 from algorithm.engine.eager import Engine, Sums
-from algorithm.engine.pairs import Pair, Threads, create_pair
+from algorithm.engine.pairs import Once, Pair, Threads, create_pair, nothing
 from algorithm.schedule import Schedule, is_policys
 from utils.flat import gather
 from utils.threads import patience
@@ -62,8 +62,9 @@ def _gathered(grads: dict[Tensor, Tensor], groups: list[tuple]) -> Tensor:
 class ManualEngine(Engine):
     """Computes the losses and their gradients in two threads, then steps the optimisers.
 
-    The threads meet three times in an update; OpenMP's threads would at every product. While the optimisers step,
-    gradients are checked and the next batch is drawn.
+    The threads meet once or twice in an update; OpenMP's threads would at every product. The thread that is through
+    with its half draws the next batch: the other one computes a graph, without Python. Two threads that both run
+    Python would wait for each other at each operation.
     """
 
     name = "manual"
@@ -105,21 +106,18 @@ class ManualEngine(Engine):
         with self.paired() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
-                info = self.losses(verb, batch, how)
+                ahead = Once(partial(self.draw, following) if following else nothing)
+                info = self.losses(verb, batch, how, ahead)
                 sums.add(info)
-                ends = following is None or following.counts            # the update, after which targets may be due
-                check = partial(self.guard.check, self.agent.updates + verb.counts, info, verb.gradients, verb.memories)
-                _, batch = self.pair(partial(self.step, verb, ends), partial(self._check_and_draw, check, following))
+                self.step(verb, targets=following is None or following.counts)      # else the update is not over
+                self.guard.check(self.agent.updates, info, verb.gradients, verb.memories)
+                batch = ahead.result
                 patience.look()
         return self._finish(sums)
 
     def paired(self) -> Pair:
         """Return what computes both halves of an update, as the kernels say."""
         return create_pair(self.agent.device, self.kernels.halves, self.kernels.threads)
-
-    def _check_and_draw(self, check: Callable[[], None], verb: Verb | None) -> Batch | None:
-        check()
-        return self.draw(verb) if verb else None
 
     def call(self, verb: str, batch: Batch) -> Info:
         """See `Engine.call`."""
@@ -154,8 +152,8 @@ class ManualEngine(Engine):
             self.target_update()
 
     def losses(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Part] = as_they_are,
-               ) -> Info:
-        """Write the gradients of one verb; return its losses, ().
+               ahead: Callable[[], None] = nothing) -> Info:
+        """Write the gradients of one verb; return its losses, (). Call `ahead` when a thread has computed its part.
 
         The two lists of a step are computed at the same time, by `compute` or as graphs; values of one name add up. A
         verb of one list is computed by both threads, half of the rows in each.
@@ -164,19 +162,21 @@ class ManualEngine(Engine):
         lead = len(self.nets[0].lead)
         batch, found = weighted(batch, lead), {}
         if verb.undivided and not lead and isinstance(self.pair, Threads):
-            found = self._by_rows(verb, batch, how)
+            found = self._by_rows(verb, batch, how, ahead)
         else:
             for step in verb.steps:
                 fields = {**batch, **found}
                 calls = [partial(how(parts, fields), fields) for parts in step if parts]
-                found |= added(*(self.pair(*calls) if len(calls) == 2 else (calls[0](), {})))
+                found |= added(*(self.pair(*calls, ahead) if len(calls) == 2 else (calls[0](), {})))
+        ahead()
         return {name: found[name] for name in self.agent.train_info if name in found}
 
-    def _by_rows(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Part]) -> Info:
+    def _by_rows(self, verb: Verb, batch: Batch, how: Callable[[Sequence[Part], Batch], Part],
+                 ahead: Callable[[], None]) -> Info:
         (parts,) = (parts for step in verb.steps for parts in step if parts)
         twin, rows = self._twin(verb, parts), halves(batch)
         calls = [partial(how(some, half), half) for some, half in zip((parts, twin.parts), rows, strict=True)]
-        info = added(*self.pair(*calls))
+        info = added(*self.pair(*calls, ahead))
         verb.memories[0].add_(twin.memory)
         return info
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from utils.threads import threads
 
 BUDGET, ROUNDS = 0.15, 7                # seconds of each of two measurements, and rounds, at most; at least two rounds
 GAIN = 1.1                              # times as fast as the usual choice another one has to be
+SETTLE = 0.005                          # seconds before a call: OpenMP's threads spin for some ms after their work
 FAR = 3.0                               # times the usual choice's time after which another one is out
 Call = Callable[[], object]
 
@@ -79,33 +79,36 @@ def _measured(agent: Agent, buffer: Any, possible: Sequence[Kernels], made: list
 
 
 def fastest(calls: dict[str, Call], usual: str) -> str:
-    """Time functions by turns; return the name of the fastest by its median, or the usual one if that is near.
+    """Time functions by turns; return the name of the fastest by its best time, or the usual one if that is near.
 
+    What disturbs a call only adds to its time, and a median of so few would hold it.
     One that takes far longer than the usual one is timed no more: on cores that others use, threads that share a
     product may wait for seconds.
     """
     if len(calls) == 1:
         return usual
-    calls[usual]()                                      # makes graphs and buffers
     found: dict[str, list[float]] = {usual: [seconds(calls[usual])]}
     others = {name: call for name, call in calls.items() if name != usual}
     begin = time.perf_counter()
     while len(found[usual]) < 3 or (len(found[usual]) < ROUNDS and time.perf_counter() - begin < BUDGET):
         for name, call in list(others.items()):
-            if name not in found:
-                found[name] = []
-                call()
-            found[name].append(seconds(call))
+            found.setdefault(name, []).append(seconds(call))
             if found[name][-1] > FAR * max(found[usual]):
                 others.pop(name)
         found[usual].append(seconds(calls[usual]))
-    medians = {name: statistics.median(found[name]) for name in (usual, *others)}
-    best = min(medians, key=medians.get)
-    return best if GAIN * medians[best] < medians[usual] else usual
+    least = {name: min(found[name]) for name in (usual, *others)}
+    best = min(least, key=least.get)
+    return best if GAIN * least[best] < least[usual] else usual
 
 
 def seconds(call: Call) -> float:
-    """Return how long a call takes."""
+    """Return how long the second of two calls takes, while no thread of another candidate spins.
+
+    The first makes graphs and buffers, and outlasts what still spins: a thread that spins beside two halves of an
+    update doubles their time.
+    """
+    time.sleep(SETTLE)
+    call()
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -138,9 +141,9 @@ def _make(product: Callable[[Tensor, Tensor], Tensor], operands: Sequence[tuple[
 
 
 def update_calls(engine: ManualEngine, kernels: Sequence[Kernels]) -> dict[str, Call]:
-    """Return functions that compute all gradients of an update with each of the kernels, and by autograd.
+    """Return functions that compute the gradients of an update with each of the kernels, and by autograd.
 
-    They step nothing, and draw nothing from the agent's generator.
+    It is one in which the policy learns. They step nothing, and draw nothing from the agent's generator.
     """
     fields = blank(engine.agent)
     calls = {str(one): partial(_by_hand, engine, one, fields) for one in kernels}
@@ -149,8 +152,11 @@ def update_calls(engine: ManualEngine, kernels: Sequence[Kernels]) -> dict[str, 
 
 def _by_hand(engine: ManualEngine, kernels: Kernels, fields: dict[str, Tensor]) -> None:
     engine.kernels = kernels
+    noise = engine.agent.noise_spec()
     with engine.paired() as engine.pair, torch.inference_mode():
-        engine.losses(engine.verbs["train"], fields, engine.graphs)
+        for verb in engine.verbs_of(engine.agent.pi_delay_freq):
+            batch = {name: value for name, value in fields.items() if name not in noise or name in verb.noise}
+            engine.losses(verb, batch, engine.graphs)
 
 
 def _by_autograd(agent: Agent, fields: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,10 @@ import train
 from algorithm import create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.engine.by_hand.engine import ManualEngine
-from algorithm.engine.by_hand.kernels import Kernels
+from algorithm.engine.by_hand.kernels import Kernels, parse
 from algorithm.engine.by_hand.traced import trace
 from algorithm.engine.compiled import CompiledEngine
-from algorithm.engine.pairs import Threads
+from algorithm.engine.pairs import Once, Threads
 from algorithm.engine.seeds.shared import Meeting
 from algorithm.engine.seeds.stacked import StackedEngine
 from algorithm.replay_buffer import create_buffer
@@ -433,6 +434,39 @@ def test_two_tasks_run_at_the_same_time_and_an_error_of_either_is_raised():
         assert pair(lambda: 3, lambda: 4) == (3, 4)         # and no thread remains
         assert torch.get_num_threads() == 1
     assert (torch.get_num_threads(), threading.active_count()) == (before, alive)
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_next_batch_is_drawn_once_by_the_thread_that_is_done_first(slow):
+    drawn, over = threading.Event(), []
+    def draw():
+        over.append(threading.current_thread() is threading.main_thread())
+        drawn.set()
+        return "batch"
+    calls = [lambda: None, lambda: None]
+    calls[slow] = lambda: drawn.wait(10)                    # its half is not over before the batch is there
+    with Threads(1) as pair:
+        ahead = Once(draw)
+        pair(*calls, ahead)
+        assert (ahead.result, over) == ("batch", [slow == 1])
+        with pytest.raises(ZeroDivisionError):
+            pair(lambda: 1, lambda: 2, Once(lambda: 1 / 0))
+        assert pair(lambda: 3, lambda: 4) == (3, 4)
+
+
+def test_batches_that_are_drawn_early_are_those_of_eager_updates():
+    """The replay's draws and the noise come from one generator, in the same order whoever draws."""
+    seen = {}
+    for engine_of in (Engine, partial(ManualEngine, kernels=parse("mm-2x1"))):
+        agent, buffer = build("rrd", "td3")
+        sample, log = buffer.sample, []
+        buffer.sample = lambda sample=sample, log=log: (log.append(sample()), log[-1])[1]
+        engine_of(agent, buffer).run(6)
+        seen[engine_of] = log, agent.generator.get_state()
+    (eager, state), (manual, other) = seen.values()
+    assert len(eager) == len(manual)
+    assert all(torch.equal(one[name], two[name]) for one, two in zip(eager, manual, strict=True) for name in one)
+    assert torch.equal(state, other)
 
 
 # torch.compile --------------------------------------------------------------------------------------------------
