@@ -23,6 +23,7 @@ from envs.mujoco_rows import Rows
 from envs.tensor import Step, TensorEnv, register_env
 from envs.ur10 import JOINTS, arm_xml, drives_xml, forward
 from utils.errors import ConfigError
+from utils.threads import one_thread
 
 DT, MOST_SPEED = 0.01, 2.0                              # s of a physics step; rad/s of a drive's target
 START = (0.0, -1.57, 1.57, -1.57, -1.57, 0.0)           # angles of the joints
@@ -94,6 +95,7 @@ class PushCubeRL(TensorEnv):
         parts = {name: part.to(self.dtype) for name, part in parts.items()}
         return parts if self.as_dict else torch.cat([parts[name] for name in STATE_ORDER], 1)
 
+    @one_thread()       # threads that share such small products spin, beside those of the physics
     def _step(self, acts: Tensor) -> Step:
         self.steps = self.steps + 1
         change = self.change(acts)
