@@ -20,12 +20,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from benchmarks.peers import PEERS
 from utils.installed import pip_install
 
-POINTS, CHEETAH = "PointMassRL-v0", "HalfCheetah-v4"
+POINTS, CHEETAH, ARENA = "PointMassRL-v0", "HalfCheetah-v4", "Arena-v0"
 Seconds = tuple[float, float]           # of a run: by the clock, and of the processor
 # name: (library, environment, environments, rollout steps of each, batch, epochs, steps that are timed)
 RUNS = {
@@ -38,7 +39,13 @@ RUNS = {
     "SB3, HalfCheetah": ("sb3", CHEETAH, 8, 256, 256, 10, 16_384),
     "SBX, HalfCheetah": ("sbx", CHEETAH, 8, 256, 256, 10, 16_384),
     "SB3, HalfCheetah, 8 processes": ("sb3 processes", CHEETAH, 8, 256, 256, 10, 16_384),
+    "ours, Arena": ("ours", ARENA, 128, 32, 1024, 4, 204_800),
+    "ours, Arena, published batch": ("ours", ARENA, 64, 256, 64, 10, 65_536),
+    "SB3, Arena, published batch": ("sb3", ARENA, 8, 2048, 64, 10, 32_768),
 }
+# Arena's observations and rewards are normalised, and its networks are the published ones: ours share two layers
+OURS = {ARENA: dict(env_kwargs={"style": 2}, obs_normalization=True, normalize_rewards=True, shared_sizes=(256, 128),
+                    hidden_sizes=(64,), activation="silu")}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NPROC": "1", "JAX_PLATFORMS": "cpu"}        # NPROC: of XLA
 
 
@@ -48,7 +55,7 @@ def ours(env: str, rows: int, steps: int, batch: int, epochs: int, timed: int) -
     clock = Clock()
     rd.train(env=env, alg="ppo", device="cpu", num_envs=rows, rollout_steps=steps, batch_size=batch, n_epochs=epochs,
              iterations=1, total_timesteps=timed + rows * steps, test_rollouts=0, env_type="normal",
-             checkpoint_every=0, callback=clock.look)
+             checkpoint_every=0, callback=clock.look, **OURS.get(env, {}))
     return clock.seconds()
 
 
@@ -58,11 +65,7 @@ def theirs(who: str, env: str, rows: int, steps: int, batch: int, epochs: int, t
     Args:
         who: `sb3` or `sbx`; with ` processes` after it, each environment is in a process of its own.
     """
-    import gymnasium as gym
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
-
-    import envs.registration  # noqa: F401 (registers PointMassRL)
     clock = Clock()
 
     class Look(BaseCallback):
@@ -73,13 +76,32 @@ def theirs(who: str, env: str, rows: int, steps: int, batch: int, epochs: int, t
         def _on_step(self) -> bool:
             return True
     library, _, processes = who.partition(" ")
-    kind = SubprocVecEnv if processes else DummyVecEnv
     model = importlib.import_module(PEERS[library].module).PPO(
-        "MlpPolicy", kind([lambda: gym.make(env)] * rows), n_steps=steps, batch_size=batch, n_epochs=epochs,
-        device="cpu")
+        "MlpPolicy", vector(env, rows, bool(processes)), n_steps=steps, batch_size=batch, n_epochs=epochs,
+        device="cpu", policy_kwargs=network(env))
     model.learn(timed + rows * steps, callback=Look())
     clock.look({})
     return clock.seconds()
+
+
+def vector(env: str, rows: int, processes: bool) -> Any:
+    """Return the environments as a VecEnv."""
+    import gymnasium as gym
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+    import envs.registration  # noqa: F401 (registers PointMassRL)
+    if env == ARENA:
+        from benchmarks.on_policy.games import games
+        return VecNormalize(games(rows, **OURS[ARENA]["env_kwargs"]))
+    return (SubprocVecEnv if processes else DummyVecEnv)([lambda: gym.make(env)] * rows)
+
+
+def network(env: str) -> dict[str, Any]:
+    """Return the settings of a peer's networks; SB3's share no layer."""
+    if env != ARENA:
+        return {}
+    import torch
+    return dict(net_arch=[256, 128, 64], activation_fn=torch.nn.SiLU)
 
 
 class Clock:

@@ -88,15 +88,16 @@ def _unknown_part(agent: Agent) -> str | None:
 
 def _unknown_on_policy(agent: Agent) -> str | None:
     """A decomposition over the agent does not take part in its updates."""
-    policy, config = agent.policy, agent.config
+    policy = agent.policy
     for part, known in ((agent, ON_POLICY), (policy, (ActorCritic,))):
         if type(part) not in known:
             return type(part).__name__
         if changed := replaced_methods(part):
             return f"{type(part).__name__} with another {changed[0]}"
-    settings = [name for name in ("shared_sizes", "last_activation") if getattr(config, name)]
     strange = [type(module).__name__ for module in policy.modules() if type(module) not in LAYERS]
-    return f"--{settings[0]}" if settings else f"networks such as {strange[0]}" if strange else None
+    if agent.config.last_activation:
+        return "--last_activation"
+    return f"networks such as {strange[0]}" if strange else None
 
 
 def _pays_by_the_replay(part: Agent | Decomposition) -> bool:

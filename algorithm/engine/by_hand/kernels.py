@@ -53,7 +53,7 @@ def usual(agent: Agent) -> Kernels:
     """Return the kernels that are used where nothing is timed: by processor, threads and sizes alone."""
     count = torch.get_num_threads()
     rows, widest = agent.config.batch_size, max(inputs * outputs for _, inputs, outputs in _layers(agent))
-    apart = count > 1 and (not agent.on_policy or 2 * rows * widest >= LEAST)
+    apart = count > 1 and not agent.config.shared_sizes and (not agent.on_policy or 2 * rows * widest >= LEAST)
     threads = worth(rows, widest, count // 2) if apart else 1
     return Kernels(_libraries(agent)[0], 2 if apart else 1, threads)
 

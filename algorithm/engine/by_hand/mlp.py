@@ -89,16 +89,21 @@ class MLP:
         self.inputs = [fields[f"{name}.x{i}"] for i in range(len(self.weights))]
         self.kept = [fields.get(f"{name}.kept{i}", x) for i, x in enumerate(self.inputs[1:])]
 
-    def backward(self, grad: Tensor) -> None:
-        """Write the gradients of all weights and biases, given that of the last output, (B, O)."""
+    def backward(self, grad: Tensor) -> Tensor:
+        """Write the gradients of all weights and biases, given that of the last output, (B, O); return G_0."""
         for i in reversed(range(len(self.weights))):
             self._differentiate(i, grad, self.inputs[i])
             if i:
                 grad = self._below(i, grad)
+        return grad
 
     def input_grad(self, grad: Tensor, start: int) -> Tensor:
         """The gradient of the inputs from column `start` on, (B, I - start); those of the weights are left alone."""
-        return self._times(self._exact(self._descend(grad, 0)), self.weights[0][..., start:], f"{self.name}.dx")
+        return self.to_inputs(self._descend(grad, 0), start)
+
+    def to_inputs(self, grad: Tensor, start: int = 0) -> Tensor:
+        """G_0 -> the gradient of the inputs from column `start` on, (B, I - start)."""
+        return self._times(self._exact(grad), self.weights[0][..., start:], f"{self.name}.dx")
 
     def late_grad(self, grad: Tensor) -> Tensor:
         """The gradient of the late inputs, (B, L); those of the weights are left alone."""
@@ -171,3 +176,22 @@ class MLP:
         if self.pad.products.by_onednn(*sizes(x), sizes(y)[1]):
             return onednn(x, y.t())
         return torch.mm(x, y, out=self.pad(name, len(x), sizes(y)[1], dtype=x.dtype))
+
+
+class Trunk(MLP):
+    """Layers that other networks are behind: every layer is a hidden one, and x_n the output."""
+
+    def __call__(self, x: Tensor, late: Tensor | None = None) -> Tensor:
+        """(B, I) -> (B, O)."""
+        self.inputs, self.kept = [], []
+        for i in range(len(self.weights)):
+            x = self.pad.cast(x, self._dtype(i, x), f"{self.name}.x{i}")
+            self.inputs.append(x)
+            x, kept = self._hidden(i, x)
+            self.kept.append(kept)
+        return self.pad.cast(x, self.pad.dtype, f"{self.name}.xn")
+
+    def backward(self, grad: Tensor) -> Tensor:
+        """Write the gradients of all weights and biases, given that of the output, (B, O), which is written over."""
+        kept = self.kept[-1]
+        return super().backward(self.activation.slope(self.pad.cast(grad, kept.dtype, "gn"), kept))

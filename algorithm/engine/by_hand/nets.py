@@ -41,19 +41,23 @@ class Nets:
         first = networks[0]
         return self._made(name, pad, trained, [network.layers for network in networks], first.late, first.activation)
 
-    def dense(self, name: str, pad: Pad, activation: str) -> MLP:
-        """The network `nets.<name>`, dense layers of `algorithm.policy.layers.mlp` with this activation, trained."""
+    def dense(self, name: str, pad: Pad, activation: str, kind: type[MLP] | None = None) -> MLP:
+        """The network `nets.<name>`, dense layers of `algorithm.policy.layers.mlp` with this activation, trained.
+
+        Args:
+            kind: `Trunk` if an activation follows its last layer, too.
+        """
         networks = [agent.nets.get_submodule(name) for agent in self.agents]
         layers = [[module for module in network if isinstance(module, nn.Linear)] for network in networks]
-        return self._made(name, pad, True, layers, 0, activation)
+        return self._made(name, pad, True, layers, 0, activation, kind)
 
     def _made(self, name: str, pad: Pad, trained: bool, networks: list[list[nn.Linear]], late: int,
-              activation: str) -> MLP:
+              activation: str, kind: type[MLP] | None = None) -> MLP:
         """A network of these layers, those of each agent."""
         layers = list(zip(*networks, strict=True))
         weights = [self.tensor([layer.weight for layer in same]) for same in layers]
         biases = [self.tensor([layer.bias for layer in same]) for same in layers]
-        mlp = self.kind(weights, biases, pad, name, trained, late, activation)
+        mlp = (kind or self.kind)(weights, biases, pad, name, trained, late, activation)
         self.mlps.append(mlp)
         if trained:
             self.gradients |= zip((layer.weight for layer, *_ in layers), mlp.weight_grads, strict=True)

@@ -9,19 +9,21 @@ from algorithm.basis_alg.base_torch import Info
 from algorithm.batch import Batch
 from algorithm.engine.by_hand.densities import CategoricalGradients, GaussianGradients
 from algorithm.engine.by_hand.gradients import Gradients, Step
+from algorithm.engine.by_hand.mlp import Trunk
 from algorithm.engine.by_hand.nets import Nets
 from algorithm.engine.by_hand.products import sizes
 from algorithm.masked import mean_of, standardised
 
 
 class OnPolicyGradients(Gradients):
-    """The policy's loss in one half of the update and the value's in the other: they share no layer."""
+    """The policy's loss in one half of the update and the value's in the other, unless they share layers."""
 
     def __init__(self, nets: Nets):
         super().__init__(nets, None)
         (of_value, of_policy), policy = nets.pads, self.basis.policy
         self.actor = nets.dense("policy.actor", of_policy, policy.activation)
         self.critic = nets.dense("policy.critic", of_value, policy.critic_activation)
+        self.trunk = nets.dense("policy.shared", of_policy, policy.activation, Trunk) if len(policy.shared) else None
         if self.config.discrete:
             self.density = CategoricalGradients()
         else:
@@ -30,7 +32,7 @@ class OnPolicyGradients(Gradients):
 
     def train(self) -> list[Step]:
         """Every gradient of one update."""
-        return [([self.v_loss], [self.pi_loss])]
+        return [([self.shared_loss], [])] if self.trunk else [([self.v_loss], [self.pi_loss])]
 
     # What a subclass says -------------------------------------------------------------------------------------
 
@@ -45,19 +47,26 @@ class OnPolicyGradients(Gradients):
 
     # Parts ----------------------------------------------------------------------------------------------------
 
+    def shared_loss(self, batch: Batch) -> Info:
+        """Both losses, behind the layers that they share."""
+        seen = batch | {"obs": self.trunk(batch["obs"])}
+        info = self.pi_loss(seen) | self.v_loss(seen)
+        self.trunk.backward(self.actor.to_inputs(self.of_actor).add_(self.critic.to_inputs(self.of_critic)))
+        return info
+
     def pi_loss(self, batch: Batch) -> Info:
         """policy_loss - ent_coef mean entropy."""
         log_prob, entropy = self.density(self.actor(batch["obs"]), batch["acts"])
         info, grad = self.policy_loss(log_prob, self.advantages(batch), batch)
         shares = self.shares(batch)                                                             # (B,)
         info["Entropy"] = mean_of(entropy.expand_as(log_prob), batch)
-        self.actor.backward(self.density.backward(grad * shares, shares * -self.config.ent_coef))
+        self.of_actor = self.actor.backward(self.density.backward(grad * shares, shares * -self.config.ent_coef))
         return info
 
     def v_loss(self, batch: Batch) -> Info:
         """vf_coef mean value_error."""
         error, slope = self.value_error(self.critic(batch["obs"])[:, 0], batch)                 # (B,) each
-        self.critic.backward((slope * self.shares(batch)).mul_(self.config.vf_coef)[:, None])
+        self.of_critic = self.critic.backward((slope * self.shares(batch)).mul_(self.config.vf_coef)[:, None])
         return {"V_loss": mean_of(error, batch)}
 
     def advantages(self, batch: Batch) -> Tensor:

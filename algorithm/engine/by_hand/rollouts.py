@@ -70,8 +70,8 @@ class RolloutEngine(Engine):
         return self._finish(sums)
 
     def paired(self) -> Pair:
-        """Return what computes both losses, as the kernels say."""
-        return create_pair(self.agent.device, self.kernels.halves, self.kernels.threads)
+        """Return what computes both losses, as the kernels say; one after the other where they share layers."""
+        return create_pair(self.agent.device, self.kernels.halves if self.halves[1] else 1, self.kernels.threads)
 
     def _batches(self, count: int) -> Iterator[Batch]:
         """Minibatches as the losses read them."""

@@ -37,6 +37,9 @@ OPTIONS = {
     "log std at its lower limit": dict(log_std=-5.0),
     "log std below it": dict(log_std=-5.5),
     "networks": dict(hidden_sizes=(9, 8, 7), activation="relu", critic_hidden_sizes=(6,), critic_activation="gelu"),
+    "shared": dict(shared_sizes=(10, 9), hidden_sizes=(8,), ent_coef=0.3, vf_coef=0.7),
+    "shared, discrete": dict(shared_sizes=(9,), hidden_sizes=(8, 7), activation="silu", critic_activation="relu",
+                             discrete=True, ent_coef=0.1, max_grad_norm=0.01),
     "rmsprop": dict(optimizer="rmsprop"),
     "stop": dict(target_kl=0.01, learning_rate=0.01),
     "stop after an epoch": dict(target_kl=0.003, learning_rate=0.003, kl_stop="epoch"),
@@ -202,7 +205,7 @@ def test_auto_takes_the_gradients_by_hand(alg):
 
 
 @pytest.mark.parametrize(("settings", "missing"), [
-    (dict(policy="recurrent"), "RecurrentActorCritic"), (dict(shared_sizes=(8,)), "--shared_sizes"),
+    (dict(policy="recurrent"), "RecurrentActorCritic"),
     (dict(last_activation="tanh"), "--last_activation"),
     (dict(obs_dims=(84, 84, 4), policy="conv"), "ConvActorCritic")], ids=str)
 def test_other_networks_are_computed_by_autograd(settings, missing):
