@@ -11,7 +11,7 @@ import setup_wheel  # noqa: E402
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / setup_wheel.NAME / "__init__.py").read_text(encoding="utf-8"))[1]
 EXTRAS = {
     "atari": ["ale-py>=0.11.0"],
-    "tensorflow": ["tensorflow>=2.18.0"],           # the reference backend, and TensorFlow 1 checkpoints
+    "tensorflow": ["tensorflow>=2.19.0"],           # the reference backend, and TensorFlow 1 checkpoints
     "bench": ["stable-baselines3>=2.9.0", "sbx-rl>=0.28.0"],        # benchmarks/speed.py compares with them
     "sb3": ["stable-baselines3>=2.9.0"],            # return_decomposition.sb3
     "notebook": ["ipykernel>=6.29"],                # docs/notebooks
@@ -27,7 +27,7 @@ EXTRAS = {
     "docs": ["sphinx>=9.0", "myst-parser>=5.0", "furo>=2025.12.19", "docutils>=0.22"],      # make docs
 }
 EXTRAS["test"] = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.150", "jsonschema>=4.20", "playwright>=1.48",
-                  "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.18.0",
+                  "ruff>=0.8", "setuptools>=77", "tensorflow-cpu>=2.19.0",
                   "nbclient>=0.10", "nbformat>=5.10",
                   # not "bench": SBX and its JAX are 700 MB, which no other test needs
                   *(need for name in ("atari", "sb3", "plot", "video", "minari", "ray", "torchrl", "onnx", "optuna",
