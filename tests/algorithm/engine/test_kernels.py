@@ -94,6 +94,18 @@ def test_the_fastest_is_chosen_and_the_usual_one_unless_it_is_clearly_slower(tim
     assert timing.fastest({"usual": one, "other": other}, "usual") == expected
 
 
+def test_threads_that_still_spin_do_not_count_against_the_next_candidate():
+    spins_until = [time.perf_counter() + 0.01]          # as those of what ran before
+
+    def usual():
+        time.sleep(0.02 if time.perf_counter() < spins_until[0] else 0.004)
+
+    def other():
+        time.sleep(0.006)
+        spins_until[0] = time.perf_counter() + 0.01
+    assert timing.fastest({"usual": usual, "other": other}, "usual") == "usual"
+
+
 def test_what_takes_far_longer_is_timed_no_more():
     log = []
     assert timing.fastest({"usual": sleeper(0.001), "slow": sleeper(0.05, log)}, "usual") == "usual"
