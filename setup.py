@@ -10,7 +10,7 @@ import setup_wheel  # noqa: E402
 
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / setup_wheel.NAME / "__init__.py").read_text(encoding="utf-8"))[1]
 EXTRAS = {
-    "atari": ["ale-py>=0.11.0"],
+    "atari": ["ale-py>=0.12.0"],
     "tensorflow": ["tensorflow>=2.19.0"],           # the reference backend, and TensorFlow 1 checkpoints
     "bench": ["stable-baselines3>=2.9.0", "sbx-rl>=0.28.0"],        # benchmarks/speed.py compares with them
     "sb3": ["stable-baselines3>=2.9.0"],            # return_decomposition.sb3
@@ -51,9 +51,9 @@ setup(
         "gymnasium[mujoco]>=1.1.0",
         "mujoco>=3.2.7",
         "opencv-python-headless>=4.10.0.84",
-        "safetensors>=0.5.0",
+        "safetensors>=0.7.0",
         "tensorboardX>=2.6.2.2",
-        "rich>=13.7.0",
+        "rich>=14.3.0",
         "shtab>=1.12.0",                # --completion; 30 kB, imported only there
     ],
     extras_require=EXTRAS,

@@ -271,7 +271,7 @@ def profile(plan: Plan, engine: str, rows: int = 25) -> str:
     if plan.device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     all_threads = _ExperimentalConfig(profile_all_threads=True)           # the manual engine's second thread, too
-    with torch.profiler.profile(activities=activities, experimental_config=all_threads) as found:
+    with torch.profiler.profile(activities=activities, experimental_config=all_threads, acc_events=True) as found:
         one.run(plan.updates)
         synchronize()
     return found.key_averages().table(sort_by=f"self_{plan.device.type}_time_total", row_limit=rows)

@@ -12,6 +12,7 @@ same step is stopped.
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -132,7 +133,9 @@ class Search:
         study = self.optuna.create_study(
             storage=self.storage, study_name=name, direction="maximize", load_if_exists=True,
             pruner=self.optuna.pruners.MedianPruner(n_startup_trials=START, n_warmup_steps=self.base.length // 5))
-        study.sampler = self.optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
+        with warnings.catch_warnings():                 # constant_liar is experimental before Optuna 5
+            warnings.simplefilter("ignore")
+            study.sampler = self.optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
         mine = {"settings": {key: plain(value) for key, value in self.base.settings.items()},
                 "ranges": [list(map(plain, one)) for one in self.ranges]}
         if study.user_attrs and study.user_attrs != mine:

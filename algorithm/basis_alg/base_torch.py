@@ -215,8 +215,8 @@ class Agent:
             return self.losses(batch, policy)
 
     def autocast(self) -> torch.autocast:
-        """Compute the products of the losses in bfloat16 if `precision` is bf16."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        """Multiply in bfloat16 with `precision` bf16; uncached: PyTorch 2.10 loses gradients of cached weights."""
+        return torch.autocast(self.device.type, torch.bfloat16, self.config.precision == "bf16", cache_enabled=False)
 
     def _learn(self, batch: dict[str, Tensor], loss: Loss) -> Info:
         """Step once on a checked batch with its noise; with `grad_accum_steps` its loss is computed part by part."""

@@ -276,7 +276,7 @@ def test_hints_name_the_packages_themselves(rrd, python, tmp_path):
                                                  "'matplotlib>=3.9' 'jinja2>=3.1.3' installs it\n")
     done = run(python, "-c", code, "train", "--alg=dqn", "--env=Assault")
     assert done.returncode == 2
-    assert done.stderr.endswith("which is not installed; pip install 'ale-py>=0.11.0' installs it\n")
+    assert done.stderr.endswith("which is not installed; pip install 'ale-py>=0.12.0' installs it\n")
     done = run(python, "-c", "from return_decomposition.utils.installed import pip_install; print(pip_install())")
     assert done.stdout.startswith("pip install 'torch>=2.10.0' 'numpy>=2.0.0' 'gymnasium[mujoco]>=1.1.0' ")
     assert "'opencv-python-headless>=" in done.stdout
