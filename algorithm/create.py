@@ -94,6 +94,9 @@ def _with_rates(build: Callable[[], Any], config: Config) -> Any:
 
 def check_reference(config: Config) -> None:
     """Raise ConfigError for a setting that the TensorFlow reference, which has the original's networks, lacks."""
+    if config.return_scale not in (None, 1):
+        raise ConfigError(f"return_scale: got {config.return_scale:g}, not read by the TensorFlow reference "
+                          "(USE_PYTORCH=0), which fits returns as they are; expected 1")
     for name in NETWORKS:
         if (value := getattr(config, name)) is not None:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value

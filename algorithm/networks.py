@@ -29,6 +29,7 @@ PARTS = {"policy": ("hidden_sizes", "activation"), "critic": ("critic_hidden_siz
          "reward": ("reward_hidden_sizes", "reward_activation")}
 NORMALIZER = ("obs_clip", "obs_eps")
 SHAPE_NAMES = (*(name for names in PARTS.values() for name in names), *NORMALIZER)
+OPTIONAL_NAMES = (*SHAPE_NAMES, "return_scale")         # of all that a checkpoint leaves out where it is the default
 
 
 def default_hidden(obs_dims: Sequence[int]) -> tuple[int, ...]:

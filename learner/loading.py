@@ -11,7 +11,7 @@ from typing import Any
 from algorithm import check_backend, create_agent
 from algorithm.marinenav_files import is_published, read_published
 from algorithm.model_file import SUFFIX, Model, read_model
-from algorithm.networks import SHAPE_NAMES
+from algorithm.networks import OPTIONAL_NAMES
 from algorithm.replay_buffer import create_buffer
 from record.store import Store, fitting
 from utils.checkpoint import check_same, read_checkpoint, read_identity
@@ -116,7 +116,7 @@ def load_weights(agent: Any, place: str) -> None:
         return
     state = agent.state_dict()
     own = {name: tensor for name, tensor in state.items() if name.startswith("nets.")}
-    found = upgraded(read_checkpoint(existing(path), agent.identity(), SHAPE_NAMES))
+    found = upgraded(read_checkpoint(existing(path), agent.identity(), OPTIONAL_NAMES))
     found = {name: tensor for name, tensor in found.items() if name.startswith("nets.")}
     try:
         check_same(found, own, "load_model")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithm.decomposition.networks import MLPRewardNet
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.networks import MLP
 from algorithm.policy.actor_critic import ActorCritic
 from utils.errors import ConfigError
@@ -128,10 +129,19 @@ def dense(agent: Any, what: str) -> Dense:
                           "which is not of dense layers alone; expected exported or onnx")
     tensors = {f"{i}.{name}": getattr(layer, name).detach().cpu().clone() for i, layer in enumerate(layers)
                for name in ("weight", "bias")}
+    if what == "reward":
+        scale_output(tensors, len(layers) - 1, agent.decomposition)
     size = agent.config.acts_dims[0] if what == "policy" else 1
     scale = agent.config.obs_scale if what == "policy" else 1.0
     moments, clip = of_normalizer(agent.normalizer, agent.config.obs_dims, scale)
     return Dense(tensors | moments, activations, "none" if what == "reward" else acting(agent), size, clip)
+
+
+def scale_output(tensors: dict[str, Tensor], last: int, model: Any) -> None:
+    """Multiply the last layer by the model's `return_scale`: the layers then compute what it pays."""
+    if isinstance(scale := getattr(model, "scale", None), ReturnScale):
+        for name in ("weight", "bias"):
+            tensors[f"{last}.{name}"] = scale.times(tensors[f"{last}.{name}"])
 
 
 def sequential(modules: Sequence[nn.Module]) -> tuple[list[nn.Linear], list[str]]:

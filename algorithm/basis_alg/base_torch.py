@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from algorithm import tf_names
 from algorithm.batch import Batch, Spec, check_batch, check_observations, observations, prepared
 from algorithm.batch_parts import Loss, add_up, in_parts, step
-from algorithm.networks import SHAPE_NAMES, Shape, shape_identity, shape_of
+from algorithm.networks import OPTIONAL_NAMES, Shape, shape_identity, shape_of
 from algorithm.schedule import Schedule
 from utils.checkpoint import CheckpointError, check_same, read_checkpoint, write_checkpoint
 from utils.normalizer import Normalizer, normalizer_of, upgraded
@@ -269,7 +269,7 @@ class Agent:
         Raises:
             CheckpointError: the file is missing, damaged, or of another algorithm or size; nothing was changed.
         """
-        state = read_checkpoint(path, self.identity(), SHAPE_NAMES)
+        state = read_checkpoint(path, self.identity(), OPTIONAL_NAMES)
         try:
             self.load_state_dict(state)
         except ValueError as error:

@@ -23,7 +23,7 @@ OF_BASIS = (
     "pi_delay_freq", "policy_batch", "critic_first", "q_noise", "pi_noise", "step_info", "explore_info", "inspect",
     "normalizer", "pi_spec", "noise_spec", "draw_noise", "add_noise", "randn", "prepare", "normalize",
     "normalizer_update", "autocast", "q_loss", "pi_loss", "train_pi", "target_pairs", "target_update", "act",
-    "evaluate_step", "step", "step_metrics", "explore_metrics", "identity",
+    "evaluate_step", "step", "step_metrics", "explore_metrics",
 )
 
 
@@ -89,6 +89,10 @@ class Decomposed(OffPolicy):
             return loss, info
         own, own_info = check_loss(self.decomposition, "loss", self.decomposition.loss(batch))
         return loss + own, info | own_info
+
+    def identity(self) -> dict[str, str]:
+        """Return what must agree between a checkpoint and the agent that loads it, of both."""
+        return self.basis.identity() | self.decomposition.identity
 
     # Bursts ---------------------------------------------------------------------------------------------------
 

@@ -17,15 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from algorithm.batch import (
-    Array,
-    Spec,
-    actions_spec,
-    check_batch,
-    check_steps,
-    observations,
-    prepared,
-)
+from algorithm.batch import Array, Spec, actions_spec, check_batch, check_steps, observations, prepared
 from algorithm.decomposition.episodes import (
     FIELDS,
     STEP,
@@ -61,6 +53,7 @@ class Decomposition(nn.Module):
     metrics: tuple[str, ...] = ()       # the names of the metrics of `loss`
     of_replay: Spec = {}                # fields of an episode that only a replay knows, see `redistribute`  # noqa: RUF012
     episode_errors: Tensor | None = None    # of the last batch, (N,), for a replay that draws by them
+    identity: dict[str, str] = {}       # that a checkpoint shares, beside the agent's own        # noqa: RUF012
     fit_episodes = 4                    # N, the episodes of a batch of `draw`
 
     def __init__(self, config: Config, generator: torch.Generator | None = None):

@@ -148,7 +148,7 @@ def own_labels_of(episodes: Sequence[Episode]) -> dict[str, Tensor]:
 
 
 def draw_sequences(config: Config, episodes: Sequence[Episode], generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw N sub-sequences of K steps, as `SubsequenceReplay.sample` does from the episodes that it holds."""
+    """Draw N sub-sequences of K steps, as `SubsequenceReplay.sample` does from the episodes that it holds, and R."""
     size = config.rrd_sample_size
     chosen = draw_episodes(episodes, config.rrd_batch_size // size, generator)
     lengths = torch.tensor([length_of(episode) for episode in chosen])                              # (N,)
@@ -156,5 +156,5 @@ def draw_sequences(config: Config, episodes: Sequence[Episode], generator: torch
     drawn = [steps_of(*pair) for pair in zip(chosen, steps, strict=True)]
     sequences = {f"rrd_{name}": torch.stack([one[name] for one in drawn]) for name in drawn[0]}
     returns = torch.tensor([return_of(episode) for episode in chosen], dtype=torch.float64)
-    return sequences | {"rrd_rews": (returns / lengths).float()[:, None],
+    return sequences | {"ep_return": returns.float()[:, None], "rrd_rews": (returns / lengths).float()[:, None],
                         "rrd_var_coef": variance_coefficient(size, lengths).float()[:, None]}

@@ -64,7 +64,7 @@ def step(model: Any, batch: Mapping[str, Array], inspect: Callable[[Info], None]
     """Take one step of a model's optimisers; see `Decomposition.update`."""
     checked = check_batch(batch, model.loss_spec(), {}, model.device)
     model.check(checked)
-    if isinstance(scale := getattr(model, "scale", None), ReturnScale):
+    if isinstance(scale := getattr(model, "scale", None), ReturnScale) and scale.counts:
         scale.count(checked["ep_return"])
     loss, info = check_loss(model, "loss", model.loss({name: model.prepare(name, value)
                                                        for name, value in checked.items()}))

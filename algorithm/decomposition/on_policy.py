@@ -30,7 +30,7 @@ OF_BASIS = (
     "policy_batch", "q_noise", "pi_noise", "noise_spec", "draw_noise", "add_noise", "randn", "spec", "checked",
     "prepare", "normalize", "normalizer_update", "autocast", "losses", "train", "update", "refused", "enough",
     "act", "evaluate_step", "step", "step_metrics", "begin_episode", "explore_metrics", "for_env", "collect_rollout",
-    "finish_rollout", "set_advantages", "begin_updates", "identity",
+    "finish_rollout", "set_advantages", "begin_updates",
 )
 
 
@@ -115,6 +115,10 @@ class DecomposedOnPolicy(OnPolicy):
     def end_updates(self, buffer: RolloutBuffer, skipped: int = 0) -> None:
         """Count the rollout's observations; see `OnPolicy.end_updates`."""
         self.basis.end_updates(buffer, skipped)
+
+    def identity(self) -> dict[str, str]:
+        """Return what must agree between a checkpoint and the agent that loads it, of both."""
+        return self.basis.identity() | self.decomposition.identity
 
     def rewards(self, obs: Array, acts: Array, obs_next: Array) -> Tensor:
         """Return the reward of steps with raw observations, (..., 1); see `Decomposition.rewards`."""

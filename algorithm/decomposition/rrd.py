@@ -2,7 +2,8 @@
 
 RD (Efroni et al., 2021) fits the sum of the rewards of an episode to its return. RRD (Ren et al., 2022, arXiv
 2111.13485) estimates the mean of an episode's rewards by that of K random steps. Both are one class here: `estimator`
-says which steps are read, `variance_penalty` how much of the variance of drawing K of them the loss keeps.
+says which steps are read, `variance_penalty` how much of the variance of drawing K of them the loss keeps. Where mean
+rewards are far from 1 the network learns them over `return_scale`; the losses are in that unit, payments are not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from algorithm.decomposition.base import Decomposition, Info
 from algorithm.decomposition.episodes import draw_sequences
 from algorithm.decomposition.features import own_features
 from algorithm.decomposition.networks import ConvRewardNet, FeatureRewardNet, MLPRewardNet
+from algorithm.decomposition.scale import ReturnScale
 from algorithm.decomposition.whole import Bags, bags_of, check_bags, episodes_of, episodes_spec
 from algorithm.draws import variance_coefficient
 from algorithm.networks import default_hidden, shape_of
@@ -45,6 +47,8 @@ class RRD(Decomposition):
             else config.variance_penalty
         self.markov = config.outcome_credit in (None, "reward")
         check_estimator(config, self.whole, self.penalty)
+        self.scale = ReturnScale(config)
+        self.identity = {} if self.scale.fixed == 1 else {"return_scale": str(float(self.scale.fixed))}
         self.reward = (self._network() if reward is None else reward).to(self.device)
         self.outcome = outcome.Bias().to(self.device) if config.likelihood == "bernoulli" else None
         trained = [*self.reward.parameters(), *(self.outcome.parameters() if self.outcome else ())]
@@ -58,8 +62,9 @@ class RRD(Decomposition):
         return net(size, self.act_dim, self.weights_generator, *shape)
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the network by the original's name, and of outcomes the bias."""
-        return {"rrd": self.reward} | ({"outcome": self.outcome} if self.outcome else {})
+        """Return the network by the original's name, of outcomes the bias, and the scale if it counts."""
+        return {"rrd": self.reward} | ({"outcome": self.outcome} if self.outcome else {}) \
+            | ({"return_scale": self.scale} if self.scale.counts else {})
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -70,7 +75,8 @@ class RRD(Decomposition):
         """Return the fields of whole episodes, or of sub-sequences, `rrd_obs` (N, K, O), ..."""
         if self.whole:
             return episodes_spec(self.config)
-        return sequence_spec(self.obs_dims, self.acts_shape, self.penalty != 1)
+        counted = {"ep_return": ("N", 1)} if self.scale.counts else {}
+        return sequence_spec(self.obs_dims, self.acts_shape, self.penalty != 1) | counted
 
     def check(self, batch: dict[str, Tensor]) -> None:
         """Raise a ValueError if K = 1 leaves no variance to correct by, for a wrong bag or an outcome beyond [0, 1]."""
@@ -82,8 +88,8 @@ class RRD(Decomposition):
             check_sequences(batch)
 
     def predict(self, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
-        """Return the network's rewards, (..., 1); see `Decomposition.predict`."""
-        return self.reward(obs, self.encode_acts(acts), obs_next)
+        """Return the network's rewards times `return_scale`, (..., 1); see `Decomposition.predict`."""
+        return self.scale.times(self.reward(obs, self.encode_acts(acts), obs_next))
 
     def credit(self, episodes: dict[str, Tensor], mask: Tensor) -> Tensor:
         """Return the rises of the predicted probability, or rewards that add up to the return; see `outcome_credit`."""
@@ -102,16 +108,17 @@ class RRD(Decomposition):
 
         T is the length of the bag; with `target` return nothing is divided. An episode is one bag, unless it has labels
         on intervals. R_var = mean_M(c S^2 / K), S^2 the variance of a bag's r^ with divisor T - 1: what drawing K of
-        the T steps would add to the loss, as it does in RRD. With `likelihood` bernoulli R_loss is the binary
-        cross-entropy of the sigmoid of the sum and a learned bias.
+        the T steps would add to the loss, as it does in RRD. r^ and R are over `return_scale`. With `likelihood`
+        bernoulli R_loss is the binary cross-entropy of the sigmoid of the sum and a learned bias.
         """
         episodes, bags = episodes_of(batch), bags_of(batch)
-        pred = episodes.within(self.checked_rewards(episodes.obs, episodes.acts, episodes.obs_next)[..., 0])   # (N, L)
+        rewards = self.checked_rewards(episodes.obs, episodes.acts, episodes.obs_next)[..., 0]
+        pred = episodes.within(self.scale.over(rewards))                                                       # (N, L)
         sums = bags.sums(pred)                                                                                 # (M,)
         if self.outcome:
             loss = bags.mean(outcome.cross_entropy(sums + self.outcome.bias, bags.labels))
             return loss, {"R_loss": loss}
-        error = (sums - bags.labels) / (bags.sizes if self.config.target == "mean" else 1)
+        error = (sums - self.scale.over(bags.labels)) / (bags.sizes if self.config.target == "mean" else 1)
         loss = bags.mean(error.square())
         if not self.penalty:
             return loss, {"R_loss": loss}
@@ -132,10 +139,12 @@ class RRD(Decomposition):
         """R_loss = mean_N (mean_K r^ - R/T)^2, less (1 - variance_penalty) R_var, all of it in RRD-L(RD).
 
         R_var = mean_N(c s^2 / K), s^2 the (K - 1)-normalised variance of the K predictions and c the batch's
-        `rrd_var_coef`: on average over the draws, R_loss exceeds the loss of the whole episode by R_var.
+        `rrd_var_coef`: on average over the draws, R_loss exceeds the loss of the whole episode by R_var. r^ and R/T are
+        over `return_scale`.
         """
-        pred = self.checked_rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])      # (N, K, 1)
-        return randomized_loss(pred, batch, self.penalty)
+        rewards = self.checked_rewards(batch["rrd_obs"], batch["rrd_acts"], batch["rrd_obs_next"])   # (N, K, 1)
+        means = self.scale.over(batch["rrd_rews"])                                                  # (N, 1)
+        return randomized_loss(self.scale.over(rewards), batch | {"rrd_rews": means}, self.penalty)
 
     def draw(self, episodes: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         """Draw whole episodes, or N sub-sequences of K steps as `SubsequenceReplay.sample` does."""
@@ -164,6 +173,9 @@ def check_estimator(config: Config, whole: bool, penalty: float) -> None:
     if penalty and whole and (config.likelihood == "bernoulli" or config.target == "return"):
         raise ConfigError(f"variance_penalty: got {penalty}, expected 0 with likelihood=bernoulli or target=return: it "
                           "is of the squared error of a mean")
+    if config.likelihood == "bernoulli" and config.return_scale not in (None, 1):
+        raise ConfigError(f"return_scale: got {config.return_scale} with likelihood=bernoulli, expected 1: returns are "
+                          "outcomes, 0 or 1")
     if config.outcome_credit == "probability" and config.likelihood != "bernoulli":
         raise ConfigError("outcome_credit: got 'probability' with likelihood=gaussian, expected reward or residual, or "
                           "likelihood=bernoulli")

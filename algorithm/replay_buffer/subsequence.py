@@ -20,6 +20,7 @@ class SubsequenceReplay(LateReturns):
         super().__init__(config)
         self.sample_size = config.rrd_sample_size
         self.sequences = config.rrd_batch_size // config.rrd_sample_size
+        self.gives_returns = config.return_scale == 0   # the model counts them
         # By slot: R/T, and c of `variance_coefficient`; computed once an episode instead of once a batch.
         self.means, self.coefs = (torch.empty(self.capacity, device=self.device) for _ in "ab")
 
@@ -45,7 +46,8 @@ class SubsequenceReplay(LateReturns):
 
         Episodes are drawn in proportion to their length; K steps of one without replacement, with replacement
         only when K > T. `rrd_obs`, `rrd_obs_next` (N, K, O), `rrd_acts` (N, K, A); `rrd_rews` (N, 1) is the mean
-        reward R/T of the episode; `rrd_var_coef` (N, 1) is c of RRD-L(RD): 1 - K/T, 1 when K > T, 0 when T = 1.
+        reward R/T of the episode; `rrd_var_coef` (N, 1) is c of RRD-L(RD): 1 - K/T, 1 when K > T, 0 when T = 1. With
+        `return_scale` 0 `ep_return` (N, 1) is R.
         """
         size = self._size(batch_size)
         rows = self._draw_rows(size)
@@ -58,7 +60,8 @@ class SubsequenceReplay(LateReturns):
         batch = {name: field[:size] for name, field in drawn.items()}
         sequences = {f"rrd_{name}": drawn[name][size:].unflatten(0, (self.sequences, self.sample_size))
                      for name in ("obs", "obs_next", "acts")}
-        return batch | sequences | {
+        returns = {"ep_return": self.returns[slots].float()[:, None]} if self.gives_returns else {}
+        return batch | sequences | returns | {
             "rrd_rews": self.means[slots][:, None], "rrd_var_coef": self.coefs[slots][:, None]}
 
     @property

@@ -24,6 +24,7 @@ from return_decomposition.exporting import main
 SHORT = ["--total_timesteps=80", "--env=Pendulum-v1", "--curriculum=none"]
 RUNS = {
     "rrd": [*SMALL_RRD, "--basis_alg=sac", "--obs_normalization=true"],
+    "scaled": [*SMALL_RRD, "--basis_alg=td3", "--return_scale=0.03"],
     "cart": [*SMALL_RRD, "--basis_alg=dqn", "--reward_activation=tanh", "--env=CartPole-v1"],
     "td3": [*SMALL, "--alg=td3"], "ddpg": [*SMALL, "--alg=ddpg"], "ppo": [*SMALL_ROLLOUTS, "--alg=ppo"],
     "lrr": [*SMALL, "--alg=lrr"], "rudder": [*SMALL, "--alg=rudder", "--fit_updates=2", "--cell_size=4"],
@@ -76,11 +77,11 @@ def inputs_of(card: dict, rows: int) -> list[torch.Tensor]:
 
 CASES = [("rrd", "reward", "safetensors"), ("rrd", "policy", "safetensors"), ("cart", "reward", "safetensors"),
          ("cart", "policy", "safetensors"), ("td3", "policy", "safetensors"), ("ppo", "policy", "safetensors"),
-         ("ppo", "policy", "exported")]
+         ("ppo", "policy", "exported"), ("scaled", "reward", "safetensors")]
 MORE = [("ddpg", "policy", "safetensors"), ("rrd", "reward", "exported"), ("cart", "reward", "exported"),
         ("cart", "policy", "exported"), ("lrr", "reward", "exported"), ("rrd", "policy", "exported"),
         ("rrd", "reward", "onnx"), ("cart", "reward", "onnx"), ("cart", "policy", "onnx"), ("ppo", "policy", "onnx"),
-        ("lrr", "reward", "onnx")]
+        ("lrr", "reward", "onnx"), ("scaled", "reward", "exported"), ("scaled", "reward", "onnx")]
 
 
 @pytest.mark.parametrize(("name", "what", "form"), [

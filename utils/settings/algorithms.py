@@ -113,7 +113,7 @@ _FITTED = dict(r_lr=3e-4, fit_every=0, fit_updates=None, fit_episodes=4)
 _CHEAP = _FITTED | dict(fit_episodes=1)         # so that an update costs at most twice RRD's where T = 1000
 _BURSTS = dict(r_lr=3e-4, fit_every=1000, fit_updates=100)
 _RD = _CHEAP | dict(
-    estimator="all", variance_penalty=0.0, target="mean", rrd_batch_size=256, rrd_sample_size=64,
+    estimator="all", variance_penalty=0.0, target="mean", return_scale=1.0, rrd_batch_size=256, rrd_sample_size=64,
     likelihood="gaussian", outcome_credit="reward", credit_steps=100_000, feature_fn=None)
 _VIB_RD = dict(r_lr=3e-4, fit_every=0, fit_updates=None, rrd_batch_size=256, rrd_sample_size=64,
                rrd_bias_correction=False, latent_size=8, kl_weight=5e-3)
@@ -129,7 +129,7 @@ _DIASTER = _BURSTS | dict(fit_episodes=16, return_scale=10.0, cell_size=256, cut
 _ARES = _BURSTS | dict(fit_episodes=4, return_scale=0.0, attention_size=64, readout_size=8)
 _GRD = _FITTED | dict(mask_temperature=0.01, mask_policy=False, sparse_s_r=1e-5, sparse_a_r=1e-5, sparse_s_s=1e-5,
                       sparse_s_s_diagonal=1e-6, sparse_a_s=1e-5)
-_RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False)
+_RRD = dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False, return_scale=1.0)
 
 ALGORITHMS: dict[str, Algorithm] = {
     "ddpg": Algorithm(

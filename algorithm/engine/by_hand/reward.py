@@ -17,13 +17,15 @@ class RewardGradients:
     """The network pays the batch in one half of the update and learns from sub-sequences in the other."""
 
     def __init__(self, nets: Nets):
-        self.correction, (self.obs_dim,) = 1 - nets.agent.decomposition.penalty, nets.agent.obs_dims
+        model = nets.agent.decomposition
+        self.correction, self.scale, (self.obs_dim,) = 1 - model.penalty, model.scale, nets.agent.obs_dims
         q, pi = nets.pads
         self.frozen, self.reward = nets.mlp("rrd", q), nets.mlp("rrd", pi, trained=True)
 
     def pay(self, batch: Batch) -> Tensor:
         """The learned rewards of the batch, (B, 1)."""
-        return self.frozen(self._inputs(self.frozen.pad, batch["obs"], batch["acts"], batch["obs_next"]))
+        x = self._inputs(self.frozen.pad, batch["obs"], batch["acts"], batch["obs_next"])
+        return self.scale.times(self.frozen(x))
 
     def _inputs(self, pad: Pad, obs: Tensor, acts: Tensor, obs_next: Tensor) -> Tensor:
         """[s, a, s - s'] of steps: (B, 2 O + A)."""
@@ -38,14 +40,14 @@ class RewardGradients:
 
         The predictions r_k of one sub-sequence, with their mean m, have dR_loss/dr_k = 2 (m - R/T) / (N K). With
         s^2 = sum (r_k - m)^2 / (K - 1), ds^2/dr_k = 2 (r_k - m) / (K - 1): the deviations sum to 0, so m's share
-        vanishes, and dR_var/dr_k = 2 c (r_k - m) / (N K (K - 1)).
+        vanishes, and dR_var/dr_k = 2 c (r_k - m) / (N K (K - 1)). R/T is over `return_scale`, as r_k are.
         """
         *lead, count, steps, _ = sizes(batch["rrd_obs"])
         x = self._inputs(self.reward.pad, *(batch[name].flatten(-3, -2) for name in
                                             ("rrd_obs", "rrd_acts", "rrd_obs_next")))               # (N K, ...)
         pred = self.reward(x).view(*lead, count, steps)
         average = pred.mean(-1, keepdim=True)
-        error = average - batch["rrd_rews"]                                                         # (N, 1)
+        error = average - self.scale.over(batch["rrd_rews"])                                        # (N, 1)
         weight = batch["rrd_weight"]
         info = {"R_loss": averaged(error.square(), weight)}
         grad = (error * (2 / steps * weight)).expand_as(pred)

@@ -76,14 +76,14 @@ def test_one_unit_in_the_last_place_moves_float32_apart(pair, option):
 
 # Updates by hand ------------------------------------------------------------------------------------------------
 
-OPTIONS = [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"pi_delay_freq": 3}, {"obs_normalization": True},
-           {"gamma": 0.5, "polyak": 0.5}]
+OPTIONS = [{}, {"rrd_bias_correction": True}, {"return_scale": 0.03}, {"alpha_lr": 0.0}, {"pi_delay_freq": 3},
+           {"obs_normalization": True}, {"gamma": 0.5, "polyak": 0.5}]
 
 
 def fits(pair, option) -> bool:
     alg, basis = pair
     name = next(iter(option), None)
-    return {None: True, "rrd_bias_correction": alg == "rrd", "alpha_lr": basis == "sac",
+    return {None: True, "rrd_bias_correction": alg == "rrd", "return_scale": alg == "rrd", "alpha_lr": basis == "sac",
             "pi_delay_freq": basis == "td3"}.get(name, True)
 
 
@@ -119,7 +119,8 @@ def test_training_by_hand_follows_autograd(pair, option, threads):
     assert ours == pytest.approx(metrics, rel=SAME, abs=SAME)
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 100, "alpha_lr": 0.0, "rrd_bias_correction": True}],
+@pytest.mark.parametrize("options", [{}, {"batch_size": 100, "alpha_lr": 0.0, "rrd_bias_correction": True,
+                                           "return_scale": 0.03}],
                          ids=["default", "others"])
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 @pytest.mark.sampled(10)
@@ -258,8 +259,9 @@ def test_a_graph_that_reads_an_unknown_tensor_is_refused():
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 def test_every_gradient_by_hand_is_autograds(pair):
     """With their sizes, which Adam's first steps hide; with stds at both limits and below the floor."""
-    agent, buffer = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
-    other, _ = build(*pair, **({"rrd_bias_correction": True} if "rrd" in pair else {}))
+    settings = {"rrd_bias_correction": True, "return_scale": 0.03} if "rrd" in pair else {}
+    agent, buffer = build(*pair, **settings)
+    other, _ = build(*pair, **settings)
     if "sac" in pair:
         with torch.no_grad():
             for one in (agent, other):
@@ -513,8 +515,8 @@ def test_compiled_losses_give_the_originals_figures(tmp_path):
 # Several seeds at once ------------------------------------------------------------------------------------------
 
 @pytest.mark.usefixtures("_float64")
-@pytest.mark.parametrize("option", [{}, {"rrd_bias_correction": True}, {"alpha_lr": 0.0}, {"obs_normalization": True}],
-                         ids=str)
+@pytest.mark.parametrize("option", [{}, {"rrd_bias_correction": True}, {"return_scale": 0.03}, {"alpha_lr": 0.0},
+                                    {"obs_normalization": True}], ids=str)
 @pytest.mark.parametrize("pair", PAIRS, ids=IDS)
 @pytest.mark.sampled(9)
 def test_stacked_agents_learn_what_each_would_alone(pair, option):

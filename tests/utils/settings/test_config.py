@@ -38,7 +38,7 @@ BASIS = {
     "ddpg": dict(train_target=2, pi_lr=1e-4, q_lr=1e-3, polyak=0.999, obs_normalization=True, std_act=0.1, q_reg=1e-2),
 }
 ON_TOP = {
-    "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False),
+    "rrd": dict(r_lr=3e-4, rrd_batch_size=256, rrd_sample_size=64, rrd_bias_correction=False, return_scale=1.0),
     "ircr": dict(buffer_size=300_000, polyak=0.999, batch_size=512),
 }
 
