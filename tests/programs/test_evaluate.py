@@ -381,7 +381,8 @@ def test_a_video_has_a_frame_of_the_start_and_of_each_step(trained, films, diagn
     assert (captions[10] == caption("Shown-v0", f"step 10  return {total:.5g}", width)).all()
     assert [path.read_bytes() for path in (trained / "evaluations").glob("*.mp4")] == [b"video"]
     if diagnose:
-        plots = slice(height + CAPTION + TOP, height + CAPTION + TOP + PLOT), slice(SIDE, width - MARGIN)
+        inside = slice(2 * SIDE, width - 2 * SIDE)                      # of the axes, whose numbers may be long
+        plots = slice(height + CAPTION + TOP, height + CAPTION + TOP + PLOT), inside
         blank = [(picture[plots] == PAPER).all(-1).mean() for picture in pictures]
         assert blank[0] == 1
         assert sorted(blank, reverse=True) == blank
