@@ -26,6 +26,7 @@ from utils.threads import threads
 
 BUDGET, ROUNDS = 0.15, 7                # seconds of each of two measurements, and rounds, at most; at least two rounds
 GAIN = 1.1                              # times as fast as the usual choice another one has to be
+METHOD = 2                              # raised when calls are timed in another way: earlier choices are forgotten
 SETTLE = 0.005                          # seconds before a call: OpenMP's threads spin for some ms after their work
 FAR = 3.0                               # times the usual choice's time after which another one is out
 Call = Callable[[], object]
@@ -187,12 +188,12 @@ def filled(spec: Spec, sizes: dict[str, int], device: torch.device) -> dict[str,
 # When ---------------------------------------------------------------------------------------------------------------
 
 def key_of(agent: Agent) -> str:
-    """Return what a choice depends on, as text: machine, PyTorch, threads, algorithm and shapes."""
+    """Return what a choice depends on, as text: how it is timed, machine, PyTorch, threads, algorithm and shapes."""
     config = agent.config
     layers = [[name, *parameter.shape] for name, parameter in agent.nets.named_parameters() if parameter.dim() == 2]
     rows = [config.batch_size, config.rrd_batch_size, config.rrd_sample_size]
-    return json.dumps([processor(), torch.__version__, torch.get_num_threads(), config.alg, config.basis_alg, rows,
-                       layers, *([config.precision] if config.precision != "fp32" else [])])
+    return json.dumps([METHOD, processor(), torch.__version__, torch.get_num_threads(), config.alg, config.basis_alg,
+                       rows, layers, *([config.precision] if config.precision != "fp32" else [])])
 
 
 def is_choice(text: str) -> bool:
