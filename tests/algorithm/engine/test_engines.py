@@ -457,7 +457,7 @@ def test_the_next_batch_is_drawn_once_by_the_thread_that_is_done_first(slow):
 
 
 def test_batches_that_are_drawn_early_are_those_of_eager_updates():
-    """The replay's draws and the noise come from one generator, in the same order whoever draws."""
+    """Batches and noise come from one generator, in the same order in either thread."""
     seen = {}
     for engine_of in (Engine, partial(ManualEngine, kernels=parse("mm-2x1"))):
         agent, buffer = build("rrd", "td3")
