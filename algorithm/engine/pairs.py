@@ -72,9 +72,11 @@ class Threads(Pair):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.calls.put(None)
-        self.thread.join()
-        super().__exit__(*error)
+        try:
+            self.calls.put(None)
+            self.thread.join()
+        finally:                                        # Ctrl-C may interrupt the wait
+            super().__exit__(*error)
 
     def _serve(self) -> None:
         torch.set_num_threads(self.cores)
