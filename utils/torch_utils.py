@@ -108,6 +108,14 @@ def get_vars(module: nn.Module, prefix: str = "") -> list[nn.Parameter]:
     return found
 
 
+def clipped(x: Tensor, low: float, high: float) -> Tensor:
+    """Return x between two limits. A gradient passes to an x that is a limit, as in TensorFlow.
+
+    That of `clamp` does not any more from PyTorch 2.14 on.
+    """
+    return torch.where(x < low, low, torch.where(x > high, high, x))
+
+
 def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
     """`module(*inputs)`, whose gradients pass through its parameters but not to them."""
     return torch.func.functional_call(module, {name: p.detach() for name, p in module.named_parameters()}, inputs)

@@ -13,7 +13,7 @@ from algorithm.batch import rewards
 from algorithm.encoders import EncodedCritic, Layers, squashed
 from algorithm.networks import Shape
 from algorithm.policy.layers import Init, linear
-from utils.torch_utils import LOG_STD_MAX, LOG_STD_MIN, frozen
+from utils.torch_utils import LOG_STD_MAX, LOG_STD_MIN, clipped, frozen
 
 
 class EncodedGaussian(Layers):
@@ -34,7 +34,7 @@ class EncodedGaussian(Layers):
         (B, O), (B, A) -> actions (B, A), log-likelihoods (B, 1).
         """
         mean, log_std = self(obs)
-        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        log_std = clipped(log_std, LOG_STD_MIN, LOG_STD_MAX)
         z = mean + log_std.exp() * noise
         normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         return squashed(z), (normal - math.log(2 / math.pi) + torch.log1p(z.square())).sum(-1, keepdim=True)
@@ -72,8 +72,8 @@ class MarineNavSAC(EncodedActorCritic):
     def _choose(self, obs: Tensor, explore: bool) -> Tensor:
         mean, log_std = self.policy(obs)
         noise = self.randn(len(obs)) if explore or self.config.greedy == "sample" else 0.0
-        return squashed(mean + log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp() * noise)
+        return squashed(mean + clipped(log_std, LOG_STD_MIN, LOG_STD_MAX).exp() * noise)
 
     def evaluate_step(self, obs: Tensor) -> Info:
-        std = self.policy(obs)[1].clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
+        std = clipped(self.policy(obs)[1], LOG_STD_MIN, LOG_STD_MAX).exp()
         return super().evaluate_step(obs) | {"Pi_step_std": std}

@@ -14,7 +14,7 @@ from algorithm.basis_alg.off_policy_torch import OffPolicy
 from algorithm.batch import rewards
 from algorithm.networks import MLP
 from utils.settings.fields import Config
-from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, RandomNormal, frozen
+from utils.torch_utils import LOG_PROB_EPS, LOG_STD_MAX, LOG_STD_MIN, RandomNormal, clipped, frozen
 
 
 class MLPStochasticPolicy(MLP):
@@ -27,7 +27,7 @@ class MLPStochasticPolicy(MLP):
     def forward(self, obs: Tensor) -> RandomNormal:
         """(..., O) -> a Gaussian over (..., A), before the tanh."""
         mean, logstd = super().forward(obs).chunk(2, dim=-1)
-        return RandomNormal(mean, logstd.clamp(LOG_STD_MIN, LOG_STD_MAX))
+        return RandomNormal(mean, clipped(logstd, LOG_STD_MIN, LOG_STD_MAX))
 
     def act(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """(..., O), (..., A) -> actions (..., A), log-likelihoods (..., 1)."""

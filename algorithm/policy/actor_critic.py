@@ -10,6 +10,7 @@ from algorithm.policy.distributions import LOG_STD_MAX, LOG_STD_MIN, Categorical
 from algorithm.policy.layers import Init, mlp, run
 from utils.errors import ConfigError
 from utils.settings.fields import Config
+from utils.torch_utils import clipped
 
 ACTOR_GAIN, CRITIC_GAIN = 0.01, 1.0             # of the output layers, initialised orthogonally
 
@@ -63,7 +64,9 @@ class ActorCritic(Policy):
     def distribution(self, features: Tensor) -> Gaussian | Categorical:
         """Return the distribution over actions: (..., F) -> of (..., A)."""
         out = run(self.actor, features)
-        return Categorical(out) if self.config.discrete else Gaussian(out, self.log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+        if self.config.discrete:
+            return Categorical(out)
+        return Gaussian(out, clipped(self.log_std, LOG_STD_MIN, LOG_STD_MAX))
 
     def value(self, features: Tensor) -> Tensor:
         """(..., F) -> (...)."""

@@ -10,7 +10,7 @@ import torch
 from agents import O, make_agent
 
 from utils.optimizers import TFAdam
-from utils.torch_utils import Normalizer, RandomNormal, get_vars
+from utils.torch_utils import Normalizer, RandomNormal, clipped, get_vars
 
 
 def test_normalizer_is_the_identity_before_its_first_update():
@@ -190,3 +190,11 @@ def test_get_vars_lists_by_prefix():
     assert len(get_vars(agent.nets, "main.q_value")) == 12
     with pytest.raises(ValueError, match="nobody"):
         get_vars(agent.nets, "nobody")
+
+
+def test_a_gradient_passes_to_what_is_a_limit():
+    x = torch.tensor([-6.0, -5.0, 0.5, 2.0, 3.0], requires_grad=True)
+    found = clipped(x, -5.0, 2.0)
+    assert torch.equal(found, x.clamp(-5.0, 2.0))
+    found.sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]
