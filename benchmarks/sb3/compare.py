@@ -24,6 +24,8 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
+from benchmarks.flags import names_of, positive  # noqa: E402
+from utils.errors import ConfigError  # noqa: E402
 from utils.settings.resolve import coerce  # noqa: E402
 
 EVERY = 5000                                            # steps between evaluations
@@ -130,13 +132,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", default="0-2", help="such as 0,1,2 or 0-2")
     parser.add_argument("--env", default="HalfCheetah-v4")
-    parser.add_argument("--runs", default=",".join(RUNS), help="some of them")
-    parser.add_argument("--total_timesteps", type=int, default=100_000)
+    parser.add_argument("--runs", type=names_of(tuple(RUNS)), default=tuple(RUNS), metavar="NAMES",
+                        help=f"some of {','.join(RUNS)}")
+    parser.add_argument("--total_timesteps", type=positive, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("outputs"))
     args = parser.parse_args()
+    try:
+        seeds = coerce("seeds", args.seeds)
+    except ConfigError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
-    for seed in coerce("seeds", args.seeds):
-        for name in args.runs.split(","):
+    for seed in seeds:
+        for name in args.runs:
             path = args.out / name / f"{args.env}_seed{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -146,4 +153,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command resumes from the last evaluation")
