@@ -40,6 +40,7 @@ class Verb(NamedTuple):
     gradients: dict[str, Tensor]        # their gradients by the names of error messages
     memories: list[Tensor]              # in which those lie
     counts: bool = True                 # as an update
+    again: bool = False                 # whether it takes the batch of the verb before it
 
     @property
     def undivided(self) -> bool:
@@ -89,24 +90,26 @@ class ManualEngine(Engine):
         agent, self.nets, self.twins = self.agent, [gradients.nets], {}
         of_pi = [pair for pair in groups if is_policys(pair[1])]
         of_q = [pair for pair in groups if not is_policys(pair[1])]
-        pi, q = _gathered(self.grads, of_pi), _gathered(self.grads, of_q)
+        pi, q = ([_gathered(self.grads, part)] if part else [] for part in (of_pi, of_q))
         self.graphs = Graphs(lambda: [tensor for nets in self.nets for tensor in nets.state()])
         self.verbs = {
-            "train": Verb(gradients.train(), agent.q_noise + agent.pi_noise, groups, self._labelled(groups), [pi, q]),
-            "train_q": Verb(gradients.train_q(), agent.q_noise, of_q, self._labelled(of_q), [q]),
-            "train_pi": Verb(gradients.train_pi(), agent.pi_noise, of_pi, self._labelled(of_pi), [pi], counts=False)}
+            "train": Verb(gradients.train(), agent.q_noise + agent.pi_noise, groups, self._labelled(groups), pi + q),
+            "train_q": Verb(gradients.train_q(), agent.q_noise, of_q, self._labelled(of_q), q)}
+        if of_pi:
+            self.verbs["train_pi"] = Verb(gradients.train_pi(), agent.pi_noise, of_pi, self._labelled(of_pi), pi,
+                                          counts=False, again=agent.critic_first)
 
     def _labelled(self, groups: list[tuple]) -> dict[str, Tensor]:
         return {self.labels[parameter]: self.grads[parameter] for _, group in groups for parameter in group["params"]}
 
     def run(self, updates: int) -> Sums:
-        """See `Engine.run`. An update is one verb, or two with a batch each."""
+        """See `Engine.run`. An update is one verb, or two, with a batch each or one for both."""
         sums, how = Sums(), self.graphs if self.agent.device.type == "cpu" else as_they_are
         verbs = [verb for number in range(1, updates + 1) for verb in self.verbs_of(self.agent.updates + number)]
         with self.paired() as self.pair, torch.inference_mode():
             batch = self.draw(verbs[0])
             for verb, following in zip(verbs, [*verbs[1:], None], strict=True):
-                ahead = Once(partial(self.draw, following) if following else nothing)
+                ahead = Once(self._drawing(following, batch))
                 info = self.losses(verb, batch, how, ahead)
                 sums.add(info)
                 self.step(verb, targets=following is None or following.counts)      # else the update is not over
@@ -115,6 +118,12 @@ class ManualEngine(Engine):
                 patience.look()
         return self._finish(sums)
 
+    def _drawing(self, verb: Verb | None, batch: Batch) -> Callable[[], Batch | None]:
+        """What returns the batch of the verb that comes next; batch: that of the verb before it."""
+        if verb is None:
+            return nothing
+        return (lambda: batch) if verb.again else partial(self.draw, verb)
+
     def paired(self) -> Pair:
         """Return what computes both halves of an update, as the kernels say."""
         return create_pair(self.agent.device, self.kernels.halves, self.kernels.threads)
@@ -122,6 +131,10 @@ class ManualEngine(Engine):
     def call(self, verb: str, batch: Batch) -> Info:
         """See `Engine.call`."""
         agent = self.agent
+        if verb == "train" and agent.critic_first:
+            return self.call("train_q", batch) | self.call("train_pi", batch)
+        if verb not in self.verbs:                      # the agent says that it has no policy
+            return super().call(verb, batch)
         spec = (agent.q_spec() if verb != "train_pi" else {}) | (agent.pi_spec() if verb != "train_q" else {})
         delayed = verb == "train" and not Schedule.of(agent).policy_due(agent.updates + 1)
         called = self.verbs["train_q" if delayed else verb]
@@ -133,7 +146,10 @@ class ManualEngine(Engine):
         return info
 
     def verbs_of(self, number: int) -> list[Verb]:
-        """The verbs of the update of that number, each with a batch of its own; see `Agent.update`."""
+        """The verbs of the update of that number; see `Agent.update`."""
+        if self.agent.critic_first:
+            both = self.verbs["train_q"]._replace(noise=self.agent.q_noise + self.agent.pi_noise)
+            return [both, self.verbs["train_pi"]]
         if not self.agent.policy_batch:
             return [self.verbs["train"]]
         due = Schedule.of(self.agent).policy_due(number)

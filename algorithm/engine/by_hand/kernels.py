@@ -94,6 +94,6 @@ def is_rounded(agent: Agent) -> bool:
 
 
 def _layers(agent: Agent) -> list[tuple[int, int, int]]:
-    rows = agent.config.batch_size
+    rows = agent.config.batch_size * (agent.config.quantiles or 1)
     return sorted({(rows, module.in_features, module.out_features) for module in agent.nets.modules()
                    if isinstance(module, torch.nn.Linear)})

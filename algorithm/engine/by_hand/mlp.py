@@ -50,7 +50,7 @@ class MLP:
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor], pad: Pad, name: str = "", trained: bool = False,
                  late: int = 0, activation: str = "relu"):
-        """Take the layers' weights (O, I) and biases (O,), at least two of each.
+        """Take the layers' weights (O, I) and biases (O,).
 
         Args:
             name: of the buffers of this network's outputs in the pad.
@@ -193,5 +193,13 @@ class Trunk(MLP):
 
     def backward(self, grad: Tensor) -> Tensor:
         """Write the gradients of all weights and biases, given that of the output, (B, O), which is written over."""
+        return super().backward(self._before_last(grad))
+
+    def input_grad(self, grad: Tensor, start: int) -> Tensor:
+        """See `MLP.input_grad`; the gradient of the output is written over."""
+        return super().input_grad(self._before_last(grad), start)
+
+    def _before_last(self, grad: Tensor) -> Tensor:
+        """The gradient of the output -> G_n."""
         kept = self.kept[-1]
-        return super().backward(self.activation.slope(self.pad.cast(grad, kept.dtype, "gn"), kept))
+        return self.activation.slope(self.pad.cast(grad, kept.dtype, "gn"), kept)

@@ -41,15 +41,16 @@ class Nets:
         first = networks[0]
         return self._made(name, pad, trained, [network.layers for network in networks], first.late, first.activation)
 
-    def dense(self, name: str, pad: Pad, activation: str, kind: type[MLP] | None = None) -> MLP:
-        """The network `nets.<name>`, dense layers of `algorithm.policy.layers.mlp` with this activation, trained.
+    def dense(self, names: Sequence[str], pad: Pad, activation: str, kind: type[MLP] | None = None,
+              trained: bool = True) -> MLP:
+        """The dense layers in the modules `nets.<name>`, one after the other, with this activation between them.
 
         Args:
-            kind: `Trunk` if an activation follows its last layer, too.
+            kind: `Trunk` if an activation follows the last layer, too.
         """
-        networks = [agent.nets.get_submodule(name) for agent in self.agents]
-        layers = [[module for module in network if isinstance(module, nn.Linear)] for network in networks]
-        return self._made(name, pad, True, layers, 0, activation, kind)
+        layers = [[layer for name in names for layer in agent.nets.get_submodule(name).modules()
+                   if isinstance(layer, nn.Linear)] for agent in self.agents]
+        return self._made(names[0], pad, trained, layers, 0, activation, kind)
 
     def _made(self, name: str, pad: Pad, trained: bool, networks: list[list[nn.Linear]], late: int,
               activation: str, kind: type[MLP] | None = None) -> MLP:

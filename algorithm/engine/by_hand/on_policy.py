@@ -21,9 +21,9 @@ class OnPolicyGradients(Gradients):
     def __init__(self, nets: Nets):
         super().__init__(nets, None)
         (of_value, of_policy), policy = nets.pads, self.basis.policy
-        self.actor = nets.dense("policy.actor", of_policy, policy.activation)
-        self.critic = nets.dense("policy.critic", of_value, policy.critic_activation)
-        self.trunk = nets.dense("policy.shared", of_policy, policy.activation, Trunk) if len(policy.shared) else None
+        self.actor = nets.dense(["policy.actor"], of_policy, policy.activation)
+        self.critic = nets.dense(["policy.critic"], of_value, policy.critic_activation)
+        self.trunk = nets.dense(["policy.shared"], of_policy, policy.activation, Trunk) if len(policy.shared) else None
         if self.config.discrete:
             self.density = CategoricalGradients()
         else:

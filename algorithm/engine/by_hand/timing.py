@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -162,7 +163,7 @@ def _by_hand(engine: ManualEngine, kernels: Kernels, fields: dict[str, Tensor]) 
 
 def _by_autograd(agent: Agent, fields: dict[str, Tensor]) -> None:
     with agent.autocast():
-        loss, _ = agent.losses(fields, True)
+        loss, _ = agent.losses(fields, policy=math.isfinite(agent.pi_delay_freq))
     trained = [parameter for _, group in agent.groups() for parameter in group["params"]]
     torch.autograd.grad(loss, trained, allow_unused=True)
 
@@ -192,6 +193,7 @@ def key_of(agent: Agent) -> str:
     config = agent.config
     layers = [[name, *parameter.shape] for name, parameter in agent.nets.named_parameters() if parameter.dim() == 2]
     rows = [config.batch_size, config.rrd_batch_size, config.rrd_sample_size]
+    rows += [config.quantiles] if config.quantiles else []
     return json.dumps([METHOD, processor(), torch.__version__, torch.get_num_threads(), config.alg, config.basis_alg,
                        rows, layers, *([config.precision] if config.precision != "fp32" else [])])
 
