@@ -39,18 +39,17 @@ class ObjectFeatures:
 
     def __call__(self, obs: Tensor) -> Tensor:
         """(B, S + M (D + 1)) -> (B, F)."""
-        own, objects, self.mask = obs.split(self.parts, -1)
-        self.mask, rows = self.mask[..., None], sizes(obs)[0]
-        found = self.each(objects.reshape(rows * self.count, -1)).view(rows, self.count, -1)
-        return torch.cat([self.own(own), (found * self.mask).view(rows, -1)], -1)
+        own, objects, mask = obs.split(self.parts, -1)
+        self.mask, shape = mask[..., None], (sizes(obs)[0], self.count)
+        found = self.each(objects.unflatten(1, (self.count, -1)).flatten(0, 1)).unflatten(0, shape)
+        return torch.cat([self.own(own), (found * self.mask).flatten(1)], -1)
 
     def backward(self, grad: Tensor) -> None:
         """See `DenseFeatures`: an object that is not there has no share in the gradient."""
         width = sizes(self.own.weights[0])[0]
         self.own.backward(grad[:, :width])
-        rows = sizes(grad)[0]
-        found = grad[:, width:].reshape(rows, self.count, -1) * self.mask
-        self.each.backward(found.view(rows * self.count, -1))
+        found = grad[:, width:].unflatten(1, (self.count, -1)) * self.mask
+        self.each.backward(found.flatten(0, 1))
 
 
 def features(nets: Nets, name: str, pad: Pad, trained: bool) -> DenseFeatures | ObjectFeatures:

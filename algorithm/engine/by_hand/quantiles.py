@@ -37,33 +37,31 @@ class QuantileGradients:
 
     def __call__(self, obs: Tensor, taus: Tensor, acts: Tensor | None = None) -> Tensor:
         """(B, O), (B, N), (B, A) or None -> (B, N, outputs)."""
-        rows, count = sizes(taus)
-        self.f = self.encoder(obs)
-        cosines = torch.cos(taus.reshape(-1, 1) * self.frequencies)
-        self.c = self.cosines(cosines).view(rows, count, -1)
+        shape, self.f = sizes(taus), self.encoder(obs)
+        cosines = torch.cos(taus[..., None] * self.frequencies)
+        self.c = self.cosines(cosines.flatten(0, 1)).unflatten(0, shape)
         x = torch.mul(self.f[:, None], self.c, out=self.pad(f"{self.name}.x", *sizes(self.c)))
-        h = self.h = self.first(x.view(rows * count, -1)).view(rows, count, -1)
+        h = self.h = self.first(x.flatten(0, 1)).unflatten(0, shape)
         if self.action is not None:
             self.a = self.action(acts)[:, None]
             h = torch.mul(h, self.a, out=self.pad(f"{self.name}.ha", *sizes(h)))
-        return self.rest(h.view(rows * count, -1)).view(rows, count, -1)
+        return self.rest(h.flatten(0, 1)).unflatten(0, shape)
 
     def backward(self, grad: Tensor) -> None:
         """Write all gradients, given dL/dZ, (B, N, outputs)."""
-        rows, count = sizes(grad)[:2]
-        grad = self.rest.to_inputs(self.rest.backward(grad.reshape(rows * count, -1))).view(rows, count, -1)
+        shape = sizes(grad)[:2]
+        grad = self.rest.to_inputs(self.rest.backward(grad.flatten(0, 1))).unflatten(0, shape)
         if self.action is not None:
             self.action.backward(self._over_fractions(grad, self.h))
             grad.mul_(self.a)
-        grad = self.first.to_inputs(self.first.backward(grad.view(rows * count, -1))).view(rows, count, -1)
+        grad = self.first.to_inputs(self.first.backward(grad.flatten(0, 1))).unflatten(0, shape)
         of_features = self._over_fractions(grad, self.c)
-        self.cosines.backward(grad.mul_(self.f[:, None]).view(rows * count, -1))
+        self.cosines.backward(grad.mul_(self.f[:, None]).flatten(0, 1))
         self.encoder.backward(of_features)
 
     def action_grad(self, grad: Tensor) -> Tensor:
         """Return dL/d(action), (B, A), given dL/dZ; the gradients of the weights are left alone."""
-        rows, count = sizes(grad)[:2]
-        grad = self.rest.input_grad(grad.reshape(rows * count, -1), 0).view(rows, count, -1)
+        grad = self.rest.input_grad(grad.flatten(0, 1), 0).unflatten(0, sizes(grad)[:2])
         return self.action.input_grad(self._over_fractions(grad, self.h), 0)
 
     def _over_fractions(self, grad: Tensor, factor: Tensor) -> Tensor:
