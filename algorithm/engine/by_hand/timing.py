@@ -163,7 +163,7 @@ def _by_hand(engine: ManualEngine, kernels: Kernels, fields: dict[str, Tensor]) 
 
 def _by_autograd(agent: Agent, fields: dict[str, Tensor]) -> None:
     with agent.autocast():
-        loss, _ = agent.losses(fields, policy=math.isfinite(agent.pi_delay_freq))
+        loss, _ = agent.losses(fields, math.isfinite(agent.pi_delay_freq))
     trained = [parameter for _, group in agent.groups() for parameter in group["params"]]
     torch.autograd.grad(loss, trained, allow_unused=True)
 
