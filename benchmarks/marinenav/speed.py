@@ -1,4 +1,4 @@
-"""Robot-steps a second of MarineNav: `python benchmarks/marinenav.py`.
+"""Robot-steps a second of MarineNav: `python benchmarks/marinenav/speed.py`.
 
 Worlds of 6 robots, 8 cores and 8 obstacles, with noise, random actions and resets; all rows count, those that wait for
 their world too. The published program does 208 robot-steps a second of a busy thread in the same worlds.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from envs.marinenav.env import MarineNav
 

@@ -1,0 +1,43 @@
+"""The benchmarks of MarineNav: their tables, the count of an update's products, and their suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from algorithm import create_agent
+from benchmarks.marinenav import speed, updates
+from sweeps.suite import read_suite
+
+SUITE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "marinenav" / "late_reward.json"
+
+
+@pytest.mark.parametrize("alg", ["ac_iqn", "iqn"])
+def test_the_products_of_an_update_are_those_that_autograd_makes(alg):
+    agent = create_agent(updates.settings(alg))
+    batch = updates.filled(agent.config).sample()
+    with FlopCounterMode(display=False) as counter:
+        agent.train(batch)
+    assert updates.update_flops(agent) == counter.get_total_flops()
+
+
+def test_the_rates_of_updates_are_printed_by_engine(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["updates.py", "--quick"])
+    assert updates.main() == 0
+    machine, *rows = capsys.readouterr().out.splitlines()
+    assert "PyTorch" in machine
+    assert [row.split()[:2] for row in rows] == [[alg, engine] for alg in ("ac_iqn", "iqn")
+                                                 for engine in ("manual", "eager")]
+
+
+def test_the_rates_of_worlds_are_printed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speed.py", "--worlds", "2", "--robots", "2", "--seconds", "0.1"])
+    assert speed.main() == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "2"
+
+
+def test_the_late_rewards_suite_is_a_suite():
+    trials = read_suite(SUITE, "0-1", [])
+    assert len(trials) == 6
