@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from algorithm import create_agent
 from benchmarks.marinenav import speed, updates
+from envs.marinenav import world
+from envs.marinenav.env import MarineNav
 from sweeps.suite import read_suite
 
 SUITE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "marinenav" / "late_reward.json"
@@ -32,10 +35,18 @@ def test_the_rates_of_updates_are_printed_by_engine(monkeypatch, capsys):
                                                  for engine in ("manual", "eager")]
 
 
-def test_the_rates_of_worlds_are_printed(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["speed.py", "--worlds", "2", "--robots", "2", "--seconds", "0.1"])
-    assert speed.main() == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[0] == "2"
+def test_the_rates_of_worlds_are_printed(capsys):
+    assert speed.main(["--worlds", "2", "--robots", "2", "--seconds", "0.1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["2", "eager"]
+
+
+def test_a_compiled_step_that_differs_is_found():
+    def wrong(state, *args):
+        found, view, outcome = world.step(state, *args)
+        return found, view, dataclasses.replace(outcome, reward=outcome.reward + 1e-3 * (state.steps == 20)[:, None])
+    env = MarineNav(3, num_robots=2, seed=0)
+    assert speed.same_results(env, world.step, 30)
+    assert not speed.same_results(env, wrong, 30)
 
 
 def test_the_late_rewards_suite_is_a_suite():
