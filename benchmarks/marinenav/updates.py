@@ -22,12 +22,13 @@ from algorithm.replay_buffer import create_buffer
 from benchmarks.contestants import our_engine
 from benchmarks.flops import ceiling_of, ceilings
 from benchmarks.timing import Turns, median_ratio, rate_turn, take_turns
+from envs.marinenav.settings import Settings
 from utils.cores import count_cores, processor
 from utils.settings.fields import Config
 from utils.settings.resolve import resolve
 from utils.settings.sizes import with_sizes
 
-OBS, CONTINUOUS, INDICES, EPISODE = 37, 2, 9, 1000
+OBS, CONTINUOUS, INDICES, EPISODE = 37, 2, Settings().num_actions, 1000
 ENGINES = ("auto", "eager")
 
 
@@ -79,12 +80,12 @@ def inner(of: dict[str, int]) -> int:
     return sum(count for name, count in of.items() if "encoder" not in name and "cos_embedding" not in name)
 
 
-def measure(alg: str, rounds: int, seconds: float, sizes: tuple[int, ...] | None) -> None:
-    """Print the rates of one agent."""
+def measure(alg: str, rounds: int, seconds: float, sizes: tuple[int, ...] | None, count: int = 50) -> None:
+    """Print the rates of one agent, which makes `count` updates at a time."""
     config = settings(alg)
     buffer = filled(config)
     engines = {name: our_engine(config, buffer, name) for name in ENGINES}
-    turns: Turns = {f"update {name}": rate_turn(engine.run, 50, seconds) for name, engine in engines.items()}
+    turns: Turns = {f"update {name}": rate_turn(engine.run, count, seconds) for name, engine in engines.items()}
     found = take_turns(turns | ceilings(torch.device("cpu"), sizes), rounds)
     flops = update_flops(engines["eager"].agent)
     least = [flops / (1e9 * gflops) for gflops in ceiling_of(found)["ceiling_gflops"]]
@@ -103,7 +104,7 @@ def main() -> int:
     print(f"{processor()}, {count_cores()} cores, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
     for alg in ("ac_iqn", "iqn"):
         if given.quick:
-            measure(alg, 1, 0.0, (256,))
+            measure(alg, 1, 0.0, (256,), 1)
         else:
             measure(alg, given.rounds, 0.5, None)
     return 0

@@ -18,6 +18,15 @@ SUITE = Path(__file__).resolve().parent.parent.parent / "benchmarks" / "marinena
 
 
 @pytest.mark.parametrize("alg", ["ac_iqn", "iqn"])
+def test_updates_are_those_of_agents_in_the_worlds(alg):
+    env = MarineNav(1, discrete=alg == "iqn")
+    agent = create_agent(updates.settings(alg))
+    space = env.action_space
+    assert (agent.obs_dims, agent.act_dim) == ((env.observation_space.shape[-1],), 25 if alg == "iqn" else 2)
+    assert agent.act_dim == (space.n if alg == "iqn" else space.shape[-1])
+
+
+@pytest.mark.parametrize("alg", ["ac_iqn", "iqn"])
 def test_the_products_of_an_update_are_those_that_autograd_makes(alg):
     agent = create_agent(updates.settings(alg))
     batch = updates.filled(agent.config).sample()
