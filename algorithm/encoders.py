@@ -53,14 +53,14 @@ class ObjectsEncoder(nn.Module):
             dims: S and D.
             sizes: the widths of both layers.
         Raises:
-            ConfigError: no M fits.
+            ConfigError: no M of at least 1 fits.
         """
         super().__init__()
         (own, each), (own_size, each_size) = dims, sizes
         self.count, rest = divmod(obs_dim - own, each + 1)
-        if rest or self.count < 0:
+        if rest or self.count < 1:
             raise ConfigError(f"encoder: got objects for observations of {obs_dim} numbers, expected {own} + M "
-                              f"({each} + 1), as --object_dims says")
+                              f"({each} + 1) with M of at least 1, as --object_dims says")
         self.parts = (own, self.count * each, self.count)
         self.size = own_size + self.count * each_size
         self.self_encoder = nn.Sequential(init(linear(own, own_size)), nn.ReLU())

@@ -236,7 +236,9 @@ def test_iqn_learns_from_pictures():
 
 @pytest.mark.parametrize(("flags", "told"), [
     (["--env=Pendulum-v1", "--alg=ac_iqn", "--encoder=objects"],
-     "encoder: got objects for observations of 3 numbers, expected 7 + M (5 + 1), as --object_dims says"),
+     "encoder: got objects for observations of 3 numbers, expected 7 + M (5 + 1) with M of at least 1, as --object"),
+    (["--env=CartPole-v1", "--alg=iqn", "--encoder=objects", "--object_dims=4,3"],
+     "encoder: got objects for observations of 4 numbers, expected 4 + M (3 + 1) with M of at least 1, as --object"),
     (["--env=MarineNav-v0", "--alg=ac_iqn", "--encoder=objects", "--object_dims=7"],
      "object_dims: got (7,), expected two numbers"),
     (["--env=MarineNav-v0", "--alg=ac_iqn", "--encoder=object"],
@@ -244,6 +246,6 @@ def test_iqn_learns_from_pictures():
     (["--env=CartPole-v1", "--alg=rainbow", "--v_min=5", "--v_max=5"],
      "v_min: got 5.0, expected less than v_max (5.0)"),
     (["--env=MarineNav-v0", "--alg=sac", "--encoder=objects"], "encoder: not a setting of sac"),
-], ids=["sizes", "numbers", "name", "atoms", "sac"])
+], ids=["sizes", "no objects", "numbers", "name", "atoms", "sac"])
 def test_what_does_not_fit_is_one_line(flags, told, capsys):
     assert refusal([*SMALL, *flags], capsys).startswith(told)
