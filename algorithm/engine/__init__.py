@@ -39,6 +39,8 @@ def create_engine(config: Config, agent: Any, buffer: Any) -> tuple[Engine, str]
     if name == "manual" and config.precision == "bf16" and agent.device.type != "cpu":
         raise ConfigError(f"engine: got 'manual' with --precision=bf16 on {agent.device}, expected eager, compile or "
                           "auto (gradients by hand are float32 there)")
+    if name == "manual":
+        _check_by_hand(agent)
     if name == "manual" and agent.device.type == "cpu":
         return _with_kernels(config, agent, buffer, why)
     if config.kernels not in (AUTO, AUTOGRAD):
@@ -62,6 +64,13 @@ def _with_kernels(config: Config, agent: Any, buffer: Any, why: str) -> tuple[En
     if engine.kernels == AUTOGRAD:
         return engine, f"gradients by hand are slower here: {reason}"
     return engine, f"{why}; kernels {engine.kernels}" + (f", {reason}" if reason else "") + _small(agent)
+
+
+def _check_by_hand(agent: Any) -> None:
+    """Raise a ConfigError if no gradients are written by hand for the agent, on its device and at its precision."""
+    from algorithm.engine.by_hand.choice import refusal, why_not_by_hand
+    if why_not_by_hand(agent) is not None:
+        raise refusal(agent)
 
 
 def _small(agent: Any) -> str:

@@ -66,7 +66,7 @@ def why_not_by_hand(agent: Agent) -> str | None:
     on_gpu, encoded = agent.device.type != "cpu", type(_basis(agent)) in ENCODED
     if (on_gpu or encoded) and agent.config.precision == "bf16":        # on GPUs autocast's products are faster
         return "bf16"
-    return type(_basis(agent)).__name__ if on_gpu and encoded else _unknown_part(agent)
+    return f"{type(_basis(agent)).__name__} on {agent.device}" if on_gpu and encoded else _unknown_part(agent)
 
 
 def refusal(agent: Agent) -> ConfigError:

@@ -162,6 +162,14 @@ def test_auto_chooses_gradients_by_hand(alg):
     assert (engine.name, why.partition(";")[0]) == ("manual", "gradients by hand are the fastest on CPUs")
 
 
+@pytest.mark.parametrize("alg", ["ac_iqn", "iqn"])
+def test_asking_for_them_in_bf16_is_refused(alg):
+    """As `auto` says: it chooses autograd's products."""
+    agent, buffer = build(double=False, alg=alg, precision="bf16", engine="manual")
+    with pytest.raises(ConfigError, match="engine: got 'manual'.* and not for bf16; expected eager, compile or auto"):
+        create_engine(agent.config, agent, buffer)
+
+
 def test_a_layer_of_quantiles_has_a_row_for_each_fraction():
     agent, _ = build(double=False, alg="ac_iqn", batch_size=64, quantiles=8, hidden_sizes="128,128",
                      object_sizes="56,40", cosines=64)
