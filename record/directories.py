@@ -147,10 +147,17 @@ def _own_directory(config: Config) -> Path:
 def _fits(directory: Path, config: Config) -> bool:
     """Whether a directory holds a run of the same settings."""
     try:
-        compare(read_json(directory / "config.json"), config, directory)
+        _compare_on_their_device(directory, config)
     except ConfigError:
         return False
     return True
+
+
+def _compare_on_their_device(directory: Path, config: Config) -> None:
+    """`compare` with the record there; a device `auto` means what the record has."""
+    theirs = read_json(directory / "config.json")
+    device = theirs.get("device", config.device) if config.device == "auto" else config.device
+    compare(theirs, dataclasses.replace(config, device=device), directory)
 
 
 def recorded(config: Config, name: str, root: Path) -> Any:
@@ -173,9 +180,7 @@ def finished(config: Config, root: Path) -> dict[str, str] | None:
     if directory is None or (directory / "error.txt").exists():
         return None
     try:
-        theirs = read_json(directory / "config.json")
-        device = theirs.get("device", config.device) if config.device == "auto" else config.device
-        compare(theirs, dataclasses.replace(config, device=device), directory)
+        _compare_on_their_device(directory, config)
         with open(directory / "metrics.csv", newline="", encoding="utf-8") as file:
             row = list(csv.DictReader(file))[-1]
         done = float(row["Timesteps"]) >= config.run_length

@@ -167,8 +167,8 @@ def test_a_grid_has_one_time_and_a_directory_for_each_trial():
 
 
 def test_a_grid_runs_in_lanes_and_the_same_command_resumes(capsys):
-    """Two trials in processes of their own, with one time; then both are found done."""
-    flags = ["--config", write("c.json", seed=[0, 1], total_timesteps=16, eval_freq=8), "-P", "2", "--device=cpu",
+    """Two trials in processes of their own, with one time; then both are found done, without a process."""
+    flags = ["--config", write("c.json", seed=[0, 1], total_timesteps=16, eval_freq=8), "-P", "2",
              "--test_timesteps=5", "--warmup=8", "--batch_size=4", "--buffer_size=100"]
     assert train.main(flags) == 0
     runs = sorted(Path("logs").glob("training_*/seed_*"))
@@ -176,5 +176,8 @@ def test_a_grid_runs_in_lanes_and_the_same_command_resumes(capsys):
     assert len({run.parent for run in runs}) == 1
     assert "seed 0: done" in capsys.readouterr().out
     assert all((run / name).is_file() for run in runs for name in ("evaluations.npz", "trial_config.json", "run.json"))
+    written = [(run / "metrics.csv").stat().st_mtime_ns for run in runs]
     assert train.main(flags) == 0
     assert sorted(Path("logs").glob("training_*/seed_*")) == runs
+    assert [(run / "metrics.csv").stat().st_mtime_ns for run in runs] == written
+    assert "running" not in capsys.readouterr().out
