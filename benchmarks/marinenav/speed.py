@@ -20,8 +20,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from benchmarks.flags import positive
 from envs.marinenav import world
 from envs.marinenav.env import MarineNav
+from utils.errors import ConfigError
+from utils.settings.resolve import coerce
+from utils.torch_utils import resolve_device
 
 PUBLISHED = 208
 
@@ -81,13 +85,18 @@ def tensors(state: world.State, view: world.View, outcome: world.Step) -> Iterat
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 64, 256, 1024])
-    parser.add_argument("--robots", type=int, default=6)
+    parser.add_argument("--worlds", type=positive, nargs="+", default=[1, 64, 256, 1024])
+    parser.add_argument("--robots", type=positive, default=6)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args(argv)
+    try:
+        resolve_device(coerce("device", given.device))
+        MarineNav(1, num_robots=given.robots)
+    except ConfigError as error:
+        parser.error(str(error))
     torch.set_num_threads(given.threads)
     print(f"{'worlds':>7}{'step':>10}{'steps/s':>10}{'of process time':>17}{'x published':>13}")
     for worlds in given.worlds:

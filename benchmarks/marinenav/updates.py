@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from algorithm.replay_buffer import create_buffer
 from benchmarks.contestants import our_engine
+from benchmarks.flags import positive
 from benchmarks.flops import ceiling_of, ceilings
 from benchmarks.timing import Turns, median_ratio, rate_turn, take_turns
 from envs.marinenav.settings import Settings
@@ -98,7 +99,7 @@ def measure(alg: str, rounds: int, seconds: float, sizes: tuple[int, ...] | None
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--quick", action="store_true", help="run for seconds, as a test; the figures are noise")
     given = parser.parse_args()
     print(f"{processor()}, {count_cores()} cores, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")

@@ -49,6 +49,16 @@ def test_the_rates_of_worlds_are_printed(capsys):
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["2", "eager"]
 
 
+@pytest.mark.parametrize(("flag", "expected"), [
+    ("--worlds=0", "got '0', expected an integer of at least 1"), ("--threads=0", "got '0', expected an integer of"),
+    ("--robots=2000", "num_robots: got 2000, expected 1 to 1000"), ("--device=gpu", "device: got 'gpu'")])
+def test_a_wrong_flag_is_a_line(flag, expected, capsys):
+    with pytest.raises(SystemExit) as found:
+        speed.main([flag, "--seconds=0.1"])
+    assert found.value.code == 2
+    assert expected in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_compiled_step_that_differs_is_found():
     def wrong(state, *args):
         found, view, outcome = world.step(state, *args)

@@ -166,7 +166,7 @@ def test_auto_chooses_gradients_by_hand(alg):
 def test_asking_for_them_in_bf16_is_refused(alg):
     """As `auto` says: it chooses autograd's products."""
     agent, buffer = build(double=False, alg=alg, precision="bf16", engine="manual")
-    with pytest.raises(ConfigError, match="engine: got 'manual'.* and not for bf16; expected eager, compile or auto"):
+    with pytest.raises(ConfigError, match=r"engine: got 'manual'.* and not for bf16; expected eager, compile or auto"):
         create_engine(agent.config, agent, buffer)
 
 
