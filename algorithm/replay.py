@@ -73,6 +73,9 @@ def main(argv: Sequence[str]) -> int:
     except (ConfigError, Refused, OSError) as error:
         print(f"{PROGRAM}: {one_line(error)}", file=sys.stderr)
         return 3 if isinstance(error, Refused) else 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+import algorithm.replay
+import envs.marinenav.sample
 from envs.marinenav.sample import main
 from envs.marinenav.sampler import accept, compatible, sample, shortfall
 from envs.marinenav.settings import Settings
@@ -147,3 +149,13 @@ def test_a_wrong_argument_is_one_line(flag, says, tmp_path, capsys):
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("module", "work", "flags"), [
+    (envs.marinenav.sample, "sample", []), (algorithm.replay, "read_case", ["case.npz"])], ids=["sample", "replay"])
+def test_ctrl_c_is_a_line(module, work, flags, monkeypatch, tmp_path, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(module, work, interrupted)
+    assert module.main([*flags, "--out", str(tmp_path / "out.npz")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": interrupted")
