@@ -12,8 +12,6 @@ from utils.errors import ConfigError
 from utils.settings.fields import Config
 from utils.torch_utils import clipped
 
-ACTOR_GAIN, CRITIC_GAIN = 0.01, 1.0             # of the output layers, initialised orthogonally
-
 
 class ActorCritic(Policy):
     """A Gaussian, or a categorical over discrete actions, and a value, of vectors.
@@ -57,9 +55,9 @@ class ActorCritic(Policy):
         config = self.config
         hidden = self.default_sizes if config.hidden_sizes is None else config.hidden_sizes
         critic_hidden = hidden if config.critic_hidden_sizes is None else config.critic_hidden_sizes
-        self.actor = mlp((actor, *hidden, self.act_dim), self.activation, self.init, ACTOR_GAIN,
+        self.actor = mlp((actor, *hidden, self.act_dim), self.activation, self.init, config.actor_gain,
                          config.last_activation)
-        self.critic = mlp((critic, *critic_hidden, 1), self.critic_activation, self.init, CRITIC_GAIN)
+        self.critic = mlp((critic, *critic_hidden, 1), self.critic_activation, self.init, config.critic_gain)
 
     def distribution(self, features: Tensor) -> Gaussian | Categorical:
         """Return the distribution over actions: (..., F) -> of (..., A)."""

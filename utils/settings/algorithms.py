@@ -105,10 +105,11 @@ _ON_POLICY = dict(
     warmup=0, learning_rate=3e-4, n_epochs=1, gae_lambda=0.95, ent_coef=0.0, vf_coef=0.5, normalize_advantages="none",
     normalize_rewards=False, obs_normalization=False, policy="actor_critic", hidden_sizes=None, activation=None,
     critic_hidden_sizes=None, critic_activation=None, shared_sizes=None, last_activation=None, shared_encoder=None,
-    encoder_size=64, lstm_size=128, lstm_layers=1, orthogonal=True, log_std_init=0.0, max_grad_norm=0.5,
-    lr_schedule=None)
+    encoder_size=64, lstm_size=128, lstm_layers=1, orthogonal=True, actor_gain=0.01, critic_gain=1.0, log_std_init=0.0,
+    max_grad_norm=0.5, lr_schedule=None)
 _ON_POLICY_OPTIMIZERS = {"adam": dict(Adam_eps=1e-5), "rmsprop": dict(RMSProp_decay=0.99, RMSProp_eps=1e-5)}
-_OF_VALUES = ("gae_lambda", "vf_coef", "normalize_advantages", "critic_hidden_sizes", "critic_activation")
+_OF_VALUES = ("gae_lambda", "vf_coef", "normalize_advantages", "critic_hidden_sizes", "critic_activation",
+              "critic_gain")
 _FITTED = dict(r_lr=3e-4, fit_every=0, fit_updates=None, fit_episodes=4)
 _CHEAP = _FITTED | dict(fit_episodes=1)         # so that an update costs at most twice RRD's where T = 1000
 _BURSTS = dict(r_lr=3e-4, fit_every=1000, fit_updates=100)

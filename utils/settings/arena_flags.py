@@ -23,7 +23,7 @@ ALGOS: dict[str, dict[str, Any]] = {
     "ppo": _PPO,
     "ppo_dict": _PPO,
     "ppo_torch": _PPO | dict(shared_sizes="256,128", hidden_sizes="64", vf_coef=0.5, kl_stop="epoch",
-                             normalize_advantages="rollout"),
+                             normalize_advantages="rollout", actor_gain=2 ** 0.5, critic_gain=2 ** 0.5),
     "ppo_lstm": _PPO | dict(policy="recurrent", lstm_size=128, hidden_sizes="128,64", rollout_steps=512, batch_size=32,
                             n_epochs=5, gae_lambda=0.98, clip_coef=0.2),
     "a2c": _ROLLOUTS | dict(alg="a2c", rollout_steps=128, learning_rate=2.5e-4, gae_lambda=1.0, vf_coef=0.5,

@@ -21,6 +21,8 @@ READ_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "features": ("encoder", ("plain",)),
     "object_dims": ("encoder", ("objects",)),
     "object_sizes": ("encoder", ("objects",)),
+    "actor_gain": ("orthogonal", (True,)),
+    "critic_gain": ("orthogonal", (True,)),
     "vf_clip_max": ("vf_clip_coef", ()),
     "kl_stop": ("target_kl", ()),
     "obs_clip": ("obs_normalization", (True,)),

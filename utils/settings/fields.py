@@ -82,8 +82,7 @@ class Config(PayingSettings):
                                    "unfinished episode is lost", low=0)
     worker_timeout: float = setting(60.0, "seconds without an answer after which a process of --num_envs counts "
                                     "as hanging", above=0, high=86_400)
-    track: bool = setting(False, "log to Weights & Biases as well, offline unless you are logged in (needs the extra "
-                          "`track`)")
+    track: bool = setting(False, "log to Weights & Biases, too, offline unless you are logged in (extra `track`)")
 
     env: str = of_env("Ant-v2", "Gymnasium id; without a version the newest one; MuJoCo's -v2 and -v3 run as -v4")
     env_kwargs: dict | None = of_env(                                                       # noqa: RUF009
@@ -124,6 +123,8 @@ class Config(PayingSettings):
     policy: str | None = of_policy("what acts on policy, by name")
     learning_rate: float | None = of_policy("learning rate of policy and value", above=0)
     orthogonal: bool | None = of_policy("initialise layers orthogonally, biases 0; False: as PyTorch does")
+    actor_gain: float | None = of_policy("gain of that in the policy's last layer; in hidden ones sqrt 2", above=0)
+    critic_gain: float | None = of_policy("gain of that in the value's last layer", above=0)
     log_std_init: float | None = of_policy("initial log std of continuous actions, kept within -5 and 2", low=-5,
                                            high=2)
     last_activation: str | None = of_policy("activation after the policy's last layer (default: none)",
@@ -132,8 +133,7 @@ class Config(PayingSettings):
         "widths of layers that policy and value share, before their own (default: none)", low=1, high=1_000_000)
     shared_encoder: bool | None = of_policy("whether policy and value share convolutions or LSTM (default: True, for "
                                             "recurrent False)")
-    encoder_size: int | None = of_policy("width of the encoder of each part of a dict of observations, for "
-                                         "--policy=keyed", low=1, high=1_000_000)
+    encoder_size: int | None = of_policy("width of the encoder of each part, for --policy=keyed", low=1, high=1_000_000)
     lstm_size: int | None = of_policy("width of the LSTM of --policy=recurrent", low=1, high=1_000_000)
     lstm_layers: int | None = of_policy("layers of that LSTM", low=1, high=100)
     encoder: str | None = of_policy("what makes features of an observation: plain (a dense layer, for pictures DQN's "

@@ -211,10 +211,10 @@ def _length(found: Found, settings: Mapping[str, Any], given: Found) -> dict[str
 
 def _networks(found: Found, note: Callable[[str], Any]) -> dict[str, Any]:
     """Return the settings of the networks, where the file says something of them."""
-    settings: dict[str, Any] = {"orthogonal": as_gains(found, note)}
     names = {"actor": "activation", "critic": "critic_activation"}
     if found.get("policy.name") == "actor_only":
         names.pop("critic")
+    settings = as_gains(found, names, note)
     for one, ours in names.items():
         check_mlp(one, {place.rpartition(".")[2]: value for place, value in found.items()
                         if place.startswith(f"policy.{one}.")})

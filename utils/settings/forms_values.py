@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from utils.errors import ConfigError
 from utils.settings.setting import Setting
 from utils.text import shown
 
-GAINS = {"actor": (1.414, 0.01), "critic": (1.414, 1.0)}        # of hidden layers and of the output, here
-CLOSE = 0.01                                                     # how far a gain may be from ours
+HIDDEN_GAIN, CLOSE = 1.414, 0.01        # of hidden layers, here; and how far another one may be from it
 FIXED = {"eps": 1e-8, "truncate_at_first_done": True, "reset_every_rollout": True}     # of GRPO
 METRICS = {"eval/avg_reward": "Rewards", "eval/success_rate": "eval/metrics/success"}
 
@@ -48,19 +47,22 @@ def as_best(found: Mapping[str, Any]) -> str | None:
     return f"-{column}" if mode == "min" else column
 
 
-def as_gains(found: Mapping[str, Any], note: Callable[[str], Any]) -> bool:
-    """Return whether layers are initialised orthogonally; gains that differ from ours are a note."""
-    given = {one: found[f"policy.{one}.orthogonal_init"] for one in GAINS if f"policy.{one}.orthogonal_init" in found}
+def as_gains(found: Mapping[str, Any], networks: Iterable[str], note: Callable[[str], Any]) -> dict[str, Any]:
+    """Return whether layers of these networks are initialised orthogonally, and the gains of their last layers.
+
+    Gains of hidden layers that differ from ours are a note.
+    """
+    given = {one: found[f"policy.{one}.orthogonal_init"] for one in networks
+             if f"policy.{one}.orthogonal_init" in found}
+    settings: dict[str, Any] = {"orthogonal": bool(given)}
     for one, gains in given.items():
         listed = list(gains) if isinstance(gains, (list, tuple)) else [gains]
         if not listed or not all(isinstance(gain, (int, float)) for gain in listed) or isinstance(gains, bool):
             raise ConfigError(f"policy.{one}.orthogonal_init: got {gains!r}, expected a gain, or one for each layer")
-        hidden, last = GAINS[one]
-        ours = [*[hidden] * (len(listed) - 1), last] if len(listed) > 1 else [last]
-        if any(abs(gain - own) > CLOSE for gain, own in zip(listed, ours, strict=True)):
-            note(f"note: policy.{one}.orthogonal_init: got gains {listed}, here {hidden} for hidden layers and {last} "
-                 "for the output")
-    return bool(given)
+        *hidden, settings[f"{one}_gain"] = map(float, listed)
+        if any(abs(gain - HIDDEN_GAIN) > CLOSE for gain in (hidden if len(listed) > 1 else listed)):
+            note(f"note: policy.{one}.orthogonal_init: got gains {listed}, here {HIDDEN_GAIN} for hidden layers")
+    return settings
 
 
 def check_mlp(one: str, network: Mapping[str, Any]) -> None:

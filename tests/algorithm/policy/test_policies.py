@@ -61,9 +61,11 @@ def test_the_log_std_is_clamped(log_std, used, gradient):
 
 # Initialisation -------------------------------------------------------------------------------------------------
 
-def test_orthogonal_layers_are_orthogonal_with_their_gains():
-    policy = make_policy(hidden_sizes=(8, 8))
-    for layers, last in ((policy.actor, 0.01), (policy.critic, 1.0)):
+@pytest.mark.parametrize(("given", "actor", "critic"), [({}, 0.01, 1.0),
+                                                       (dict(actor_gain=1.4, critic_gain=0.5), 1.4, 0.5)])
+def test_orthogonal_layers_are_orthogonal_with_their_gains(given, actor, critic):
+    policy = make_policy(hidden_sizes=(8, 8), **given)
+    for layers, last in ((policy.actor, actor), (policy.critic, critic)):
         linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
         for layer, gain in zip(linear, (math.sqrt(2), math.sqrt(2), last), strict=True):
             rows, columns = layer.weight.shape

@@ -47,6 +47,7 @@ def test_the_published_command_names_the_settings_of_the_table():
     assert config.vf_coef == 0.5                        # of the squared error, of which the program takes half, times 1
     assert (config.obs_clip, config.obs_eps, config.normalize_rewards) == (10, 1e-8, True)
     assert config.curriculum == "default"
+    assert (config.actor_gain, config.critic_gain) == (2 ** 0.5, 2 ** 0.5)      # Stable-Baselines3's, of ppo, are ours
 
 
 @pytest.mark.parametrize(("words", "name", "value"), [

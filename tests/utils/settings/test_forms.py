@@ -109,7 +109,8 @@ def test_defaults_are_the_trainers():
     ("runtime.best_eval_mode", "min", {"best": "-Rewards"}), ("policy.initial_log_std", -1, {"log_std_init": -1.0}),
     ("policy.actor.last_activation", "tanh", {"last_activation": "tanh"}), ("policy.actor.activation", "swish",
                                                                             {"activation": "silu"}),
-    ("policy.actor.orthogonal_init", [1.414, 1.414, 0.01], {"orthogonal": True}),
+    ("policy.actor.orthogonal_init", [1.414, 1.414, 0.02], {"orthogonal": True, "actor_gain": 0.02}),
+    ("policy.actor.orthogonal_init", 1.414, {"orthogonal": True, "actor_gain": 1.414}),
     ("algorithm.name", "PPO", {"alg": "ppo"}),
     ("algorithm.cfg.optimizer", {"name": "adam", "learning_rate": 2e-4, "kwargs": {"eps": 1e-7}},
      {"learning_rate": 2e-4, "Adam_eps": 1e-7}),
@@ -155,10 +156,11 @@ def test_flags_win_and_a_decomposition_may_stand_over_it():
     assert (config.env_type, config.gamma) == ("ep_rews", 0.5)
 
 
-def test_gains_that_differ_are_a_note():
-    config = parsed(changed(TUTORIAL, "policy.critic.orthogonal_init", [1.414, 0.5]))
-    assert config.notes[-1] == ("note: policy.critic.orthogonal_init: got gains [1.414, 0.5], here 1.414 for hidden "
-                                "layers and 1.0 for the output")
+def test_gains_of_hidden_layers_that_differ_are_a_note():
+    config = parsed(changed(TUTORIAL, "policy.critic.orthogonal_init", [1.2, 1.414, 0.5]))
+    assert config.notes[-1] == ("note: policy.critic.orthogonal_init: got gains [1.2, 1.414, 0.5], here 1.414 for "
+                                "hidden layers")
+    assert config.critic_gain == 0.5
 
 
 @pytest.mark.parametrize(("place", "value", "message"), [
