@@ -24,18 +24,22 @@ class Normalizer(nn.Module):
     `originals` gives its sums, `load_originals` takes them over.
 
     With `eps` the std is sqrt(variance + eps) without a least value, in float64, as Stable-Baselines3's VecNormalize
-    has it; `set_normalization_stats` takes such statistics over.
+    has it; `set_normalization_stats` takes such statistics over. The last `flags` numbers of a vector, each 0 or 1, are
+    left as they are.
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps_std: float = 1e-2, norm_clip: float = 5.0,
-                 eps: float | None = None):
+                 eps: float | None = None, flags: int = 0):
         super().__init__()
-        self.eps_std, self.norm_clip, self.eps = eps_std, norm_clip, eps
+        self.flags, self.eps_std, self.norm_clip, self.eps = flags, eps_std, norm_clip, eps
         for name in ("average", "m2"):                  # the mean, and the sum of the squared distances from it
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("cnt", torch.zeros(1, dtype=torch.float64))
         for name in ("mean", "std"):                    # as networks read them
             self.register_buffer(name, torch.zeros(shape))
+        if flags:
+            scales = torch.arange(self.mean.shape[-1]) < self.mean.shape[-1] - flags
+            self.register_buffer("scales", scales, persistent=False)
         self.register_load_state_dict_pre_hook(_take_over)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Normalizer:
@@ -66,7 +70,8 @@ class Normalizer(nn.Module):
             mean, std = (moment.to(x.device, widest(x.device))[part] for moment in (self.average, self._deviation()))
         scaled = ((x - mean) / std).clamp(-self.norm_clip, self.norm_clip)
         scaled = scaled if self.eps is None else scaled.to(x.dtype)
-        return torch.where(self.std[part] > 0, scaled, x)   # std is 0 as long as nothing was counted
+        known = self.std[part] > 0                          # std is 0 as long as nothing was counted
+        return torch.where(known & self.scales[part] if self.flags else known, scaled, x)
 
     def _deviation(self) -> Tensor:
         """The std that vectors are divided by, float64."""
@@ -133,9 +138,14 @@ class Normalizer(nn.Module):
 
 
 def normalizer_of(config: Config) -> Normalizer:
-    """The normaliser that the settings `obs_clip` and `obs_eps` say, for observations of `obs_dims`."""
+    """The normaliser that the settings `obs_clip` and `obs_eps` say, for observations of `obs_dims`.
+
+    With `--encoder=objects` it leaves alone whether there is an object.
+    """
+    own, each = config.object_dims or (0, 0)
+    flags = (config.obs_dims[0] - own) // (each + 1) if config.encoder == "objects" else 0
     return Normalizer(config.obs_dims, norm_clip=5.0 if config.obs_clip is None else config.obs_clip,
-                      eps=config.obs_eps)
+                      eps=config.obs_eps, flags=flags)
 
 
 def _numbers(stats: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Tensor:

@@ -67,6 +67,18 @@ def test_absent_objects_give_no_features_and_the_order_of_others_is_kept():
     torch.testing.assert_close(found[:, 8:], alone)
 
 
+@pytest.mark.parametrize("alg", ["ac_iqn", "iqn", "rainbow", "marinenav_sac"])
+def test_normalised_observations_still_say_which_objects_there_are(alg):
+    agent = build(alg, obs_normalization=True)
+    obs = 3 * torch.randn(40, 19) + 1
+    obs[:, -2:] = (obs[:, -2:] > 0).float()
+    agent.normalizer_update({"obs": obs[:20], "obs_next": obs[20:]})
+    found = agent.normalize(obs)
+    assert torch.equal(found[:, -2:], obs[:, -2:])
+    torch.testing.assert_close(found[:, :-2].mean(0), torch.zeros(17), atol=0.1, rtol=0)
+    assert build(alg, obs_normalization=True, encoder="plain", object_sizes=None).normalizer.flags == 0
+
+
 @pytest.mark.parametrize("alg", CONTINUOUS)
 def test_the_policys_loss_is_that_of_critics_that_have_stepped(alg):
     agent, twin = build(alg, q_lr=0.1), build(alg, q_lr=0.1)
