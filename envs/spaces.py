@@ -149,6 +149,9 @@ def _shown(bound: np.ndarray) -> str:
     return f"[{', '.join(values[:6])}{', ...' * (len(values) > 6)}]"
 
 
+TRANSFORM = "gymnasium.wrappers.TransformAction"
+
+
 def check_spaces(config: Config, env: gym.Env) -> None:
     """Check that the algorithm can use the spaces of an environment that nothing has wrapped yet.
 
@@ -165,7 +168,8 @@ def check_spaces(config: Config, env: gym.Env) -> None:
     if isinstance(actions, Discrete) and not config.discrete:
         raise ConfigError(f"env: {name!r} acts in {actions}, {expected_discrete()}")
     if config.discrete:
-        return _check_discrete(name, actions)
+        own = "discrete" in getattr(getattr(env.unwrapped, "task", None), "SETTINGS", ())      # of a tensor environment
+        return _check_discrete(name, actions, """--env_kwargs='{"discrete": true}'""" if own else TRANSFORM)
     if is_image(observations) and not config.on_policy:
         raise ConfigError(f"env: {name!r} observes pictures, {observations.shape}, expected discrete actions and "
                           f"{any_of(bases(discrete=True))} for them, or gymnasium.wrappers.FlattenObservation, which "
@@ -180,10 +184,10 @@ def _leaves(space: gym.Space) -> list[gym.Space]:
     return [leaf for _, part in _parts(space) for leaf in _leaves(part)]
 
 
-def _check_discrete(name: str, actions: gym.Space) -> None:
+def _check_discrete(name: str, actions: gym.Space, way: str) -> None:
     if not (isinstance(actions, Discrete) and actions.start == 0):
         raise ConfigError(f"env: {name!r} acts in {actions}, expected Discrete actions, from 0, for "
-                          f"{any_of(bases(discrete=True))}; gymnasium.wrappers.TransformAction makes them"
+                          f"{any_of(bases(discrete=True))}; {way} makes them"
                           + f", or choose {any_of(bases(discrete=False))}" * isinstance(actions, Box))
 
 

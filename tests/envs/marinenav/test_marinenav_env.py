@@ -8,11 +8,13 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
+from envs import make_env
 from envs.marinenav import world
 from envs.marinenav.env import MarineNav
 from envs.marinenav.files import read_worlds, write_worlds
 from envs.marinenav.settings import DEFAULTS, Settings
 from utils.errors import ConfigError
+from utils.settings.resolve import resolve
 
 CALM = {"num_cores": 0, "num_obstacles": 0, "noise": False}
 
@@ -163,6 +165,12 @@ def test_discrete_actions_are_pairs_of_changes():
     half = torch.tensor([0.0, -250, -500, 250, 500])
     expected = torch.stack([half.repeat_interleave(5), half.repeat(5)], 1) + 500
     assert torch.equal(env.thrust[:, 0], expected.clamp(-500, 1000))
+
+
+def test_an_agent_of_indices_is_told_of_the_setting():
+    config = resolve({"alg": "iqn", "env": "MarineNav-v0"})
+    with pytest.raises(ConfigError, match="""--env_kwargs='{"discrete": true}' makes them"""):
+        make_env(config)
 
 
 def test_actions_are_clipped_to_their_bounds():
