@@ -169,7 +169,7 @@ def test_discrete_actions_are_pairs_of_changes():
 
 def test_an_agent_of_indices_is_told_of_the_setting():
     config = resolve({"alg": "iqn", "env": "MarineNav-v0"})
-    with pytest.raises(ConfigError, match="""--env_kwargs='{"discrete": true}' makes them"""):
+    with pytest.raises(ConfigError, match=r"""--env_kwargs='\{"discrete": true\}' makes them"""):
         make_env(config)
 
 
