@@ -52,7 +52,7 @@ def parse(text: str) -> Kernels:
 def usual(agent: Agent) -> Kernels:
     """Return the kernels that are used where nothing is timed: by processor, threads and sizes alone."""
     count = torch.get_num_threads()
-    rows, widest = agent.config.batch_size, max(inputs * outputs for _, inputs, outputs in _layers(agent))
+    rows, widest = _rows(agent), max(inputs * outputs for _, inputs, outputs in _layers(agent))
     apart = count > 1 and not agent.config.shared_sizes and (not agent.on_policy or 2 * rows * widest >= LEAST)
     threads = worth(rows, widest, count // 2) if apart else 1
     return Kernels(_libraries(agent)[0], 2 if apart else 1, threads)
@@ -93,7 +93,12 @@ def is_rounded(agent: Agent) -> bool:
     return any(is_large(rows, *shape) for _, *shape in _layers(agent))
 
 
+def _rows(agent: Agent) -> int:
+    """The rows of the largest products of a batch: a network of quantiles has one for each fraction of each state."""
+    return agent.config.batch_size * (agent.config.quantiles or 1)
+
+
 def _layers(agent: Agent) -> list[tuple[int, int, int]]:
-    rows = agent.config.batch_size * (agent.config.quantiles or 1)
+    rows = _rows(agent)
     return sorted({(rows, module.in_features, module.out_features) for module in agent.nets.modules()
                    if isinstance(module, torch.nn.Linear)})

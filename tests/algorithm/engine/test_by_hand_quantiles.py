@@ -14,7 +14,7 @@ from algorithm import create_agent
 from algorithm.engine import Engine, create_engine
 from algorithm.engine.by_hand.choice import why_not_by_hand
 from algorithm.engine.by_hand.engine import ManualEngine
-from algorithm.engine.by_hand.kernels import Kernels, large_layers
+from algorithm.engine.by_hand.kernels import Kernels, large_layers, usual
 from algorithm.engine.seeds.stacked import StackedEngine
 from utils.errors import ConfigError
 from utils.settings.resolve import resolve
@@ -170,10 +170,12 @@ def test_asking_for_them_in_bf16_is_refused(alg):
         create_engine(agent.config, agent, buffer)
 
 
-def test_a_layer_of_quantiles_has_a_row_for_each_fraction():
+def test_a_layer_of_quantiles_has_a_row_for_each_fraction(monkeypatch):
     agent, _ = build(double=False, alg="ac_iqn", batch_size=64, quantiles=8, hidden_sizes="128,128",
                      object_sizes="56,40", cosines=64)
     assert {rows for rows, _, _ in large_layers(agent)} == {512}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert usual(agent)[1:] == (2, 2)                   # 2 x 512 x 128 x 176 operations, 8 million for each thread
 
 
 @pytest.mark.parametrize("alg", ["ac_iqn", "iqn"])
