@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from results.curves import FEW, FEWER, Line
-from results.labels import ends_of, label_ends, plain, wrapped
+from results.labels import WIDE, ends_of, label_ends, plain, wrapped
 from results.scores import AGGREGATES, Estimate, Improvement, Profile
 from results.styles import DIFFERENT, Styles, missing_letters, plain_ticks, styled
 
@@ -62,7 +62,7 @@ def learning_curves(env: str, lines: Sequence[Line], styles: Styles, window: int
         for line in joined(lines):
             _curve(axes, line, styles[line.algorithm], unit)
         axes.set_xlim(0, most / unit or 1)                   # labels are at the right edge
-        axes.set_title(plain(env), loc="left")
+        axes.set_title(wrapped(env, WIDE), loc="left")
         axes.set_xlabel("environment steps" + UNITS[unit])
         axes.set_ylabel((metric or "mean return") + f", mean of {window} evaluations" * (window > 1))
         figure.legend(handles=_kinds(lines), loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.5)

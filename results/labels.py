@@ -15,7 +15,7 @@ from results.curves import FEWER, Line
 from results.styles import Styles
 
 LABEL = 7                               # points
-WRAP = 17                               # characters of a line of a label
+WRAP, WIDE = 17, 56                     # characters of a line of a label, and of a title
 NEAR = 0.97                             # the share of the steps before which a curve ends far from its label
 
 
@@ -98,9 +98,9 @@ def _inside(centre: float, size: float) -> float:
     return 0.5 if size > 1 else min(max(centre, size / 2), 1 - size / 2)
 
 
-def wrapped(name: str) -> str:
-    """A name in short lines."""
-    return plain("\n".join(textwrap.wrap(name, WRAP, break_on_hyphens=False)))
+def wrapped(name: str, width: int = WRAP) -> str:
+    """A name in lines of so many characters at most."""
+    return plain("\n".join(textwrap.wrap(name, width, break_on_hyphens=False)))
 
 
 def plain(name: str) -> str:

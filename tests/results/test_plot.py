@@ -129,6 +129,15 @@ def test_runs_that_overlap_at_one_step_have_no_mean_of_one_dot():
     assert [line.kind for line in curves.lines("A", [curve((1, 0)), curve((1, 4), run="seed 1")])][-1] == "mean"
 
 
+def test_a_long_title_has_several_lines_within_the_figure():
+    name = "MarineNav-v0, min_start_goal_dis=30.0, num_cores=0, num_obstacles=0, num_robots=3"
+    figure = figures.learning_curves(name, curves.lines("A", [curve((1, 0), (2, 5))]), figures.Styles(["A"]))
+    figure.draw_without_rendering()
+    title = figure.axes[0]._left_title
+    assert title.get_text().replace("\n", " ") == name
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_a_curve_that_ends_early_is_led_to_its_label():
     lines = [*curves.lines("A", [curve((1, 0), (100, 5))]),
              *curves.lines("B", [curve((1, 0), (30, 3))._replace(algorithm="B")])]
