@@ -14,7 +14,7 @@ from learner.loading import load_agent
 from return_decomposition.exporting import main
 
 COMMAND = ["--algo", "ppo_torch", "--style", "2", "--steps", "96", "--device", "cpu", "--no-render", "--num_envs=2",
-           "--rollout_steps=16", "--batch=16", "--n_epochs=2", "--test_rollouts=0", "--lr=0.01"]
+           "--rollout_steps=16", "--batch=16", "--n_epochs=2", "--test_rollouts=0", "--lr=0.01", "--target_kl=100"]
 
 
 @pytest.fixture
