@@ -60,7 +60,7 @@ def as_gains(found: Mapping[str, Any], networks: Iterable[str], note: Callable[[
         if not listed or not all(isinstance(gain, (int, float)) for gain in listed) or isinstance(gains, bool):
             raise ConfigError(f"policy.{one}.orthogonal_init: got {gains!r}, expected a gain, or one for each layer")
         *hidden, settings[f"{one}_gain"] = map(float, listed)
-        if any(abs(gain - HIDDEN_GAIN) > CLOSE for gain in (hidden if len(listed) > 1 else listed)):
+        if any(abs(gain - HIDDEN_GAIN) > CLOSE for gain in hidden or listed):
             note(f"note: policy.{one}.orthogonal_init: got gains {listed}, here {HIDDEN_GAIN} for hidden layers")
     return settings
 

@@ -58,9 +58,9 @@ def features(nets: Nets, name: str, pad: Pad, trained: bool) -> DenseFeatures | 
     return (ObjectFeatures if objects else DenseFeatures)(nets, name, pad, trained)
 
 
-def layers_of(module: Layers, name: str, start: int = 0) -> list[str]:
-    """Return the names of the hidden layers of `algorithm.encoders.Layers` from `start` on, and of its output layer."""
-    return [f"{name}.{layer}" for layer in (*module.names[start:], "output_layer")]
+def layers_of(module: Layers, name: str) -> list[str]:
+    """Return the names of the hidden layers of a network, and of its output layer; name: of the network."""
+    return [f"{name}.{layer}" for layer in (*module.names, "output_layer")]
 
 
 class PolicyGradients:
