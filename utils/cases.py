@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.command import run_command
 from utils.errors import ConfigError
 from utils.files import read_file, write_file
 from utils.settings.cli import Parser
@@ -76,22 +76,22 @@ def replay_main(command: str, description: str, kinds: Mapping[str, Callable[[Ca
         kinds: `meta["kind"]` -> what computes the arrays to be written.
         options: more flags, name -> choices, the first of which is the default; they are in `Case.options`.
     """
-    try:
-        parser = Parser(prog=command, allow_abbrev=False, description=description)
-        parser.add_argument("case", metavar="CASE.npz", help=f"a case of kind {', '.join(kinds)}")
-        parser.add_argument("--out", required=True, metavar="OUT.npz", help="the file to write")
-        for name, choices in (options or {}).items():
-            parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"default {choices[0]}")
-        args = parser.parse_args(argv)
-        case = replace(read_case(args.case), options={name: getattr(args, name) for name in options or {}})
-        replay = kinds.get(str(case.meta.get("kind")))
-        if replay is None:
-            raise ConfigError(f"case: got kind {case.meta.get('kind')!r}, expected {' or '.join(kinds)}")
-        write_case(Path(args.out), replay(case))
-    except (ConfigError, OSError) as error:
-        print(f"{command}: {ConfigError(one_line(error))}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
+    return run_command(command, lambda: _replay(command, description, kinds, argv, options or {}))
+
+
+def _replay(command: str, description: str, kinds: Mapping[str, Callable[[Case], Arrays]], argv: Sequence[str] | None,
+            options: Mapping[str, Sequence[str]]) -> None:
+    parser = Parser(prog=command, allow_abbrev=False, description=description)
+    parser.add_argument("case", metavar="CASE.npz", help=f"a case of kind {', '.join(kinds)}")
+    parser.add_argument("--out", required=True, metavar="OUT.npz", help="the file to write")
+    for name, choices in options.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"default {choices[0]}")
+    args = parser.parse_args(argv)
+    case = replace(read_case(args.case), options={name: getattr(args, name) for name in options})
+    replay = kinds.get(str(case.meta.get("kind")))
+    if replay is None:
+        raise ConfigError(f"case: got kind {case.meta.get('kind')!r}, expected {' or '.join(kinds)}")
+    write_case(Path(args.out), replay(case))
 
 
 def write_case(path: Path, arrays: Arrays) -> None:

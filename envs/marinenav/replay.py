@@ -20,12 +20,12 @@ from torch import Tensor
 from envs.marinenav import world
 from envs.marinenav.boat import thrust_change
 from envs.marinenav.colregs import penalty_angle
-from envs.marinenav.command import run_command
 from envs.marinenav.field import currents
 from envs.marinenav.layout import Layout, signed
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
 from utils.cases import Case, read_case, write_case
+from utils.command import run_command
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.marinenav.command import run_command
 from envs.marinenav.layout import Layout
 from envs.marinenav.sampler import sample, shortfall
 from envs.marinenav.settings import DEFAULTS, LIMITS, Settings
 from envs.task_settings import checked
 from utils.cases import Arrays, write_case
+from utils.command import run_command
 from utils.errors import ConfigError
 from utils.settings.cli import Parser
 

@@ -1,4 +1,4 @@
-"""How the commands of this room end."""
+"""How a command ends."""
 
 from __future__ import annotations
 
